@@ -1,0 +1,1 @@
+"""One file per container format: bytes in, streams and records out."""

@@ -1,0 +1,1 @@
+"""What kind of model a file holds, from names, shapes and dtypes."""

@@ -1,0 +1,193 @@
+"""What one reading of a file yields: streams, records and tensors, with nothing judged yet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sdtool.checkpoint.dtypes import DType
+from sdtool.checkpoint.errors import SdtoolError
+from sdtool.checkpoint.source import Source
+from sdtool.checkpoint.trace import Anomaly, Trace
+from sdtool.checkpoint.values import Value
+
+
+@dataclass(frozen=True, slots=True)
+class LoaderProfile:
+    """How the loader that a stream is meant for treats what plain pickle leaves open."""
+
+    name: str
+    """`torch` (persistent ids are storages), `pickle` (plain pickle.load) or `numpy`."""
+    encoding: str
+    """How strings of python 2 are decoded."""
+    maps_storages: bool
+    """Whether names holding "Storage" become storage types, as torch's find_class does."""
+
+
+TORCH = LoaderProfile("torch", "utf-8", maps_storages=True)
+PICKLE = LoaderProfile("pickle", "ascii", maps_storages=False)
+NUMPY = LoaderProfile("numpy", "latin-1", maps_storages=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stream:
+    """One pickle: where it stands, what a loader would do with it, and what comes out.
+
+    `offset` is its position in the member (or the file). `value` is None when `error` is set: the
+    Trace up to the bad byte is kept all the same.
+    """
+
+    member: str | None
+    offset: int
+    profile: LoaderProfile
+    source: Source
+    """The bytes of the member; positions in the Trace are offsets in it."""
+    trace: Trace
+    value: Value = None
+    error: SdtoolError | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Storage:
+    """The bytes of one storage, as they stand in a file.
+
+    `nbytes` bytes from `offset` of `source` when `compression` is 0; else `stored_nbytes` bytes
+    that inflate to them (8 is deflate). `crc32` is the declared checksum, None where there is none.
+    """
+
+    key: str
+    source: Source
+    offset: int
+    nbytes: int
+    byteorder: str = "little"
+    member: str | None = None
+    crc32: int | None = None
+    compression: int = 0
+    stored_nbytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TensorEntry:
+    """One tensor, and where its bytes are.
+
+    `path` holds the keys that lead to it, `name` is its flat name. `shape` and `stride` count
+    elements, `offset` is in elements from the start of `storage`. `conj` and `neg` are torch's lazy
+    bits: the stored values still have to be conjugated or negated.
+    """
+
+    path: tuple[Value, ...]
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+    storage: Storage
+    conj: bool = False
+    neg: bool = False
+    unsupported: str | None = None
+    """Why its values cannot be had: `quantized`, `sparse`, `nested`, `meta`; None when they can."""
+
+    @property
+    def numel(self) -> int:
+        """Elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements, each once: what a file that holds this tensor needs."""
+        return self.numel * self.dtype.itemsize
+
+    @property
+    def is_contiguous(self) -> bool:
+        """Whether the elements stand in the storage in row-major order without gaps."""
+        expected = 1
+        for size, step in zip(reversed(self.shape), reversed(self.stride), strict=True):
+            if size == 0:
+                return True
+            if size != 1 and step != expected:
+                return False
+            expected *= size
+        return True
+
+    @property
+    def is_plain_copy(self) -> bool:
+        """Whether its bytes in the storage are its bytes in a little-endian row-major file."""
+        swapped = self.storage.byteorder != "little" and self.dtype.swap > 1
+        return self.is_contiguous and not (self.conj or self.neg or swapped)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One entry of an archive as its directory describes it; sizes and positions are bytes."""
+
+    name: str
+    header_offset: int
+    data_offset: int | None
+    """Where its bytes begin, from the local header; None until that was read."""
+    nbytes: int
+    stored_nbytes: int
+    crc32: int
+    compression: int
+    flags: int = 0
+    is_folder: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reading:
+    """One way to take a file: as a torch zip, as a legacy torch file, as pickles in a row, ...
+
+    `error` says why it could not be read to the end. `anomalies` are the container's; those of a
+    pickle stand in its Trace.
+    """
+
+    format: str
+    """`torch-zip`, `torch-legacy`, `torch-tar`, `pickle`, `safetensors`, `torchscript`, `npy`, ..."""
+    source: Source
+    streams: tuple[Stream, ...] = ()
+    members: tuple[Member, ...] = ()
+    storages: Mapping[str, Storage] = field(default_factory=dict[str, Storage])
+    anomalies: tuple[Anomaly, ...] = ()
+    error: SdtoolError | None = None
+    byteorder: str = "little"
+    tensors: tuple[TensorEntry, ...] = ()
+    """Of a format whose header lists them (safetensors)."""
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The `__metadata__` of a safetensors file."""
+    inner: tuple[Reading, ...] = ()
+    """Readings of what is wrapped: an archive in an archive, a compressed pickle."""
+    unread: tuple[str, ...] = ()
+    """Members that were not looked into, with the reason; anything here forbids `clean`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """The one loadable reading of a file, flattened by `weights.py`.
+
+    `tensors` are the weights, in file order, with unique names. `training` holds the tensors of
+    optimizer, scheduler, callback and loop state, named by their whole path. `leaves` are the
+    non-tensor values by dotted path (`epoch`, `global_step`, `name`, ...), only None, bool, int,
+    float and str. `kind` says how the file wraps its weights.
+    """
+
+    reading: Reading
+    kind: str
+    """`state-dict`, `embedding`, `hypernetwork`, `module` or `safetensors`."""
+    tensors: tuple[TensorEntry, ...]
+    training: tuple[TensorEntry, ...]
+    leaves: Mapping[str, None | bool | int | float | str]
+    metadata: Mapping[str, str]
+    wrappers: tuple[str, ...] = ()
+    """The keys that were taken off to get at the weights, such as `("state_dict",)`."""
+    notes: tuple[str, ...] = ()
+    """Choices a person should know of, such as `params_ema taken, params left`."""
+
+    @property
+    def source(self) -> Source:
+        """Where the bytes are."""
+        return self.reading.source
+
+    @property
+    def format(self) -> str:
+        """The container, as `Reading.format`."""
+        return self.reading.format

@@ -1,0 +1,154 @@
+"""Where bytes come from: one bounded read at a time, never a whole file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from sdtool.checkpoint.errors import Truncated, Unreadable
+
+
+class Source(Protocol):
+    """Random access to bytes: a local file, a part of one, or bytes in memory."""
+
+    @property
+    def name(self) -> str:
+        """What a person calls it: the path as given, or `archive!member`."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Its length in bytes."""
+        ...
+
+    def read_at(self, offset: int, nbytes: int) -> bytes:
+        """Return at most `nbytes` bytes from `offset`; fewer only at the end.
+
+        Raises:
+            Unreadable: the operating system refused.
+        """
+        ...
+
+    def locate(self, offset: int) -> tuple[LocalFile, int] | None:
+        """The local file and the position in it that hold `offset`, for kernel copies."""
+        ...
+
+
+class LocalFile:
+    """A file on this machine. `nbytes_read` counts what was read of it."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.name = os.fspath(path)
+        self.nbytes_read = 0
+        try:
+            self._file = open(self.path, "rb", buffering=0)  # noqa: SIM115 - closed by close()
+            self.stat = os.fstat(self._file.fileno())
+        except OSError as e:
+            raise Unreadable(_reason(e), where=self.name) from e
+        self.nbytes = self.stat.st_size
+
+    def fileno(self) -> int:
+        """The descriptor, for kernel copies."""
+        return self._file.fileno()
+
+    def read_at(self, offset: int, nbytes: int) -> bytes:
+        """See `Source.read_at`."""
+        try:
+            if hasattr(os, "pread"):
+                data = os.pread(self._file.fileno(), nbytes, offset)
+                while len(data) < nbytes and offset + len(data) < self.nbytes:
+                    more = os.pread(self._file.fileno(), nbytes - len(data), offset + len(data))
+                    if not more:
+                        break
+                    data += more
+            else:  # Windows: one descriptor, one position; readers there share nothing
+                self._file.seek(offset)
+                data = self._file.read(nbytes) or b""
+        except OSError as e:
+            raise Unreadable(_reason(e), where=self.name) from e
+        self.nbytes_read += len(data)
+        return data
+
+    def locate(self, offset: int) -> tuple[LocalFile, int] | None:
+        """See `Source.locate`."""
+        return self, offset
+
+    def changed(self) -> bool:
+        """Whether the file is no longer the one that was opened: size or time differ."""
+        now = os.fstat(self._file.fileno())
+        return (now.st_size, now.st_mtime_ns) != (self.stat.st_size, self.stat.st_mtime_ns)
+
+    def close(self) -> None:
+        """Close the descriptor; a second call does nothing."""
+        self._file.close()
+
+
+class Slice:
+    """`nbytes` of another source from `offset`: a stored member, a pickle behind another."""
+
+    def __init__(self, parent: Source, offset: int, nbytes: int, name: str) -> None:
+        self.parent = parent
+        self.offset = offset
+        self.nbytes = nbytes
+        self.name = name
+
+    def read_at(self, offset: int, nbytes: int) -> bytes:
+        """See `Source.read_at`."""
+        nbytes = min(nbytes, self.nbytes - offset)
+        return self.parent.read_at(self.offset + offset, nbytes) if nbytes > 0 else b""
+
+    def locate(self, offset: int) -> tuple[LocalFile, int] | None:
+        """See `Source.locate`."""
+        return self.parent.locate(self.offset + offset)
+
+
+class Memory:
+    """Bytes already at hand, such as an inflated member."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        self.data = data
+        self.nbytes = len(data)
+        self.name = name
+
+    def read_at(self, offset: int, nbytes: int) -> bytes:
+        """See `Source.read_at`."""
+        return self.data[offset : offset + nbytes]
+
+    def locate(self, offset: int) -> tuple[LocalFile, int] | None:
+        """See `Source.locate`."""
+        return None
+
+
+def read_exactly(source: Source, offset: int, nbytes: int, what: str) -> bytes:
+    """Read `nbytes` bytes of `source` at `offset`.
+
+    Raises:
+        Truncated: the source ends first; the message names `what` was being read.
+    """
+    data = source.read_at(offset, nbytes)
+    if len(data) != nbytes:
+        raise Truncated(
+            f"the file ends in the middle of {what}"
+            f" ({source.nbytes:,} bytes; {offset + nbytes:,} needed)",
+            where=source.name,
+            hint="download it again and compare its size with the one published",
+        )
+    return data
+
+
+@contextmanager
+def local_file(path: str | os.PathLike[str]) -> Iterator[LocalFile]:
+    """Open `path` for reading and close it in the end."""
+    source = LocalFile(path)
+    try:
+        yield source
+    finally:
+        source.close()
+
+
+def _reason(e: OSError) -> str:
+    return f"cannot be read ({(e.strerror or type(e).__name__).lower()})"

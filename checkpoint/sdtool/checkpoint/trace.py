@@ -1,0 +1,57 @@
+"""What a loader would do while it reads a pickle, in order: the Trace that scan judges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+from sdtool.checkpoint.values import Global, Instance, Persistent, Value
+
+
+class Resolve(NamedTuple):
+    """A name looked up: `target` after python 2 names are mapped, `written` as the file has it."""
+
+    target: Global
+    written: Global
+    opcode: str
+    offset: int
+    walks_dots: bool
+    """Whether this loader state (PROTO >= 4) walks the dots of the name."""
+    computed: bool
+    """Whether STACK_GLOBAL took a string that is not a plain string of the stream."""
+
+
+class Mutation(NamedTuple):
+    """BUILD, APPEND(S), ADDITEMS or SETITEM(S) on what is not a plain container of that kind."""
+
+    opcode: str
+    target: Value
+    value: Value
+    """The state of BUILD; a list of items; a list of pairs for SETITEM(S)."""
+    offset: int
+
+
+class Anomaly(NamedTuple):
+    """A fact that no honest writer produces. `slug` is the id of the rule that judges it."""
+
+    slug: str
+    detail: str
+    offset: int | None = None
+    member: str | None = None
+
+
+Event: TypeAlias = Resolve | Instance | Mutation | Persistent
+"""An Instance stands for the call that built it (REDUCE, NEWOBJ, NEWOBJ_EX, OBJ, INST)."""
+
+
+@dataclass(slots=True)
+class Trace:
+    """The union of what any loader would run. Kept, up to the bad byte, when the stream breaks."""
+
+    events: list[Event] = field(default_factory=list[Event])
+    anomalies: list[Anomaly] = field(default_factory=list[Anomaly])
+    opcodes: int = 0
+    nbytes: int = 0
+    """Length of the pickle, STOP included."""
+    protocol: int = 0
+    """The highest PROTO seen."""

@@ -1,0 +1,1 @@
+"""The command: verbs, wording, progress, exit codes, batches."""

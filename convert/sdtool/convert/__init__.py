@@ -1,0 +1,1 @@
+"""Put the bytes of tensors into a new file."""

@@ -1,0 +1,1 @@
+"""Choose which weights to keep, under which name, in which precision."""

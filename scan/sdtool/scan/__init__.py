@@ -1,0 +1,1 @@
+"""Judge what a pickle would do, without doing it."""
