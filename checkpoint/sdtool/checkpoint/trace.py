@@ -50,6 +50,8 @@ class Trace:
 
     events: list[Event] = field(default_factory=list[Event])
     anomalies: list[Anomaly] = field(default_factory=list[Anomaly])
+    noted: dict[str, int] = field(default_factory=dict[str, int])
+    """How often each slug came up; `anomalies` keeps the first few of each."""
     opcodes: int = 0
     nbytes: int = 0
     """Length of the pickle, STOP included."""

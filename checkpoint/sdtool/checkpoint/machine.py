@@ -1,0 +1,679 @@
+"""The inert pickle machine: what any loader would do with a stream, as data.
+
+It keeps the real stack, marks and memo, imports nothing and calls nothing. Where CPython's C
+unpickler, its Python unpickler and torch disagree, the Trace holds the union of what any of them
+would run, an Anomaly says so, and the value is the C unpickler's (none, if that one fails).
+
+An opcode costs no object: the loop runs over a window of the source with local variables, and
+only names, calls, mutations and persistent ids are recorded.
+
+    80 02             PROTO 2
+    63 ... 0a ... 0a  GLOBAL 'collections OrderedDict'   -> Resolve
+    29 52             EMPTY_TUPLE, REDUCE                -> Instance(OrderedDict, ())
+    28 58 ... 75      MARK, keys and values, SETITEMS    -> Mutation, pairs of the Instance
+    62                BUILD                              -> Mutation, states of the Instance
+    2e                STOP
+
+Source: CPython 3.11, Modules/_pickle.c (`load_*`, `_Unpickler_Read*`, `find_class`) and
+Lib/pickle.py (`_Unpickler`, `_Unframer`); the opcodes in Lib/pickletools.py.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import warnings
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+from struct import Struct
+from struct import error as struct_error
+
+from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
+from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
+from sdtool.checkpoint.reading import PICKLE, LoaderProfile, Stream
+from sdtool.checkpoint.source import Source
+from sdtool.checkpoint.trace import Anomaly, Mutation, Resolve, Trace
+from sdtool.checkpoint.values import (
+    BYTEARRAY,
+    DICT,
+    FROZENSET,
+    LIST,
+    SET,
+    Ext,
+    Extent,
+    Global,
+    Instance,
+    Persistent,
+    Py2Bytes,
+    Value,
+)
+
+COMPUTED = Global("<computed>", "<computed>")
+"""The target of a STACK_GLOBAL whose module or name is not a string of the stream."""
+
+HIGHEST_PROTOCOL = 5
+
+_WINDOW_NBYTES = 1 << 20
+_FIRST_WINDOW_NBYTES = 1 << 17
+_NO_FRAME = 1 << 63
+_ANOMALIES_PER_SLUG = 20
+
+# What picklers write for INT, LONG and FLOAT. Anything else is read in different ways: `010` is 8
+# to strtol and an error to int(x, 0), `1_0` is a float to Python and not to C.
+_PLAIN_INT = re.compile(rb"-?(?:0|[1-9][0-9]*)\Z")
+_PLAIN_FLOAT = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|inf|nan)\Z")
+_OCTAL = re.compile(rb"(-?)0+([0-7]+)\Z")
+
+_u2 = Struct("<H").unpack_from
+_i4 = Struct("<i").unpack_from
+_u4 = Struct("<I").unpack_from
+_u8 = Struct("<Q").unpack_from
+_f8 = Struct(">d").unpack_from
+
+
+def run_pickle(
+    source: Source,
+    offset: int = 0,
+    *,
+    profile: LoaderProfile = PICKLE,
+    limits: Limits = DEFAULT_LIMITS,
+    member: str | None = None,
+) -> Stream:
+    """Follow the pickle at `offset` of `source` to its STOP, or to the first bad byte.
+
+    Positions in the Trace are bytes from the start of `source`. `Trace.nbytes` is the length of
+    the pickle, so that the next one begins at `offset + trace.nbytes`.
+
+    Raises:
+        Unreadable: the operating system refused a read. Bad content never raises: the error is in
+            the Stream, and the Trace holds all that ran before it.
+    """
+    trace = Trace()
+    value, error = _run(source, offset, trace, profile, limits)
+    return Stream(member, offset, profile, source, trace, value, error)
+
+
+def _run(
+    source: Source, offset: int, trace: Trace, profile: LoaderProfile, limits: Limits
+) -> tuple[Value, InputError | None]:
+    """Fill `trace`; return the value, or the error that the C unpickler would raise."""
+    end = source.nbytes
+    inline = limits.inline_nbytes
+    margin = inline + 64  # so that a fixed or inline argument never crosses the window
+    window = max(_WINDOW_NBYTES, 2 * margin)
+    broken: InputError | None = None  # the C unpickler stops here; others may go on
+    events = trace.events
+    record = events.append
+    stack: list[Value] = []
+    metastack: list[list[Value]] = []
+    memo: dict[int, Value] = {}
+    names: dict[tuple[str, str, bool], Global] = {}
+    frame_end = _NO_FRAME
+    protocol = 0
+
+    base = offset
+    buf = source.read_at(base, max(_FIRST_WINDOW_NBYTES, 2 * margin))
+    pos = 0
+    low = len(buf) if base + len(buf) >= end else len(buf) - margin
+    watch = low if low > 0 else 0
+    count = 0
+    here = offset
+
+    try:
+        for count in range(limits.opcodes):  # noqa: B007 - the number of opcodes run
+            if pos >= watch:
+                here = base + pos
+                if here >= frame_end:
+                    if here > frame_end:
+                        _note(
+                            trace, "opcode-crosses-frame", "an opcode ends behind its frame", here
+                        )
+                        broken = broken or Malformed(
+                            f"an opcode crosses the end of its frame at offset {frame_end:,}"
+                        )
+                    frame_end = _NO_FRAME
+                if here >= end:
+                    raise _truncated(here, "an opcode")
+                if pos >= low:
+                    base, pos = here, 0
+                    buf = source.read_at(base, window)
+                    if not buf:
+                        raise _truncated(here, "an opcode")
+                    low = len(buf) if base + len(buf) >= end else len(buf) - margin
+                watch = min(low, frame_end - base)
+            op = buf[pos]
+            at = pos
+            pos += 1
+
+            # The order follows the frequency in state dicts, most frequent first.
+            if op == 0x71:  # BINPUT
+                memo[buf[pos]] = stack[-1]
+                pos += 1
+            elif op == 0x4B:  # BININT1
+                stack.append(buf[pos])
+                pos += 1
+            elif op == 0x68:  # BINGET
+                stack.append(memo[buf[pos]])
+                pos += 1
+            elif op == 0x72:  # LONG_BINPUT
+                (index,) = _u4(buf, pos)
+                pos += 4
+                if index > limits.memo_index:
+                    broken = _memo_index(trace, index, base + at, broken)
+                memo[index] = stack[-1]
+            elif op == 0x94:  # MEMOIZE
+                memo[len(memo)] = stack[-1]
+            elif op == 0x58 or op == 0x8C:  # BINUNICODE, SHORT_BINUNICODE
+                if op == 0x58:
+                    (n,) = _u4(buf, pos)
+                    pos += 4
+                else:
+                    n = buf[pos]
+                    pos += 1
+                if n > inline:
+                    stack.append(_extent(base + pos, n, end, is_text=True))
+                else:
+                    raw = buf[pos : pos + n]
+                    if len(raw) != n:
+                        raise _truncated(base + at, "a string")
+                    stack.append(str(raw, "utf-8", "surrogatepass"))
+                pos += n
+            elif op == 0x28:  # MARK
+                metastack.append(stack)
+                stack = []
+            elif op == 0x74:  # TUPLE
+                items = stack
+                stack = metastack.pop()
+                stack.append(tuple(items))
+            elif op == 0x52:  # REDUCE
+                args = stack.pop()
+                made = Instance(stack[-1], args, "REDUCE", base + at)
+                stack[-1] = made
+                record(made)
+                if type(args) is not tuple:
+                    broken = _odd_arguments(trace, "REDUCE", args, base + at, broken)
+            elif op == 0x51:  # BINPERSID
+                persistent = Persistent(stack[-1], base + at)
+                stack[-1] = persistent
+                record(persistent)
+                if profile is PICKLE:
+                    broken = broken or Malformed(
+                        f"a persistent id at offset {base + at:,}, which a plain pickle has not"
+                    )
+            elif op == 0x6A:  # LONG_BINGET
+                (index,) = _u4(buf, pos)
+                pos += 4
+                stack.append(memo[index])
+            elif op == 0x4D:  # BININT2
+                stack.append(_u2(buf, pos)[0])
+                pos += 2
+            elif op == 0x4A:  # BININT
+                stack.append(_i4(buf, pos)[0])
+                pos += 4
+            elif op == 0x89:  # NEWFALSE
+                stack.append(False)
+            elif op == 0x88:  # NEWTRUE
+                stack.append(True)
+            elif op == 0x29:  # EMPTY_TUPLE
+                stack.append(())
+            elif op == 0x85:  # TUPLE1
+                stack[-1] = (stack[-1],)
+            elif op == 0x86:  # TUPLE2
+                pair = (stack[-2], stack[-1])
+                stack.pop()
+                stack[-1] = pair
+            elif op == 0x87:  # TUPLE3
+                triple = (stack[-3], stack[-2], stack[-1])
+                del stack[-2:]
+                stack[-1] = triple
+            elif op == 0x4E:  # NONE
+                stack.append(None)
+            elif op == 0x47:  # BINFLOAT
+                stack.append(_f8(buf, pos)[0])
+                pos += 8
+            elif op == 0x7D:  # EMPTY_DICT
+                stack.append(Instance(DICT, (), "EMPTY_DICT", base + at))
+            elif op == 0x5D:  # EMPTY_LIST
+                stack.append(Instance(LIST, (), "EMPTY_LIST", base + at))
+            elif op == 0x75:  # SETITEMS
+                items = stack
+                stack = metastack.pop()
+                if len(items) % 2:
+                    _set_items(stack[-1], _pairs(items), "SETITEMS", base + at, trace)
+                    raise Malformed(f"SETITEMS with a key and no value at offset {base + at:,}")
+                _set_items(stack[-1], _pairs(items), "SETITEMS", base + at, trace)
+            elif op == 0x73:  # SETITEM
+                item = stack.pop()
+                key = stack.pop()
+                _set_items(stack[-1], [(key, item)], "SETITEM", base + at, trace)
+            elif op == 0x65:  # APPENDS
+                items = stack
+                stack = metastack.pop()
+                _append(stack[-1], items, "APPENDS", base + at, trace)
+            elif op == 0x61:  # APPEND
+                item = stack.pop()
+                _append(stack[-1], [item], "APPEND", base + at, trace)
+            elif op == 0x62:  # BUILD
+                state = stack.pop()
+                target = stack[-1]
+                record(Mutation("BUILD", target, state, base + at))
+                if type(target) is Instance:
+                    if isinstance(target.states, list):
+                        target.states.append(state)
+                    else:
+                        target.states = [state]
+                    target.mutated = base + at
+            elif op == 0x63 or op == 0x69:  # GLOBAL, INST
+                module, pos = _line(source, base, buf, pos, limits)
+                name, pos = _line(source, base, buf, pos, limits)
+                name_at_end = name[-1:] != b"\n"
+                encoding = "utf-8" if op == 0x63 else "ascii"
+                # The Python unpickler cuts the last character of a line that the file's end cut.
+                written = Global(str(module[:-1], encoding), str(name[:-1], encoding))
+                opcode = "GLOBAL" if op == 0x63 else "INST"
+                found = _resolve(written, protocol, names)
+                record(Resolve(found, written, opcode, base + at, protocol >= 4, False))
+                if name_at_end:
+                    whole = Global(written.module, str(name, encoding))
+                    there = _resolve(whole, protocol, names)
+                    record(Resolve(there, whole, opcode, base + at, protocol >= 4, False))
+                    _note(trace, "truncated-name", f"the file ends in a name: {whole}", base + at)
+                    broken = broken or _truncated(base + at, "a name")
+                if op == 0x63:
+                    stack.append(found)
+                else:
+                    items = stack
+                    stack = metastack.pop()
+                    made = Instance(found, tuple(items), "INST", base + at)
+                    stack.append(made)
+                    record(made)
+            elif op == 0x93:  # STACK_GLOBAL
+                name_value = stack.pop()
+                module_value = stack.pop()
+                if type(name_value) is str and type(module_value) is str:
+                    written = Global(module_value, name_value)
+                    found = _resolve(written, protocol, names)
+                    record(Resolve(found, written, "STACK_GLOBAL", base + at, protocol >= 4, False))
+                else:
+                    found = COMPUTED
+                    record(Resolve(found, found, "STACK_GLOBAL", base + at, protocol >= 4, True))
+                stack.append(found)
+            elif op == 0x81:  # NEWOBJ
+                args = stack.pop()
+                made = Instance(stack.pop(), args, "NEWOBJ", base + at)
+                stack.append(made)
+                record(made)
+                if type(args) is not tuple:
+                    broken = _odd_arguments(trace, "NEWOBJ", args, base + at, broken)
+            elif op == 0x92:  # NEWOBJ_EX
+                kwargs = stack.pop()
+                args = stack.pop()
+                made = Instance(stack.pop(), args, "NEWOBJ_EX", base + at, kwargs)
+                stack.append(made)
+                record(made)
+                if type(args) is not tuple:
+                    broken = _odd_arguments(trace, "NEWOBJ_EX", args, base + at, broken)
+            elif op == 0x6F:  # OBJ
+                items = stack
+                stack = metastack.pop()
+                made = Instance(items[0], tuple(items[1:]), "OBJ", base + at)
+                stack.append(made)
+                record(made)
+            elif op == 0x43 or op == 0x42 or op == 0x8E:  # SHORT_BINBYTES, BINBYTES, BINBYTES8
+                if op == 0x43:
+                    n = buf[pos]
+                    pos += 1
+                elif op == 0x42:
+                    (n,) = _u4(buf, pos)
+                    pos += 4
+                else:
+                    (n,) = _u8(buf, pos)
+                    pos += 8
+                if n > inline:
+                    stack.append(_extent(base + pos, n, end, is_text=False))
+                else:
+                    raw = buf[pos : pos + n]
+                    if len(raw) != n:
+                        raise _truncated(base + at, "a bytes argument")
+                    stack.append(raw)
+                pos += n
+            elif op == 0x8D:  # BINUNICODE8
+                (n,) = _u8(buf, pos)
+                pos += 8
+                if n > inline:
+                    stack.append(_extent(base + pos, n, end, is_text=True))
+                else:
+                    raw = buf[pos : pos + n]
+                    if len(raw) != n:
+                        raise _truncated(base + at, "a string")
+                    stack.append(str(raw, "utf-8", "surrogatepass"))
+                pos += n
+            elif op == 0x55 or op == 0x54:  # SHORT_BINSTRING, BINSTRING
+                if op == 0x55:
+                    n = buf[pos]
+                    pos += 1
+                else:
+                    (n,) = _i4(buf, pos)
+                    pos += 4
+                    if n < 0:
+                        raise Malformed(f"BINSTRING with a negative length at offset {base + at:,}")
+                if n > inline:
+                    stack.append(_extent(base + pos, n, end, is_text=False))
+                else:
+                    raw = buf[pos : pos + n]
+                    if len(raw) != n:
+                        raise _truncated(base + at, "a string")
+                    stack.append(_python2_string(raw))
+                pos += n
+            elif op == 0x8A or op == 0x8B:  # LONG1, LONG4
+                if op == 0x8A:
+                    n = buf[pos]
+                    pos += 1
+                else:
+                    (n,) = _i4(buf, pos)
+                    pos += 4
+                    if n < 0:
+                        raise Malformed(f"LONG4 with a negative length at offset {base + at:,}")
+                if n > limits.int_nbytes:
+                    raise LimitExceeded(f"an integer of {n:,} bytes at offset {base + at:,}")
+                raw = buf[pos : pos + n]
+                if len(raw) != n:
+                    raise _truncated(base + at, "an integer")
+                stack.append(int.from_bytes(raw, "little", signed=True))
+                pos += n
+            elif op == 0x80:  # PROTO
+                protocol = buf[pos]
+                pos += 1
+                if protocol > HIGHEST_PROTOCOL:
+                    raise Malformed(f"pickle protocol {protocol} at offset {base + at:,}")
+                trace.protocol = max(trace.protocol, protocol)
+            elif op == 0x95:  # FRAME
+                (n,) = _u8(buf, pos)
+                pos += 8
+                here = base + pos
+                if frame_end != _NO_FRAME:
+                    _note(trace, "nested-frame", "a frame begins inside a frame", base + at)
+                    broken = broken or Malformed(f"a frame inside a frame at offset {base + at:,}")
+                frame_end = here + n
+                if frame_end > end:
+                    _note(
+                        trace,
+                        "frame-past-end",
+                        f"a frame of {n:,} bytes where {end - here:,} are left",
+                        base + at,
+                    )
+                    broken = broken or _truncated(base + at, "a frame")
+                    frame_end = _NO_FRAME
+                watch = min(low, frame_end - base)
+            elif op == 0x2E:  # STOP
+                here = base + pos
+                if here > end:
+                    raise _truncated(base + at, "an opcode")
+                value = stack.pop()
+                if here > frame_end:
+                    _note(trace, "opcode-crosses-frame", "an opcode ends behind its frame", here)
+                    broken = broken or Malformed(
+                        f"an opcode crosses the end of its frame at offset {frame_end:,}"
+                    )
+                elif frame_end not in (here, _NO_FRAME):
+                    _note(
+                        trace,
+                        "frame-past-stop",
+                        f"the frame goes on for {frame_end - here:,} bytes behind STOP",
+                        base + at,
+                    )
+                return (None, broken) if broken else (value, None)
+            elif op == 0x8F:  # EMPTY_SET
+                stack.append(Instance(SET, (), "EMPTY_SET", base + at))
+            elif op == 0x90:  # ADDITEMS
+                items = stack
+                stack = metastack.pop()
+                _append(stack[-1], items, "ADDITEMS", base + at, trace)
+            elif op == 0x91:  # FROZENSET
+                items = stack
+                stack = metastack.pop()
+                made = Instance(FROZENSET, (), "FROZENSET", base + at)
+                made.items = items
+                stack.append(made)
+            elif op == 0x64 or op == 0x6C:  # DICT, LIST
+                items = stack
+                stack = metastack.pop()
+                if op == 0x6C:
+                    made = Instance(LIST, (), "LIST", base + at)
+                    made.items = items
+                else:
+                    if len(items) % 2:
+                        raise Malformed(f"DICT with a key and no value at offset {base + at:,}")
+                    made = Instance(DICT, (), "DICT", base + at)
+                    made.pairs = _pairs(items)
+                stack.append(made)
+            elif op == 0x30:  # POP
+                if stack:
+                    stack.pop()
+                else:
+                    stack = metastack.pop()
+            elif op == 0x31:  # POP_MARK
+                stack = metastack.pop()
+            elif op == 0x32:  # DUP
+                stack.append(stack[-1])
+            elif op == 0x96:  # BYTEARRAY8
+                (n,) = _u8(buf, pos)
+                pos += 8
+                if n > inline:
+                    content: Value = _extent(base + pos, n, end, is_text=False)
+                else:
+                    content = buf[pos : pos + n]
+                    if len(content) != n:
+                        raise _truncated(base + at, "a bytearray")
+                stack.append(Instance(BYTEARRAY, (content,), "BYTEARRAY8", base + at))
+                pos += n
+            elif op in (0x82, 0x83, 0x84):  # EXT1, EXT2, EXT4
+                if op == 0x82:
+                    code = buf[pos]
+                    pos += 1
+                elif op == 0x83:
+                    (code,) = _u2(buf, pos)
+                    pos += 2
+                else:
+                    (code,) = _i4(buf, pos)
+                    pos += 4
+                stack.append(Ext(code))
+                _note(trace, "extension-code", f"copyreg extension code {code}", base + at)
+            elif op in (0x97, 0x98):  # NEXT_BUFFER, READONLY_BUFFER
+                _note(trace, "buffer-opcode", "bytes are expected from outside", base + at)
+                broken = broken or Malformed(f"an out-of-band buffer at offset {base + at:,}")
+                if op == 0x97:
+                    stack.append(Persistent("buffer", base + at))
+                else:
+                    stack.append(stack.pop())
+            else:  # text opcodes of protocol 0, or no opcode at all
+                if op not in _TEXT_OPCODES:
+                    raise Malformed(f"byte 0x{op:02x} at offset {base + at:,} is no pickle opcode")
+                line, pos = _line(source, base, buf, pos, limits)
+                if line[-1:] != b"\n":
+                    raise _truncated(base + at, "a line")
+                line = line[:-1]
+                if op == 0x67:  # GET
+                    stack.append(memo[int(line)])
+                elif op == 0x70:  # PUT
+                    index = int(line)
+                    if index < 0:
+                        raise Malformed(f"PUT with a negative index at offset {base + at:,}")
+                    if index > limits.memo_index:
+                        broken = _memo_index(trace, index, base + at, broken)
+                    memo[index] = stack[-1]
+                elif op == 0x56:  # UNICODE
+                    stack.append(str(line, "raw-unicode-escape"))
+                elif op == 0x53:  # STRING
+                    if len(line) < 2 or line[0] != line[-1] or line[0] not in b"\"'":
+                        raise Malformed(f"an unquoted STRING at offset {base + at:,}")
+                    stack.append(_python2_string(_unescape(line[1:-1])))
+                elif op == 0x50:  # PERSID
+                    persistent = Persistent(str(line, "ascii"), base + at)
+                    stack.append(persistent)
+                    record(persistent)
+                    if profile is PICKLE:
+                        broken = broken or Malformed(
+                            f"a persistent id at offset {base + at:,}, which a plain pickle has not"
+                        )
+                elif op == 0x46:  # FLOAT
+                    if not _PLAIN_FLOAT.match(line):
+                        broken = _odd_number(trace, line, base + at, broken)
+                    stack.append(float(line))
+                elif op == 0x49 and line in (b"00", b"01"):  # INT, as picklers write a bool
+                    stack.append(line == b"01")
+                else:  # INT, LONG
+                    digits = line[:-1] if op == 0x4C and line[-1:] == b"L" else line
+                    if _PLAIN_INT.match(digits):
+                        stack.append(int(digits))
+                    else:
+                        broken = _odd_number(trace, line, base + at, broken)
+                        octal = _OCTAL.match(digits)
+                        stack.append(int(octal[1] + octal[2], 8) if octal else int(digits, 0))
+        raise LimitExceeded(f"more than {limits.opcodes:,} opcodes")
+    except InputError as e:
+        return None, broken or e
+    except KeyError:
+        error: InputError = Malformed(
+            f"a memo entry that was never put, before offset {base + pos:,}"
+        )
+    except (IndexError, struct_error):
+        if base + pos >= end:
+            error = _truncated(base + pos, "an opcode")
+        else:
+            error = Malformed(f"the stack is empty or has no mark, before offset {base + pos:,}")
+    except (ValueError, OverflowError) as e:  # bad digits, bad UTF-8, bad escapes
+        error = Malformed(f"a bad argument before offset {base + pos:,} ({type(e).__name__})")
+    finally:
+        trace.opcodes = count + 1
+        trace.nbytes = min(base + pos, end) - offset
+    return None, broken or error
+
+
+_TEXT_OPCODES = frozenset(b"gpVSPFIL")
+
+_LITERALS = {
+    "SETITEMS": ("EMPTY_DICT", "DICT"),
+    "APPEND": ("EMPTY_LIST", "LIST"),
+    "APPENDS": ("EMPTY_LIST", "LIST"),
+    "ADDITEMS": ("EMPTY_SET",),
+}
+"""What an opcode changes without any method that could be someone's own."""
+
+
+def _note(trace: Trace, slug: str, detail: str, offset: int) -> None:
+    """Add an anomaly, unless the stream has plenty of that kind already."""
+    seen = trace.noted.get(slug, 0)
+    trace.noted[slug] = seen + 1
+    if seen < _ANOMALIES_PER_SLUG:
+        trace.anomalies.append(Anomaly(slug, detail, offset))
+
+
+def _truncated(offset: int, what: str) -> Truncated:
+    return Truncated(f"the pickle ends in the middle of {what} at offset {offset:,}")
+
+
+def _extent(offset: int, nbytes: int, end: int, *, is_text: bool) -> Extent:
+    if offset + nbytes > end:
+        raise _truncated(offset, f"a string of {nbytes:,} bytes")
+    return Extent(offset, nbytes, is_text)
+
+
+def _line(source: Source, base: int, buf: bytes, pos: int, limits: Limits) -> tuple[bytes, int]:
+    """The line at `pos` of the window, newline included if there is one, and what follows it."""
+    stop = buf.find(b"\n", pos) + 1
+    if stop:
+        return buf[pos:stop], stop
+    line = source.read_at(base + pos, limits.line_nbytes)
+    stop = line.find(b"\n") + 1
+    if not stop and len(line) == limits.line_nbytes:
+        raise LimitExceeded(f"a line of more than {limits.line_nbytes:,} bytes at {base + pos:,}")
+    line = line[:stop] if stop else line
+    return line, pos + len(line)
+
+
+def _resolve(written: Global, protocol: int, names: dict[tuple[str, str, bool], Global]) -> Global:
+    """Map a python 2 name as `find_class` does below protocol 3; one Global object a name."""
+    key = (written.module, written.name, protocol < 3)
+    found = names.get(key)
+    if found is None:
+        found = written
+        if protocol < 3:
+            pair = (written.module, written.name)
+            if pair in NAME_MAPPING:
+                found = Global(*NAME_MAPPING[pair])
+            elif written.module in IMPORT_MAPPING:
+                found = Global(IMPORT_MAPPING[written.module], written.name)
+        names[key] = found
+    return found
+
+
+def _unescape(quoted: bytes) -> bytes:
+    if b"\\" not in quoted:
+        return quoted
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an unknown escape is kept as it stands, with a warning
+        return codecs.escape_decode(quoted)[0]
+
+
+def _python2_string(raw: bytes) -> str | Py2Bytes:
+    return str(raw, "ascii") if raw.isascii() else Py2Bytes(raw)
+
+
+def _pairs(items: list[Value]) -> list[tuple[Value, Value]]:
+    return list(zip(items[::2], items[1::2], strict=False))
+
+
+def _set_items(
+    target: Value, pairs: list[tuple[Value, Value]], opcode: str, offset: int, trace: Trace
+) -> None:
+    """SETITEM(S): in place, so that every alias sees it."""
+    if type(target) is Instance:
+        if target.opcode not in _LITERALS["SETITEMS"]:
+            trace.events.append(Mutation(opcode, target, list(pairs), offset))
+        if isinstance(target.pairs, list):
+            target.pairs.extend(pairs)
+        else:
+            target.pairs = pairs
+        target.mutated = offset
+    else:
+        trace.events.append(Mutation(opcode, target, pairs, offset))
+
+
+def _append(target: Value, items: list[Value], opcode: str, offset: int, trace: Trace) -> None:
+    """APPEND(S) and ADDITEMS: in place, so that every alias sees it."""
+    if type(target) is Instance:
+        if target.opcode not in _LITERALS[opcode]:
+            trace.events.append(Mutation(opcode, target, list(items), offset))
+        if isinstance(target.items, list):
+            target.items.extend(items)
+        else:
+            target.items = items
+        target.mutated = offset
+    else:
+        trace.events.append(Mutation(opcode, target, items, offset))
+
+
+def _odd_arguments(
+    trace: Trace, opcode: str, args: Value, offset: int, broken: InputError | None
+) -> InputError | None:
+    """Arguments that are no tuple: the C unpickler refuses a literal, the Python one runs it."""
+    if type(args) is Instance and args.opcode in ("REDUCE", "NEWOBJ", "NEWOBJ_EX", "OBJ", "INST"):
+        return broken  # may well be a tuple when it runs; whoever judges the call sees that
+    _note(trace, "loader-disagreement", f"{opcode} whose arguments are no tuple", offset)
+    return broken or Malformed(f"{opcode} whose arguments are no tuple at offset {offset:,}")
+
+
+def _odd_number(
+    trace: Trace, line: bytes, offset: int, broken: InputError | None
+) -> InputError | None:
+    shown = ascii(line[:40])[1:]
+    _note(trace, "loader-disagreement", f"a number that loaders read differently: {shown}", offset)
+    return broken or Malformed(f"a number that loaders read differently at offset {offset:,}")
+
+
+def _memo_index(
+    trace: Trace, index: int, offset: int, broken: InputError | None
+) -> InputError | None:
+    shown = f"{index:,}" if index < 1 << 64 else "an enormous number"
+    _note(trace, "memo-index", f"a memo index of {shown}", offset)
+    return broken or Malformed(f"a memo index that exhausts memory at offset {offset:,}")
