@@ -1,0 +1,80 @@
+"""Which raw weight each EMA weight belongs to.
+
+`LitEma` keeps a moving average of every trained parameter under the parameter's own name without
+its dots, because a buffer's name may not hold any: raw names map to EMA names, never back.
+
+Source: CompVis/stable-diffusion ldm/modules/ema.py, Stability-AI/generative-models
+sgm/modules/ema.py; `LitEma(self.model)` in ldm/models/diffusion/ddpm.py, `LitEma(self)` in the
+autoencoders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sdtool.checkpoint.reading import TensorEntry
+
+PREFIX = "model_ema."
+SCALARS = frozenset({"model_ema.decay", "model_ema.num_updates"})
+"""The two numbers that LitEma keeps beside the weights; they stay in an official emaonly file."""
+
+State = Literal["none", "scalars-only", "full", "partial", "orphan"]
+"""`orphan`: EMA weights without any raw ones; `partial`: some raw weights have none, or more."""
+
+
+def ema_name(raw_name: str) -> str:
+    """Return the name of the EMA weight of `raw_name`, whether or not a file has it.
+
+    A diffusion model is shadowed from below `model.`, an autoencoder from its own root.
+    """
+    return PREFIX + raw_name.removeprefix("model.").replace(".", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Ema:
+    """The EMA weights among some names, matched to raw ones."""
+
+    state: State
+    pairs: Mapping[str, str]
+    """Raw name -> EMA name, in the order of the raw ones."""
+    orphans: tuple[str, ...]
+    """EMA weights that no raw weight owns, or that two raw names claim."""
+    bare: tuple[str, ...]
+    """Raw weights beside the paired ones that have no EMA (a training loss aside)."""
+    scalars: tuple[str, ...]
+    """Which of `SCALARS` are there."""
+
+
+def ema_pairs(names: Iterable[str]) -> Ema:
+    """Match the EMA weights among `names` to the raw ones."""
+    names = tuple(names)
+    ema = {name for name in names if name.startswith(PREFIX)}
+    scalars = tuple(name for name in names if name in SCALARS)
+    ema.difference_update(SCALARS)
+    if not ema:
+        return Ema("scalars-only" if scalars else "none", {}, (), (), scalars)
+    owners: dict[str, list[str]] = {}
+    raw = [name for name in names if not name.startswith(PREFIX)]
+    for name in raw:
+        key = ema_name(name)
+        if key in ema:
+            owners.setdefault(key, []).append(name)
+    pairs = {found[0]: key for key, found in owners.items() if len(found) == 1}
+    matched = set(pairs.values())
+    orphans = tuple(name for name in names if name in ema and name not in matched)
+    scope = "model." if any(name.startswith("model.") for name in pairs) else ""
+    bare = tuple(
+        name
+        for name in raw
+        if pairs and name not in pairs and name.startswith(scope) and not name.startswith("loss.")
+    )
+    state: State = "orphan" if not pairs else "partial" if orphans or bare else "full"
+    return Ema(state, pairs, orphans, bare, scalars)
+
+
+def ema_misfits(ema: Ema, tensors: Sequence[TensorEntry]) -> tuple[tuple[str, str], ...]:
+    """Return the pairs (raw, EMA) whose shapes differ, so that one cannot stand for the other."""
+    shapes = {entry.name: entry.shape for entry in tensors}
+    return tuple((raw, key) for raw, key in ema.pairs.items() if shapes[raw] != shapes[key])
