@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from sdtool.checkpoint.dtypes import DType
@@ -48,23 +48,57 @@ class Stream:
     error: SdtoolError | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Storage:
-    """The bytes of one storage, as they stand in a file.
+    """The bytes of one storage, as they stand in a file. Compared by identity.
 
     `nbytes` bytes from `offset` of `source` when `compression` is 0; else `stored_nbytes` bytes
-    that inflate to them (8 is deflate). `crc32` is the declared checksum, None where there is none.
+    that inflate to them (8 is deflate). `crc32` is the declared checksum of the record, None where
+    there is none. `record_nbytes` is the size of the record, which an honest file declares alike.
     """
 
-    key: str
-    source: Source
-    offset: int
-    nbytes: int
-    byteorder: str = "little"
-    member: str | None = None
-    crc32: int | None = None
-    compression: int = 0
-    stored_nbytes: int = 0
+    __slots__ = (
+        "_locate", "_offset", "byteorder", "compression", "crc32", "key", "member", "nbytes",
+        "record_nbytes", "source", "stored_nbytes",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        key: str,
+        source: Source,
+        offset: int | Callable[[], int],
+        nbytes: int,
+        *,
+        byteorder: str = "little",
+        member: str | None = None,
+        crc32: int | None = None,
+        compression: int = 0,
+        stored_nbytes: int | None = None,
+        record_nbytes: int | None = None,
+    ) -> None:
+        self.key = key
+        self.source = source
+        self._offset = offset if isinstance(offset, int) else None
+        self._locate = offset if not isinstance(offset, int) else None
+        self.nbytes = nbytes
+        self.byteorder = byteorder
+        self.member = member
+        self.crc32 = crc32
+        self.compression = compression
+        self.stored_nbytes = nbytes if stored_nbytes is None else stored_nbytes
+        self.record_nbytes = nbytes if record_nbytes is None else record_nbytes
+
+    @property
+    def offset(self) -> int:
+        """Where its bytes begin in `source`; a zip's local header is read when first asked.
+
+        Raises:
+            Malformed: there is no local header where the directory says.
+            Truncated: the file ends before it.
+        """
+        if self._offset is None:
+            assert self._locate is not None
+            self._offset = self._locate()
+        return self._offset
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,10 +135,10 @@ class TensorEntry:
     @property
     def is_contiguous(self) -> bool:
         """Whether the elements stand in the storage in row-major order without gaps."""
+        if 0 in self.shape:
+            return True
         expected = 1
         for size, step in zip(reversed(self.shape), reversed(self.stride), strict=True):
-            if size == 0:
-                return True
             if size != 1 and step != expected:
                 return False
             expected *= size
@@ -123,8 +157,6 @@ class Member:
 
     name: str
     header_offset: int
-    data_offset: int | None
-    """Where its bytes begin, from the local header; None until that was read."""
     nbytes: int
     stored_nbytes: int
     crc32: int

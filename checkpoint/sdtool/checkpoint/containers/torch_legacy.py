@@ -1,0 +1,125 @@
+"""torch's files before the zip format: five pickles, then the storages.
+
+    pickle 1    0x1950a86a20f9469cfc6c, the magic number
+    pickle 2    1001, the protocol version
+    pickle 3    {"protocol_version": 1001, "little_endian": True, "type_sizes": {...}}
+    pickle 4    the object; storages are persistent ids with a view in the sixth place
+    pickle 5    the storage keys, in the order of the storages
+    for each    int64 number of elements, then the elements, little-endian, unaligned
+
+torch reads pickle 4 with its own unpickler and the others with plain `pickle.load`.
+
+Source: torch/serialization.py (`_legacy_save`, `_legacy_load`); torch/csrc/serialization.cpp
+(`THPStorage_writeFileRaw`).
+"""
+
+from __future__ import annotations
+
+from sdtool.checkpoint.containers.torch_zip import looks_like_pickle, pickles_in_a_row
+from sdtool.checkpoint.dtypes import BY_STORAGE, UINT8
+from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
+from sdtool.checkpoint.limits import Limits
+from sdtool.checkpoint.machine import run_pickle
+from sdtool.checkpoint.reading import PICKLE, TORCH, Reading, Storage, Stream
+from sdtool.checkpoint.source import Source
+from sdtool.checkpoint.trace import Anomaly
+from sdtool.checkpoint.values import LIST, Global, Instance, Persistent
+
+MAGIC = 0x1950A86A20F9469CFC6C
+
+
+def read_torch_legacy(source: Source, first: Stream, limits: Limits) -> Reading:
+    """Read the five pickles, of which `first` is the first, and find where each storage is."""
+    streams = [first]
+    anomalies: list[Anomaly] = []
+    storages: dict[str, Storage] = {}
+    error: InputError | None = None
+    offset = first.offset + first.trace.nbytes
+    try:
+        for number in range(2, 6):
+            if offset >= source.nbytes:
+                raise Truncated(
+                    f"the file ends before pickle {number} of 5",
+                    where=source.name,
+                    hint="download it again and compare its size with the one published",
+                )
+            profile = TORCH if number == 4 else PICKLE
+            stream = run_pickle(source, offset, profile=profile, limits=limits)
+            streams.append(stream)
+            if stream.error is not None:
+                return Reading("torch-legacy", source, tuple(streams), anomalies=tuple(anomalies))
+            offset += stream.trace.nbytes
+        end = _find_storages(source, offset, streams[3], streams[4], limits, storages, anomalies)
+        if end < source.nbytes:
+            anomalies.append(
+                Anomaly("trailing-data", f"{source.nbytes - end:,} bytes behind the storages", end)
+            )
+            behind = list(pickles_in_a_row(source, end, limits, None))
+            if any(looks_like_pickle(stream) for stream in behind):
+                anomalies.append(Anomaly("hidden-pickle", "behind the storages", end))
+                streams.extend(behind)
+    except InputError as e:
+        error = e
+    return Reading(
+        "torch-legacy", source, tuple(streams), (), storages, tuple(anomalies), error
+    )
+
+
+def _find_storages(
+    source: Source,
+    offset: int,
+    objects: Stream,
+    order: Stream,
+    limits: Limits,
+    storages: dict[str, Storage],
+    anomalies: list[Anomaly],
+) -> int:
+    """Walk the storages in the order that pickle 5 gives; return where the last one ends."""
+    declared: dict[str, tuple[int, int]] = {}
+    for event in objects.trace.events:
+        if isinstance(event, Persistent):
+            pid = event.pid
+            if (
+                type(pid) is tuple and len(pid) >= 5 and pid[0] == "storage"
+                and type(pid[1]) is Global and type(pid[2]) is str and type(pid[4]) is int
+            ):  # fmt: skip
+                itemsize = BY_STORAGE.get(pid[1].name, UINT8).itemsize
+                declared.setdefault(pid[2], (itemsize, pid[4]))
+    if type(order.value) is not Instance or order.value.target != LIST:
+        raise Malformed("the list of storages is no list", where=source.name)
+    keys = order.value.items
+    if len(keys) > limits.members:
+        raise LimitExceeded(f"{len(keys):,} storages", where=source.name)
+    for key in keys:
+        if type(key) is not str or key not in declared or key in storages:
+            raise Malformed("the list of storages names one that no tensor has", where=source.name)
+        itemsize, numel = declared[key]
+        head = source.read_at(offset, 8)
+        written = int.from_bytes(head, "little", signed=True)
+        nbytes = written * itemsize
+        offset += 8
+        if len(head) < 8 or written >= 0 and offset + nbytes > source.nbytes:
+            raise Truncated(
+                f"storage {key} ends at byte {offset + max(nbytes, 0):,} of a file of"
+                f" {source.nbytes:,}",
+                where=source.name,
+                hint="download it again and compare its size with the one published",
+            )
+        if written != numel:
+            anomalies.append(
+                Anomaly(
+                    "record-size-mismatch",
+                    f"storage {key} holds {written:,} elements and is declared to hold {numel:,}",
+                    offset - 8,
+                )
+            )
+            if written < 0:
+                raise Malformed(f"storage {key} has a negative length", where=source.name)
+        storages[key] = Storage(key, source, offset, nbytes)
+        offset += nbytes
+    missing = declared.keys() - storages.keys()
+    if missing:
+        raise Malformed(
+            f"storage {min(missing)} is used and is not in the file", where=source.name
+        )
+    return offset

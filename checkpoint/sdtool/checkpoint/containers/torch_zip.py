@@ -1,0 +1,262 @@
+"""torch's zip files: a `data.pkl`, and a record for each storage.
+
+    <root>/data.pkl           the pickle; storages are persistent ids (`storage`, type, key, ...)
+    <root>/byteorder          `little` or `big`; missing means little
+    <root>/data/<key>         one storage each, stored, aligned to 64 bytes
+    <root>/version            `3`
+    <root>/code/, constants.pkl   a TorchScript archive instead of a state dict
+
+`<root>` is any name: the file's stem, or `archive`. torch takes the folder of the first entry, and
+looks records up without regard to case.
+
+Source: torch/serialization.py (`_save`, `_load`); caffe2/serialize/inline_container.cc
+(`PyTorchStreamReader::init`, `getRecordID`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sdtool.checkpoint.containers.zip_archive import (
+    STORED,
+    ZipArchive,
+    data_offset,
+    local_header_anomalies,
+    locator,
+    open_member,
+)
+from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Unsupported
+from sdtool.checkpoint.limits import Limits
+from sdtool.checkpoint.machine import run_pickle
+from sdtool.checkpoint.reading import PICKLE, TORCH, Member, Reading, Storage, Stream
+from sdtool.checkpoint.source import Source
+from sdtool.checkpoint.trace import Anomaly, Trace
+from sdtool.checkpoint.values import Persistent
+
+_BOOKKEEPING = frozenset(
+    {"version", ".data/version", "byteorder", ".format_version", ".storage_alignment",
+     ".data/serialization_id"}
+)  # fmt: skip
+_BOOKKEEPING_NBYTES = 64
+
+
+def find_root(archive: ZipArchive) -> str | None:
+    """The folder that torch takes for the model's, slash included, or None for another zip."""
+    if not archive.members:
+        return None
+    first, slash, _ = archive.members[0].name.partition("/")
+    root = first + slash
+    wanted = f"{root}data.pkl".lower()
+    return root if slash and any(m.name.lower() == wanted for m in archive.members) else None
+
+
+def read_torch_zip(
+    source: Source, archive: ZipArchive, root: str, limits: Limits, *, deep: bool
+) -> Reading:
+    """Read every pickle of a torch zip, and find where each storage is."""
+    anomalies = list(archive.anomalies)
+    folded = root.lower()
+    streams: list[Stream] = []
+    unread: list[str] = []
+    by_name = {m.name[len(root) :]: m for m in archive.members if m.name.lower().startswith(folded)}
+    byteorder, error = _byteorder(source, by_name, limits)
+    storages: dict[str, Storage] = {}
+    for member in archive.members:
+        if member.name.startswith(f"{root}data/") and not member.is_folder:
+            key = member.name[len(root) + 5 :]
+            storages[key] = _storage(source, member, key, byteorder)
+    if storages and all(s.crc32 == 0 for s in storages.values() if s.nbytes):
+        # torch.serialization.set_crc32_options(False) writes zeros: no checksum, not a wrong one.
+        storages = {
+            key: _storage(source, m, key, byteorder, has_crc32=False)
+            for key, m in ((k, by_name[f"data/{k}"]) for k in storages)
+        }
+
+    main = f"{folded}data.pkl"
+    for member in archive.members:
+        if member.name.lower() == main:
+            anomalies.extend(local_header_anomalies(source, member))
+            streams.extend(_pickles(source, member, limits, unread))
+    referenced = referenced_keys(streams)
+    script = [m.name for m in archive.members if m.name.startswith(f"{root}code/")]
+    for member in archive.members:
+        name = member.name
+        if member.is_folder or name.lower() == main:
+            continue
+        inner = name[len(root) :] if name.startswith(root) else name
+        if deep or inner in _BOOKKEEPING:
+            anomalies.extend(local_header_anomalies(source, member))
+        if inner.startswith("data/") and inner[5:] in referenced and not deep:
+            continue
+        if inner in _BOOKKEEPING and member.nbytes <= _BOOKKEEPING_NBYTES:
+            continue
+        found = list(_hidden_pickles(source, member, limits, unread))
+        streams.extend(found)
+        if found and inner != "constants.pkl":
+            anomalies.append(Anomaly("hidden-pickle", "", member.header_offset, name))
+    if script or "constants.pkl" in by_name:
+        anomalies.append(
+            Anomaly("torchscript", f"{len(script):,} members of code", None, root + "code/")
+        )
+        error = error or Unsupported(
+            "a TorchScript program, not a state dict",
+            where=source.name,
+            hint="ask its publisher for the weights, or save `module.state_dict()` where you trust it",
+        )
+    return Reading(
+        "torchscript" if script else "torch-zip",
+        source,
+        tuple(streams),
+        archive.members,
+        storages,
+        tuple(anomalies),
+        error,
+        byteorder,
+        unread=tuple(unread),
+    )
+
+
+def referenced_keys(streams: list[Stream]) -> set[str]:
+    """The storage keys that the persistent ids of torch's own pickles name."""
+    keys: set[str] = set()
+    for stream in streams:
+        if stream.profile is TORCH:
+            for event in stream.trace.events:
+                if isinstance(event, Persistent):
+                    pid = event.pid
+                    if type(pid) is tuple and len(pid) >= 3 and type(pid[2]) is str:
+                        keys.add(pid[2])
+    return keys
+
+
+def _storage(
+    source: Source, member: Member, key: str, byteorder: str, *, has_crc32: bool = True
+) -> Storage:
+    return Storage(
+        key,
+        source,
+        locator(source, member),
+        member.nbytes,
+        byteorder=byteorder,
+        member=member.name,
+        crc32=member.crc32 if has_crc32 else None,
+        compression=member.compression,
+        stored_nbytes=member.stored_nbytes,
+    )
+
+
+def _byteorder(
+    source: Source, by_name: dict[str, Member], limits: Limits
+) -> tuple[str, InputError | None]:
+    member = by_name.get("byteorder")
+    if member is None:
+        return "little", None
+    try:
+        if member.nbytes > _BOOKKEEPING_NBYTES:
+            raise Malformed(f"a byteorder record of {member.nbytes:,} bytes", where=source.name)
+        raw = open_member(source, member, limits).read_at(0, member.nbytes)
+        order = str(raw, "ascii", "replace")
+        if order not in ("little", "big"):
+            raise Malformed(f"a byte order called {ascii(order)}", where=source.name)
+    except InputError as e:
+        return "little", e
+    return order, None
+
+
+def _pickles(
+    source: Source, member: Member, limits: Limits, unread: list[str]
+) -> Iterator[Stream]:
+    """The pickle of `data.pkl`, and whatever stands behind its STOP."""
+    try:
+        content = open_member(source, member, limits)
+    except InputError as e:
+        unread.append(f"{member.name}: {e.what}")
+        yield Stream(member.name, 0, TORCH, source, Trace(), None, e)
+        return
+    first = run_pickle(content, 0, profile=TORCH, limits=limits, member=member.name)
+    yield first
+    offset = first.trace.nbytes
+    if first.error is None and offset < content.nbytes:
+        # torch stops at the first STOP; another loader may go on.
+        yield from pickles_in_a_row(content, offset, limits, member.name)
+
+
+def pickles_in_a_row(
+    content: Source, offset: int, limits: Limits, member: str | None
+) -> Iterator[Stream]:
+    """Pickles behind each other from `offset`, while they look like pickles."""
+    for _ in range(limits.pickles):
+        if offset >= content.nbytes:
+            return
+        stream = run_pickle(content, offset, profile=PICKLE, limits=limits, member=member)
+        if not looks_like_pickle(stream):
+            return
+        yield stream
+        if stream.trace.nbytes <= 0 or stream.error is not None:
+            return
+        offset += stream.trace.nbytes
+    yield Stream(
+        member, offset, PICKLE, content, Trace(), None,
+        LimitExceeded(f"more than {limits.pickles:,} pickles in a row"),
+    )  # fmt: skip
+
+
+def looks_like_pickle(stream: Stream) -> bool:
+    """Whether bytes that nobody declared to be a pickle are one.
+
+    Anything that would do something counts, broken or not; so does anything that reaches STOP
+    and is more than a lucky byte or two of text.
+    """
+    from sys import stdlib_module_names  # what can be imported everywhere
+
+    trace = stream.trace
+    head = stream.source.read_at(stream.offset, 2)
+    if head[:1] == b"\x80" and head[1:] <= b"\x05":
+        return trace.opcodes > 2 or stream.error is None
+    if stream.error is None:
+        return trace.opcodes > 1
+    resolved = 0
+    for event in trace.events:
+        target = getattr(event, "target", None)
+        written = getattr(event, "written", None)
+        if written is None:
+            if not isinstance(event, Persistent):
+                return True  # a call or a mutation
+            continue
+        resolved += 1
+        parts = target.module.split(".") if target is not None else [""]
+        if parts[0] in stdlib_module_names and target is not None and target.name.isidentifier():
+            return True
+    return False
+
+
+def _hidden_pickles(
+    source: Source, member: Member, limits: Limits, unread: list[str]
+) -> Iterator[Stream]:
+    """Pickles in a member that no tensor refers to, under whatever name."""
+    try:
+        if member.compression != STORED and member.nbytes > limits.inflated_nbytes:
+            unread.append(f"{member.name}: inflates to {member.nbytes:,} bytes")
+            return
+        content = open_member(source, member, limits)
+    except InputError as e:
+        unread.append(f"{member.name}: {e.what}")
+        return
+    yield from pickles_in_a_row(content, 0, limits, member.name)
+
+
+def salvage(source: Source, limits: Limits) -> Iterator[Stream]:
+    """The `data.pkl` that a local header at the start announces, where the directory is missing."""
+    head = source.read_at(0, 30)
+    if len(head) < 30 or int.from_bytes(head[8:10], "little") != STORED:
+        return
+    name_nbytes = int.from_bytes(head[26:28], "little")
+    name = str(source.read_at(30, name_nbytes), "utf-8", "replace")
+    member = Member(name, 0, 0, 0, 0, STORED)
+    try:
+        offset = data_offset(source, member)
+    except InputError:
+        return
+    stream = run_pickle(source, offset, profile=TORCH, limits=limits, member=name)
+    if looks_like_pickle(stream):
+        yield stream

@@ -1,0 +1,339 @@
+"""A zip archive as loaders see it: the central directory, and local headers where they matter.
+
+    50 4b 05 06 ...           end record: entries, size and position of the directory
+    50 4b 06 07 ...           zip64 locator, 20 bytes before it
+    50 4b 06 06 ...           zip64 end record
+    50 4b 01 02 ...           one directory entry a member: 46 bytes, name, extra, comment
+    50 4b 03 04 ...           one local header a member: 30 bytes, name, extra, then the data
+
+torch writes sizes and CRC into the directory and a data descriptor, and zeros into the local
+header; the data begins behind the local header's own extra field, which pads it to 64 bytes.
+
+Source: APPNOTE.TXT 6.3.10, sections 4.3 and 4.5; CPython Lib/zipfile.py (`_EndRecData`);
+miniz.h (`mz_zip_reader_read_central_dir`).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from struct import Struct
+
+from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated, Unsupported
+from sdtool.checkpoint.limits import Limits
+from sdtool.checkpoint.reading import Member
+from sdtool.checkpoint.source import Memory, Slice, Source, read_exactly
+from sdtool.checkpoint.trace import Anomaly
+
+STORED = 0
+DEFLATED = 8
+
+_END = Struct("<4s4H2LH")
+_END64 = Struct("<4sQ2H2L4Q")
+_LOCATOR = Struct("<4sLQL")
+_ENTRY = Struct("<4s6H3L5H2L")
+_LOCAL = Struct("<4s5H3L2H")
+_ENCRYPTED = 0x2041  # traditional, strong, masked headers
+_UTF8 = 0x800
+_CHUNK_NBYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ZipArchive:
+    """The directory of one archive: members in its order, and what is odd about it.
+
+    `start` is where the archive begins in the source: bytes before it are no part of it.
+    """
+
+    members: tuple[Member, ...]
+    anomalies: tuple[Anomaly, ...]
+    start: int
+    error: InputError | None = None
+
+
+def find_end(source: Source) -> int | None:
+    """The offset of the last end-of-central-directory record, or None."""
+    tail_offset = max(0, source.nbytes - _END.size - 0xFFFF)
+    # Nearly every archive ends with the record itself: look there before reading 64 KiB.
+    near = max(tail_offset, source.nbytes - _END.size)
+    for offset in (near, tail_offset):
+        tail = source.read_at(offset, source.nbytes - offset)
+        at = tail.rfind(b"PK\x05\x06")
+        while at >= 0:
+            if len(tail) - at >= _END.size:
+                return offset + at
+            at = tail.rfind(b"PK\x05\x06", 0, at)
+    return None
+
+
+def read_directory(source: Source, end_offset: int, limits: Limits) -> ZipArchive:
+    """Read the central directory that the end record at `end_offset` describes."""
+    anomalies: list[Anomaly] = []
+    try:
+        members, start = _directory(source, end_offset, limits, anomalies)
+    except InputError as e:
+        return ZipArchive((), tuple(anomalies), 0, e)
+    anomalies.extend(_odd_names(members))
+    return ZipArchive(members, tuple(anomalies), start)
+
+
+def _directory(
+    source: Source, end_offset: int, limits: Limits, anomalies: list[Anomaly]
+) -> tuple[tuple[Member, ...], int]:
+    end = _END.unpack(read_exactly(source, end_offset, _END.size, "the zip's end record"))
+    count, nbytes, offset, comment_nbytes = end[4], end[5], end[6], end[7]
+    behind = source.nbytes - end_offset - _END.size - comment_nbytes
+    if behind:
+        detail = f"{behind:,} bytes behind the archive" if behind > 0 else "the comment is cut"
+        anomalies.append(Anomaly("trailing-data", detail, end_offset + _END.size))
+    directory_end = end_offset
+    locator = source.read_at(end_offset - _LOCATOR.size, _LOCATOR.size) if end_offset >= 20 else b""
+    if locator[:4] == b"PK\x06\x07":
+        promised = _LOCATOR.unpack(locator)[2]
+        # zipfile looks right before the locator, miniz where it points: they must be the same.
+        directory_end = end_offset - _LOCATOR.size - _END64.size
+        raw = source.read_at(max(directory_end, 0), _END64.size)
+        if directory_end < 0 or raw[:4] != b"PK\x06\x06":
+            raise Malformed("the zip64 end record is not where it must be", where=source.name)
+        record = _END64.unpack(raw)
+        count, nbytes, offset = record[7], record[8], record[9]
+    elif nbytes == 0xFFFFFFFF or offset == 0xFFFFFFFF or count == 0xFFFF:
+        raise Malformed("the zip64 end record is missing", where=source.name)
+    else:
+        promised = directory_end
+    start = directory_end - nbytes - offset
+    if start < 0:
+        raise Truncated(
+            "the zip directory does not fit into the file",
+            where=source.name,
+            hint="bytes are missing: download it again and compare its size with the one published",
+        )
+    if start:
+        anomalies.append(Anomaly("prefix-data", f"{start:,} bytes before the archive", 0))
+    elif promised != directory_end:
+        anomalies.append(
+            Anomaly("directory-disagreement", "the zip64 locator points elsewhere", end_offset)
+        )
+    if nbytes > limits.directory_nbytes or count > limits.members:
+        raise LimitExceeded(f"a zip directory of {count:,} members", where=source.name)
+    raw = read_exactly(source, start + offset, nbytes, "the zip directory")
+    members = tuple(_entries(raw, start, source.name))
+    if len(members) != count:
+        anomalies.append(
+            Anomaly(
+                "directory-disagreement",
+                f"the end record counts {count:,} members, the directory holds {len(members):,}",
+                end_offset,
+            )
+        )
+    return members, start
+
+
+def _entries(raw: bytes, start: int, where: str) -> Iterator[Member]:
+    pos = 0
+    unpack = _ENTRY.unpack_from
+    fixed = _ENTRY.size
+    while pos < len(raw):
+        if len(raw) - pos < fixed or raw[pos : pos + 4] != b"PK\x01\x02":
+            raise Malformed("the zip directory is damaged", where=where)
+        (
+            _, _, _, flags, compression, _, _, crc32, stored_nbytes, nbytes,
+            name_nbytes, extra_nbytes, comment_nbytes, _, _, attributes, header_offset,
+        ) = unpack(raw, pos)  # fmt: skip
+        pos += fixed
+        raw_name = raw[pos : pos + name_nbytes]
+        extra = raw[pos + name_nbytes : pos + name_nbytes + extra_nbytes]
+        pos += name_nbytes + extra_nbytes + comment_nbytes
+        if pos > len(raw):
+            raise Malformed("the zip directory is damaged", where=where)
+        if 0xFFFFFFFF in (nbytes, stored_nbytes, header_offset):
+            nbytes, stored_nbytes, header_offset = _zip64(
+                extra, nbytes, stored_nbytes, header_offset, where
+            )
+        try:
+            name = str(raw_name, "utf-8")
+        except UnicodeDecodeError:
+            name = str(raw_name, "cp437")
+        is_folder = name.endswith("/") or bool(attributes & 0x10 and not nbytes)
+        yield Member(
+            name, start + header_offset, nbytes, stored_nbytes, crc32, compression, flags, is_folder
+        )
+
+
+def _zip64(
+    extra: bytes, nbytes: int, stored_nbytes: int, header_offset: int, where: str
+) -> tuple[int, int, int]:
+    """Sizes and position from the zip64 extra field, for those of them that are 0xFFFFFFFF."""
+    pos = 0
+    while pos + 4 <= len(extra):
+        kind = int.from_bytes(extra[pos : pos + 2], "little")
+        length = int.from_bytes(extra[pos + 2 : pos + 4], "little")
+        if kind == 1:
+            field = extra[pos + 4 : pos + 4 + length]
+            found = [int.from_bytes(field[i : i + 8], "little") for i in range(0, len(field), 8)]
+            wanted = (nbytes, stored_nbytes, header_offset)
+            if len(found) < sum(value == 0xFFFFFFFF for value in wanted):
+                break
+            nbytes, stored_nbytes, header_offset = (
+                found.pop(0) if value == 0xFFFFFFFF else value for value in wanted
+            )
+            return nbytes, stored_nbytes, header_offset
+        pos += 4 + length
+    raise Malformed("a zip64 entry of the directory is damaged", where=where)
+
+
+def _odd_names(members: tuple[Member, ...]) -> Iterator[Anomaly]:
+    """Names that two loaders may tell apart in two ways, or that leave the folder."""
+    seen: dict[str, str] = {}
+    for member in members:
+        name = member.name
+        folded = name.lower()
+        if folded in seen:
+            other = seen[folded]
+            slug = "duplicate-member" if other == name else "case-variant-member"
+            yield Anomaly(slug, f"also {other!r}", member.header_offset, name)
+        seen[folded] = name
+        if member.flags & _ENCRYPTED:
+            yield Anomaly("encrypted-member", "", member.header_offset, name)
+        if "\0" in name:
+            yield Anomaly(
+                "local-header-mismatch", "a NUL in the name", member.header_offset, name
+            )
+        if ".." in name or name[:1] in "/\\" or "\\" in name or name[1:2] == ":":
+            parts = name.replace("\\", "/").split("/")
+            if ".." in parts or name[:1] in "/\\" or name[1:2] == ":":
+                yield Anomaly("path-traversal-member", "", member.header_offset, name)
+
+
+def data_offset(source: Source, member: Member) -> int:
+    """Where the data of `member` begins: behind its local header, name and extra field.
+
+    Raises:
+        Malformed: there is no local header where the directory says.
+        Truncated: the file ends before it.
+    """
+    raw = read_exactly(source, member.header_offset, _LOCAL.size, f"{member.name}'s local header")
+    if raw[:4] != b"PK\x03\x04":
+        raise Malformed(
+            f"no local header of {member.name!r} at offset {member.header_offset:,}",
+            where=source.name,
+        )
+    fields = _LOCAL.unpack(raw)
+    offset = member.header_offset + _LOCAL.size + fields[9] + fields[10]
+    if offset + member.stored_nbytes > source.nbytes:
+        raise Truncated(
+            f"{member.name} ends at byte {offset + member.stored_nbytes:,} of a file of"
+            f" {source.nbytes:,}",
+            where=source.name,
+            hint="download it again and compare its size with the one published",
+        )
+    return offset
+
+
+def locator(source: Source, member: Member) -> Callable[[], int]:
+    """`data_offset` of a member, for later."""
+    return lambda: data_offset(source, member)
+
+
+def local_header_anomalies(source: Source, member: Member) -> Iterator[Anomaly]:
+    """Where the local header of `member` tells another story than the directory.
+
+    Zero sizes and CRC are honest when a data descriptor follows (flag 0x8), as torch writes them.
+    """
+    raw = source.read_at(member.header_offset, _LOCAL.size)
+    if len(raw) < _LOCAL.size or raw[:4] != b"PK\x03\x04":
+        yield Anomaly(
+            "local-header-mismatch", "no local header", member.header_offset, member.name
+        )
+        return
+    _, _, flags, compression, _, _, crc32, stored_nbytes, nbytes, name_nbytes, extra_nbytes = (
+        _LOCAL.unpack(raw)
+    )
+    rest = source.read_at(member.header_offset + _LOCAL.size, name_nbytes + extra_nbytes)
+    raw_name, extra = rest[:name_nbytes], rest[name_nbytes:]
+    if raw_name not in (member.name.encode(), member.name.encode("cp437", "replace")):
+        yield Anomaly(
+            "local-header-mismatch",
+            f"the local header calls it {ascii(str(raw_name, 'utf-8', 'replace'))}",
+            member.header_offset,
+            member.name,
+        )
+    different: list[str] = []
+    if compression != member.compression:
+        different.append("compression")
+    if (flags ^ member.flags) & ~(_UTF8 | 0x6):
+        different.append("flags")
+    if not flags & 0x8 or (crc32 or stored_nbytes or nbytes):
+        if 0xFFFFFFFF in (nbytes, stored_nbytes):
+            try:
+                nbytes, stored_nbytes, _ = _zip64(extra, nbytes, stored_nbytes, 0, source.name)
+            except InputError:
+                different.append("size")
+        if nbytes != member.nbytes or stored_nbytes != member.stored_nbytes:
+            different.append("size")
+        if crc32 != member.crc32:
+            different.append("CRC-32")
+    if different:
+        yield Anomaly(
+            "local-header-mismatch",
+            f"other {' and '.join(dict.fromkeys(different))} than in the directory",
+            member.header_offset,
+            member.name,
+        )
+
+
+def open_member(source: Source, member: Member, limits: Limits) -> Source:
+    """The bytes of one member: a slice when it is stored, inflated into memory when it is small.
+
+    Raises:
+        Unsupported: encrypted, or a compression other than deflate.
+        LimitExceeded: it inflates to more than the limits allow.
+        Malformed: the compressed data is damaged, or is not as long as it says.
+    """
+    name = f"{source.name}!{member.name}"
+    if member.flags & _ENCRYPTED:
+        raise Unsupported(f"{member.name} is encrypted", where=source.name)
+    offset = data_offset(source, member)
+    if member.compression == STORED:
+        return Slice(source, offset, member.stored_nbytes, name)
+    if member.compression != DEFLATED:
+        raise Unsupported(
+            f"{member.name} is compressed with method {member.compression}", where=source.name
+        )
+    if member.nbytes > limits.inflated_nbytes:
+        raise LimitExceeded(f"{member.name} inflates to {member.nbytes:,} bytes", where=source.name)
+    data = b"".join(inflate(source, offset, member.stored_nbytes, member.nbytes, member.name))
+    return Memory(data, name)
+
+
+def inflate(
+    source: Source, offset: int, stored_nbytes: int, nbytes: int, what: str
+) -> Iterator[bytes]:
+    """Inflate `stored_nbytes` bytes of raw deflate data to exactly `nbytes`, a chunk at a time.
+
+    Raises:
+        Malformed: the data is damaged, or is longer or shorter than `nbytes`.
+    """
+    machine = zlib.decompressobj(-zlib.MAX_WBITS)
+    done = 0
+    pos = 0
+    pending = b""
+    while done < nbytes:
+        if not pending:
+            pending = source.read_at(offset + pos, min(_CHUNK_NBYTES, stored_nbytes - pos))
+            pos += len(pending)
+            if not pending:
+                break
+        try:
+            chunk = machine.decompress(pending, _CHUNK_NBYTES)
+        except zlib.error as e:
+            raise Malformed(f"the compressed data of {what} is damaged", where=source.name) from e
+        pending = machine.unconsumed_tail
+        if machine.eof and not chunk:
+            break
+        done += len(chunk)
+        yield chunk
+    surplus = not machine.eof and machine.decompress(pending or b"", 1)
+    if done != nbytes or surplus:
+        raise Malformed(f"{what} does not inflate to the {nbytes:,} bytes it declares")
