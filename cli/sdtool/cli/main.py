@@ -1,8 +1,113 @@
-"""The entry point of the command."""
+"""The entry point of the command: finds the verb, runs it, turns what happens into an exit code."""
 
 from __future__ import annotations
 
+import importlib
+import sys
+from collections.abc import Sequence
 
-def main() -> int:
-    """Run the command; return its exit code."""
-    return 0
+import click
+
+from sdtool.checkpoint.errors import SdtoolError, UsageError
+from sdtool.cli.console import Console, ReaderGone
+from sdtool.cli.exit_codes import INTERRUPTED, READER_GONE, TROUBLE
+
+VERBS = {
+    "scan": "Say what a file would do if a program loaded it.",
+    "convert": "Write a checkpoint's weights as safetensors.",
+    "prune": "Keep what inference needs: raw or EMA weights, any precision.",
+    "info": "Tell what a file is and what is in it.",
+    "verify": "Check that a file is whole, or that it holds another's values.",
+    "demo": "Show the main job on a small built-in checkpoint.",
+}
+"""Each verb with its line in `sdtool --help`; `sdtool.cli.verbs.NAME` holds its `command`."""
+
+
+class _Verbs(click.Group):
+    """Imports a verb's module only when that verb is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command = importlib.import_module(f"sdtool.cli.verbs.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+def _show_version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        context.ensure_object(Console).out(f"sdtool {version()}")
+        context.exit()
+
+
+def version() -> str:
+    """Return the version of the installed distribution."""
+    from importlib.metadata import version as installed_version
+
+    return installed_version("sdtool")
+
+
+@click.group(
+    cls=_Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+    epilog="""\b
+Examples:
+  sdtool scan ~/models
+  sdtool prune --ema-only last.ckpt
+""",
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version,
+    help="Show the version and exit.",
+)  # fmt: skip
+def _sdtool() -> None:
+    """Scan, convert and prune Stable Diffusion checkpoints without ever running them.
+
+    Exit codes: 0 done, nothing found; 1 findings, a refused file or a failed
+    verification; 2 usage error, or something could not be read or decided.
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with `argv` (default: the process's arguments); return its exit code."""
+    console = Console()
+    try:
+        return _run(console, argv)
+    except ReaderGone:
+        return READER_GONE
+    except (KeyboardInterrupt, click.Abort):
+        console.interrupted()
+        return INTERRUPTED
+    except SdtoolError as e:
+        console.error(e)
+        return TROUBLE
+    except Exception as e:
+        console.internal(e)
+        return TROUBLE
+
+
+def _run(console: Console, argv: Sequence[str] | None) -> int:
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _sdtool.main(
+            arguments or ["--help"], prog_name="sdtool", standalone_mode=False, obj=console
+        )
+    except click.UsageError as e:
+        usage = e.ctx.command_path if e.ctx is not None else "sdtool"
+        raise UsageError(_sentence(e), hint=f"{usage} --help shows what it takes") from e
+    except click.ClickException as e:
+        raise UsageError(_sentence(e)) from e
+    assert isinstance(code, int)
+    return code
+
+
+def _sentence(e: click.ClickException) -> str:
+    message = e.format_message().rstrip(".")
+    return message[:1].lower() + message[1:]

@@ -1,0 +1,213 @@
+"""The only place that writes to the terminal: results, messages and progress.
+
+Results go to standard output, messages and progress to standard error. Whatever comes from a file
+(its name, its keys) may hold anything; no control character of it reaches the terminal.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from sdtool.checkpoint.errors import OutputError, SdtoolError
+
+Progress = Callable[[int], None]
+"""Told how many more bytes are done."""
+
+_BAR_DELAY = 0.5
+"""Seconds of work before a bar appears; what is done sooner needs none."""
+
+
+class ReaderGone(Exception):
+    """Nobody reads the standard output any more (`sdtool scan . | head`)."""
+
+
+def escape(text: str) -> str:
+    """Return `text` with every character that does not print as a backslash escape."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
+
+
+def size(nbytes: int) -> str:
+    """Return a byte count as people say it: `7.70 GB` (decimal, as model pages give sizes)."""
+    if nbytes < 1000:
+        return f"{nbytes} bytes"
+    number, unit = nbytes / 1000, "kB"
+    for larger in ("MB", "GB", "TB"):
+        if number < 999.5:
+            break
+        number, unit = number / 1000, larger
+    return f"{number:.{2 if number < 9.995 else 1 if number < 99.95 else 0}f} {unit}"
+
+
+class Console:
+    """One run's way to speak. `quiet` drops notes and progress, `verbose` adds details."""
+
+    def __init__(self) -> None:
+        self.quiet = False
+        self.verbose = False
+        self.machine = False
+        """Whether the output is for a program: then there is no progress."""
+        self._bar: Any = None
+        self._lock = threading.Lock()
+
+    @property
+    def colour(self) -> bool:
+        """Whether standard output is a terminal that may be coloured (see no-color.org)."""
+        return _is_terminal(sys.stdout) and not os.environ.get("NO_COLOR") and _ansi_enabled()
+
+    def out(self, text: str = "") -> None:
+        """Write a result: lines for people. Newlines are kept, other controls are escaped."""
+        self._write(sys.stdout, "\n".join(map(escape, text.split("\n"))) + "\n")
+
+    def coloured(self, text: str) -> None:
+        """Write a result whose fields are escaped already and that may hold colour sequences."""
+        self._write(sys.stdout, text + "\n")
+
+    def json(self, document: object, *, indent: int | None = 2) -> None:
+        """Write `document` as JSON in UTF-8, whatever the terminal's encoding is."""
+        self.data(as_json(document, indent=indent))
+
+    def data(self, text: str) -> None:
+        """Write `text`, a document for a program, in UTF-8."""
+        self._write(sys.stdout, text + "\n", encoding="utf-8")
+
+    def error(self, e: SdtoolError) -> None:
+        """Say what is wrong, where, and what to do next."""
+        self._message("error", str(e))
+        if e.hint:
+            self._message("hint", e.hint)
+
+    def warning(self, what: str, where: str | None = None, hint: str | None = None) -> None:
+        """Say what a person should know although the work goes on."""
+        self._message("warning", what if where is None else f"{what}: {where}")
+        if hint:
+            self._message("hint", hint)
+
+    def note(self, text: str) -> None:
+        """Say something on standard error that `--quiet` drops."""
+        if not self.quiet:
+            self._message("note", text)
+
+    def detail(self, text: str) -> None:
+        """Say something on standard error that only `--verbose` shows."""
+        if self.verbose:
+            self._message("note", text)
+
+    def interrupted(self) -> None:
+        """Say that Ctrl-C was heard."""
+        self._write(sys.stderr, "sdtool: interrupted\n")
+
+    def internal(self, e: BaseException, where: str | None = None) -> None:
+        """Report a mistake of sdtool itself: one line, with the traceback under `--verbose`."""
+        what = f"unexpected {type(e).__name__}" + (f" ({e})" if str(e) else "")
+        hint = "this is a mistake in sdtool: please report it"
+        if self.verbose:
+            import traceback
+
+            self._write(sys.stderr, "".join(traceback.format_exception(e)))
+        else:
+            hint += ", with what --verbose adds"
+        self.error(SdtoolError(what, where=where, hint=hint))
+
+    @contextmanager
+    def progress(self, total_nbytes: int, label: str) -> Generator[Progress]:
+        """Yield a callable to report bytes to; a bar shows where a person can see it."""
+        if self.quiet or self.machine or not _is_terminal(sys.stderr):
+            yield lambda nbytes: None
+            return
+        done = 0
+        begun = time.monotonic()
+
+        def advance(nbytes: int) -> None:
+            nonlocal done
+            with self._lock:
+                done += nbytes
+                if self._bar is not None:
+                    self._bar.update(nbytes)
+                elif time.monotonic() - begun > _BAR_DELAY:
+                    self._bar = _open_bar(total_nbytes, done, label)
+
+        try:
+            yield advance
+        finally:
+            bar, self._bar = self._bar, None
+            if bar is not None:
+                bar.close()
+
+    def _message(self, kind: str, text: str) -> None:
+        if self._bar is not None:
+            self._bar.clear()
+        self._write(sys.stderr, f"sdtool: {kind}: {escape(text)}\n")
+
+    def _write(self, stream: TextIO | None, text: str, encoding: str | None = None) -> None:
+        if stream is None:  # closed by the caller: `>&-`
+            return
+        data = text.encode(encoding or stream.encoding or "utf-8", "backslashreplace")
+        try:
+            stream.flush()
+            stream.buffer.write(data)
+            stream.buffer.flush()
+        except OSError as e:
+            _silence(stream)
+            if stream is sys.stderr:
+                return  # there is nobody left to tell
+            # Windows says EINVAL where a pipe's reader has gone.
+            if isinstance(e, BrokenPipeError) or (os.name == "nt" and e.errno == 22):
+                raise ReaderGone from e
+            reason = (e.strerror or type(e).__name__).lower()
+            raise OutputError(f"cannot be written ({reason})", where="standard output") from e
+
+
+def as_json(document: object, *, indent: int | None = 2) -> str:
+    """Return JSON text that is safe to show: readable letters, everything else escaped."""
+    import json  # not for `--help`
+
+    text = json.dumps(document, ensure_ascii=False, indent=indent)
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(c if c == "\n" or c.isprintable() else json.dumps(c)[1:-1] for c in text)
+
+
+def _open_bar(total_nbytes: int, done: int, label: str) -> Any:
+    from tqdm import tqdm  # 0.08 s: only when there is something to wait for
+
+    return tqdm(
+        total=total_nbytes or None,
+        initial=done,
+        desc=escape(label),
+        unit="B",
+        unit_scale=True,
+        leave=False,
+        dynamic_ncols=True,
+        file=sys.stderr,
+    )
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
+
+
+def _ansi_enabled() -> bool:
+    if os.name != "nt":
+        return os.environ.get("TERM") != "dumb"
+    os.system("")  # makes the Windows console understand colour sequences
+    return True
+
+
+def _silence(stream: TextIO) -> None:
+    """Let the interpreter's last flush of a broken stream go nowhere, without a message."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError):  # a stream that is no file
+        return

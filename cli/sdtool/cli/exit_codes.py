@@ -1,0 +1,22 @@
+"""The exit codes that scripts rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+DONE = 0
+"""All went as asked, and nothing was found."""
+FOUND = 1
+"""Findings, a file refused as unsafe, or a verification that failed."""
+TROUBLE = 2
+"""A usage error, or something could not be read, converted or decided."""
+INTERRUPTED = 130
+"""Ctrl-C."""
+READER_GONE = 141
+"""Whoever read the standard output went away; a shell shows the same for git and grep."""
+
+
+def worst(codes: Iterable[int]) -> int:
+    """Return the code of a whole run: of several, 1 outranks 2."""
+    seen = set(codes)
+    return FOUND if FOUND in seen else max(seen, default=DONE)

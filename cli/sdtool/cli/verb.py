@@ -1,0 +1,49 @@
+"""How a verb is declared: its help, its two examples and the options that all verbs share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from sdtool.cli.console import Console
+
+
+def verb(name: str, *, examples: Sequence[str]) -> Callable[[Callable[..., int]], click.Command]:
+    """Make a command of a function: `function(console, **options) -> exit code`.
+
+    The docstring is the help; `examples` are shown below the options, one a line.
+    """
+
+    def declare(function: Callable[..., int]) -> click.Command:
+        epilog = "\b\nExamples:\n" + "\n".join(f"  {line}" for line in examples)
+        for flag in (_flag("--verbose", "-v", "Say more."), _flag("--quiet", "-q", "Say less.")):
+            function = flag(function)
+        return click.command(
+            name,
+            epilog=epilog,
+            context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+        )(click.pass_obj(function))
+
+    return declare
+
+
+def _flag(option: str, short: str, text: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    def note(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+        if value:
+            setattr(context.find_object(Console), option.lstrip("-"), True)
+
+    return click.option(option, short, is_flag=True, expose_value=False, callback=note, help=text)
+
+
+def machine_readable(text: str = "Write JSON to standard output.") -> Callable[[Any], Any]:
+    """The option `--json`, given to the function as `as_json`; it also turns progress off."""
+
+    def note(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
+        console = context.find_object(Console)
+        if value and console is not None:
+            console.machine = True
+        return value
+
+    return click.option("--json", "as_json", is_flag=True, callback=note, help=text)
