@@ -1,4 +1,4 @@
-"""One table of element types: torch's storage classes and dtypes, numpy's codes, safetensors' names.
+"""One table of element types: torch's storages and dtypes, numpy's codes, safetensors' names.
 
 Source: torch/csrc/DataType.cpp, torch/storage.py (`_new_dtypes`, `_dtype_to_storage_type_map`);
 safetensors/src/tensor.rs (`enum Dtype`).

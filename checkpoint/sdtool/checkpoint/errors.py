@@ -1,16 +1,16 @@
 """The errors of sdtool: every way that an input or an output can be wrong.
 
-    SdtoolError                 what, where, and what to do next
-    ├── InputError              an input could not be read or decided
-    │   ├── NotACheckpoint      no container that sdtool knows: HTML, git-lfs pointer, image
-    │   ├── Truncated           the file ends before its contents do
-    │   ├── Malformed           the bytes break the rules of their own format
-    │   ├── Unsupported         recognised by name, and not readable here
-    │   ├── LimitExceeded       larger or deeper than `Limits` allows
-    │   └── Unreadable          the operating system refused: permission, I/O, vanished
-    ├── OutputError             an output could not be written: exists, disk full, read-only
-    ├── UnsafeError             a file that a person must not open; refused by the gate
-    └── UsageError              the request itself does not make sense
+SdtoolError                 what, where, and what to do next
+├── InputError              an input could not be read or decided
+│   ├── NotACheckpoint      no container that sdtool knows: HTML, git-lfs pointer, image
+│   ├── Truncated           the file ends before its contents do
+│   ├── Malformed           the bytes break the rules of their own format
+│   ├── Unsupported         recognised by name, and not readable here
+│   ├── LimitExceeded       larger or deeper than `Limits` allows
+│   └── Unreadable          the operating system refused: permission, I/O, vanished
+├── OutputError             an output could not be written: exists, disk full, read-only
+├── UnsafeError             a file that a person must not open; refused by the gate
+└── UsageError              the request itself does not make sense
 """
 
 from __future__ import annotations

@@ -174,7 +174,7 @@ class Reading:
     """
 
     format: str
-    """`torch-zip`, `torch-legacy`, `torch-tar`, `pickle`, `safetensors`, `torchscript`, `npy`, ..."""
+    """`torch-zip`, `torch-legacy`, `torch-tar`, `torchscript`, `pickle`, `safetensors`, ..."""
     source: Source
     streams: tuple[Stream, ...] = ()
     members: tuple[Member, ...] = ()
@@ -207,7 +207,7 @@ class Checkpoint:
     """`state-dict`, `embedding`, `hypernetwork`, `module` or `safetensors`."""
     tensors: tuple[TensorEntry, ...]
     training: tuple[TensorEntry, ...]
-    leaves: Mapping[str, None | bool | int | float | str]
+    leaves: Mapping[str, bool | int | float | str | None]
     metadata: Mapping[str, str]
     wrappers: tuple[str, ...] = ()
     """The keys that were taken off to get at the weights, such as `("state_dict",)`."""

@@ -45,7 +45,7 @@ class LocalFile:
         self.name = os.fspath(path)
         self.nbytes_read = 0
         try:
-            self._file = open(self.path, "rb", buffering=0)  # noqa: SIM115 - closed by close()
+            self._file = open(self.path, "rb", buffering=0)
             self.stat = os.fstat(self._file.fileno())
         except OSError as e:
             raise Unreadable(_reason(e), where=self.name) from e

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 Value: TypeAlias = Any
-"""None, bool, int, float, str, bytes, tuple of values, Global, Instance, Persistent, Extent or Ext."""
+"""None, bool, int, float, str, bytes, a tuple, Global, Instance, Persistent, Extent or Ext."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Ext:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """A string or bytes argument too long to hold: `nbytes` from `offset` of the stream's source."""
+    """A string or bytes argument too long to hold: `nbytes` from `offset` of the source."""
 
     offset: int
     nbytes: int

@@ -4,7 +4,7 @@
     N bytes     {"__metadata__": {str: str}, "name": {"dtype", "shape", "data_offsets"}, ...}
     the rest    every byte belongs to exactly one tensor
 
-Source: the format's README; safetensors/src/tensor.rs (`Metadata::validate`, `SafeTensors::deserialize`).
+Source: the format's README; safetensors/src/tensor.rs (`Metadata::validate`, `deserialize`).
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Trunc
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.reading import Reading, Storage, TensorEntry
 from sdtool.checkpoint.source import Source, read_exactly
+from sdtool.checkpoint.strides import row_major
 from sdtool.checkpoint.trace import Anomaly
 
 _SUB_BYTE = ("F4", "F6_E2M3", "F6_E3M2")
 
 
-def header_nbytes(source: Source, limits: Limits) -> int | None:
-    """The length of the header if the file begins as a safetensors file does, else None."""
-    head = source.read_at(0, 9)
+def begins_safetensors(head: bytes) -> bool:
+    """Whether a file that begins with `head` is meant to be safetensors: a length, then `{"`.
+
+    A header of more than a terabyte is text that happens to have a brace in the ninth place.
+    """
     nbytes = int.from_bytes(head[:8], "little")
-    if len(head) < 9 or head[8:] != b"{" or nbytes < 2:
-        return None
-    # A length beyond the format's bound, or beyond the file, is text or a cut download.
-    return nbytes if nbytes <= limits.header_nbytes or nbytes < 1 << 40 else None
+    return head[8:9] == b"{" and head[9:10] in b'"} \n\t\r' and 2 <= nbytes < 1 << 40
 
 
 def read_safetensors(source: Source, limits: Limits) -> Reading:
@@ -73,7 +73,7 @@ def _read_header(
     seen: set[str] = set()
     for key, value in header:
         if key in seen:
-            raise Malformed(f"the safetensors header names {ascii(key)} twice", where=source.name)
+            raise Malformed(f"the safetensors header names {key!a} twice", where=source.name)
         seen.add(key)
         if key == "__metadata__":
             metadata = _metadata(value, source)
@@ -88,15 +88,15 @@ def _read_header(
     for begin, end, name, dtype, shape in entries:
         if begin != at or end < begin:
             raise Malformed(
-                f"tensor {ascii(name)} does not begin where the one before it ends",
+                f"tensor {name!a} does not begin where the one before it ends",
                 where=source.name,
             )
         at = end
         storage = Storage(name, source, base + begin, end - begin)
-        entry = TensorEntry((name,), name, dtype, shape, _row_major(shape), 0, storage)
+        entry = TensorEntry((name,), name, dtype, shape, row_major(shape), 0, storage)
         if entry.nbytes != end - begin:
             raise Malformed(
-                f"tensor {ascii(name)} has {end - begin:,} bytes; its shape needs {entry.nbytes:,}",
+                f"tensor {name!a} has {end - begin:,} bytes; its shape needs {entry.nbytes:,}",
                 where=source.name,
             )
         tensors.append(entry)
@@ -120,11 +120,11 @@ def _metadata(value: Any, source: Source) -> dict[str, str]:
     for key, text in value:
         if type(text) is not str:
             raise Malformed(
-                f"metadata {ascii(key)} is no string; the format allows nothing else",
+                f"metadata {key!a} is no string; the format allows nothing else",
                 where=source.name,
             )
         if key in metadata:
-            raise Malformed(f"metadata names {ascii(key)} twice", where=source.name)
+            raise Malformed(f"metadata names {key!a} twice", where=source.name)
         metadata[key] = text
     return metadata
 
@@ -134,15 +134,13 @@ def _fields(name: str, value: Any, source: Source) -> dict[str, Any]:
         fields = dict(value)
         if len(fields) == len(value) and {"dtype", "shape", "data_offsets"} <= fields.keys():
             return fields
-    raise Malformed(
-        f"tensor {ascii(name)} lacks dtype, shape or data_offsets", where=source.name
-    )
+    raise Malformed(f"tensor {name!a} lacks dtype, shape or data_offsets", where=source.name)
 
 
 def _tensor(name: str, value: Any, source: Source) -> tuple[int, int]:
     offsets = _fields(name, value, source)["data_offsets"]
     if type(offsets) is not list or len(offsets) != 2 or not all(_is_size(x) for x in offsets):
-        raise Malformed(f"the offsets of tensor {ascii(name)} are no two sizes", where=source.name)
+        raise Malformed(f"the offsets of tensor {name!a} are no two sizes", where=source.name)
     return offsets[0], offsets[1]
 
 
@@ -150,24 +148,15 @@ def _kind(name: str, value: Any, source: Source) -> tuple[DType, tuple[int, ...]
     fields = _fields(name, value, source)
     dtype, shape = fields["dtype"], fields["shape"]
     if type(shape) is not list or not all(_is_size(size) for size in shape):
-        raise Malformed(f"the shape of tensor {ascii(name)} is no list of sizes", where=source.name)
+        raise Malformed(f"the shape of tensor {name!a} is no list of sizes", where=source.name)
     if dtype in _SUB_BYTE:
-        raise Unsupported(f"tensor {ascii(name)} is {dtype}, less than a byte", where=source.name)
+        raise Unsupported(f"tensor {name!a} is {dtype}, less than a byte", where=source.name)
     if type(dtype) is not str or dtype not in BY_SAFETENSORS:
         raise Malformed(
-            f"tensor {ascii(name)} has an unknown dtype {ascii(dtype)[:40]}", where=source.name
+            f"tensor {name!a} has an unknown dtype {ascii(dtype)[:40]}", where=source.name
         )
     return BY_SAFETENSORS[dtype], tuple(shape)
 
 
 def _is_size(value: Any) -> bool:
     return type(value) is int and 0 <= value < 1 << 64
-
-
-def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
-    steps: list[int] = []
-    step = 1
-    for size in reversed(shape):
-        steps.append(step)
-        step *= size or 1
-    return tuple(reversed(steps))

@@ -15,7 +15,7 @@ Source: torch/serialization.py (`_legacy_save`, `_legacy_load`); torch/csrc/seri
 
 from __future__ import annotations
 
-from sdtool.checkpoint.containers.torch_zip import looks_like_pickle, pickles_in_a_row
+from sdtool.checkpoint.containers.pickles import looks_like_pickle, pickles_in_a_row
 from sdtool.checkpoint.dtypes import BY_STORAGE, UINT8
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
 from sdtool.checkpoint.limits import Limits
@@ -60,9 +60,7 @@ def read_torch_legacy(source: Source, first: Stream, limits: Limits) -> Reading:
                 streams.extend(behind)
     except InputError as e:
         error = e
-    return Reading(
-        "torch-legacy", source, tuple(streams), (), storages, tuple(anomalies), error
-    )
+    return Reading("torch-legacy", source, tuple(streams), (), storages, tuple(anomalies), error)
 
 
 def _find_storages(
@@ -98,7 +96,7 @@ def _find_storages(
         written = int.from_bytes(head, "little", signed=True)
         nbytes = written * itemsize
         offset += 8
-        if len(head) < 8 or written >= 0 and offset + nbytes > source.nbytes:
+        if len(head) < 8 or (written >= 0 and offset + nbytes > source.nbytes):
             raise Truncated(
                 f"storage {key} ends at byte {offset + max(nbytes, 0):,} of a file of"
                 f" {source.nbytes:,}",
@@ -119,7 +117,5 @@ def _find_storages(
         offset += nbytes
     missing = declared.keys() - storages.keys()
     if missing:
-        raise Malformed(
-            f"storage {min(missing)} is used and is not in the file", where=source.name
-        )
+        raise Malformed(f"storage {min(missing)} is used and is not in the file", where=source.name)
     return offset

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sdtool.checkpoint.containers.pickles import looks_like_pickle, pickles_in_a_row
 from sdtool.checkpoint.containers.zip_archive import (
     STORED,
     ZipArchive,
@@ -25,10 +26,10 @@ from sdtool.checkpoint.containers.zip_archive import (
     locator,
     open_member,
 )
-from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Unsupported
+from sdtool.checkpoint.errors import InputError, Malformed, Unsupported
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.machine import run_pickle
-from sdtool.checkpoint.reading import PICKLE, TORCH, Member, Reading, Storage, Stream
+from sdtool.checkpoint.reading import TORCH, Member, Reading, Storage, Stream
 from sdtool.checkpoint.source import Source
 from sdtool.checkpoint.trace import Anomaly, Trace
 from sdtool.checkpoint.values import Persistent
@@ -101,7 +102,7 @@ def read_torch_zip(
         error = error or Unsupported(
             "a TorchScript program, not a state dict",
             where=source.name,
-            hint="ask its publisher for the weights, or save `module.state_dict()` where you trust it",
+            hint="ask its publisher for the weights, saved from `module.state_dict()`",
         )
     return Reading(
         "torchscript" if script else "torch-zip",
@@ -157,15 +158,13 @@ def _byteorder(
         raw = open_member(source, member, limits).read_at(0, member.nbytes)
         order = str(raw, "ascii", "replace")
         if order not in ("little", "big"):
-            raise Malformed(f"a byte order called {ascii(order)}", where=source.name)
+            raise Malformed(f"a byte order called {order!a}", where=source.name)
     except InputError as e:
         return "little", e
     return order, None
 
 
-def _pickles(
-    source: Source, member: Member, limits: Limits, unread: list[str]
-) -> Iterator[Stream]:
+def _pickles(source: Source, member: Member, limits: Limits, unread: list[str]) -> Iterator[Stream]:
     """The pickle of `data.pkl`, and whatever stands behind its STOP."""
     try:
         content = open_member(source, member, limits)
@@ -179,55 +178,6 @@ def _pickles(
     if first.error is None and offset < content.nbytes:
         # torch stops at the first STOP; another loader may go on.
         yield from pickles_in_a_row(content, offset, limits, member.name)
-
-
-def pickles_in_a_row(
-    content: Source, offset: int, limits: Limits, member: str | None
-) -> Iterator[Stream]:
-    """Pickles behind each other from `offset`, while they look like pickles."""
-    for _ in range(limits.pickles):
-        if offset >= content.nbytes:
-            return
-        stream = run_pickle(content, offset, profile=PICKLE, limits=limits, member=member)
-        if not looks_like_pickle(stream):
-            return
-        yield stream
-        if stream.trace.nbytes <= 0 or stream.error is not None:
-            return
-        offset += stream.trace.nbytes
-    yield Stream(
-        member, offset, PICKLE, content, Trace(), None,
-        LimitExceeded(f"more than {limits.pickles:,} pickles in a row"),
-    )  # fmt: skip
-
-
-def looks_like_pickle(stream: Stream) -> bool:
-    """Whether bytes that nobody declared to be a pickle are one.
-
-    Anything that would do something counts, broken or not; so does anything that reaches STOP
-    and is more than a lucky byte or two of text.
-    """
-    from sys import stdlib_module_names  # what can be imported everywhere
-
-    trace = stream.trace
-    head = stream.source.read_at(stream.offset, 2)
-    if head[:1] == b"\x80" and head[1:] <= b"\x05":
-        return trace.opcodes > 2 or stream.error is None
-    if stream.error is None:
-        return trace.opcodes > 1
-    resolved = 0
-    for event in trace.events:
-        target = getattr(event, "target", None)
-        written = getattr(event, "written", None)
-        if written is None:
-            if not isinstance(event, Persistent):
-                return True  # a call or a mutation
-            continue
-        resolved += 1
-        parts = target.module.split(".") if target is not None else [""]
-        if parts[0] in stdlib_module_names and target is not None and target.name.isidentifier():
-            return True
-    return False
 
 
 def _hidden_pickles(

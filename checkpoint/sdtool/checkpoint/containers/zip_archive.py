@@ -197,9 +197,7 @@ def _odd_names(members: tuple[Member, ...]) -> Iterator[Anomaly]:
         if member.flags & _ENCRYPTED:
             yield Anomaly("encrypted-member", "", member.header_offset, name)
         if "\0" in name:
-            yield Anomaly(
-                "local-header-mismatch", "a NUL in the name", member.header_offset, name
-            )
+            yield Anomaly("local-header-mismatch", "a NUL in the name", member.header_offset, name)
         if ".." in name or name[:1] in "/\\" or "\\" in name or name[1:2] == ":":
             parts = name.replace("\\", "/").split("/")
             if ".." in parts or name[:1] in "/\\" or name[1:2] == ":":
@@ -219,8 +217,11 @@ def data_offset(source: Source, member: Member) -> int:
             f"no local header of {member.name!r} at offset {member.header_offset:,}",
             where=source.name,
         )
-    fields = _LOCAL.unpack(raw)
-    offset = member.header_offset + _LOCAL.size + fields[9] + fields[10]
+    name_nbytes, extra_nbytes = (
+        int.from_bytes(raw[26:28], "little"),
+        int.from_bytes(raw[28:], "little"),
+    )
+    offset = member.header_offset + _LOCAL.size + name_nbytes + extra_nbytes
     if offset + member.stored_nbytes > source.nbytes:
         raise Truncated(
             f"{member.name} ends at byte {offset + member.stored_nbytes:,} of a file of"
@@ -243,9 +244,7 @@ def local_header_anomalies(source: Source, member: Member) -> Iterator[Anomaly]:
     """
     raw = source.read_at(member.header_offset, _LOCAL.size)
     if len(raw) < _LOCAL.size or raw[:4] != b"PK\x03\x04":
-        yield Anomaly(
-            "local-header-mismatch", "no local header", member.header_offset, member.name
-        )
+        yield Anomaly("local-header-mismatch", "no local header", member.header_offset, member.name)
         return
     _, _, flags, compression, _, _, crc32, stored_nbytes, nbytes, name_nbytes, extra_nbytes = (
         _LOCAL.unpack(raw)
@@ -255,7 +254,7 @@ def local_header_anomalies(source: Source, member: Member) -> Iterator[Anomaly]:
     if raw_name not in (member.name.encode(), member.name.encode("cp437", "replace")):
         yield Anomaly(
             "local-header-mismatch",
-            f"the local header calls it {ascii(str(raw_name, 'utf-8', 'replace'))}",
+            f"the local header calls it {str(raw_name, 'utf-8', 'replace')!a}",
             member.header_offset,
             member.name,
         )

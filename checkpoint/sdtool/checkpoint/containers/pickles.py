@@ -1,0 +1,58 @@
+"""Pickles behind each other, and whether bytes that nobody announced are a pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from sys import stdlib_module_names
+
+from sdtool.checkpoint.errors import LimitExceeded
+from sdtool.checkpoint.limits import Limits
+from sdtool.checkpoint.machine import run_pickle
+from sdtool.checkpoint.reading import PICKLE, Stream
+from sdtool.checkpoint.source import Source
+from sdtool.checkpoint.trace import Resolve, Trace
+from sdtool.checkpoint.values import Persistent
+
+
+def pickles_in_a_row(
+    content: Source, offset: int, limits: Limits, member: str | None
+) -> Iterator[Stream]:
+    """Pickles behind each other from `offset`, while they look like pickles."""
+    for _ in range(limits.pickles):
+        if offset >= content.nbytes:
+            return
+        stream = run_pickle(content, offset, profile=PICKLE, limits=limits, member=member)
+        if not looks_like_pickle(stream):
+            return
+        yield stream
+        if stream.trace.nbytes <= 0 or stream.error is not None:
+            return
+        offset += stream.trace.nbytes
+    yield Stream(
+        member, offset, PICKLE, content, Trace(), None,
+        LimitExceeded(f"more than {limits.pickles:,} pickles in a row"),
+    )  # fmt: skip
+
+
+def looks_like_pickle(stream: Stream) -> bool:
+    """Whether bytes that nobody declared to be a pickle are one.
+
+    Anything that would do something counts, broken or not; so does anything that reaches STOP
+    and is more than a lucky byte or two of text.
+    """
+    trace = stream.trace
+    head = stream.source.read_at(stream.offset, 2)
+    if head[:1] == b"\x80" and head[1:] <= b"\x05":
+        return trace.opcodes > 2 or stream.error is None
+    if stream.error is None:
+        return trace.opcodes > 1
+    for event in trace.events:
+        if isinstance(event, Resolve):
+            # "config\nfoo\n" is text that begins with GLOBAL; what can be imported everywhere
+            # is a reason to take it seriously.
+            target = event.target
+            if target.module.split(".")[0] in stdlib_module_names and target.name.isidentifier():
+                return True
+        elif not isinstance(event, Persistent):
+            return True  # a call or a mutation
+    return False
