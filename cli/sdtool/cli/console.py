@@ -12,9 +12,10 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from sdtool.checkpoint.errors import OutputError, SdtoolError
+if TYPE_CHECKING:  # the room below is not needed to show a help page
+    from sdtool.checkpoint.errors import SdtoolError
 
 Progress = Callable[[int], None]
 """Told how many more bytes are done."""
@@ -80,17 +81,25 @@ class Console:
         """Write `text`, a document for a program, in UTF-8."""
         self._write(sys.stdout, text + "\n", encoding="utf-8")
 
-    def error(self, e: SdtoolError) -> None:
+    def error(self, what: str, where: str | None = None, hint: str | None = None) -> None:
         """Say what is wrong, where, and what to do next."""
-        self._message("error", str(e))
-        if e.hint:
-            self._message("hint", e.hint)
+        self._tell("error", what, where, hint)
+
+    def failed(self, e: Exception, where: str | None = None) -> None:
+        """Report what stopped some work: a known error, or a mistake of sdtool itself.
+
+        `where` is the file that was worked on. The traceback shows under `--verbose`.
+        """
+        e = as_error(e, where)
+        if self.verbose and e.__cause__ is not None:
+            import traceback
+
+            self._write(sys.stderr, "".join(traceback.format_exception(e.__cause__)))
+        self._tell("error", e.what, e.where, e.hint)
 
     def warning(self, what: str, where: str | None = None, hint: str | None = None) -> None:
         """Say what a person should know although the work goes on."""
-        self._message("warning", what if where is None else f"{what}: {where}")
-        if hint:
-            self._message("hint", hint)
+        self._tell("warning", what, where, hint)
 
     def note(self, text: str) -> None:
         """Say something on standard error that `--quiet` drops."""
@@ -105,18 +114,6 @@ class Console:
     def interrupted(self) -> None:
         """Say that Ctrl-C was heard."""
         self._write(sys.stderr, "sdtool: interrupted\n")
-
-    def internal(self, e: BaseException, where: str | None = None) -> None:
-        """Report a mistake of sdtool itself: one line, with the traceback under `--verbose`."""
-        what = f"unexpected {type(e).__name__}" + (f" ({e})" if str(e) else "")
-        hint = "this is a mistake in sdtool: please report it"
-        if self.verbose:
-            import traceback
-
-            self._write(sys.stderr, "".join(traceback.format_exception(e)))
-        else:
-            hint += ", with what --verbose adds"
-        self.error(SdtoolError(what, where=where, hint=hint))
 
     @contextmanager
     def progress(self, total_nbytes: int, label: str) -> Generator[Progress]:
@@ -143,6 +140,11 @@ class Console:
             if bar is not None:
                 bar.close()
 
+    def _tell(self, kind: str, what: str, where: str | None, hint: str | None) -> None:
+        self._message(kind, what if where is None else f"{what}: {where}")
+        if hint:
+            self._message("hint", hint)
+
     def _message(self, kind: str, text: str) -> None:
         if self._bar is not None:
             self._bar.clear()
@@ -163,8 +165,25 @@ class Console:
             # Windows says EINVAL where a pipe's reader has gone.
             if isinstance(e, BrokenPipeError) or (os.name == "nt" and e.errno == 22):
                 raise ReaderGone from e
+            from sdtool.checkpoint.errors import OutputError
+
             reason = (e.strerror or type(e).__name__).lower()
             raise OutputError(f"cannot be written ({reason})", where="standard output") from e
+
+
+def as_error(e: Exception, where: str | None = None) -> SdtoolError:
+    """Return `e` as an error for people; an unexpected one becomes the `__cause__` of it."""
+    from sdtool.checkpoint.errors import SdtoolError
+
+    if isinstance(e, SdtoolError):
+        return e
+    error = SdtoolError(
+        f"unexpected {type(e).__name__}" + (f" ({e})" if str(e) else ""),
+        where=where,
+        hint="this is a mistake in sdtool: please report it, with what --verbose adds",
+    )
+    error.__cause__ = e
+    return error
 
 
 def as_json(document: object, *, indent: int | None = 2) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import click
 
-from sdtool.checkpoint.errors import SdtoolError, UsageError
 from sdtool.cli.console import Console, ReaderGone
 from sdtool.cli.exit_codes import INTERRUPTED, READER_GONE, TROUBLE
 
@@ -85,29 +84,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         console.interrupted()
         return INTERRUPTED
-    except SdtoolError as e:
-        console.error(e)
+    except click.ClickException as e:
+        _explain(console, e)
         return TROUBLE
     except Exception as e:
-        console.internal(e)
+        console.failed(e)
         return TROUBLE
 
 
 def _run(console: Console, argv: Sequence[str] | None) -> int:
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    try:
-        code = _sdtool.main(
-            arguments or ["--help"], prog_name="sdtool", standalone_mode=False, obj=console
-        )
-    except click.UsageError as e:
-        usage = e.ctx.command_path if e.ctx is not None else "sdtool"
-        raise UsageError(_sentence(e), hint=f"{usage} --help shows what it takes") from e
-    except click.ClickException as e:
-        raise UsageError(_sentence(e)) from e
+    arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    code = _sdtool.main(arguments, prog_name="sdtool", standalone_mode=False, obj=console)
     assert isinstance(code, int)
     return code
 
 
-def _sentence(e: click.ClickException) -> str:
+def _explain(console: Console, e: click.ClickException) -> None:
     message = e.format_message().rstrip(".")
-    return message[:1].lower() + message[1:]
+    hint = None
+    if isinstance(e, click.UsageError):
+        usage = e.ctx.command_path if e.ctx is not None else "sdtool"
+        hint = f"{usage} --help shows what it takes"
+    console.error(message[:1].lower() + message[1:], hint=hint)

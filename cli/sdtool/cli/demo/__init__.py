@@ -1,0 +1,1 @@
+"""What `sdtool demo` works on."""
