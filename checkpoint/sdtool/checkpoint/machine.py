@@ -24,6 +24,8 @@ import codecs
 import re
 import warnings
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from struct import Struct
 from struct import error as struct_error
 
@@ -37,6 +39,7 @@ from sdtool.checkpoint.values import (
     DICT,
     FROZENSET,
     LIST,
+    LITERAL_OPCODES,
     SET,
     Ext,
     Extent,
@@ -92,6 +95,32 @@ def run_pickle(
     return Stream(member, offset, profile, source, trace, value, error)
 
 
+@dataclass(slots=True)
+class _State:
+    """What the loop shares with the handlers of the rarer opcodes."""
+
+    source: Source
+    end: int
+    trace: Trace
+    profile: LoaderProfile
+    limits: Limits
+    memo: dict[int, Value]
+    metastack: list[list[Value]]
+    names: dict[tuple[str, str, bool], Global] = field(
+        default_factory=dict[tuple[str, str, bool], Global]
+    )
+    broken: InputError | None = None
+    """The first thing that stops the C unpickler, where others may go on."""
+    protocol: int = 0
+    base: int = 0
+    buf: bytes = b""
+    frame_end: int = _NO_FRAME
+
+    def fail(self, error: InputError) -> None:
+        """Note that the C unpickler has stopped; the Trace goes on for the others."""
+        self.broken = self.broken or error
+
+
 def _run(
     source: Source, offset: int, trace: Trace, profile: LoaderProfile, limits: Limits
 ) -> tuple[Value, InputError | None]:
@@ -100,15 +129,13 @@ def _run(
     inline = limits.inline_nbytes
     margin = inline + 64  # so that a fixed or inline argument never crosses the window
     window = max(_WINDOW_NBYTES, 2 * margin)
-    broken: InputError | None = None  # the C unpickler stops here; others may go on
     events = trace.events
     record = events.append
     stack: list[Value] = []
     metastack: list[list[Value]] = []
     memo: dict[int, Value] = {}
-    names: dict[tuple[str, str, bool], Global] = {}
+    state = _State(source, end, trace, profile, limits, memo, metastack)
     frame_end = _NO_FRAME
-    protocol = 0
 
     base = offset
     buf = source.read_at(base, max(_FIRST_WINDOW_NBYTES, 2 * margin))
@@ -127,8 +154,10 @@ def _run(
                         _note(
                             trace, "opcode-crosses-frame", "an opcode ends behind its frame", here
                         )
-                        broken = broken or Malformed(
-                            f"an opcode crosses the end of its frame at offset {frame_end:,}"
+                        state.fail(
+                            Malformed(
+                                f"an opcode crosses the end of its frame at offset {frame_end:,}"
+                            )
                         )
                     frame_end = _NO_FRAME
                 if here >= end:
@@ -158,7 +187,7 @@ def _run(
                 (index,) = _u4(buf, pos)
                 pos += 4
                 if index > limits.memo_index:
-                    broken = _memo_index(trace, index, base + at, broken)
+                    _memo_index(state, index, base + at)
                 memo[index] = stack[-1]
             elif op == 0x94:  # MEMOIZE
                 memo[len(memo)] = stack[-1]
@@ -190,14 +219,16 @@ def _run(
                 stack[-1] = made
                 record(made)
                 if type(args) is not tuple:
-                    broken = _odd_arguments(trace, "REDUCE", args, base + at, broken)
+                    _odd_arguments(state, "REDUCE", args, base + at)
             elif op == 0x51:  # BINPERSID
                 persistent = Persistent(stack[-1], base + at)
                 stack[-1] = persistent
                 record(persistent)
                 if profile is PICKLE:
-                    broken = broken or Malformed(
-                        f"a persistent id at offset {base + at:,}, which a plain pickle has not"
+                    state.fail(
+                        Malformed(
+                            f"a persistent id at offset {base + at:,}, which a plain pickle has not"
+                        )
                     )
             elif op == 0x6A:  # LONG_BINGET
                 (index,) = _u4(buf, pos)
@@ -253,157 +284,15 @@ def _run(
                 item = stack.pop()
                 _append(stack[-1], [item], "APPEND", base + at, trace)
             elif op == 0x62:  # BUILD
-                state = stack.pop()
+                content = stack.pop()
                 target = stack[-1]
-                record(Mutation("BUILD", target, state, base + at))
+                record(Mutation("BUILD", target, content, base + at))
                 if type(target) is Instance:
                     if isinstance(target.states, list):
-                        target.states.append(state)
+                        target.states.append(content)
                     else:
-                        target.states = [state]
+                        target.states = [content]
                     target.mutated = base + at
-            elif op == 0x63 or op == 0x69:  # GLOBAL, INST
-                module, pos = _line(source, base, buf, pos, limits)
-                name, pos = _line(source, base, buf, pos, limits)
-                name_at_end = name[-1:] != b"\n"
-                encoding = "utf-8" if op == 0x63 else "ascii"
-                # The Python unpickler cuts the last character of a line that the file's end cut.
-                written = Global(str(module[:-1], encoding), str(name[:-1], encoding))
-                opcode = "GLOBAL" if op == 0x63 else "INST"
-                found = _resolve(written, protocol, names)
-                record(Resolve(found, written, opcode, base + at, protocol >= 4, False))
-                if name_at_end:
-                    whole = Global(written.module, str(name, encoding))
-                    there = _resolve(whole, protocol, names)
-                    record(Resolve(there, whole, opcode, base + at, protocol >= 4, False))
-                    _note(trace, "truncated-name", f"the file ends in a name: {whole}", base + at)
-                    broken = broken or _truncated(base + at, "a name")
-                if op == 0x63:
-                    stack.append(found)
-                else:
-                    items = stack
-                    stack = metastack.pop()
-                    made = Instance(found, tuple(items), "INST", base + at)
-                    stack.append(made)
-                    record(made)
-            elif op == 0x93:  # STACK_GLOBAL
-                name_value = stack.pop()
-                module_value = stack.pop()
-                if type(name_value) is str and type(module_value) is str:
-                    written = Global(module_value, name_value)
-                    found = _resolve(written, protocol, names)
-                    record(Resolve(found, written, "STACK_GLOBAL", base + at, protocol >= 4, False))
-                else:
-                    found = COMPUTED
-                    record(Resolve(found, found, "STACK_GLOBAL", base + at, protocol >= 4, True))
-                stack.append(found)
-            elif op == 0x81:  # NEWOBJ
-                args = stack.pop()
-                made = Instance(stack.pop(), args, "NEWOBJ", base + at)
-                stack.append(made)
-                record(made)
-                if type(args) is not tuple:
-                    broken = _odd_arguments(trace, "NEWOBJ", args, base + at, broken)
-            elif op == 0x92:  # NEWOBJ_EX
-                kwargs = stack.pop()
-                args = stack.pop()
-                made = Instance(stack.pop(), args, "NEWOBJ_EX", base + at, kwargs)
-                stack.append(made)
-                record(made)
-                if type(args) is not tuple:
-                    broken = _odd_arguments(trace, "NEWOBJ_EX", args, base + at, broken)
-            elif op == 0x6F:  # OBJ
-                items = stack
-                stack = metastack.pop()
-                made = Instance(items[0], tuple(items[1:]), "OBJ", base + at)
-                stack.append(made)
-                record(made)
-            elif op == 0x43 or op == 0x42 or op == 0x8E:  # SHORT_BINBYTES, BINBYTES, BINBYTES8
-                if op == 0x43:
-                    n = buf[pos]
-                    pos += 1
-                elif op == 0x42:
-                    (n,) = _u4(buf, pos)
-                    pos += 4
-                else:
-                    (n,) = _u8(buf, pos)
-                    pos += 8
-                if n > inline:
-                    stack.append(_extent(base + pos, n, end, is_text=False))
-                else:
-                    raw = buf[pos : pos + n]
-                    if len(raw) != n:
-                        raise _truncated(base + at, "a bytes argument")
-                    stack.append(raw)
-                pos += n
-            elif op == 0x8D:  # BINUNICODE8
-                (n,) = _u8(buf, pos)
-                pos += 8
-                if n > inline:
-                    stack.append(_extent(base + pos, n, end, is_text=True))
-                else:
-                    raw = buf[pos : pos + n]
-                    if len(raw) != n:
-                        raise _truncated(base + at, "a string")
-                    stack.append(str(raw, "utf-8", "surrogatepass"))
-                pos += n
-            elif op == 0x55 or op == 0x54:  # SHORT_BINSTRING, BINSTRING
-                if op == 0x55:
-                    n = buf[pos]
-                    pos += 1
-                else:
-                    (n,) = _i4(buf, pos)
-                    pos += 4
-                    if n < 0:
-                        raise Malformed(f"BINSTRING with a negative length at offset {base + at:,}")
-                if n > inline:
-                    stack.append(_extent(base + pos, n, end, is_text=False))
-                else:
-                    raw = buf[pos : pos + n]
-                    if len(raw) != n:
-                        raise _truncated(base + at, "a string")
-                    stack.append(_python2_string(raw))
-                pos += n
-            elif op == 0x8A or op == 0x8B:  # LONG1, LONG4
-                if op == 0x8A:
-                    n = buf[pos]
-                    pos += 1
-                else:
-                    (n,) = _i4(buf, pos)
-                    pos += 4
-                    if n < 0:
-                        raise Malformed(f"LONG4 with a negative length at offset {base + at:,}")
-                if n > limits.int_nbytes:
-                    raise LimitExceeded(f"an integer of {n:,} bytes at offset {base + at:,}")
-                raw = buf[pos : pos + n]
-                if len(raw) != n:
-                    raise _truncated(base + at, "an integer")
-                stack.append(int.from_bytes(raw, "little", signed=True))
-                pos += n
-            elif op == 0x80:  # PROTO
-                protocol = buf[pos]
-                pos += 1
-                if protocol > HIGHEST_PROTOCOL:
-                    raise Malformed(f"pickle protocol {protocol} at offset {base + at:,}")
-                trace.protocol = max(trace.protocol, protocol)
-            elif op == 0x95:  # FRAME
-                (n,) = _u8(buf, pos)
-                pos += 8
-                here = base + pos
-                if frame_end != _NO_FRAME:
-                    _note(trace, "nested-frame", "a frame begins inside a frame", base + at)
-                    broken = broken or Malformed(f"a frame inside a frame at offset {base + at:,}")
-                frame_end = here + n
-                if frame_end > end:
-                    _note(
-                        trace,
-                        "frame-past-end",
-                        f"a frame of {n:,} bytes where {end - here:,} are left",
-                        base + at,
-                    )
-                    broken = broken or _truncated(base + at, "a frame")
-                    frame_end = _NO_FRAME
-                watch = min(low, frame_end - base)
             elif op == 0x2E:  # STOP
                 here = base + pos
                 if here > end:
@@ -411,8 +300,8 @@ def _run(
                 value = stack.pop()
                 if here > frame_end:
                     _note(trace, "opcode-crosses-frame", "an opcode ends behind its frame", here)
-                    broken = broken or Malformed(
-                        f"an opcode crosses the end of its frame at offset {frame_end:,}"
+                    state.fail(
+                        Malformed(f"an opcode crosses the end of its frame at offset {frame_end:,}")
                     )
                 elif frame_end not in (here, _NO_FRAME):
                     _note(
@@ -421,117 +310,19 @@ def _run(
                         f"the frame goes on for {frame_end - here:,} bytes behind STOP",
                         base + at,
                     )
-                return (None, broken) if broken else (value, None)
-            elif op == 0x8F:  # EMPTY_SET
-                stack.append(Instance(SET, (), "EMPTY_SET", base + at))
-            elif op == 0x90:  # ADDITEMS
-                items = stack
-                stack = metastack.pop()
-                _append(stack[-1], items, "ADDITEMS", base + at, trace)
-            elif op == 0x91:  # FROZENSET
-                items = stack
-                stack = metastack.pop()
-                made = Instance(FROZENSET, (), "FROZENSET", base + at)
-                made.items = items
-                stack.append(made)
-            elif op == 0x64 or op == 0x6C:  # DICT, LIST
-                items = stack
-                stack = metastack.pop()
-                if op == 0x6C:
-                    made = Instance(LIST, (), "LIST", base + at)
-                    made.items = items
-                else:
-                    if len(items) % 2:
-                        raise Malformed(f"DICT with a key and no value at offset {base + at:,}")
-                    made = Instance(DICT, (), "DICT", base + at)
-                    made.pairs = _pairs(items)
-                stack.append(made)
-            elif op == 0x30:  # POP
-                if stack:
-                    stack.pop()
-                else:
-                    stack = metastack.pop()
-            elif op == 0x31:  # POP_MARK
-                stack = metastack.pop()
-            elif op == 0x32:  # DUP
-                stack.append(stack[-1])
-            elif op == 0x96:  # BYTEARRAY8
-                (n,) = _u8(buf, pos)
-                pos += 8
-                if n > inline:
-                    content: Value = _extent(base + pos, n, end, is_text=False)
-                else:
-                    content = buf[pos : pos + n]
-                    if len(content) != n:
-                        raise _truncated(base + at, "a bytearray")
-                stack.append(Instance(BYTEARRAY, (content,), "BYTEARRAY8", base + at))
-                pos += n
-            elif op in (0x82, 0x83, 0x84):  # EXT1, EXT2, EXT4
-                if op == 0x82:
-                    code = buf[pos]
-                    pos += 1
-                elif op == 0x83:
-                    (code,) = _u2(buf, pos)
-                    pos += 2
-                else:
-                    (code,) = _i4(buf, pos)
-                    pos += 4
-                stack.append(Ext(code))
-                _note(trace, "extension-code", f"copyreg extension code {code}", base + at)
-            elif op in (0x97, 0x98):  # NEXT_BUFFER, READONLY_BUFFER
-                _note(trace, "buffer-opcode", "bytes are expected from outside", base + at)
-                broken = broken or Malformed(f"an out-of-band buffer at offset {base + at:,}")
-                if op == 0x97:
-                    stack.append(Persistent("buffer", base + at))
-                else:
-                    stack.append(stack.pop())
-            else:  # text opcodes of protocol 0, or no opcode at all
-                if op not in _TEXT_OPCODES:
+                return (None, state.broken) if state.broken else (value, None)
+            else:
+                handler = _HANDLERS.get(op)
+                if handler is None:
                     raise Malformed(f"byte 0x{op:02x} at offset {base + at:,} is no pickle opcode")
-                line, pos = _line(source, base, buf, pos, limits)
-                if line[-1:] != b"\n":
-                    raise _truncated(base + at, "a line")
-                line = line[:-1]
-                if op == 0x67:  # GET
-                    stack.append(memo[int(line)])
-                elif op == 0x70:  # PUT
-                    index = int(line)
-                    if index < 0:
-                        raise Malformed(f"PUT with a negative index at offset {base + at:,}")
-                    if index > limits.memo_index:
-                        broken = _memo_index(trace, index, base + at, broken)
-                    memo[index] = stack[-1]
-                elif op == 0x56:  # UNICODE
-                    stack.append(str(line, "raw-unicode-escape"))
-                elif op == 0x53:  # STRING
-                    if len(line) < 2 or line[0] != line[-1] or line[0] not in b"\"'":
-                        raise Malformed(f"an unquoted STRING at offset {base + at:,}")
-                    stack.append(_python2_string(_unescape(line[1:-1])))
-                elif op == 0x50:  # PERSID
-                    persistent = Persistent(str(line, "ascii"), base + at)
-                    stack.append(persistent)
-                    record(persistent)
-                    if profile is PICKLE:
-                        broken = broken or Malformed(
-                            f"a persistent id at offset {base + at:,}, which a plain pickle has not"
-                        )
-                elif op == 0x46:  # FLOAT
-                    if not _PLAIN_FLOAT.match(line):
-                        broken = _odd_number(trace, line, base + at, broken)
-                    stack.append(float(line))
-                elif op == 0x49 and line in (b"00", b"01"):  # INT, as picklers write a bool
-                    stack.append(line == b"01")
-                else:  # INT, LONG
-                    digits = line[:-1] if op == 0x4C and line[-1:] == b"L" else line
-                    if _PLAIN_INT.match(digits):
-                        stack.append(int(digits))
-                    else:
-                        broken = _odd_number(trace, line, base + at, broken)
-                        octal = _OCTAL.match(digits)
-                        stack.append(int(octal[1] + octal[2], 8) if octal else int(digits, 0))
+                state.base, state.buf, state.frame_end = base, buf, frame_end
+                stack, pos = handler(state, op, pos, stack)
+                if state.frame_end != frame_end:
+                    frame_end = state.frame_end
+                    watch = min(low, frame_end - base)
         raise LimitExceeded(f"more than {limits.opcodes:,} opcodes")
     except InputError as e:
-        return None, broken or e
+        return None, state.broken or e
     except KeyError:
         error: InputError = Malformed(
             f"a memo entry that was never put, before offset {base + pos:,}"
@@ -546,10 +337,337 @@ def _run(
     finally:
         trace.opcodes = count + 1
         trace.nbytes = min(base + pos, end) - offset
-    return None, broken or error
+    return None, state.broken or error
 
 
-_TEXT_OPCODES = frozenset(b"gpVSPFIL")
+def _name(state: _State, op: int, pos: int, stack: list[Value]) -> tuple[list[Value], int]:
+    """GLOBAL, INST and STACK_GLOBAL: a name that a loader would import."""
+    at = state.base + pos - 1
+    if op == 0x63 or op == 0x69:  # GLOBAL, INST
+        module, pos = _line(state, pos)
+        name, pos = _line(state, pos)
+        name_at_end = name[-1:] != b"\n"
+        encoding = "utf-8" if op == 0x63 else "ascii"
+        # The Python unpickler cuts the last character of a line that the file's end cut.
+        written = Global(str(module[:-1], encoding), str(name[:-1], encoding))
+        opcode = "GLOBAL" if op == 0x63 else "INST"
+        found = _resolve(written, state.protocol, state.names)
+        state.trace.events.append(Resolve(found, written, opcode, at, state.protocol >= 4, False))
+        if name_at_end:
+            whole = Global(written.module, str(name, encoding))
+            there = _resolve(whole, state.protocol, state.names)
+            state.trace.events.append(Resolve(there, whole, opcode, at, state.protocol >= 4, False))
+            _note(state.trace, "truncated-name", f"the file ends in a name: {whole}", at)
+            state.fail(_truncated(at, "a name"))
+        if op == 0x63:
+            stack.append(found)
+        else:
+            items = stack
+            stack = state.metastack.pop()
+            made = Instance(found, tuple(items), "INST", at)
+            stack.append(made)
+            state.trace.events.append(made)
+    elif op == 0x93:  # STACK_GLOBAL
+        name_value = stack.pop()
+        module_value = stack.pop()
+        if type(name_value) is str and type(module_value) is str:
+            written = Global(module_value, name_value)
+            found = _resolve(written, state.protocol, state.names)
+            state.trace.events.append(
+                Resolve(found, written, "STACK_GLOBAL", at, state.protocol >= 4, False)
+            )
+        else:
+            found = COMPUTED
+            state.trace.events.append(
+                Resolve(found, found, "STACK_GLOBAL", at, state.protocol >= 4, True)
+            )
+        stack.append(found)
+    return stack, pos
+
+
+def _object(state: _State, op: int, pos: int, stack: list[Value]) -> tuple[list[Value], int]:
+    """NEWOBJ, NEWOBJ_EX and OBJ: an instance of a class."""
+    at = state.base + pos - 1
+    if op == 0x81:  # NEWOBJ
+        args = stack.pop()
+        made = Instance(stack.pop(), args, "NEWOBJ", at)
+        stack.append(made)
+        state.trace.events.append(made)
+        if type(args) is not tuple:
+            _odd_arguments(state, "NEWOBJ", args, at)
+    elif op == 0x92:  # NEWOBJ_EX
+        kwargs = stack.pop()
+        args = stack.pop()
+        made = Instance(stack.pop(), args, "NEWOBJ_EX", at, kwargs)
+        stack.append(made)
+        state.trace.events.append(made)
+        if type(args) is not tuple:
+            _odd_arguments(state, "NEWOBJ_EX", args, at)
+    elif op == 0x6F:  # OBJ
+        items = stack
+        stack = state.metastack.pop()
+        made = Instance(items[0], tuple(items[1:]), "OBJ", at)
+        stack.append(made)
+        state.trace.events.append(made)
+    return stack, pos
+
+
+def _bytes(state: _State, op: int, pos: int, stack: list[Value]) -> tuple[list[Value], int]:
+    """SHORT_BINBYTES, BINBYTES, BINBYTES8 and BYTEARRAY8."""
+    at = state.base + pos - 1
+    buf = state.buf
+    if op == 0x43 or op == 0x42 or op == 0x8E:  # SHORT_BINBYTES, BINBYTES, BINBYTES8
+        if op == 0x43:
+            n = buf[pos]
+            pos += 1
+        elif op == 0x42:
+            (n,) = _u4(buf, pos)
+            pos += 4
+        else:
+            (n,) = _u8(buf, pos)
+            pos += 8
+        if n > state.limits.inline_nbytes:
+            stack.append(_extent(state.base + pos, n, state.end, is_text=False))
+        else:
+            raw = buf[pos : pos + n]
+            if len(raw) != n:
+                raise _truncated(at, "a bytes argument")
+            stack.append(raw)
+        pos += n
+    elif op == 0x96:  # BYTEARRAY8
+        (n,) = _u8(buf, pos)
+        pos += 8
+        if n > state.limits.inline_nbytes:
+            content: Value = _extent(state.base + pos, n, state.end, is_text=False)
+        else:
+            content = buf[pos : pos + n]
+            if len(content) != n:
+                raise _truncated(at, "a bytearray")
+        stack.append(Instance(BYTEARRAY, (content,), "BYTEARRAY8", at))
+        pos += n
+    return stack, pos
+
+
+def _string(state: _State, op: int, pos: int, stack: list[Value]) -> tuple[list[Value], int]:
+    """BINUNICODE8, SHORT_BINSTRING and BINSTRING."""
+    at = state.base + pos - 1
+    buf = state.buf
+    if op == 0x8D:  # BINUNICODE8
+        (n,) = _u8(buf, pos)
+        pos += 8
+        if n > state.limits.inline_nbytes:
+            stack.append(_extent(state.base + pos, n, state.end, is_text=True))
+        else:
+            raw = buf[pos : pos + n]
+            if len(raw) != n:
+                raise _truncated(at, "a string")
+            stack.append(str(raw, "utf-8", "surrogatepass"))
+        pos += n
+    elif op == 0x55 or op == 0x54:  # SHORT_BINSTRING, BINSTRING
+        if op == 0x55:
+            n = buf[pos]
+            pos += 1
+        else:
+            (n,) = _i4(buf, pos)
+            pos += 4
+            if n < 0:
+                raise Malformed(f"BINSTRING with a negative length at offset {at:,}")
+        if n > state.limits.inline_nbytes:
+            stack.append(_extent(state.base + pos, n, state.end, is_text=False))
+        else:
+            raw = buf[pos : pos + n]
+            if len(raw) != n:
+                raise _truncated(at, "a string")
+            stack.append(_python2_string(raw))
+        pos += n
+    return stack, pos
+
+
+def _long(state: _State, op: int, pos: int, stack: list[Value]) -> tuple[list[Value], int]:
+    """LONG1 and LONG4."""
+    at = state.base + pos - 1
+    buf = state.buf
+    if op == 0x8A:
+        n = buf[pos]
+        pos += 1
+    else:
+        (n,) = _i4(buf, pos)
+        pos += 4
+        if n < 0:
+            raise Malformed(f"LONG4 with a negative length at offset {at:,}")
+    if n > state.limits.int_nbytes:
+        raise LimitExceeded(f"an integer of {n:,} bytes at offset {at:,}")
+    raw = buf[pos : pos + n]
+    if len(raw) != n:
+        raise _truncated(at, "an integer")
+    stack.append(int.from_bytes(raw, "little", signed=True))
+    pos += n
+    return stack, pos
+
+
+def _prologue(state: _State, op: int, pos: int, stack: list[Value]) -> tuple[list[Value], int]:
+    """PROTO and FRAME."""
+    at = state.base + pos - 1
+    buf = state.buf
+    if op == 0x80:  # PROTO
+        state.protocol = buf[pos]
+        pos += 1
+        if state.protocol > HIGHEST_PROTOCOL:
+            raise Malformed(f"pickle protocol {state.protocol} at offset {at:,}")
+        state.trace.protocol = max(state.trace.protocol, state.protocol)
+    elif op == 0x95:  # FRAME
+        (n,) = _u8(buf, pos)
+        pos += 8
+        here = state.base + pos
+        if state.frame_end != _NO_FRAME:
+            _note(state.trace, "nested-frame", "a frame begins inside a frame", at)
+            state.fail(Malformed(f"a frame inside a frame at offset {at:,}"))
+        state.frame_end = here + n
+        if state.frame_end > state.end:
+            _note(
+                state.trace,
+                "frame-past-end",
+                f"a frame of {n:,} bytes where {state.end - here:,} are left",
+                at,
+            )
+            state.fail(_truncated(at, "a frame"))
+            state.frame_end = _NO_FRAME
+    return stack, pos
+
+
+def _collection(state: _State, op: int, pos: int, stack: list[Value]) -> tuple[list[Value], int]:
+    """EMPTY_SET, ADDITEMS, FROZENSET, DICT and LIST."""
+    at = state.base + pos - 1
+    if op == 0x8F:  # EMPTY_SET
+        stack.append(Instance(SET, (), "EMPTY_SET", at))
+    elif op == 0x90:  # ADDITEMS
+        items = stack
+        stack = state.metastack.pop()
+        _append(stack[-1], items, "ADDITEMS", at, state.trace)
+    elif op == 0x91:  # FROZENSET
+        items = stack
+        stack = state.metastack.pop()
+        made = Instance(FROZENSET, (), "FROZENSET", at)
+        made.items = items
+        stack.append(made)
+    elif op == 0x64 or op == 0x6C:  # DICT, LIST
+        items = stack
+        stack = state.metastack.pop()
+        if op == 0x6C:
+            made = Instance(LIST, (), "LIST", at)
+            made.items = items
+        else:
+            if len(items) % 2:
+                raise Malformed(f"DICT with a key and no value at offset {at:,}")
+            made = Instance(DICT, (), "DICT", at)
+            made.pairs = _pairs(items)
+        stack.append(made)
+    return stack, pos
+
+
+def _stack(state: _State, op: int, pos: int, stack: list[Value]) -> tuple[list[Value], int]:
+    """POP, POP_MARK and DUP."""
+    if op == 0x30:  # POP
+        if stack:
+            stack.pop()
+        else:
+            stack = state.metastack.pop()
+    elif op == 0x31:  # POP_MARK
+        stack = state.metastack.pop()
+    elif op == 0x32:  # DUP
+        stack.append(stack[-1])
+    return stack, pos
+
+
+def _outside(state: _State, op: int, pos: int, stack: list[Value]) -> tuple[list[Value], int]:
+    """EXT1, EXT2, EXT4, NEXT_BUFFER and READONLY_BUFFER: what is not in the file."""
+    at = state.base + pos - 1
+    buf = state.buf
+    if op in (0x82, 0x83, 0x84):  # EXT1, EXT2, EXT4
+        if op == 0x82:
+            code = buf[pos]
+            pos += 1
+        elif op == 0x83:
+            (code,) = _u2(buf, pos)
+            pos += 2
+        else:
+            (code,) = _i4(buf, pos)
+            pos += 4
+        stack.append(Ext(code))
+        _note(state.trace, "extension-code", f"copyreg extension code {code}", at)
+    elif op in (0x97, 0x98):  # NEXT_BUFFER, READONLY_BUFFER
+        _note(state.trace, "buffer-opcode", "bytes are expected from outside", at)
+        state.fail(Malformed(f"an out-of-band buffer at offset {at:,}"))
+        if op == 0x97:
+            stack.append(Persistent("buffer", at))
+        else:
+            stack.append(stack.pop())
+    return stack, pos
+
+
+def _text(state: _State, op: int, pos: int, stack: list[Value]) -> tuple[list[Value], int]:
+    """The text opcodes of protocol 0: GET, PUT, UNICODE, STRING, PERSID, FLOAT, INT and LONG."""
+    at = state.base + pos - 1
+    line, pos = _line(state, pos)
+    if line[-1:] != b"\n":
+        raise _truncated(at, "a line")
+    line = line[:-1]
+    if op == 0x67:  # GET
+        stack.append(state.memo[int(line)])
+    elif op == 0x70:  # PUT
+        index = int(line)
+        if index < 0:
+            raise Malformed(f"PUT with a negative index at offset {at:,}")
+        if index > state.limits.memo_index:
+            _memo_index(state, index, at)
+        state.memo[index] = stack[-1]
+    elif op == 0x56:  # UNICODE
+        stack.append(str(line, "raw-unicode-escape"))
+    elif op == 0x53:  # STRING
+        if len(line) < 2 or line[0] != line[-1] or line[0] not in b"\"'":
+            raise Malformed(f"an unquoted STRING at offset {at:,}")
+        stack.append(_python2_string(_unescape(line[1:-1])))
+    elif op == 0x50:  # PERSID
+        persistent = Persistent(str(line, "ascii"), at)
+        stack.append(persistent)
+        state.trace.events.append(persistent)
+        if state.profile is PICKLE:
+            state.fail(Malformed(f"a persistent id at offset {at:,}, which a plain pickle has not"))
+    elif op == 0x46:  # FLOAT
+        if not _PLAIN_FLOAT.match(line):
+            _odd_number(state, line, at)
+        stack.append(float(line))
+    elif op == 0x49 and line in (b"00", b"01"):  # INT, as picklers write a bool
+        stack.append(line == b"01")
+    else:  # INT, LONG
+        digits = line[:-1] if op == 0x4C and line[-1:] == b"L" else line
+        if _PLAIN_INT.match(digits):
+            stack.append(int(digits))
+        else:
+            _odd_number(state, line, at)
+            octal = _OCTAL.match(digits)
+            stack.append(int(octal[1] + octal[2], 8) if octal else int(digits, 0))
+    return stack, pos
+
+
+_Handler = Callable[[_State, int, int, list[Value]], tuple[list[Value], int]]
+_HANDLERS: dict[int, _Handler] = {
+    op: handler
+    for ops, handler in (
+        (b"\x63\x69\x93", _name),
+        (b"\x81\x92\x6f", _object),
+        (b"\x43\x42\x8e\x96", _bytes),
+        (b"\x8d\x55\x54", _string),
+        (b"\x8a\x8b", _long),
+        (b"\x80\x95", _prologue),
+        (b"\x8f\x90\x91\x64\x6c", _collection),
+        (b"\x30\x31\x32", _stack),
+        (b"\x82\x83\x84\x97\x98", _outside),
+        (b"gpVSPFIL", _text),
+    )
+    for op in ops
+}
+
 
 _LITERALS = {
     "SETITEMS": ("EMPTY_DICT", "DICT"),
@@ -578,15 +696,16 @@ def _extent(offset: int, nbytes: int, end: int, *, is_text: bool) -> Extent:
     return Extent(offset, nbytes, is_text)
 
 
-def _line(source: Source, base: int, buf: bytes, pos: int, limits: Limits) -> tuple[bytes, int]:
+def _line(state: _State, pos: int) -> tuple[bytes, int]:
     """The line at `pos` of the window, newline included if there is one, and what follows it."""
-    stop = buf.find(b"\n", pos) + 1
+    stop = state.buf.find(b"\n", pos) + 1
     if stop:
-        return buf[pos:stop], stop
-    line = source.read_at(base + pos, limits.line_nbytes)
+        return state.buf[pos:stop], stop
+    nbytes = state.limits.line_nbytes
+    line = state.source.read_at(state.base + pos, nbytes)
     stop = line.find(b"\n") + 1
-    if not stop and len(line) == limits.line_nbytes:
-        raise LimitExceeded(f"a line of more than {limits.line_nbytes:,} bytes at {base + pos:,}")
+    if not stop and len(line) == nbytes:
+        raise LimitExceeded(f"a line of more than {nbytes:,} bytes at {state.base + pos:,}")
     line = line[:stop] if stop else line
     return line, pos + len(line)
 
@@ -653,27 +772,21 @@ def _append(target: Value, items: list[Value], opcode: str, offset: int, trace: 
         trace.events.append(Mutation(opcode, target, items, offset))
 
 
-def _odd_arguments(
-    trace: Trace, opcode: str, args: Value, offset: int, broken: InputError | None
-) -> InputError | None:
+def _odd_arguments(state: _State, opcode: str, args: Value, offset: int) -> None:
     """Arguments that are no tuple: the C unpickler refuses a literal, the Python one runs it."""
-    if type(args) is Instance and args.opcode in ("REDUCE", "NEWOBJ", "NEWOBJ_EX", "OBJ", "INST"):
-        return broken  # may well be a tuple when it runs; whoever judges the call sees that
-    _note(trace, "loader-disagreement", f"{opcode} whose arguments are no tuple", offset)
-    return broken or Malformed(f"{opcode} whose arguments are no tuple at offset {offset:,}")
+    if type(args) is Instance and args.opcode not in LITERAL_OPCODES:
+        return  # may well be a tuple when it runs; whoever judges the call sees that
+    _note(state.trace, "loader-disagreement", f"{opcode} whose arguments are no tuple", offset)
+    state.fail(Malformed(f"{opcode} whose arguments are no tuple at offset {offset:,}"))
 
 
-def _odd_number(
-    trace: Trace, line: bytes, offset: int, broken: InputError | None
-) -> InputError | None:
-    shown = ascii(line[:40])[1:]
-    _note(trace, "loader-disagreement", f"a number that loaders read differently: {shown}", offset)
-    return broken or Malformed(f"a number that loaders read differently at offset {offset:,}")
+def _odd_number(state: _State, line: bytes, offset: int) -> None:
+    detail = f"a number that loaders read differently: {ascii(line[:40])[1:]}"
+    _note(state.trace, "loader-disagreement", detail, offset)
+    state.fail(Malformed(f"a number that loaders read differently at offset {offset:,}"))
 
 
-def _memo_index(
-    trace: Trace, index: int, offset: int, broken: InputError | None
-) -> InputError | None:
+def _memo_index(state: _State, index: int, offset: int) -> None:
     shown = f"{index:,}" if index < 1 << 64 else "an enormous number"
-    _note(trace, "memo-index", f"a memo index of {shown}", offset)
-    return broken or Malformed(f"a memo index that exhausts memory at offset {offset:,}")
+    _note(state.trace, "memo-index", f"a memo index of {shown}", offset)
+    state.fail(Malformed(f"a memo index that exhausts memory at offset {offset:,}"))

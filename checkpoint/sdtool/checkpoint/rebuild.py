@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from sdtool.checkpoint.dtypes import BY_NAME, BY_NUMPY, BY_STORAGE, UINT8, DType
 from sdtool.checkpoint.errors import Malformed
@@ -21,7 +22,6 @@ from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.reading import Storage, Stream, TensorEntry
 from sdtool.checkpoint.source import Memory, Source
 from sdtool.checkpoint.strides import column_major, row_major
-from sdtool.checkpoint.trace import Anomaly
 from sdtool.checkpoint.values import DICT, Extent, Global, Instance, Persistent, Py2Bytes, Value
 
 
@@ -230,45 +230,6 @@ def storage_id(value: Persistent) -> StorageId | None:
     return StorageId(str(key), dtype, numel * dtype.itemsize, view_offset)
 
 
-def storage_anomalies(stream: Stream, storages: Mapping[str, Storage]) -> list[Anomaly]:
-    """Persistent ids that contradict each other, or the size of the record they name."""
-    first: dict[str, StorageId] = {}
-    found: list[Anomaly] = []
-    for event in stream.trace.events:
-        if not isinstance(event, Persistent):
-            continue
-        declared = storage_id(event)
-        if declared is None:
-            continue
-        known = first.get(declared.key)
-        if known is None:
-            first[declared.key] = declared
-            storage = storages.get(declared.key)
-            if storage is not None and storage.record_nbytes != declared.nbytes:
-                found.append(
-                    Anomaly(
-                        "record-size-mismatch",
-                        f"storage {declared.key} holds {storage.record_nbytes:,} bytes and is"
-                        f" declared to hold {declared.nbytes:,}",
-                        event.offset,
-                        stream.member,
-                    )
-                )
-        elif (known.dtype, known.nbytes) != (declared.dtype, declared.nbytes):
-            found.append(
-                Anomaly(
-                    "storage-conflict",
-                    f"storage {declared.key} is declared as {known.dtype} of {known.nbytes:,}"
-                    f" bytes, then as {declared.dtype} of {declared.nbytes:,}",
-                    event.offset,
-                    stream.member,
-                )
-            )
-        if len(found) >= 20:
-            break
-    return found
-
-
 def bounds_problem(
     shape: tuple[int, ...], stride: tuple[int, ...], offset: int, numel: int, limits: Limits
 ) -> str | None:
@@ -292,7 +253,7 @@ def as_sizes(value: Value) -> tuple[int, ...] | None:
         value = args[0] if type(args) is tuple and len(args) == 1 else None
         if type(value) is Instance:
             value = tuple(value.items)
-    return value if _are_sizes(value) else None
+    return cast("tuple[int, ...]", value) if _are_sizes(value) else None
 
 
 def _are_sizes(value: Value) -> bool:

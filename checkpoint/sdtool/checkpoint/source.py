@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -141,7 +141,7 @@ def read_exactly(source: Source, offset: int, nbytes: int, what: str) -> bytes:
 
 
 @contextmanager
-def local_file(path: str | os.PathLike[str]) -> Iterator[LocalFile]:
+def local_file(path: str | os.PathLike[str]) -> Generator[LocalFile]:
     """Open `path` for reading and close it in the end."""
     source = LocalFile(path)
     try:

@@ -73,7 +73,7 @@ def checkpoint_of(readings: Iterable[Reading], *, limits: Limits = DEFAULT_LIMIT
             where=several[0].source.name,
             hint="an honest file is one thing only; see `sdtool scan`",
         )
-    (reading,) = several
+    reading = next(iter(several))
     if reading.error is not None:
         raise reading.error
     if reading.format == "safetensors":

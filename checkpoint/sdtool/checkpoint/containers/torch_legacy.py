@@ -15,6 +15,7 @@ Source: torch/serialization.py (`_legacy_save`, `_legacy_load`); torch/csrc/seri
 
 from __future__ import annotations
 
+from sdtool.checkpoint.claims import claim_anomalies
 from sdtool.checkpoint.containers.pickles import looks_like_pickle, pickles_in_a_row
 from sdtool.checkpoint.dtypes import BY_STORAGE, UINT8
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
@@ -50,6 +51,7 @@ def read_torch_legacy(source: Source, first: Stream, limits: Limits) -> Reading:
                 return Reading("torch-legacy", source, tuple(streams), anomalies=tuple(anomalies))
             offset += stream.trace.nbytes
         end = _find_storages(source, offset, streams[3], streams[4], limits, storages, anomalies)
+        anomalies.extend(claim_anomalies(streams[3], storages, limits))
         if end < source.nbytes:
             anomalies.append(
                 Anomaly("trailing-data", f"{source.nbytes - end:,} bytes behind the storages", end)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sdtool.checkpoint.claims import claim_anomalies
 from sdtool.checkpoint.containers.pickles import looks_like_pickle, pickles_in_a_row
 from sdtool.checkpoint.containers.zip_archive import (
     STORED,
@@ -78,6 +79,9 @@ def read_torch_zip(
         if member.name.lower() == main:
             anomalies.extend(local_header_anomalies(source, member))
             streams.extend(_pickles(source, member, limits, unread))
+    for stream in streams:
+        if stream.profile is TORCH:
+            anomalies.extend(claim_anomalies(stream, storages, limits))
     referenced = referenced_keys(streams)
     script = [m.name for m in archive.members if m.name.startswith(f"{root}code/")]
     for member in archive.members:

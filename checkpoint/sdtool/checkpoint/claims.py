@@ -1,0 +1,100 @@
+"""What a pickle claims of its tensors, held against the records that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from math import prod
+
+from sdtool.checkpoint.dtypes import BY_NAME
+from sdtool.checkpoint.limits import Limits
+from sdtool.checkpoint.reading import Storage, Stream
+from sdtool.checkpoint.rebuild import StorageId, as_sizes, bounds_problem, storage_id
+from sdtool.checkpoint.trace import Anomaly
+from sdtool.checkpoint.values import Global, Instance, Persistent
+
+_PER_STREAM = 20
+_STRIDED = frozenset({"_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3"})
+_BOMB_NBYTES = 1 << 32
+_BOMB_RATIO = 1_000
+
+
+def claim_anomalies(
+    stream: Stream, storages: Mapping[str, Storage], limits: Limits
+) -> tuple[Anomaly, ...]:
+    """Sizes that lie, ids that contradict each other, tensors that reach beyond their storage.
+
+    The first few of them: one is enough to know the file.
+    """
+    return tuple(islice(_claims(stream, storages, limits), _PER_STREAM))
+
+
+def _claims(stream: Stream, storages: Mapping[str, Storage], limits: Limits) -> Iterator[Anomaly]:
+    first: dict[str, StorageId] = {}
+    ids: dict[int, StorageId] = {}
+    for event in stream.trace.events:
+        if type(event) is Persistent:
+            declared = storage_id(event)
+            if declared is not None:
+                ids[id(event)] = declared
+                yield from _storage_claims(event, declared, first, storages, stream.member)
+        elif type(event) is Instance and type(event.target) is Global:
+            if event.target.name in _STRIDED and event.target.module == "torch._utils":
+                args = event.args
+                if type(args) is tuple and len(args) >= 4 and id(args[0]) in ids:
+                    problem = _tensor_problem(args, ids[id(args[0])], first, limits)
+                    if problem:
+                        yield Anomaly(*problem, event.offset, stream.member)
+
+
+def _storage_claims(
+    event: Persistent,
+    declared: StorageId,
+    first: dict[str, StorageId],
+    storages: Mapping[str, Storage],
+    member: str | None,
+) -> Iterator[Anomaly]:
+    known = first.get(declared.key)
+    if known is None:
+        first[declared.key] = declared
+        storage = storages.get(declared.key)
+        if storage is not None and storage.record_nbytes != declared.nbytes:
+            yield Anomaly(
+                "record-size-mismatch",
+                f"storage {declared.key} holds {storage.record_nbytes:,} bytes and is declared to"
+                f" hold {_count(declared.nbytes)}",
+                event.offset,
+                member,
+            )
+    elif (known.dtype, known.nbytes) != (declared.dtype, declared.nbytes):
+        yield Anomaly(
+            "storage-conflict",
+            f"storage {declared.key} is declared as {known.dtype} of {_count(known.nbytes)} bytes,"
+            f" then as {declared.dtype} of {_count(declared.nbytes)}",
+            event.offset,
+            member,
+        )
+
+
+def _tensor_problem(
+    args: tuple[object, ...], named: StorageId, first: dict[str, StorageId], limits: Limits
+) -> tuple[str, str] | None:
+    offset, shape, stride = args[1], as_sizes(args[2]), as_sizes(args[3])
+    if type(offset) is not int or shape is None or stride is None:
+        return None  # who judges the call says so
+    declared = first[named.key]
+    itemsize = declared.dtype.itemsize
+    if len(args) > 6 and type(args[6]) is Global and args[6].name in BY_NAME:
+        itemsize = BY_NAME[args[6].name].itemsize  # the dtype of _rebuild_tensor_v3
+    numel = max(declared.nbytes, 0) // itemsize
+    problem = bounds_problem(shape, stride, offset + named.view_offset, numel, limits)
+    if problem:
+        return "tensor-out-of-bounds", problem
+    nbytes = prod(shape) * itemsize
+    if nbytes > _BOMB_NBYTES and nbytes > _BOMB_RATIO * max(declared.nbytes, 1):
+        return "expand-bomb", f"{_count(nbytes)} bytes out of {declared.nbytes:,} by zero strides"
+    return None
+
+
+def _count(number: int) -> str:
+    return f"{number:,}" if abs(number) < 1 << 80 else "an absurd number of"
