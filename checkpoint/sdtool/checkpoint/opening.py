@@ -16,6 +16,7 @@ from sdtool.checkpoint.containers.torch_legacy import read_torch_legacy
 from sdtool.checkpoint.containers.torch_zip import find_root, read_torch_zip, salvage
 from sdtool.checkpoint.containers.zip_archive import (
     ZipArchive,
+    deep_anomalies,
     find_end,
     local_header_anomalies,
     open_member,
@@ -141,7 +142,8 @@ def _pickles(source: Source, limits: Limits) -> Iterator[Reading]:
     if first.error is None and type(first.value) is int and first.value == LEGACY_MAGIC:
         yield read_torch_legacy(source, first, limits)
         return
-    if not looks_like_pickle(first):
+    is_whole = first.error is None and first.trace.opcodes > 1
+    if not is_whole and not looks_like_pickle(first):
         return
     streams: list[Stream] = [first]
     anomalies: tuple[Anomaly, ...] = ()
@@ -184,8 +186,11 @@ def _plain_zip(
     """An archive that is not torch's own: npz, or something packed."""
     anomalies = list(archive.anomalies)
     files = [member for member in archive.members if not member.is_folder]
-    for member in files:
-        anomalies.extend(local_header_anomalies(source, member))
+    if deep:
+        anomalies.extend(deep_anomalies(source, archive))
+    else:
+        for member in files:
+            anomalies.extend(local_header_anomalies(source, member))
     inner, unread = _members(source, files, limits, deep, depth, zipped=True)
     is_npz = bool(files) and all(member.name.endswith(".npy") for member in files)
     return Reading(

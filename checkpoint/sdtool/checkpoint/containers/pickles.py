@@ -11,7 +11,6 @@ from sdtool.checkpoint.machine import run_pickle
 from sdtool.checkpoint.reading import PICKLE, Stream
 from sdtool.checkpoint.source import Source
 from sdtool.checkpoint.trace import Resolve, Trace
-from sdtool.checkpoint.values import Persistent
 
 
 def pickles_in_a_row(
@@ -35,24 +34,20 @@ def pickles_in_a_row(
 
 
 def looks_like_pickle(stream: Stream) -> bool:
-    """Whether bytes that nobody declared to be a pickle are one.
+    """Whether bytes that nobody declared to be a pickle are one that matters.
 
-    Anything that would do something counts, broken or not; so does anything that reaches STOP
-    and is more than a lucky byte or two of text.
+    Without a PROTO opcode it must look up a name: nothing else can do harm, and two bytes of a
+    tensor (`N.`) make a perfect pickle of None.
     """
-    trace = stream.trace
     head = stream.source.read_at(stream.offset, 2)
     if head[:1] == b"\x80" and head[1:] <= b"\x05":
-        return trace.opcodes > 2 or stream.error is None
+        return stream.trace.opcodes > 2 or stream.error is None
+    names = (event.target for event in stream.trace.events if isinstance(event, Resolve))
     if stream.error is None:
-        return trace.opcodes > 1
-    for event in trace.events:
-        if isinstance(event, Resolve):
-            # "config\nfoo\n" is text that begins with GLOBAL; what can be imported everywhere
-            # is a reason to take it seriously.
-            target = event.target
-            if target.module.split(".")[0] in stdlib_module_names and target.name.isidentifier():
-                return True
-        elif not isinstance(event, Persistent):
-            return True  # a call or a mutation
-    return False
+        return any(True for _ in names)
+    # "config\nfoo\n" is text that begins with GLOBAL; what can be imported everywhere is a reason
+    # to take it seriously.
+    return any(
+        name.module.split(".")[0] in stdlib_module_names and name.name.isidentifier()
+        for name in names
+    )

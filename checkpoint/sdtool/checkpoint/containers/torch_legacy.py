@@ -17,14 +17,14 @@ from __future__ import annotations
 
 from sdtool.checkpoint.claims import claim_anomalies
 from sdtool.checkpoint.containers.pickles import looks_like_pickle, pickles_in_a_row
-from sdtool.checkpoint.dtypes import BY_STORAGE, UINT8
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.machine import run_pickle
 from sdtool.checkpoint.reading import PICKLE, TORCH, Reading, Storage, Stream
+from sdtool.checkpoint.rebuild import StorageId, storage_id
 from sdtool.checkpoint.source import Source
 from sdtool.checkpoint.trace import Anomaly
-from sdtool.checkpoint.values import LIST, Global, Instance, Persistent
+from sdtool.checkpoint.values import LIST, Instance, Persistent
 
 MAGIC = 0x1950A86A20F9469CFC6C
 
@@ -75,16 +75,12 @@ def _find_storages(
     anomalies: list[Anomaly],
 ) -> int:
     """Walk the storages in the order that pickle 5 gives; return where the last one ends."""
-    declared: dict[str, tuple[int, int]] = {}
+    declared: dict[str, StorageId] = {}
     for event in objects.trace.events:
         if isinstance(event, Persistent):
-            pid = event.pid
-            if (
-                type(pid) is tuple and len(pid) >= 5 and pid[0] == "storage"
-                and type(pid[1]) is Global and type(pid[2]) is str and type(pid[4]) is int
-            ):  # fmt: skip
-                itemsize = BY_STORAGE.get(pid[1].name, UINT8).itemsize
-                declared.setdefault(pid[2], (itemsize, pid[4]))
+            named = storage_id(event)
+            if named is not None:
+                declared.setdefault(named.key, named)
     if type(order.value) is not Instance or order.value.target != LIST:
         raise Malformed("the list of storages is no list", where=source.name)
     keys = order.value.items
@@ -93,7 +89,8 @@ def _find_storages(
     for key in keys:
         if type(key) is not str or key not in declared or key in storages:
             raise Malformed("the list of storages names one that no tensor has", where=source.name)
-        itemsize, numel = declared[key]
+        itemsize = declared[key].dtype.itemsize
+        numel = declared[key].nbytes // itemsize
         head = source.read_at(offset, 8)
         written = int.from_bytes(head, "little", signed=True)
         nbytes = written * itemsize

@@ -23,6 +23,7 @@ from sdtool.checkpoint.containers.zip_archive import (
     STORED,
     ZipArchive,
     data_offset,
+    deep_anomalies,
     local_header_anomalies,
     locator,
     open_member,
@@ -77,19 +78,22 @@ def read_torch_zip(
     main = f"{folded}data.pkl"
     for member in archive.members:
         if member.name.lower() == main:
-            anomalies.extend(local_header_anomalies(source, member))
+            if not deep:
+                anomalies.extend(local_header_anomalies(source, member))
             streams.extend(_pickles(source, member, limits, unread))
     for stream in streams:
         if stream.profile is TORCH:
             anomalies.extend(claim_anomalies(stream, storages, limits))
     referenced = referenced_keys(streams)
+    if deep:
+        anomalies.extend(deep_anomalies(source, archive))
     script = [m.name for m in archive.members if m.name.startswith(f"{root}code/")]
     for member in archive.members:
         name = member.name
         if member.is_folder or name.lower() == main:
             continue
         inner = name[len(root) :] if name.startswith(root) else name
-        if deep or inner in _BOOKKEEPING:
+        if inner in _BOOKKEEPING and not deep:
             anomalies.extend(local_header_anomalies(source, member))
         if inner.startswith("data/") and inner[5:] in referenced and not deep:
             continue

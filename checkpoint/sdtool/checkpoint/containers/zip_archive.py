@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from struct import Struct
 
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated, Unsupported
@@ -36,6 +36,7 @@ _ENTRY = Struct("<4s6H3L5H2L")
 _LOCAL = Struct("<4s5H3L2H")
 _ENCRYPTED = 0x2041  # traditional, strong, masked headers
 _UTF8 = 0x800
+_DESCRIPTOR_NBYTES = (0, 12, 16, 20, 24)
 _CHUNK_NBYTES = 1 << 20
 
 
@@ -49,6 +50,7 @@ class ZipArchive:
     members: tuple[Member, ...]
     anomalies: tuple[Anomaly, ...]
     start: int
+    directory_offset: int
     error: InputError | None = None
 
 
@@ -71,16 +73,17 @@ def read_directory(source: Source, end_offset: int, limits: Limits) -> ZipArchiv
     """Read the central directory that the end record at `end_offset` describes."""
     anomalies: list[Anomaly] = []
     try:
-        members, start = _directory(source, end_offset, limits, anomalies)
+        members, start, directory_offset = _directory(source, end_offset, limits, anomalies)
     except InputError as e:
-        return ZipArchive((), tuple(anomalies), 0, e)
+        return ZipArchive((), tuple(anomalies), 0, 0, e)
     anomalies.extend(_odd_names(members))
-    return ZipArchive(members, tuple(anomalies), start)
+    archive = ZipArchive(members, tuple(anomalies), start, directory_offset)
+    return replace(archive, anomalies=(*anomalies, *layout_anomalies(archive)))
 
 
 def _directory(
     source: Source, end_offset: int, limits: Limits, anomalies: list[Anomaly]
-) -> tuple[tuple[Member, ...], int]:
+) -> tuple[tuple[Member, ...], int, int]:
     end = _END.unpack(read_exactly(source, end_offset, _END.size, "the zip's end record"))
     count, nbytes, offset, comment_nbytes = end[4], end[5], end[6], end[7]
     behind = source.nbytes - end_offset - _END.size - comment_nbytes
@@ -127,7 +130,7 @@ def _directory(
                 end_offset,
             )
         )
-    return members, start
+    return members, start, start + offset
 
 
 def _entries(raw: bytes, start: int, where: str) -> Iterator[Member]:
@@ -202,6 +205,71 @@ def _odd_names(members: tuple[Member, ...]) -> Iterator[Anomaly]:
             parts = name.replace("\\", "/").split("/")
             if ".." in parts or name[:1] in "/\\" or name[1:2] == ":":
                 yield Anomaly("path-traversal-member", "", member.header_offset, name)
+
+
+def layout_anomalies(archive: ZipArchive) -> Iterator[Anomaly]:
+    """Members that overlap, or leave more room than a local header fills; by the directory."""
+    for member, following in _neighbours(archive):
+        room = following - member.header_offset - _LOCAL.size - len(member.name.encode())
+        slack = room - member.stored_nbytes
+        if slack < 0:
+            yield Anomaly(
+                "overlapping-members",
+                f"{-slack:,} bytes belong to the next member too",
+                member.header_offset,
+                member.name,
+            )
+        elif slack > 0xFFFF + _DESCRIPTOR_NBYTES[-1]:
+            yield Anomaly(
+                "gap-data", f"{slack:,} bytes behind it", member.header_offset, member.name
+            )
+
+
+def deep_anomalies(source: Source, archive: ZipArchive) -> Iterator[Anomaly]:
+    """Every local header, every gap and every CRC-32: this reads the whole archive.
+
+    Checksums that are all zero were never written (`torch.serialization.set_crc32_options`).
+
+    Raises:
+        Unreadable: the operating system refused a read.
+    """
+    has_crc32 = any(member.crc32 for member in archive.members if member.nbytes)
+    for member, following in _neighbours(archive):
+        yield from local_header_anomalies(source, member)
+        if member.is_folder:
+            continue
+        try:
+            start = data_offset(source, member)
+            gap = following - start - member.stored_nbytes
+            if gap not in _DESCRIPTOR_NBYTES and following != archive.directory_offset:
+                yield Anomaly("gap-data", f"{gap:,} bytes behind it", start, member.name)
+            if has_crc32 and _crc32(source, member, start) != member.crc32:
+                yield Anomaly(
+                    "crc-mismatch", "its CRC-32 is not the declared one", start, member.name
+                )
+        except (Malformed, Truncated) as e:
+            yield Anomaly("crc-mismatch", e.what, member.header_offset, member.name)
+
+
+def _crc32(source: Source, member: Member, start: int) -> int:
+    crc32 = 0
+    if member.compression == DEFLATED:
+        for chunk in inflate(source, start, member.stored_nbytes, member.nbytes, member.name):
+            crc32 = zlib.crc32(chunk, crc32)
+    elif member.compression == STORED:
+        for at in range(start, start + member.stored_nbytes, _CHUNK_NBYTES):
+            nbytes = min(_CHUNK_NBYTES, start + member.stored_nbytes - at)
+            crc32 = zlib.crc32(source.read_at(at, nbytes), crc32)
+    else:
+        return member.crc32  # cannot be opened, which is said elsewhere
+    return crc32
+
+
+def _neighbours(archive: ZipArchive) -> Iterator[tuple[Member, int]]:
+    """Each member in the order of the file, with where the next thing begins."""
+    members = sorted(archive.members, key=lambda member: member.header_offset)
+    starts = [member.header_offset for member in members[1:]]
+    yield from zip(members, [*starts, archive.directory_offset], strict=False)
 
 
 def data_offset(source: Source, member: Member) -> int:
