@@ -59,7 +59,8 @@ def readings(
 def open_checkpoint(
     path: str | os.PathLike[str] | Source, *, limits: Limits = DEFAULT_LIMITS
 ) -> Checkpoint:
-    """Open the one loadable reading of a file; the file stays open for its tensors.
+    """Open the one loadable reading of a file; the file stays open for its tensors until
+    the Checkpoint is closed (it is a context manager).
 
     Raises:
         InputError: it cannot be read, is no checkpoint, or can be taken for two things at once.
@@ -142,7 +143,8 @@ def _pickles(source: Source, limits: Limits) -> Iterator[Reading]:
     if first.error is None and type(first.value) is int and first.value == LEGACY_MAGIC:
         yield read_torch_legacy(source, first, limits)
         return
-    is_whole = first.error is None and first.trace.opcodes > 1
+    # An inert pickle without PROTO is one only if it is all of the file: `N.` begins many others.
+    is_whole = first.error is None and first.trace.nbytes == source.nbytes > 1
     if not is_whole and not looks_like_pickle(first):
         return
     streams: list[Stream] = [first]

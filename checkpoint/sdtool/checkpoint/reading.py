@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.errors import SdtoolError
-from sdtool.checkpoint.source import Source
+from sdtool.checkpoint.source import LocalFile, Source
 from sdtool.checkpoint.trace import Anomaly, Trace
 from sdtool.checkpoint.values import Value
 
@@ -223,3 +223,14 @@ class Checkpoint:
     def format(self) -> str:
         """The container, as `Reading.format`."""
         return self.reading.format
+
+    def close(self) -> None:
+        """Close the file, if it is one; the tensors can be read no more."""
+        if isinstance(self.source, LocalFile):
+            self.source.close()
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()

@@ -163,6 +163,7 @@ def _checkpoint(reading: Reading, root: Value, walk: _Walker) -> Checkpoint:
 
     # Take off what is around the weights, one wrapper after the other.
     while True:
+        walk.enclosing.add(id(value))
         chosen = _wrapper(value_children, walk)
         if chosen is None:
             break
@@ -337,6 +338,8 @@ class _Walker:
         self._limits = limits
         self._where = where
         self._visited = 0
+        self.enclosing: set[int] = set()
+        """What is around all that is walked: meeting it again is a cycle."""
         self._known: dict[int, Tensor | None] = {}
 
     def tensor(self, value: Value, path: Path) -> Tensor | None:
@@ -395,7 +398,7 @@ class _Walker:
                         yield at, scalar
                     continue
                 key = id(item)
-                if key in on_path or (once and key in seen):
+                if key in on_path or key in self.enclosing or (once and key in seen):
                     continue
                 below = children(item)
                 if below:
