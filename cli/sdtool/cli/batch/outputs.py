@@ -14,25 +14,25 @@ from sdtool.cli.batch.expand import Item
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One input and the output to make of it."""
+    """One input and the outputs to make of it."""
 
     item: Item
-    out: Path
+    outs: tuple[Path, ...]
 
     @property
     def is_onto_itself(self) -> bool:
-        """Whether the output's name is the input's: the file is what was asked for already."""
-        return same_file(self.item.path, self.out)
+        """Whether an output's name is the input's: the file is what was asked for already."""
+        return any(same_file(self.item.path, out) for out in self.outs)
 
 
 def plan_outputs(
     items: Sequence[Item],
-    name: Callable[[str], str],
+    names: Callable[[str], Sequence[str]],
     *,
     out: str | None = None,
     out_dir: str | None = None,
 ) -> list[Job]:
-    """Give every input its output: `out`, or `name(path)` beside it, or mirrored in `out_dir`.
+    """Give every input its outputs: `out`, or `names(path)` beside it, or mirrored in `out_dir`.
 
     Raises:
         UsageError: two inputs share an output, or an output is an input that is worked on.
@@ -50,7 +50,12 @@ def plan_outputs(
         raise UsageError(
             "-o names a file, and this is a folder", where=out, hint="--out-dir takes a folder"
         )
-    jobs = [Job(item, Path(out) if out else _place(item, name, out_dir)) for item in items]
+    jobs = [
+        Job(item, tuple(_place(item, name, out_dir) for name in names(item.path)))
+        if out is None
+        else Job(item, (Path(out),))
+        for item in items
+    ]
     if out is not None and jobs and jobs[0].is_onto_itself:
         raise UsageError("-o names the input itself", where=out)
     _check_collisions(jobs)
@@ -67,31 +72,29 @@ def same_file(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:
         return False
 
 
-def _place(item: Item, name: Callable[[str], str], out_dir: str | None) -> Path:
+def _place(item: Item, name: str, out_dir: str | None) -> Path:
     folder = os.path.dirname(item.path)
     if out_dir is not None:
         inside = os.path.relpath(folder, item.root) if item.root is not None else "."
         folder = os.path.normpath(os.path.join(out_dir, inside))
-    return Path(folder, name(item.path))
+    return Path(folder, name)
 
 
 def _check_collisions(jobs: Iterable[Job]) -> None:
     working = [job for job in jobs if not job.is_onto_itself]
     inputs = {_key(job.item.path): job.item.path for job in working}
     claimed: dict[str, str] = {}
-    for job in working:
-        key = _key(job.out)
+    for path, out in [(job.item.path, out) for job in working for out in job.outs]:
+        key = _key(out)
         if key in inputs:
-            raise UsageError(
-                f"the output of {job.item.path} would replace another input", where=inputs[key]
-            )
+            raise UsageError(f"the output of {path} would replace another input", where=inputs[key])
         if key in claimed:
             raise UsageError(
-                f"{claimed[key]} and {job.item.path} would both become",
-                where=os.fspath(job.out),
+                f"{claimed[key]} and {path} would both become",
+                where=os.fspath(out),
                 hint="nothing was written; give one of them another output with -o",
             )
-        claimed[key] = job.item.path
+        claimed[key] = path
 
 
 def _key(path: str | os.PathLike[str]) -> str:

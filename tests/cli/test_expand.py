@@ -1,0 +1,123 @@
+"""From what was typed to files."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from sdtool.checkpoint.errors import UsageError
+from sdtool.cli.batch.expand import Item, expand, listed
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("b.ckpt", "a.pt", "sub/c.safetensors", "sub/deep/README.md"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def paths(*arguments: str, stdin: bytes | None = None) -> list[str]:
+    items, problems = expand(arguments, None if stdin is None else io.BytesIO(stdin))
+    assert not problems
+    return [item.path.replace(os.sep, "/") for item in items]
+
+
+def test_a_file_is_itself(models: Path) -> None:
+    items, _ = expand(["a.pt"])
+    assert items == [Item("a.pt", alone=True)]
+
+
+def test_a_folder_is_walked_in_order(models: Path) -> None:
+    assert paths(".") == ["./a.pt", "./b.ckpt", "./sub/c.safetensors", "./sub/deep/README.md"]
+
+
+def test_a_pattern_matches_at_any_depth(models: Path) -> None:
+    assert paths("**/*.safetensors") == ["sub/c.safetensors"]
+    assert paths("*.[pc]*") == ["a.pt", "b.ckpt"]
+
+
+def test_a_file_whose_name_is_a_pattern_is_that_file(models: Path) -> None:
+    (models / "[a].pt").write_bytes(b"x")
+    assert paths("[a].pt") == ["[a].pt"]
+
+
+def test_a_file_named_twice_comes_once(models: Path) -> None:
+    assert paths("a.pt", "./a.pt", ".")[0] == "a.pt"
+    assert len(paths("a.pt", "./a.pt", ".")) == 4
+
+
+def test_what_is_not_there_is_a_problem_and_the_rest_goes_on(models: Path) -> None:
+    items, problems = expand(["a.pt", "none.pt", "*.xyz"])
+    assert [item.path for item in items] == ["a.pt"]
+    assert [str(p) for p in problems] == [
+        "no such file or folder: none.pt",
+        "no file matches: *.xyz",
+    ]
+
+
+def test_only_a_file_named_by_itself_is_alone(models: Path) -> None:
+    assert not any(item.alone for item in expand(["a.pt", "b.ckpt"])[0])
+    assert not any(item.alone for item in expand(["."])[0])
+    assert not any(item.alone for item in expand(["-"], io.BytesIO(b"a.pt\n"))[0])
+
+
+def test_whether_a_model_is_expected_depends_on_suffix_and_naming(models: Path) -> None:
+    assert Item("x.CKPT").looks_like_model
+    assert not Item("README.md").looks_like_model
+    assert Item("README.md", alone=True).looks_like_model
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"a.pt\nb.ckpt\n",
+        b"a.pt\r\nb.ckpt",
+        b"\xef\xbb\xbfa.pt\n\nb.ckpt\n",
+        b"a.pt\0b.ckpt\0",
+        "\ufeffa.pt\r\nb.ckpt\r\n".encode("utf-16-le"),
+        "\ufeffa.pt\nb.ckpt\n".encode("utf-16-be"),
+        "a.pt\r\nb.ckpt\r\n".encode("utf-16-le"),
+    ],
+)
+def test_a_list_on_standard_input_in_every_encoding(models: Path, data: bytes) -> None:
+    assert paths("-", stdin=data) == ["a.pt", "b.ckpt"]
+
+
+def test_names_of_a_list_are_not_patterns_and_keep_their_spaces(models: Path) -> None:
+    (models / " *.pt ").write_bytes(b"x")
+    assert paths("-", stdin=b" *.pt \n") == [" *.pt "]
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are Unicode there")
+def test_names_that_are_not_utf8_are_found(models: Path) -> None:
+    Path(os.fsdecode(b"\xff.pt")).write_bytes(b"x")
+    assert listed(b"\xff.pt\n") == [os.fsdecode(b"\xff.pt")]
+    assert paths("-", stdin=b"\xff.pt\n") == [os.fsdecode(b"\xff.pt")]
+
+
+def test_a_dash_without_standard_input_is_a_usage_error() -> None:
+    with pytest.raises(UsageError):
+        expand(["-"], None)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_a_pipe_is_not_waited_for(models: Path) -> None:
+    os.mkfifo("pipe.ckpt")
+    _, problems = expand(["pipe.ckpt"])
+    assert [str(p) for p in problems] == ["not a regular file: pipe.ckpt"]
+    assert "./pipe.ckpt" not in paths(".")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege")
+def test_a_dangling_link_named_like_a_model_is_a_problem(models: Path) -> None:
+    os.symlink("gone", "dead.ckpt")
+    os.symlink("gone", "dead.txt")
+    _, problems = expand(["."])
+    assert [str(p) for p in problems] == ["no such file or folder: ./dead.ckpt"]

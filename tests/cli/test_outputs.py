@@ -1,0 +1,86 @@
+"""Where outputs go, and what is refused before anything is written."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from sdtool.checkpoint.errors import UsageError
+from sdtool.cli.batch.expand import Item, expand
+from sdtool.cli.batch.outputs import plan_outputs
+
+
+def named(path: str) -> list[str]:
+    return [Path(path).stem + ".safetensors"]
+
+
+def outs(*items: Item, out: str | None = None, out_dir: str | None = None) -> list[str]:
+    jobs = plan_outputs(items, named, out=out, out_dir=out_dir)
+    return [path.as_posix() for job in jobs for path in job.outs]
+
+
+def test_beside_the_input() -> None:
+    assert outs(Item("models/a.ckpt"), Item("b.pt")) == ["models/a.safetensors", "b.safetensors"]
+
+
+def test_a_folder_is_mirrored_in_the_output_folder(tmp_path: Path) -> None:
+    for name in ("in/a.ckpt", "in/sub/b.ckpt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    items, _ = expand([str(tmp_path / "in")])
+    out = tmp_path / "out"
+    assert outs(*items, out_dir=str(out)) == [
+        (out / "a.safetensors").as_posix(),
+        (out / "sub" / "b.safetensors").as_posix(),
+    ]
+
+
+def test_a_file_goes_right_into_the_output_folder() -> None:
+    assert outs(Item("deep/down/a.ckpt"), out_dir="out") == ["out/a.safetensors"]
+
+
+def test_two_inputs_of_one_output_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"a\.ckpt and .*a\.pt would both become") as caught:
+        outs(Item("m/a.ckpt"), Item("m/a.pt"))
+    assert caught.value.where == os.path.join("m", "a.safetensors")
+    with pytest.raises(UsageError, match="would both become"):
+        outs(Item("x/a.ckpt"), Item("y/a.ckpt"), out_dir="out")
+
+
+def test_an_output_may_not_be_an_input() -> None:
+    with pytest.raises(UsageError, match="-o names the input itself"):
+        outs(Item("a.ckpt"), out="./a.ckpt")
+    with pytest.raises(UsageError, match="would replace another input"):
+        plan_outputs(
+            [Item("a.ckpt"), Item("b.ckpt")], lambda p: ["b.ckpt" if p == "a.ckpt" else "c.ckpt"]
+        )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege")
+def test_an_output_may_not_be_an_input_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "a.ckpt").write_bytes(b"x")
+    os.symlink("a.ckpt", tmp_path / "link")
+    os.symlink(tmp_path, tmp_path / "folder")
+    for name in ("link", "folder/a.ckpt"):
+        with pytest.raises(UsageError, match="-o names the input itself"):
+            outs(Item(str(tmp_path / "a.ckpt")), out=str(tmp_path / name))
+
+
+def test_an_input_that_has_its_output_name_already_is_no_collision() -> None:
+    jobs = plan_outputs([Item("a.ckpt"), Item("a.safetensors")], named)
+    assert [job.is_onto_itself for job in jobs] == [False, True]
+
+
+def test_options_that_contradict_the_inputs(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="2 inputs"):
+        outs(Item("a.ckpt"), Item("b.ckpt"), out="c.safetensors")
+    with pytest.raises(UsageError, match="do not go together"):
+        outs(Item("a.ckpt"), out="b", out_dir="c")
+    with pytest.raises(UsageError, match="this is a folder"):
+        outs(Item("a.ckpt"), out=str(tmp_path))
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UsageError, match="not a folder"):
+        outs(Item("a.ckpt"), out_dir=str(tmp_path / "file"))
