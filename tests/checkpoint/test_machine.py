@@ -41,12 +41,14 @@ def c_unpickler(data: bytes) -> Any:
 
 def python_unpickler(data: bytes) -> Any:
     """What the Python unpickler makes of it."""
-    return pickle._Unpickler(io.BytesIO(data)).load()  # type: ignore[attr-defined]
+    return pickle._Unpickler(io.BytesIO(data)).load()  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.parametrize("protocol", range(6))
 def test_every_opcode_a_pickler_writes_is_counted(protocol: int) -> None:
-    value = OrderedDict(a=[1, -1, 300, 70_000, 2**40, 2**3000], b=(1.5, None, True, "é", b"\0"))
+    value: Any = OrderedDict(
+        a=[1, -1, 300, 70_000, 2**40, 2**3000], b=(1.5, None, True, "é", b"\0")
+    )
     value["c"] = [(), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), {1, 2}, frozenset({3}), {"x": [{}]}]
     data = pickle.dumps(value, protocol)
     stream = run(data)
@@ -79,7 +81,7 @@ def test_a_call_is_an_instance_and_an_event() -> None:
     assert made.args == () and list(made.pairs) == [("a", 1)]
     kinds = [type(event) for event in stream.trace.events]
     assert kinds == [Resolve, Instance, Mutation]
-    assert made.mutated == stream.trace.events[2].offset > made.offset  # type: ignore[union-attr]
+    assert made.mutated == stream.trace.events[2].offset > made.offset
     assert c_unpickler(data) == OrderedDict(a=1)
 
 
