@@ -6,9 +6,6 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 
-from sdtool.checkpoint.containers.compressed import compression_of, inflate_file
-from sdtool.checkpoint.containers.numpy_file import MAGIC as NPY_MAGIC
-from sdtool.checkpoint.containers.numpy_file import read_npy
 from sdtool.checkpoint.containers.pickles import looks_like_pickle, pickles_in_a_row
 from sdtool.checkpoint.containers.safetensors import begins_safetensors, read_safetensors
 from sdtool.checkpoint.containers.torch_legacy import MAGIC as LEGACY_MAGIC
@@ -39,6 +36,7 @@ from sdtool.checkpoint.weights import checkpoint_of
 
 _HEAD_NBYTES = 4096
 _TAIL_NBYTES = 512
+_COMPRESSED = (b"\x1f", b"B", b"\xfd", b"\x5d", b"\x78")
 
 
 def readings(
@@ -82,10 +80,10 @@ def _readings(source: Source, limits: Limits, deep: bool, depth: int) -> Iterato
         found.append(_zip(source, limits, deep, depth))
     elif begins_safetensors(head):
         found.append(read_safetensors(source, limits))
-    elif head[: len(NPY_MAGIC)] == NPY_MAGIC:
-        found.append(read_npy(source, limits))
-    elif (compression := compression_of(head[:16])) is not None:
-        found.append(_compressed(source, compression, limits, deep, depth))
+    elif head[:6] == b"\x93NUMPY":
+        found.append(_npy(source, limits))
+    elif head[:1] in _COMPRESSED:
+        found.extend(_compressed(source, head, limits, deep, depth))
 
     # What the beginning does not show: a tar is known by a checksum, a zip by its end, and a
     # pickle may be anything that an unpickler would follow.
@@ -108,6 +106,15 @@ def _readings(source: Source, limits: Limits, deep: bool, depth: int) -> Iterato
 
 def _with_anomaly(reading: Reading, anomaly: Anomaly) -> Reading:
     return replace(reading, anomalies=(*reading.anomalies, anomaly))
+
+
+# Most files are zip or safetensors: the readers of the others are imported when one turns up.
+
+
+def _npy(source: Source, limits: Limits) -> Reading:
+    from sdtool.checkpoint.containers.numpy_file import read_npy
+
+    return read_npy(source, limits)
 
 
 def _looks_like_tar(head: bytes) -> bool:
@@ -259,25 +266,28 @@ def _nothing_inside(
 
 
 def _compressed(
-    source: Source, compression: str, limits: Limits, deep: bool, depth: int
-) -> Reading:
+    source: Source, head: bytes, limits: Limits, deep: bool, depth: int
+) -> Iterator[Reading]:
+    from sdtool.checkpoint.containers.compressed import compression_of, inflate_file
+
+    compression = compression_of(head[:16])
+    if compression is None:
+        return
     if depth >= limits.nesting:
         error: InputError = LimitExceeded(
             f"wrapped more than {limits.nesting} times", where=source.name
         )
-        return Reading(compression, source, error=error)
+        yield Reading(compression, source, error=error)
+        return
     try:
         content = inflate_file(source, compression, limits)
     except InputError as e:
-        return Reading(compression, source, error=e)
+        yield Reading(compression, source, error=e)
+        return
     inner = tuple(
         reading
         for reading in _readings(content, limits, deep, depth + 1)
         if not isinstance(reading.error, NotACheckpoint)
     )
-    return Reading(
-        compression,
-        source,
-        inner=inner,
-        error=_nothing_inside(source, inner, (), f"{compression}"),
-    )
+    error_inside = _nothing_inside(source, inner, (), compression)
+    yield Reading(compression, source, inner=inner, error=error_inside)

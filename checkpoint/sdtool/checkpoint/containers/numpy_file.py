@@ -22,7 +22,6 @@ from sdtool.checkpoint.reading import NUMPY, Reading, Storage, Stream, TensorEnt
 from sdtool.checkpoint.source import Source, read_exactly
 from sdtool.checkpoint.strides import column_major, row_major
 
-MAGIC = b"\x93NUMPY"
 _HEADER_NBYTES = 1 << 16
 
 
