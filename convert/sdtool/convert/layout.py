@@ -1,0 +1,273 @@
+"""One tensor's bytes as a file has them: row-major, little-endian, in the type asked for.
+
+numpy and torch are imported in here only, and only for a tensor that is strided or cast.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import math
+import mmap
+import tempfile
+from array import array
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, TypeAlias
+
+from sdtool.checkpoint.dtypes import DType
+from sdtool.checkpoint.reading import Storage, TensorEntry
+from sdtool.checkpoint.records import storage_chunks
+
+CHUNK_NBYTES = 1 << 20
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+Change: TypeAlias = Callable[[Buffer], Buffer]
+"""Turns the stored bytes of some elements into the bytes to write."""
+
+_UNSIGNED = {1: "B", 2: "H", 4: "I", 8: "Q"}
+
+
+@dataclass(slots=True)
+class Census:
+    """What a cast did to values: counts of elements, and the largest absolute error."""
+
+    elements: int = 0
+    overflowed: int = 0
+    """Finite before, infinite (or NaN, in fp8_e4m3fn) after."""
+    underflowed: int = 0
+    """Not zero before, zero after."""
+    nan: int = 0
+    """NaN before already."""
+    inf: int = 0
+    """Infinite before already."""
+    largest_error: float = 0.0
+
+    def add(self, other: Census) -> None:
+        """Add the counts of `other`."""
+        self.elements += other.elements
+        self.overflowed += other.overflowed
+        self.underflowed += other.underflowed
+        self.nan += other.nan
+        self.inf += other.inf
+        self.largest_error = max(self.largest_error, other.largest_error)
+
+
+@dataclass(slots=True)
+class Cast:
+    """A cast of chunk after chunk, with its census."""
+
+    before: DType
+    after: DType
+    census: Census = field(default_factory=Census)
+
+    def __call__(self, data: Buffer) -> Buffer:
+        """Cast the elements of `data`; the result is what torch's `.to(dtype)` gives."""
+        numpy = _numpy() if (self.before.name, self.after.name) == ("float32", "float16") else None
+        if numpy is not None:
+            values = wide = numpy.frombuffer(data, "<f4")
+            with numpy.errstate(all="ignore"):
+                cast = values.astype("<f2")
+                self._count(numpy, wide, cast.astype("<f4"))
+            return memoryview(cast).cast("B")
+        torch = _torch()
+        out = bytearray(len(memoryview(data)) // self.before.itemsize * self.after.itemsize)
+        if not out:
+            return out
+        values = torch.frombuffer(data, dtype=getattr(torch, self.before.name))
+        cast = torch.frombuffer(out, dtype=getattr(torch, self.after.name))
+        cast.copy_(values)
+        wide = values.to(torch.float64 if self.before.itemsize == 8 else torch.float32)
+        self._count(torch, wide, cast.to(wide.dtype))
+        return out
+
+    def _count(self, xp: Any, before: Any, after: Any) -> None:
+        """Compare the values before and after, both in the wider type, by `xp` (numpy or torch)."""
+        census = self.census
+        census.elements += len(before)
+        if not len(before):
+            return
+        error = float(xp.abs(before - after).max())
+        if not math.isfinite(error):  # only then is any value, before or after, not finite
+            finite = xp.isfinite(before)
+            census.nan += int(xp.count_nonzero(xp.isnan(before)))
+            census.inf += int(xp.count_nonzero(xp.isinf(before)))
+            both = finite & xp.isfinite(after)
+            census.overflowed += int(xp.count_nonzero(finite)) - int(xp.count_nonzero(both))
+            before, after = before[both], after[both]
+            error = float(xp.abs(before - after).max()) if len(before) else 0.0
+        zeros = int(xp.count_nonzero(after == 0))
+        if zeros:
+            census.underflowed += zeros - int(xp.count_nonzero(before == 0))
+        census.largest_error = max(census.largest_error, error)
+
+
+def changes(entry: TensorEntry, cast: Cast | None = None) -> Change | None:
+    """Return what has to be done to the elements of `entry` in turn; None for nothing."""
+    steps: list[Change] = []
+    if entry.storage.byteorder != "little" and entry.dtype.swap > 1:
+        steps.append(lambda data: _swapped(data, entry.dtype.swap))
+    if entry.neg:
+        steps.append(lambda data: _negated(data, entry.dtype))
+    if entry.conj and entry.dtype.is_complex:
+        half = entry.dtype.itemsize // 2
+        steps.append(lambda data: _flipped(data, bytes(2 * half - 1) + b"\x80"))
+    if cast is not None:
+        steps.append(cast)
+    if len(steps) < 2:
+        return steps[0] if steps else None
+
+    def change(data: Buffer) -> Buffer:
+        for step in steps:
+            data = step(data)
+        return data
+
+    return change
+
+
+def gathered(entry: TensorEntry, chunk_nbytes: int = CHUNK_NBYTES) -> Iterator[Buffer]:
+    """Yield the stored elements of a strided tensor in row-major order, a block at a time.
+
+    The storage is mapped, so memory holds a block and the pages it came from.
+    """
+    if not entry.numel:
+        return
+    item = entry.dtype.itemsize
+    # the dimension to cut: what lies behind it fits into one block
+    axis, row = len(entry.shape), item
+    while axis and row * entry.shape[axis - 1] <= chunk_nbytes:
+        axis -= 1
+        row *= entry.shape[axis]
+    outer = entry.shape[: max(0, axis - 1)]
+    step = max(1, chunk_nbytes // row)
+    with _mapped(entry.storage) as (buffer, base):
+        for index in itertools.product(*map(range, outer)):
+            start = entry.offset + sum(i * s for i, s in zip(index, entry.stride, strict=False))
+            if axis == 0:
+                yield _block(buffer, base, item, entry.shape, entry.stride, start)
+                continue
+            rest, strides = entry.shape[axis:], entry.stride[axis - 1 :]
+            for first in range(0, entry.shape[axis - 1], step):
+                count = min(step, entry.shape[axis - 1] - first)
+                at = start + first * entry.stride[axis - 1]
+                yield _block(buffer, base, item, (count, *rest), strides, at)
+                if hasattr(mmap, "MADV_DONTNEED"):
+                    buffer.madvise(mmap.MADV_DONTNEED)  # else every page touched stays resident
+
+
+def row_major_chunks(
+    entry: TensorEntry, cast: Cast | None = None, chunk_nbytes: int = CHUNK_NBYTES
+) -> Iterator[Buffer]:
+    """Yield the bytes of `entry` as an output has them, in order."""
+    change = changes(entry, cast)
+    item = entry.dtype.itemsize
+    stored: Iterator[Buffer]
+    if entry.is_contiguous:
+        stored = whole_elements(
+            storage_chunks(entry.storage, entry.offset * item, entry.nbytes, chunk_nbytes), item
+        )
+    else:
+        stored = gathered(entry, chunk_nbytes)
+    for chunk in stored:
+        yield chunk if change is None else change(chunk)
+
+
+def whole_elements(chunks: Iterator[bytes], itemsize: int) -> Iterator[bytes]:
+    """Yield the same bytes in pieces that hold whole elements, but for what is left at the end."""
+    rest = b""
+    for chunk in chunks:
+        if rest:
+            chunk = rest + chunk
+        cut = len(chunk) - len(chunk) % itemsize
+        rest = chunk[cut:]
+        yield chunk[:cut] if rest else chunk
+    if rest:
+        yield rest
+
+
+def _block(
+    buffer: mmap.mmap,
+    base: int,
+    item: int,
+    shape: tuple[int, ...],
+    stride: tuple[int, ...],
+    offset: int,
+) -> Buffer:
+    """Copy `shape` elements of `item` bytes out of `buffer`; `base` is bytes, the rest elements."""
+    out = bytearray(math.prod(shape) * item)
+    kind = f"V{item}"
+    numpy = _numpy()
+    if numpy is not None:
+        block = numpy.ndarray(
+            shape, kind, buffer, base + offset * item, tuple(step * item for step in stride)
+        )
+        numpy.ndarray(shape, kind, out)[...] = block
+        return out
+    torch = _torch()
+    dtype = getattr(torch, {1: "int8", 2: "int16", 4: "int32", 8: "int64"}.get(item, "complex128"))
+    count = 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
+    flat = torch.frombuffer(buffer, dtype=dtype, offset=base + offset * item, count=count)
+    torch.frombuffer(out, dtype=dtype).view(shape).copy_(flat.as_strided(shape, stride))
+    return out
+
+
+@contextmanager
+def _mapped(storage: Storage) -> Generator[tuple[mmap.mmap, int]]:
+    """Map the bytes of a storage; gives the map, and where in it the storage begins."""
+    located = None if storage.compression else storage.source.locate(storage.offset)
+    with tempfile.TemporaryFile() as spill:
+        if located is not None:
+            file, position = located
+            number = file.fileno()
+        else:
+            for chunk in storage_chunks(storage, 0, storage.nbytes):
+                spill.write(chunk)
+            spill.flush()
+            number, position = spill.fileno(), 0
+        base = position % mmap.ALLOCATIONGRANULARITY
+        # a private map: torch wants buffers that could be written, and nothing writes
+        buffer = mmap.mmap(
+            number, base + storage.nbytes, access=mmap.ACCESS_COPY, offset=position - base
+        )
+        yield buffer, base  # closed when the last array on it is gone
+
+
+def _swapped(data: Buffer, size: int) -> Buffer:
+    elements = array(_UNSIGNED[size])
+    elements.frombytes(data)
+    elements.byteswap()
+    return memoryview(elements).cast("B")
+
+
+def _negated(data: Buffer, dtype: DType) -> Buffer:
+    size = dtype.itemsize // 2 if dtype.is_complex else dtype.itemsize
+    if dtype.is_floating or dtype.is_complex:
+        return _flipped(data, bytes(size - 1) + b"\x80")
+    mask = (1 << 8 * size) - 1
+    elements = array(_UNSIGNED[size])
+    elements.frombytes(data)
+    return memoryview(array(_UNSIGNED[size], [-value & mask for value in elements])).cast("B")
+
+
+def _flipped(data: Buffer, pattern: bytes) -> Buffer:
+    """Flip the bits of `pattern` in each of the elements of its size."""
+    view = memoryview(data)
+    mask = int.from_bytes(pattern * (len(view) // len(pattern)), "little")
+    return (int.from_bytes(view, "little") ^ mask).to_bytes(len(view), "little")
+
+
+@cache
+def _numpy() -> Any:
+    """numpy, where it is installed: torch works without it."""
+    try:
+        return importlib.import_module("numpy")
+    except ImportError:
+        return None
+
+
+@cache
+def _torch() -> Any:
+    return importlib.import_module("torch")

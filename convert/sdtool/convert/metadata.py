@@ -1,0 +1,66 @@
+"""The metadata of an output: what was there and still holds, and the model's own few facts."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from sdtool.checkpoint.reading import Checkpoint
+
+if TYPE_CHECKING:
+    from sdtool.convert.plan import LeftOut, Selected
+
+HASH_KEYS: Mapping[str, str] = {"modelspec.hash_sha256": "0x", "sshs_model_hash": ""}
+"""Keys that hold the SHA-256 of all bytes after the header, and what stands before the digits.
+
+Source: modelspec 1.0.1; kohya sd-scripts (`precalculate_safetensors_hashes`)."""
+
+_VALUE_NBYTES = 4096
+_INT_LIMIT = 1 << 64
+
+
+def metadata_of(
+    checkpoint: Checkpoint, entries: Iterable[Selected], left_out: Iterable[LeftOut] = ()
+) -> dict[str, str]:
+    """Return the metadata for an output that holds `entries` of `checkpoint`.
+
+    `format: pt`, what a safetensors input had (less what the rewrite makes false), the leaves at
+    the top of a pickle as flat strings, and the names of weights that no output can hold.
+    """
+    leaves = {key: _text(value) for key, value in checkpoint.leaves.items() if "." not in key}
+    metadata = {key: text for key, text in leaves.items() if text is not None and _is_text(key)}
+    metadata["format"] = "pt"
+    metadata.update(checkpoint.metadata)
+    # taken over a part of the file that changes with any metadata
+    metadata.pop("sshs_legacy_hash", None)
+    if any(s.dtype is not s.entry.dtype for s in entries):
+        for key in [key for key in metadata if re.fullmatch(r"modelspec\..*_?dtype", key)]:
+            del metadata[key]
+    if names := [left.name for left in left_out]:
+        metadata["sdtool.left_out"] = " ".join(ascii(name)[1:-1] for name in names)
+    return metadata
+
+
+def _text(value: bool | int | float | str | None) -> str | None:
+    """Return the flat string for a leaf; None for what is better not said."""
+    match value:
+        case None:
+            return None
+        case bool():
+            return str(value).lower()
+        case int():
+            return str(value) if -_INT_LIMIT < value < _INT_LIMIT else None
+        case float():
+            return repr(value) if math.isfinite(value) else None
+        case str():
+            # A1111 decodes a value that starts with a brace as JSON
+            return value if _is_text(value) and not value.startswith("{") else None
+
+
+def _is_text(value: str) -> bool:
+    try:
+        return len(value.encode()) <= _VALUE_NBYTES
+    except UnicodeEncodeError:
+        return False

@@ -1,0 +1,78 @@
+"""What an output is called: known suffixes replaced, kinds kept, nothing stacked."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePath
+
+SUFFIXES = (
+    ".ckpt", ".pt", ".pth", ".bin", ".safetensors", ".sft", ".pkl", ".pickle", ".pth.tar",
+)  # fmt: skip
+"""The suffixes that are replaced; anything else after a dot belongs to the name."""
+
+VARIANTS = {"raw-only": "-pruned", "ema-only": "-pruned-emaonly", "keep-both": "-pruned-full"}
+DTYPES = ("fp32", "fp16", "bf16", "fp8_e4m3fn", "fp8_e5m2")
+
+_KINDS = (".vae",)
+_DTYPE = rf"[-_.](?:{'|'.join(DTYPES)})"
+_STEM = re.compile(
+    rf"(?P<name>.+?)(?P<early>{_DTYPE})?"
+    rf"(?P<variant>[-_]pruned(?:[-_](?:emaonly|full))?|[-_]emaonly)?(?P<dtype>{_DTYPE})?",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def output_name(
+    path: str | PurePath,
+    *,
+    variant: str | None = None,
+    dtype: str | None = None,
+    to: str = "safetensors",
+) -> str:
+    """Return the file name (no folder) for what is made of `path`.
+
+    `variant` is one of `VARIANTS`, `dtype` one of `DTYPES` or `keep`, `to` is `safetensors` or
+    `pt`. A name that says it already is left alone, one that says otherwise is corrected. An inert
+    `.pt` made of a `.pt` of the same name is called `-inert`, never like its input.
+    """
+    name = PurePath(path).name
+    stem, kind = split_name(name)
+    # transformers looks for `model.safetensors` where it looked for `pytorch_model.bin`
+    if to == "safetensors" and re.match(r"pytorch_model(?=$|[.-])", stem):
+        stem = stem.removeprefix("pytorch_")
+    match = _STEM.fullmatch(stem)
+    if match is not None:
+        early, told, late = (match[group] or "" for group in ("early", "variant", "dtype"))
+        if variant is not None and _plain(told) != _plain(VARIANTS[variant]):
+            told = VARIANTS[variant]
+        if dtype not in (None, "keep") and _plain(late or early) != _plain(f"-{dtype}"):
+            early, late = "", f"-{dtype}"
+        stem = match["name"] + early + told + late
+    result = f"{stem}{kind}.{to}"
+    return f"{stem}-inert{kind}.{to}" if to == "pt" and result == name else result
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Return the stem and the kind infix (`.vae` or nothing) of a file name."""
+    lower = name.lower()
+    for suffix in sorted(SUFFIXES, key=len, reverse=True):
+        if lower.endswith(suffix) and len(name) > len(suffix):
+            name = name[: -len(suffix)]
+            break
+    for kind in _KINDS:
+        if name.lower().endswith(kind) and len(name) > len(kind):
+            return name[: -len(kind)], name[-len(kind) :]
+    return name, ""
+
+
+def token_name(name: str, token: str) -> str:
+    """Return `name`, an output's file name, for the one of its embeddings that `token` calls up."""
+    stem, kind = split_name(name)
+    suffix = name[len(stem) + len(kind) :]
+    # what Windows forbids in a name, and what would leave the folder
+    safe = re.sub(r'[<>:"/\\|?*\x00-\x1f\x7f]+', "", token).strip(". ") or "token"
+    return f"{stem}-{safe}{kind}{suffix}"
+
+
+def _plain(text: str) -> str:
+    return text.lower().replace("_", "-").replace(".", "-")

@@ -1,0 +1,286 @@
+"""What goes where: names, element types, order and offsets of an output. Nothing is read here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sdtool.checkpoint.dtypes import DType
+from sdtool.checkpoint.errors import LimitExceeded, Malformed, Unsupported
+from sdtool.checkpoint.limits import DEFAULT_LIMITS
+from sdtool.checkpoint.reading import Checkpoint, TensorEntry
+from sdtool.convert.casts import target_dtype
+from sdtool.convert.metadata import HASH_KEYS, metadata_of
+
+ORDER = (
+    "BOOL", "F4", "F6_E2M3", "F6_E3M2", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0",
+    "F8_E4M3FNUZ", "F8_E5M2FNUZ", "I16", "U16", "F16", "BF16", "I32", "U32", "F32", "C64", "F64",
+    "I64", "U64",
+)  # fmt: skip
+"""The order of safetensors' `enum Dtype`; files are written from its end to its beginning.
+
+Source: safetensors/src/tensor.rs (`prepare`)."""
+
+_RANK = {name: -index for index, name in enumerate(ORDER)}
+
+_ADVICE = {
+    "complex128": "save it as complex64 with the program that made it",
+    "quantized": "dequantize it with the program that made it",
+    "sparse": "call to_dense() on it in the program that made it",
+    "nested": "save its parts one by one in the program that made it",
+    "meta": "it was saved without values; save the model again after loading its weights",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """One tensor to write: its `name` in the output, where it comes from, and the type to write."""
+
+    name: str
+    entry: TensorEntry
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A tensor that is not written, its size in bytes, and why."""
+
+    name: str
+    nbytes: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The tensors of one output, in any order, and the metadata to write with them."""
+
+    entries: tuple[Selected, ...]
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """One tensor of a file to come: `nbytes` bytes from `offset` of that file."""
+
+    name: str
+    entry: TensorEntry
+    dtype: DType
+    offset: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertPlan:
+    """A safetensors file to come. `header` is its JSON, padded; sizes are bytes."""
+
+    tensors: tuple[Placed, ...]
+    """In file order."""
+    metadata: Mapping[str, str]
+    """Sorted by key; hashes of the data hold zeros until the data is written."""
+    header: bytes
+    data_nbytes: int
+    left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def data_offset(self) -> int:
+        """Where the bytes of the first tensor begin."""
+        return 8 + len(self.header)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the file."""
+        return self.data_offset + self.data_nbytes
+
+    @property
+    def hash_keys(self) -> tuple[str, ...]:
+        """The metadata keys whose values are known once the data is written."""
+        return tuple(key for key in HASH_KEYS if key in self.metadata)
+
+    @property
+    def casts(self) -> tuple[Placed, ...]:
+        """The tensors whose element type changes."""
+        return tuple(t for t in self.tensors if t.dtype is not t.entry.dtype)
+
+
+def select_all(
+    checkpoint: Checkpoint,
+    *,
+    dtype: str = "keep",
+    to: str = "safetensors",
+    skip_unsupported: bool = False,
+) -> Selection:
+    """Select every weight of a checkpoint, EMA included, named as programs that load it require.
+
+    `dtype` is `keep` or one of `casts.DTYPES`. What only training needs is left out and listed.
+
+    Raises:
+        Unsupported: there are no weights, or one whose values no output can hold.
+    """
+    kept, left_out = supported(checkpoint.tensors, to=to, skip=skip_unsupported)
+    if not kept:
+        raise Unsupported(
+            "holds no tensors that could be converted",
+            where=checkpoint.source.name,
+            hint="it may be an optimizer, scheduler or settings file",
+        )
+    entries = tuple(Selected(e.name, e, target_dtype(e.name, e, dtype)) for e in kept)
+    training = (LeftOut(e.name, e.nbytes, "training state") for e in checkpoint.training)
+    return Selection(
+        entries,
+        metadata_of(checkpoint, entries, left_out),
+        (*left_out, *training),
+        checkpoint.notes,
+    )
+
+
+def supported(
+    entries: Iterable[TensorEntry], *, to: str = "safetensors", skip: bool = False
+) -> tuple[tuple[TensorEntry, ...], tuple[LeftOut, ...]]:
+    """Part the tensors that an output can hold from those that it cannot.
+
+    Raises:
+        Unsupported: one cannot, and `skip` is false; the first is named, with what to do.
+    """
+    kept: list[TensorEntry] = []
+    left: list[LeftOut] = []
+    for entry in entries:
+        reason = _unsupported(entry, to)
+        if reason is None:
+            kept.append(entry)
+        elif skip:
+            left.append(LeftOut(entry.name, entry.nbytes, reason))
+        else:
+            advice = _ADVICE.get(reason)
+            raise Unsupported(
+                f"a {reason} tensor cannot be written to {to}",
+                where=entry.name,
+                hint=("" if advice is None else f"{advice}, or ")
+                + "leave it out with --skip-unsupported",
+            )
+    return tuple(kept), tuple(left)
+
+
+def _unsupported(entry: TensorEntry, to: str) -> str | None:
+    if entry.unsupported is not None:
+        return entry.unsupported
+    if entry.dtype.is_quantized:
+        return "quantized"
+    return entry.dtype.name if to == "safetensors" and entry.dtype.safetensors is None else None
+
+
+def plan_safetensors(selection: Selection) -> ConvertPlan:
+    """Lay out a safetensors file, byte for byte as `safetensors.torch.save_file` would.
+
+    Tensors that share a storage are written once each: every program can load the result.
+
+    Raises:
+        Malformed: two tensors want one name, or a name that the format has no place for.
+        Unsupported: a tensor of a type that the format has no name for.
+        LimitExceeded: the header is longer than the format allows.
+    """
+    supported(s.entry for s in selection.entries)
+    check_names(selection.entries)
+    placeholders = {key: prefix + "0" * 64 for key, prefix in HASH_KEYS.items()}
+    metadata = {
+        key: placeholders.get(key, selection.metadata[key]) for key in sorted(selection.metadata)
+    }
+    # UTF-8 sorts as its code points do, which is how Python sorts
+    ordered = sorted(selection.entries, key=lambda s: (_RANK[_safetensors(s.dtype)], s.name))
+    end = 0
+    spans: list[tuple[Selected, int, int]] = []
+    for selected in ordered:
+        begin, end = end, end + selected.entry.numel * selected.dtype.itemsize
+        spans.append((selected, begin, end))
+    header = header_bytes(metadata, [(s.name, s.dtype, s.entry.shape, b, e) for s, b, e in spans])
+    start = 8 + len(header)
+    return ConvertPlan(
+        tensors=tuple(Placed(s.name, s.entry, s.dtype, start + b, e - b) for s, b, e in spans),
+        metadata=metadata,
+        header=header,
+        data_nbytes=end,
+        left_out=selection.left_out,
+        notes=(*selection.notes, *_aliases(selection.entries)),
+    )
+
+
+def header_bytes(
+    metadata: Mapping[str, str],
+    tensors: Sequence[tuple[str, DType, tuple[int, ...], int, int]],
+) -> bytes:
+    """Write the JSON of a header: `tensors` are name, type, shape, begin and end in the data.
+
+    Raises:
+        LimitExceeded: it is longer than the format allows.
+
+    Source: safetensors/src/tensor.rs (`Metadata::serialize`, `prepare`).
+    """
+    table: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    for name, dtype, shape, begin, end in tensors:
+        table[name] = {
+            "dtype": _safetensors(dtype),
+            "shape": list(shape),
+            "data_offsets": [begin, end],
+        }
+    # json escapes exactly what serde_json does when it may leave the rest as UTF-8
+    text = json.dumps(table, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    if len(text) > DEFAULT_LIMITS.header_nbytes:
+        raise LimitExceeded(
+            f"the header would take {len(text):,} bytes; safetensors allows"
+            f" {DEFAULT_LIMITS.header_nbytes:,}"
+        )
+    return text
+
+
+def check_names(entries: Iterable[Selected]) -> None:
+    """Check that every name can stand in an output, and only once.
+
+    Raises:
+        Malformed: one cannot, or two are the same; the message shows them.
+    """
+    seen: dict[str, Selected] = {}
+    for selected in entries:
+        name = selected.name
+        if name == "__metadata__":
+            raise Malformed("a tensor cannot be called __metadata__ in a safetensors file")
+        try:
+            name.encode()
+        except UnicodeEncodeError as e:
+            raise Malformed(
+                "a tensor's name is not text that UTF-8 can hold", where=ascii(name)
+            ) from e
+        if name in seen:
+            raise Malformed(
+                f"two tensors would be called {name}",
+                where=f"{_path(seen[name].entry)} and {_path(selected.entry)}",
+            )
+        seen[name] = selected
+
+
+def _path(entry: TensorEntry) -> str:
+    return " > ".join(ascii(key) for key in entry.path) or ascii(entry.name)
+
+
+def _safetensors(dtype: DType) -> str:
+    if dtype.safetensors is None:
+        raise Unsupported(f"safetensors has no name for {dtype}")
+    return dtype.safetensors
+
+
+def _aliases(entries: Iterable[Selected]) -> tuple[str, ...]:
+    """Name the tensors that were one in the input and become copies in the output."""
+    same: dict[tuple[object, ...], list[str]] = {}
+    for s in entries:
+        e = s.entry
+        if e.nbytes:
+            key = (id(e.storage), e.offset, e.shape, e.stride, e.dtype.name, e.conj, e.neg)
+            same.setdefault(key, []).append(s.name)
+    return tuple(
+        f"{' = '.join(names)}: one tensor in the input, written {len(names)} times"
+        for names in same.values()
+        if len(names) > 1
+    )
