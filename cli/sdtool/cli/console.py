@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 if TYPE_CHECKING:  # the room below is not needed to show a help page
     from sdtool.checkpoint.errors import SdtoolError
@@ -64,6 +64,11 @@ class Console:
     def colour(self) -> bool:
         """Whether standard output is a terminal that may be coloured (see no-color.org)."""
         return _is_terminal(sys.stdout) and not os.environ.get("NO_COLOR") and _ansi_enabled()
+
+    @property
+    def stdin(self) -> BinaryIO | None:
+        """Standard input in bytes, None where there is none."""
+        return getattr(sys.stdin, "buffer", None)
 
     def out(self, text: str = "") -> None:
         """Write a result: lines for people. Newlines are kept, other controls are escaped."""

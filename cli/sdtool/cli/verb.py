@@ -10,6 +10,21 @@ import click
 from sdtool.cli.console import Console
 
 
+class _Command(click.Command):
+    """A command whose options with an optional value never swallow the path behind them."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        bare = {
+            name: f"{name}={option.flag_value}"
+            for option in self.params
+            if isinstance(option, click.Option) and not option.is_flag
+            if isinstance(option.flag_value, str)
+            for name in option.opts
+        }
+        end = args.index("--") if "--" in args else len(args)
+        return super().parse_args(ctx, [bare.get(a, a) for a in args[:end]] + args[end:])
+
+
 def verb(name: str, *, examples: Sequence[str]) -> Callable[[Callable[..., int]], click.Command]:
     """Make a command of a function: `function(console, **options) -> exit code`.
 
@@ -22,6 +37,7 @@ def verb(name: str, *, examples: Sequence[str]) -> Callable[[Callable[..., int]]
             function = flag(function)
         return click.command(
             name,
+            cls=_Command,
             epilog=epilog,
             context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
         )(click.pass_obj(function))

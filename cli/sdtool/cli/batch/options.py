@@ -1,0 +1,94 @@
+"""The options that convert and prune share, and the paths that every verb takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from sdtool.checkpoint.errors import UsageError
+from sdtool.cli.batch.run import Wishes
+from sdtool.cli.console import Console
+from sdtool.cli.settings import allowed_names
+
+Verb = Callable[..., int]
+
+paths_argument = click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+
+jobs_option = click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Files at once; 0 for one per core.",
+)
+
+
+def writing_options(function: Verb) -> Verb:
+    """Add the options that every verb has that writes models."""
+    for option in reversed(
+        (
+            click.option("-o", "--out", metavar="FILE", help="The output, for one input."),
+            click.option("--out-dir", metavar="DIR", help="A folder, mirroring the inputs'."),
+            click.option("--verify", is_flag=True, help="Compare each output with its input."),
+            click.option("--hash", "hashes", is_flag=True, help="Show hashes of each output."),
+            click.option("--provenance", is_flag=True, help="Note tool and source in metadata."),
+            click.option(
+                "--replace",
+                type=click.Choice(["trash", "delete"]),
+                is_flag=False,
+                flag_value="trash",
+                help="After a verified write, move the original to the trash or delete it.",
+            ),
+            click.option(
+                "--sidecars", type=click.Choice(["copy"]), help="Copy X.yaml, X.vae.*, ... along."
+            ),
+            click.option(
+                "--dry-run", is_flag=True, help="Say what would be written; write nothing."
+            ),
+            click.option("--force", is_flag=True, help="Replace outputs that exist."),
+            click.option("--disarm", is_flag=True, help="Take the tensors of unsafe files too."),
+            click.option("--allow-overflow", is_flag=True, help="Cast although values become inf."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def wishes_of(console: Console, options: Mapping[str, Any]) -> Wishes:
+    """Return what the shared options ask for.
+
+    Raises:
+        UsageError: they contradict each other, or the trash cannot be used here.
+    """
+    replacing = options["replace"]
+    if replacing is not None and options["dry_run"]:
+        raise UsageError("--replace and --dry-run do not go together")
+    if replacing == "trash":
+        _check_trash()
+    return Wishes(
+        allow=allowed_names(console),
+        force=options["force"],
+        dry_run=options["dry_run"],
+        verify=options["verify"] or replacing is not None,
+        hashes=options["hashes"],
+        provenance=options["provenance"],
+        replace=replacing,
+        copy_sidecars=options["sidecars"] == "copy",
+        disarm=options["disarm"],
+        allow_overflow=options["allow_overflow"],
+        jobs=options["jobs"] or os.cpu_count() or 1,
+    )
+
+
+def _check_trash() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("send2trash") is None:
+        raise UsageError(
+            "--replace needs the package send2trash",
+            hint="pip install send2trash, or --replace=delete to delete originals for good",
+        )

@@ -1,0 +1,151 @@
+"""What became of one input of convert or prune: for a program as JSON, for a person as lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from sdtool.checkpoint.errors import SdtoolError
+from sdtool.cli.console import size
+from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE
+
+
+class Status(StrEnum):
+    """How it ended."""
+
+    WRITTEN = "written"
+    PLANNED = "planned"
+    """What --dry-run says of an output that would be written."""
+    SKIPPED = "skipped"
+    """The output is there and was made of this source, or the input is what was asked for."""
+    NOTHING_TO_DO = "nothing-to-do"
+    REFUSED = "refused"
+    """Unsafe."""
+    MISMATCH = "mismatch"
+    """Written, and the check of it failed."""
+    FAILED = "failed"
+
+
+CODES = {Status.REFUSED: FOUND, Status.MISMATCH: FOUND, Status.FAILED: TROUBLE}
+
+
+@dataclass(slots=True)
+class Outcome:
+    """One input, at most one output. Sizes are bytes; `details` belongs to the verb."""
+
+    path: str
+    nbytes: int = 0
+    status: Status = Status.FAILED
+    output: str | None = None
+    output_nbytes: int = 0
+    tensors: int = 0
+    verdict: str | None = None
+    left_out: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    """By reason: how many tensors, and their bytes."""
+    hashes: dict[str, str] | None = None
+    sidecars: list[str] = field(default_factory=list[str])
+    notes: list[str] = field(default_factory=list[str])
+    warnings: list[str] = field(default_factory=list[str])
+    details: dict[str, object] = field(default_factory=dict[str, object])
+    table: list[str] = field(default_factory=list[str])
+    """Lines for people only."""
+    verified: bool = False
+    seconds: float = 0.0
+    error: str | None = None
+    hint: str | None = None
+    failure: SdtoolError | None = None
+    """What `error` and `hint` say."""
+
+    @property
+    def code(self) -> int:
+        """Its exit code."""
+        return CODES.get(self.status, DONE)
+
+    def as_json(self) -> dict[str, object]:
+        """Return the file's object of the JSON document."""
+        return {
+            "path": self.path,
+            "status": self.status.value,
+            "verdict": self.verdict,
+            "nbytes": self.nbytes,
+            "output": self.output,
+            "output_nbytes": self.output_nbytes,
+            "tensors": self.tensors,
+            "left_out": [
+                {"reason": reason, "tensors": count, "nbytes": nbytes}
+                for reason, (count, nbytes) in self.left_out.items()
+            ],
+            "verified": self.verified,
+            "hashes": self.hashes,
+            "sidecars": self.sidecars,
+            "notes": self.notes,
+            "warnings": self.warnings,
+            **self.details,
+            "seconds": round(self.seconds, 3),
+            "error": self.error,
+            "hint": self.hint,
+        }
+
+    def lines(self) -> Iterable[str]:
+        """Yield what standard output shows of it; errors and warnings go elsewhere."""
+        if self.status in (Status.SKIPPED, Status.NOTHING_TO_DO):
+            yield f"{self.path}: {self.status.value.replace('-', ' ')}: {'; '.join(self.notes)}"
+            return
+        if self.output is None or self.status is Status.MISMATCH:
+            return
+        arrow = "->" if self.status is Status.WRITTEN else "would become"
+        yield f"{self.path} {arrow} {self.output}"
+        checked = ", verified" if self.verified else ""
+        yield (
+            f"  {self.tensors:,} tensors, {size(self.nbytes)} -> {size(self.output_nbytes)}"
+            f"{saving(self.nbytes, self.output_nbytes)}{checked}, {self.seconds:.1f} s"
+        )
+        yield from (f"  {line}" for line in self.table)
+        for reason, (count, nbytes) in self.left_out.items():
+            yield f"  left out: {reason}, {count:,} tensors, {size(nbytes)}"
+        for name, value in (self.hashes or {}).items():
+            yield f"  {name}  {value}"
+        yield from (f"  note: {note}" for note in self.notes)
+
+
+def saving(before: int, after: int) -> str:
+    """Return ` (55% less)` where something was saved."""
+    percent = round(100 * (before - after) / before) if before else 0
+    return f" ({percent}% less)" if percent > 0 else ""
+
+
+def summary(outcomes: Iterable[Outcome], passed_over: int, problems: int) -> dict[str, object]:
+    """Count how the files of a run ended, and the bytes of what was (or would be) written."""
+    counts = dict.fromkeys(Status, 0)
+    nbytes = output_nbytes = 0
+    sources: set[str] = set()
+    for outcome in outcomes:
+        counts[outcome.status] += 1
+        if outcome.status in (Status.WRITTEN, Status.PLANNED):
+            nbytes += outcome.nbytes if outcome.path not in sources else 0
+            output_nbytes += outcome.output_nbytes
+            sources.add(outcome.path)
+    return {
+        **{status.value.replace("-", "_"): count for status, count in counts.items()},
+        "passed_over": passed_over,
+        "not_found": problems,
+        "nbytes": nbytes,
+        "output_nbytes": output_nbytes,
+    }
+
+
+def summary_line(counts: dict[str, object]) -> str:
+    """Return a run's last line for people."""
+    parts = [
+        f"{count} {name.replace('_', ' ').replace('-', ' ')}"
+        for name, count in counts.items()
+        if count and not name.endswith("nbytes")
+    ]
+    nbytes, output_nbytes = counts["nbytes"], counts["output_nbytes"]
+    assert isinstance(nbytes, int)
+    assert isinstance(output_nbytes, int)
+    if nbytes:
+        saved = saving(nbytes, output_nbytes)
+        parts.append(f"{size(nbytes)} -> {size(output_nbytes)}{saved}")
+    return ", ".join(parts) or "nothing to do"

@@ -1,0 +1,287 @@
+"""Make outputs of many inputs: open once, judge, choose, write, verify, tidy up; tell each."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeAlias
+
+from sdtool.checkpoint.errors import (
+    InputError,
+    NotACheckpoint,
+    OutputError,
+    SdtoolError,
+    UnsafeError,
+)
+from sdtool.checkpoint.reading import Checkpoint
+from sdtool.cli.batch.done import is_made_of
+from sdtool.cli.batch.gate import admitted, worst_message
+from sdtool.cli.batch.outcome import Outcome, Status, summary, summary_line
+from sdtool.cli.batch.outputs import Job
+from sdtool.cli.console import Console, Progress, as_error
+from sdtool.cli.exit_codes import DONE, TROUBLE, worst
+from sdtool.convert.output import check_output
+from sdtool.convert.plan import Selection, plan_safetensors
+from sdtool.convert.writer import write_safetensors
+from sdtool.scan.findings import Verdict
+
+
+class NothingToDo(Exception):
+    """There is nothing to make of this input; the message says why.
+
+    `is_wrong` is for what a person asked of one file in so many words: there it is an error.
+    """
+
+    def __init__(self, why: str, *, is_wrong: bool = False, hint: str | None = None) -> None:
+        super().__init__(why)
+        self.is_wrong = is_wrong
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """One output to make: what goes in, where to, in which format, and what to tell of it."""
+
+    selection: Selection
+    out: Path
+    to: str = "safetensors"
+    table: tuple[str, ...] = ()
+    details: Mapping[str, object] = field(default_factory=dict[str, object])
+
+
+Choose: TypeAlias = Callable[[Checkpoint, Job], Sequence[Making]]
+"""Raises NothingToDo where there is nothing to make, InputError where it cannot be made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """The options that convert and prune share."""
+
+    allow: Mapping[str, str] = field(default_factory=dict[str, str])
+    force: bool = False
+    dry_run: bool = False
+    verify: bool = False
+    hashes: bool = False
+    provenance: bool = False
+    replace: str | None = None
+    """`trash` or `delete`: what becomes of the original after a verified write."""
+    copy_sidecars: bool = False
+    disarm: bool = False
+    allow_overflow: bool = False
+    jobs: int = 1
+
+
+def run(
+    console: Console,
+    jobs: Sequence[Job],
+    problems: Sequence[InputError],
+    choose: Choose,
+    wishes: Wishes,
+    *,
+    label: str,
+    as_json: bool,
+) -> int:
+    """Work through `jobs`, tell each as it ends, and return the exit code of the whole."""
+    for problem in problems:
+        console.failed(problem)
+    outcomes: list[Outcome] = []
+    passed_over = 0
+    total = sum(_nbytes(job) for job in jobs)
+    with (
+        console.progress(total, label) as progress,
+        _worked(jobs, choose, wishes, progress) as done,
+    ):
+        for made in done:
+            passed_over += not made
+            for outcome in made:
+                outcomes.append(outcome)
+                _tell(console, outcome, as_json=as_json)
+    counts = summary(outcomes, passed_over, len(problems))
+    if as_json:
+        from sdtool.cli.main import version
+
+        files = [outcome.as_json() for outcome in outcomes]
+        console.json({"tool": "sdtool", "version": version(), "files": files, "summary": counts})
+    elif len(jobs) > 1 and not console.quiet:
+        console.out(summary_line(counts))
+    codes = [outcome.code for outcome in outcomes]
+    return worst((*codes, TROUBLE if problems else DONE))
+
+
+@contextmanager
+def _worked(
+    jobs: Sequence[Job], choose: Choose, wishes: Wishes, progress: Progress
+) -> Generator[Iterable[list[Outcome]]]:
+    """Give the outcomes of the jobs, in their order, worked on by `wishes.jobs` threads."""
+    if wishes.jobs == 1 or len(jobs) < 2:
+        yield (_work(job, choose, wishes, progress) for job in jobs)
+        return
+    stopped = threading.Event()
+
+    def advance(nbytes: int) -> None:
+        if stopped.is_set():
+            raise KeyboardInterrupt  # the writer takes its unfinished file away
+        progress(nbytes)
+
+    def work(job: Job) -> list[Outcome]:
+        advance(0)
+        return _work(job, choose, wishes, advance)
+
+    with ThreadPoolExecutor(wishes.jobs) as pool:
+        futures = [pool.submit(work, job) for job in jobs]
+        try:
+            yield map(_result, futures)
+        except BaseException:
+            stopped.set()
+            for future in futures:
+                future.cancel()
+            raise
+
+
+def _result(future: Future[list[Outcome]]) -> list[Outcome]:
+    while not future.done():
+        wait([future], 0.1)  # short waits: Ctrl-C does not interrupt a lock on Windows
+    return future.result()
+
+
+def _work(job: Job, choose: Choose, wishes: Wishes, progress: Progress) -> list[Outcome]:
+    """Make the outputs of one input; an empty list is a file that is plainly no model."""
+    begun = time.monotonic()
+    path = job.item.path
+    outcome = Outcome(path, nbytes=_nbytes(job))
+    try:
+        if job.is_onto_itself:
+            raise NothingToDo(
+                "its name is the output's already",
+                is_wrong=True,
+                hint="give the output another name with -o or another place with --out-dir",
+            )
+        with admitted(path, allow=wishes.allow, disarm=wishes.disarm) as (checkpoint, report):
+            outcome.verdict = report.verdict.value
+            if report.verdict is Verdict.SUSPICIOUS:
+                outcome.warnings.append(f"suspicious ({worst_message(report)})")
+            elif report.verdict is Verdict.UNSAFE:
+                outcome.warnings.append(f"disarmed: {worst_message(report)}; nothing of it was run")
+            return [
+                _guarded(deepcopy(outcome), making, checkpoint, wishes, progress)
+                for making in choose(checkpoint, job)
+            ]
+    except NothingToDo as e:
+        if e.is_wrong and job.item.alone:
+            _fail(outcome, SdtoolError(str(e), where=path, hint=e.hint))
+        else:
+            outcome.status = Status.NOTHING_TO_DO
+            outcome.notes.append(str(e))
+    except NotACheckpoint as e:
+        if not job.item.looks_like_model:
+            return []
+        _fail(outcome, e)
+    except Exception as e:
+        _fail(outcome, e)
+    outcome.seconds = time.monotonic() - begun
+    return [outcome]
+
+
+def _guarded(
+    outcome: Outcome, making: Making, checkpoint: Checkpoint, wishes: Wishes, progress: Progress
+) -> Outcome:
+    """Make one output; what goes wrong with it does not stop the input's other outputs."""
+    begun = time.monotonic()
+    try:
+        _make(outcome, making, checkpoint, wishes, progress)
+    except Exception as e:
+        _fail(outcome, e)
+    outcome.seconds = time.monotonic() - begun
+    return outcome
+
+
+def _make(
+    outcome: Outcome, making: Making, checkpoint: Checkpoint, wishes: Wishes, progress: Progress
+) -> None:
+    out = making.out
+    selection = making.selection
+    if wishes.provenance:
+        known = {**selection.metadata, **provenance(checkpoint)}
+        selection = replace(selection, metadata=known)
+    plan = plan_safetensors(selection)
+    outcome.output = os.fspath(out)
+    outcome.output_nbytes = plan.nbytes
+    outcome.tensors = len(plan.tensors)
+    outcome.table.extend(making.table)
+    outcome.details.update(making.details)
+    outcome.notes.extend(plan.notes)
+    for left in plan.left_out:
+        count, nbytes = outcome.left_out.get(left.reason, (0, 0))
+        outcome.left_out[left.reason] = count + 1, nbytes + left.nbytes
+    if not wishes.force and os.path.lexists(out) and is_made_of(plan, out):
+        outcome.status = Status.SKIPPED
+        outcome.notes = [f"{outcome.output} is there and was made of it"]
+        return
+    check_output(out, force=wishes.force)
+    if wishes.dry_run:
+        outcome.status = Status.PLANNED
+        return
+    _make_folder(out.parent)
+    written = write_safetensors(
+        plan,
+        out,
+        force=wishes.force,
+        progress=progress,
+        hashes=wishes.hashes,
+        allow_overflow=wishes.allow_overflow,
+    )
+    outcome.status = Status.WRITTEN
+    outcome.notes.extend(note for note in written.notes if note not in outcome.notes)
+    outcome.hashes = None if written.hashes is None else written.hashes.as_json()
+
+
+def provenance(checkpoint: Checkpoint) -> dict[str, str]:
+    """Return what `--provenance` notes: the tool's version, the source's name and its hashes."""
+    from sdtool.cli.main import version
+    from sdtool.convert.hashes import hash_file
+
+    hashes = hash_file(checkpoint.source).as_json()
+    return {
+        "sdtool.version": version(),
+        "sdtool.source": Path(checkpoint.source.name).name,
+        **{f"sdtool.source.{name}": value for name, value in hashes.items()},
+    }
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        reason = (e.strerror or type(e).__name__).lower()
+        raise OutputError(f"cannot be made ({reason})", where=os.fspath(folder)) from e
+
+
+def _fail(outcome: Outcome, e: Exception) -> None:
+    error = as_error(e, outcome.path)
+    outcome.status = Status.REFUSED if isinstance(error, UnsafeError) else Status.FAILED
+    outcome.failure = error
+    outcome.error, outcome.hint = str(error), error.hint
+
+
+def _tell(console: Console, outcome: Outcome, *, as_json: bool) -> None:
+    for warning in outcome.warnings:
+        console.warning(warning, where=outcome.path)
+    if not as_json and not (console.quiet and outcome.code == DONE):
+        for line in outcome.lines():
+            console.out(line)
+    if outcome.failure is not None:
+        console.failed(outcome.failure)
+
+
+def _nbytes(job: Job) -> int:
+    try:
+        return os.path.getsize(job.item.path)
+    except OSError:
+        return 0

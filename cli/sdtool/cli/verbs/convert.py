@@ -1,0 +1,81 @@
+"""`sdtool convert`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from sdtool.checkpoint.reading import Checkpoint
+from sdtool.cli.batch.expand import expand
+from sdtool.cli.batch.options import jobs_option, paths_argument, wishes_of, writing_options
+from sdtool.cli.batch.outputs import Job, plan_outputs
+from sdtool.cli.batch.run import Making, run
+from sdtool.cli.console import Console
+from sdtool.cli.verb import machine_readable, verb
+from sdtool.convert import select_all
+from sdtool.convert.casts import DTYPES
+from sdtool.convert.names import output_name
+
+
+@verb(
+    "convert",
+    examples=[
+        "sdtool convert model.ckpt",
+        "sdtool convert ~/models --out-dir ~/converted --dtype fp16 --verify",
+    ],
+)
+@paths_argument
+@click.option(
+    "--dtype",
+    type=click.Choice(["keep", *DTYPES]),
+    default="keep",
+    show_default=True,
+    help="Precision of the floating weights.",
+)
+@click.option(
+    "--to",
+    type=click.Choice(["safetensors", "pt"]),
+    help="Format. Default: safetensors; pt for hypernetworks.",
+)
+@click.option("--skip-unsupported", is_flag=True, help="Leave out what no output can hold.")
+@writing_options
+@jobs_option
+@machine_readable()
+def command(
+    console: Console,
+    paths: tuple[str, ...],
+    dtype: str,
+    to: str | None,
+    skip_unsupported: bool,
+    out: str | None,
+    out_dir: str | None,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Write the whole state dict of each checkpoint as safetensors.
+
+    PATH is a file, a folder, a pattern, or - for a list on standard input.
+    Nothing of a file is ever run. EMA weights are kept; optimizer and other
+    training state is left out. The output stands beside the input unless
+    -o or --out-dir says otherwise, and replaces nothing without --force.
+    """
+    items, problems = expand(paths, console.stdin)
+
+    def names(path: str) -> list[str]:
+        return [output_name(path, dtype=dtype, to=to or "safetensors")]
+
+    def choose(checkpoint: Checkpoint, job: Job) -> Sequence[Making]:
+        target = to or ("pt" if checkpoint.kind == "hypernetwork" else "safetensors")
+        (place,) = job.outs
+        if to is None and target == "pt" and out is None:
+            place = place.with_name(output_name(job.item.path, dtype=dtype, to=target))
+        selection = select_all(
+            checkpoint, dtype=dtype, to=target, skip_unsupported=skip_unsupported
+        )
+        return [Making(selection, place, to=target)]
+
+    jobs = plan_outputs(items, names, out=out, out_dir=out_dir)
+    wishes = wishes_of(console, options)
+    return run(console, jobs, problems, choose, wishes, label="converting", as_json=as_json)
