@@ -12,25 +12,40 @@ from sdtool.checkpoint.errors import UsageError
 from sdtool.cli.batch.run import Wishes
 from sdtool.cli.console import Console
 from sdtool.cli.settings import allowed_names
+from sdtool.convert.casts import DTYPES
 
 Verb = Callable[..., int]
-
-paths_argument = click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 
 jobs_option = click.option(
     "-j",
     "--jobs",
     type=click.IntRange(min=0),
+    metavar="N",
     default=1,
     show_default=True,
     help="Files at once; 0 for one per core.",
 )
+
+paths_argument = click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+
+
+def dtype_option(name: str, text: str, *, default: str | None = None) -> Callable[[Verb], Verb]:
+    """Return an option that takes a precision."""
+    return click.option(
+        name,
+        type=click.Choice(["keep", *DTYPES]),
+        metavar="DTYPE",
+        default=default,
+        show_default=default is not None,
+        help=text,
+    )
 
 
 def writing_options(function: Verb) -> Verb:
     """Add the options that every verb has that writes models."""
     for option in reversed(
         (
+            jobs_option,
             click.option("-o", "--out", metavar="FILE", help="The output, for one input."),
             click.option("--out-dir", metavar="DIR", help="A folder, mirroring the inputs'."),
             click.option("--verify", is_flag=True, help="Compare each output with its input."),

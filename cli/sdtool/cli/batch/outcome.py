@@ -44,7 +44,10 @@ class Outcome:
     left_out: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
     """By reason: how many tensors, and their bytes."""
     hashes: dict[str, str] | None = None
-    sidecars: list[str] = field(default_factory=list[str])
+    sidecars: dict[str, str | None] = field(default_factory=dict[str, str | None])
+    """Files that belong to the input's name, and what each was copied to."""
+    original: str | None = None
+    """`trashed` or `deleted`, where the input gave way to its output."""
     notes: list[str] = field(default_factory=list[str])
     warnings: list[str] = field(default_factory=list[str])
     details: dict[str, object] = field(default_factory=dict[str, object])
@@ -78,7 +81,8 @@ class Outcome:
             ],
             "verified": self.verified,
             "hashes": self.hashes,
-            "sidecars": self.sidecars,
+            "sidecars": [{"path": path, "copied_to": to} for path, to in self.sidecars.items()],
+            "original": self.original,
             "notes": self.notes,
             "warnings": self.warnings,
             **self.details,
@@ -107,6 +111,12 @@ class Outcome:
         for name, value in (self.hashes or {}).items():
             yield f"  {name}  {value}"
         yield from (f"  note: {note}" for note in self.notes)
+        left = [path for path, to in self.sidecars.items() if to is None]
+        if left:
+            yield f"  keep their old name: {', '.join(left)} (--sidecars copy copies them)"
+        yield from (f"  copied {path} to {to}" for path, to in self.sidecars.items() if to)
+        if self.original is not None:
+            yield f"  the original was {self.original}"
 
 
 def saving(before: int, after: int) -> str:

@@ -17,32 +17,34 @@ from sdtool.checkpoint.errors import (
     InputError,
     NotACheckpoint,
     OutputError,
-    SdtoolError,
     UnsafeError,
+    UsageError,
 )
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.cli.batch.done import is_made_of
 from sdtool.cli.batch.gate import admitted, worst_message
 from sdtool.cli.batch.outcome import Outcome, Status, summary, summary_line
-from sdtool.cli.batch.outputs import Job
+from sdtool.cli.batch.outputs import Job, same_file
+from sdtool.cli.batch.sidecars import copy_sidecar, renamed, sidecars
 from sdtool.cli.console import Console, Progress, as_error
 from sdtool.cli.exit_codes import DONE, TROUBLE, worst
+from sdtool.convert.names import split_name
 from sdtool.convert.output import check_output
 from sdtool.convert.plan import Selection, plan_safetensors
 from sdtool.convert.writer import write_safetensors
 from sdtool.scan.findings import Verdict
 
 
-class NothingToDo(Exception):
-    """There is nothing to make of this input; the message says why.
+@dataclass(frozen=True, slots=True)
+class NothingToDo:
+    """There is nothing to make of this input.
 
     `is_wrong` is for what a person asked of one file in so many words: there it is an error.
     """
 
-    def __init__(self, why: str, *, is_wrong: bool = False, hint: str | None = None) -> None:
-        super().__init__(why)
-        self.is_wrong = is_wrong
-        self.hint = hint
+    why: str
+    is_wrong: bool = False
+    hint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +55,19 @@ class Making:
     out: Path
     to: str = "safetensors"
     table: tuple[str, ...] = ()
+    """Lines for people."""
+    notes: tuple[str, ...] = ()
     details: Mapping[str, object] = field(default_factory=dict[str, object])
 
 
-Choose: TypeAlias = Callable[[Checkpoint, Job], Sequence[Making]]
-"""Raises NothingToDo where there is nothing to make, InputError where it cannot be made."""
+_ONTO_ITSELF = NothingToDo(
+    "its name is the output's already",
+    is_wrong=True,
+    hint="give the output another name with -o or another place with --out-dir",
+)
+
+Choose: TypeAlias = Callable[[Checkpoint, Job], Sequence[Making | NothingToDo]]
+"""What to make of an input, one for each output; raises what makes that impossible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,27 +168,21 @@ def _work(job: Job, choose: Choose, wishes: Wishes, progress: Progress) -> list[
     outcome = Outcome(path, nbytes=_nbytes(job))
     try:
         if job.is_onto_itself:
-            raise NothingToDo(
-                "its name is the output's already",
-                is_wrong=True,
-                hint="give the output another name with -o or another place with --out-dir",
-            )
+            _idle(outcome, _ONTO_ITSELF, job)
+            return [outcome]
         with admitted(path, allow=wishes.allow, disarm=wishes.disarm) as (checkpoint, report):
             outcome.verdict = report.verdict.value
             if report.verdict is Verdict.SUSPICIOUS:
                 outcome.warnings.append(f"suspicious ({worst_message(report)})")
             elif report.verdict is Verdict.UNSAFE:
                 outcome.warnings.append(f"disarmed: {worst_message(report)}; nothing of it was run")
-            return [
-                _guarded(deepcopy(outcome), making, checkpoint, wishes, progress)
+            made = [
+                _guarded(deepcopy(outcome), making, job, checkpoint, wishes, progress)
                 for making in choose(checkpoint, job)
             ]
-    except NothingToDo as e:
-        if e.is_wrong and job.item.alone:
-            _fail(outcome, SdtoolError(str(e), where=path, hint=e.hint))
-        else:
-            outcome.status = Status.NOTHING_TO_DO
-            outcome.notes.append(str(e))
+        if wishes.replace is not None:
+            _give_way(made, wishes.replace)
+        return made
     except NotACheckpoint as e:
         if not job.item.looks_like_model:
             return []
@@ -190,16 +194,31 @@ def _work(job: Job, choose: Choose, wishes: Wishes, progress: Progress) -> list[
 
 
 def _guarded(
-    outcome: Outcome, making: Making, checkpoint: Checkpoint, wishes: Wishes, progress: Progress
+    outcome: Outcome,
+    making: Making | NothingToDo,
+    job: Job,
+    checkpoint: Checkpoint,
+    wishes: Wishes,
+    progress: Progress,
 ) -> Outcome:
     """Make one output; what goes wrong with it does not stop the input's other outputs."""
     begun = time.monotonic()
     try:
-        _make(outcome, making, checkpoint, wishes, progress)
+        if isinstance(making, NothingToDo):
+            _idle(outcome, making, job)
+        else:
+            _make(outcome, making, checkpoint, wishes, progress)
     except Exception as e:
         _fail(outcome, e)
     outcome.seconds = time.monotonic() - begun
     return outcome
+
+
+def _idle(outcome: Outcome, nothing: NothingToDo, job: Job) -> None:
+    if nothing.is_wrong and job.item.alone:
+        raise UsageError(nothing.why, where=outcome.path, hint=nothing.hint)
+    outcome.status = Status.NOTHING_TO_DO
+    outcome.notes.append(nothing.why)
 
 
 def _make(
@@ -216,7 +235,7 @@ def _make(
     outcome.tensors = len(plan.tensors)
     outcome.table.extend(making.table)
     outcome.details.update(making.details)
-    outcome.notes.extend(plan.notes)
+    outcome.notes.extend(dict.fromkeys((*making.notes, *plan.notes)))
     for left in plan.left_out:
         count, nbytes = outcome.left_out.get(left.reason, (0, 0))
         outcome.left_out[left.reason] = count + 1, nbytes + left.nbytes
@@ -240,6 +259,41 @@ def _make(
     outcome.status = Status.WRITTEN
     outcome.notes.extend(note for note in written.notes if note not in outcome.notes)
     outcome.hashes = None if written.hashes is None else written.hashes.as_json()
+
+    _mind_sidecars(outcome, Path(outcome.path), out, copy=wishes.copy_sidecars)
+
+
+def _mind_sidecars(outcome: Outcome, source: Path, out: Path, *, copy: bool) -> None:
+    """Name the files that programs would look for under the output's name, or copy them."""
+    stem, out_stem = "".join(split_name(source.name)), "".join(split_name(out.name))
+    for sidecar in sidecars(source, stem):
+        to = renamed(sidecar, stem, out, out_stem)
+        if same_file(sidecar, to):
+            continue
+        copied = copy and copy_sidecar(sidecar, to)
+        outcome.sidecars[os.fspath(sidecar)] = os.fspath(to) if copied else None
+        if copy and not copied:
+            outcome.notes.append(f"{to} is there already and was kept")
+
+
+def _give_way(made: Sequence[Outcome], how: str) -> None:
+    """Trash or delete an original of which every output was written and verified."""
+    if not all(outcome.status is Status.WRITTEN and outcome.verified for outcome in made):
+        return
+    path = made[0].path
+    try:
+        if how == "trash":
+            from send2trash import send2trash
+
+            send2trash(path)
+        else:
+            os.unlink(path)
+    except OSError as e:
+        reason = (e.strerror or type(e).__name__).lower()
+        _fail(made[-1], OutputError(f"the original could not be removed ({reason})", where=path))
+        return
+    for outcome in made:
+        outcome.original = "deleted" if how == "delete" else "trashed"
 
 
 def provenance(checkpoint: Checkpoint) -> dict[str, str]:

@@ -9,13 +9,12 @@ import click
 
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.cli.batch.expand import expand
-from sdtool.cli.batch.options import jobs_option, paths_argument, wishes_of, writing_options
+from sdtool.cli.batch.options import dtype_option, paths_argument, wishes_of, writing_options
 from sdtool.cli.batch.outputs import Job, plan_outputs
 from sdtool.cli.batch.run import Making, run
 from sdtool.cli.console import Console
 from sdtool.cli.verb import machine_readable, verb
 from sdtool.convert import select_all
-from sdtool.convert.casts import DTYPES
 from sdtool.convert.names import output_name
 
 
@@ -27,13 +26,7 @@ from sdtool.convert.names import output_name
     ],
 )
 @paths_argument
-@click.option(
-    "--dtype",
-    type=click.Choice(["keep", *DTYPES]),
-    default="keep",
-    show_default=True,
-    help="Precision of the floating weights.",
-)
+@dtype_option("--dtype", "Precision: keep, fp32, fp16, bf16, fp8_e4m3fn, fp8_e5m2.", default="keep")
 @click.option(
     "--to",
     type=click.Choice(["safetensors", "pt"]),
@@ -41,7 +34,6 @@ from sdtool.convert.names import output_name
 )
 @click.option("--skip-unsupported", is_flag=True, help="Leave out what no output can hold.")
 @writing_options
-@jobs_option
 @machine_readable()
 def command(
     console: Console,

@@ -1,0 +1,154 @@
+"""`sdtool demo`: a session on files of its own, every result of it checked."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Generator
+from pathlib import Path
+
+import click
+
+from sdtool.checkpoint import open_checkpoint, storage_chunks
+from sdtool.checkpoint.errors import OutputError
+from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.source import local_file
+from sdtool.cli.batch.outcome import saving
+from sdtool.cli.console import Console, size
+from sdtool.cli.demo.torch_zip import write_torch_zip
+from sdtool.cli.demo.training import Training, training_checkpoint, trapped_checkpoint
+from sdtool.cli.exit_codes import DONE, FOUND
+from sdtool.cli.verb import verb
+
+TRAINING, TRAPPED = "training.ckpt", "trapped.ckpt"
+CONVERTED, PRUNED = "training.safetensors", "training-pruned-emaonly.safetensors"
+
+SESSION = (
+    (
+        DONE,
+        "A file as training leaves it. What would it do to whoever loads it?",
+        f"scan {TRAINING}",
+    ),
+    (FOUND, "The same file after somebody has added a call to it:", f"scan {TRAPPED}"),
+    (FOUND, "What is unsafe is not converted either:", f"convert {TRAPPED}"),
+    (
+        DONE,
+        "The honest one, as safetensors, compared value by value:",
+        f"convert --verify {TRAINING}",
+    ),
+    (DONE, "What people download: the EMA weights alone:", f"prune --ema-only {TRAINING}"),
+    (
+        DONE,
+        "Is it whole, and are the values those of the source?",
+        f"verify {PRUNED} --against {TRAINING}",
+    ),
+)
+"""The exit code that a step has to have, what it is for, and its command."""
+
+
+@verb("demo", examples=["sdtool demo", "sdtool demo my-folder"])
+@click.argument("folder", required=False, metavar="[FOLDER]")
+def command(console: Console, folder: str | None) -> int:
+    """Show the main job on a small checkpoint that is made here.
+
+    Writes training.ckpt, laid out like a Stable Diffusion training checkpoint,
+    and trapped.ckpt, the same with a call hidden in it (all it could do is
+    print a line); scans, converts, prunes and verifies. Exits with 0 only
+    when every step did what it should. The files stay when FOLDER is named.
+    """
+    from sdtool.cli.main import main
+
+    training = training_checkpoint()
+    with _folder(folder) as place, contextlib.chdir(place):
+        _write(TRAINING, training.content)
+        _write(TRAPPED, trapped_checkpoint(training))
+        failures: list[str] = []
+        for expected, purpose, words in SESSION:
+            console.out(f"# {purpose}\n$ sdtool {words}")
+            # what an earlier demo has left here may be replaced
+            argv = words.split() + ["--force"] * words.startswith(("convert", "prune"))
+            code = main(argv)
+            if code != expected:
+                failures.append(f"sdtool {words}: exit code {code} instead of {expected}")
+            console.out()
+        failures += _surprises(training)
+        if failures:
+            for failure in failures:
+                console.error(failure)
+            return FOUND
+        _summarise(console, None if folder is None else place)
+    return DONE
+
+
+@contextlib.contextmanager
+def _folder(named: str | None) -> Generator[Path]:
+    if named is None:
+        with tempfile.TemporaryDirectory(prefix="sdtool-demo-") as temporary:
+            # Windows cannot remove the folder that a process stands in; chdir has left it by then
+            yield Path(temporary)
+        return
+    try:
+        Path(named).mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise OutputError(f"cannot be made ({(e.strerror or '').lower()})", where=named) from e
+    yield Path(named).absolute()
+
+
+def _write(name: str, content: object) -> None:
+    """Write one of the demo's files; somebody else's file of that name is left alone."""
+    path, fresh = Path(name), Path(f".{name}.new")
+    try:
+        write_torch_zip(fresh, content)
+        if os.path.lexists(path) and path.read_bytes() != fresh.read_bytes():
+            raise OutputError(
+                "exists already, and is not the demo's", where=name, hint="name an empty folder"
+            )
+        fresh.replace(path)
+    except OSError as e:
+        raise OutputError(f"cannot be written ({(e.strerror or '').lower()})", where=name) from e
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _surprises(training: Training) -> list[str]:
+    """Hold the outputs against what went into the checkpoint; nothing of the verbs is trusted."""
+    if not all(Path(name).is_file() for name in (CONVERTED, PRUNED)):
+        return ["an output is missing"]
+    raw = {name: tensor.data for name, tensor in training.weights.items()}
+    ema = {name: tensor.data for name, tensor in training.ema.items()}
+    scalars = ("model_ema.decay", "model_ema.num_updates")
+    pruned = {k: v for k, v in raw.items() if not k.startswith("model_ema.") or k in scalars} | ema
+    failures = [
+        f"{name} does not hold the values that it should"
+        for name, values in ((CONVERTED, raw), (PRUNED, pruned))
+        if _values(name) != values
+    ]
+    if Path("trapped.safetensors").exists():
+        failures.append(f"{TRAPPED} was converted")
+    return failures
+
+
+def _values(name: str) -> dict[str, bytes]:
+    with local_file(name) as source:
+        tensors = open_checkpoint(source).tensors
+        return {tensor.name: _bytes(tensor) for tensor in tensors}
+
+
+def _bytes(tensor: TensorEntry) -> bytes:
+    start = tensor.offset * tensor.dtype.itemsize
+    return b"".join(storage_chunks(tensor.storage, start, tensor.nbytes))
+
+
+def _summarise(console: Console, kept: Path | None) -> None:
+    whole = os.path.getsize(TRAINING)
+    rows = (
+        (TRAINING, "weights, EMA and optimizer state"),
+        (CONVERTED, "weights and EMA; nothing in it can run"),
+        (PRUNED, "the EMA weights, under the names programs expect"),
+    )
+    for name, text in rows:
+        nbytes = os.path.getsize(name)
+        console.out(f"{name:<36} {size(nbytes):>8}  {text}{saving(whole, nbytes)}")
+    console.out("\nAll steps did what they should, and every value was checked.")
+    console.out(f"The files are in {kept}" if kept else "Name a folder to keep the files.")

@@ -1,0 +1,148 @@
+"""`sdtool prune`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from sdtool.checkpoint.reading import Checkpoint
+from sdtool.cli.batch.expand import expand
+from sdtool.cli.batch.options import dtype_option, paths_argument, wishes_of, writing_options
+from sdtool.cli.batch.outputs import Job, plan_outputs
+from sdtool.cli.batch.run import Making, NothingToDo, run
+from sdtool.cli.console import Console, size
+from sdtool.cli.verb import machine_readable, verb
+from sdtool.convert.names import output_name
+from sdtool.prune import PrunePlan, Variant, plan_prune
+
+_BOTH: tuple[Variant, ...] = ("raw-only", "ema-only")
+
+
+@verb(
+    "prune",
+    examples=[
+        "sdtool prune --ema-only last.ckpt",
+        "sdtool prune ~/training --out-dir ~/release --all-variants --dtype fp16",
+    ],
+)
+@paths_argument
+@click.option(
+    "--raw-only", "variant", flag_value="raw-only", default=True, type=str,
+    help="Keep the raw, last-step weights (default).",
+)  # fmt: skip
+@click.option(
+    "--ema-only", "variant", flag_value="ema-only", type=str,
+    help="Keep the EMA weights, under the raw names.",
+)  # fmt: skip
+@click.option(
+    "--keep-both", "variant", flag_value="keep-both", type=str,
+    help="Keep both, for further training.",
+)  # fmt: skip
+@click.option(
+    "--all-variants", "variant", flag_value="all", type=str,
+    help="Write raw-only and ema-only; with --dtype as they are and cast.",
+)  # fmt: skip
+@dtype_option("--dtype", "Precision of the floating weights.", default="keep")
+@dtype_option("--unet-dtype", "Precision of the UNet.")
+@dtype_option("--vae-dtype", "Precision of the VAE.")
+@dtype_option("--text-dtype", "Precision of the text encoder.")
+@click.option("--fill-from-raw", is_flag=True, help="Fill gaps of an incomplete EMA.")
+@click.option("--drop", multiple=True, metavar="GLOB", help="Drop tensors of these names too.")
+@writing_options
+@machine_readable()
+def command(
+    console: Console,
+    paths: tuple[str, ...],
+    variant: str,
+    dtype: str,
+    out: str | None,
+    out_dir: str | None,
+    as_json: bool,
+    unet_dtype: str | None,
+    vae_dtype: str | None,
+    text_dtype: str | None,
+    fill_from_raw: bool,
+    drop: tuple[str, ...],
+    **options: Any,
+) -> int:
+    """Keep what inference needs and drop what only training needs.
+
+    PATH is a file, a folder, a pattern, or - for a list on standard input.
+    Nothing of a file is ever run. Optimizer state, schedulers, callbacks and
+    losses go; which of the raw and the EMA weights stay, you choose. Casts
+    never touch integers, schedules, EMA scalars or marker tensors.
+    """
+    forms = _forms(variant, dtype)
+    items, problems = expand(paths, console.stdin)
+    wishes = wishes_of(console, options)
+
+    def names(path: str) -> list[str]:
+        return [output_name(path, variant=kind, dtype=form) for kind, form in forms]
+
+    def choose(checkpoint: Checkpoint, job: Job) -> Sequence[Making | NothingToDo]:
+        plans = [
+            plan_prune(
+                checkpoint,
+                variant=kind,
+                dtype=form,
+                unet_dtype=unet_dtype,
+                vae_dtype=vae_dtype,
+                text_dtype=text_dtype,
+                fill_from_raw=fill_from_raw,
+                drop=drop,
+            )
+            for kind, form in forms
+        ]
+        return [
+            Making(
+                plan.selection,
+                place,
+                table=_table(plan) if wishes.dry_run or console.verbose else (),
+                notes=plan.notes,
+                details={"prune": plan.as_json()},
+            )
+            if plan.nothing_to_do is None
+            else NothingToDo(
+                plan.nothing_to_do,
+                is_wrong=plan.lacks_ema and len(forms) == 1,
+                hint="--raw-only keeps the weights that are there" if plan.lacks_ema else None,
+            )
+            for plan, place in zip(plans, job.outs, strict=True)
+        ]
+
+    jobs = plan_outputs(items, names, out=out, out_dir=out_dir)
+    return run(console, jobs, problems, choose, wishes, label="pruning", as_json=as_json)
+
+
+def _forms(variant: str, dtype: str) -> list[tuple[Variant, str]]:
+    kinds: tuple[Variant, ...]
+    match variant:
+        case "ema-only" | "keep-both" | "raw-only":
+            return [(variant, dtype)]
+        case _:
+            kinds = _BOTH
+    dtypes = ("keep",) if dtype == "keep" else ("keep", dtype)
+    return [(kind, form) for form in dtypes for kind in kinds]
+
+
+def _table(plan: PrunePlan) -> tuple[str, ...]:
+    """Lay the plan's rows out in columns for a terminal of 80."""
+    head = ("what", "tensors", "before", "after", "")
+    rows = [
+        (
+            row.role.value,
+            f"{row.tensors:,}",
+            size(row.nbytes_before),
+            size(row.nbytes_after) if row.nbytes_after else "-",
+            row.goes_to,
+        )
+        for row in plan.table
+    ]
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(4)]
+    return tuple(
+        f"{row[0]:<{widths[0]}} {row[1]:>{widths[1]}} {row[2]:>{widths[2]}}"
+        f" {row[3]:>{widths[3]}}  {row[4]}".rstrip()
+        for row in (head, *rows)
+    )
