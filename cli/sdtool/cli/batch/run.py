@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TypeAlias
 
@@ -283,9 +284,7 @@ def _give_way(made: Sequence[Outcome], how: str) -> None:
     path = made[0].path
     try:
         if how == "trash":
-            from send2trash import send2trash
-
-            send2trash(path)
+            import_module("send2trash").send2trash(path)  # an optional package
         else:
             os.unlink(path)
     except OSError as e:
