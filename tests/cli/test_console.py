@@ -1,0 +1,185 @@
+"""What reaches a terminal, a pipe and a program."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+
+import pytest
+
+from sdtool.checkpoint.errors import Malformed, OutputError
+from sdtool.cli.console import Console, ReaderGone, as_json, escape, size
+
+
+class Stream(io.TextIOWrapper):
+    """A standard stream of any encoding, terminal or not."""
+
+    def __init__(self, encoding: str = "utf-8", *, terminal: bool = False) -> None:
+        self.bytes = io.BytesIO()
+        super().__init__(self.bytes, encoding=encoding)
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("modèle 模型.ckpt", "modèle 模型.ckpt"),
+        ("a\x1b[2Jb", "a\\x1b[2Jb"),
+        ("a\rb\nc\0", "a\\rb\\nc\\x00"),
+        ("\x9b31m", "\\x9b31m"),
+        ("gnp.\u202etpkc", "gnp.\\u202etpkc"),
+        ("\u2028", "\\u2028"),
+        ("\udcff", "\\udcff"),
+        ("C:\\models\\x.ckpt", "C:\\models\\x.ckpt"),
+    ],
+)
+def test_only_what_prints_is_shown(text: str, shown: str) -> None:
+    assert escape(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "text"),
+    [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (1000, "1.00 kB"),
+        (999_499, "999 kB"),
+        (999_500, "1.00 MB"),
+        (7_703_807_346, "7.70 GB"),
+        (64_446_596_128, "64.4 GB"),
+        (5_000_000_000_000, "5.00 TB"),
+    ],
+)
+def test_sizes_as_model_pages_give_them(nbytes: int, text: str) -> None:
+    assert size(nbytes) == text
+
+
+def test_results_keep_lines_and_lose_controls(capsys: pytest.CaptureFixture[str]) -> None:
+    Console().out("one\ntwo\x1b[31m")
+    assert capsys.readouterr().out == "one\ntwo\\x1b[31m\n"
+
+
+def test_what_a_terminal_cannot_encode_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Stream("cp1252")
+    monkeypatch.setattr(sys, "stdout", stream)
+    Console().out("é 模")
+    assert stream.bytes.getvalue() == b"\xe9 \\u6a21\n"
+
+
+def test_json_is_utf8_whatever_the_terminal_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Stream("cp1252")
+    monkeypatch.setattr(sys, "stdout", stream)
+    document = {"é模": "\x1b\x9b\u202e\udc80 \U000e0001"}
+    Console().json(document)
+    text = stream.bytes.getvalue().decode("utf-8")
+    assert "é模" in text
+    assert text.replace("\n", "").isprintable()
+    assert json.loads(text) == document
+
+
+def test_json_lines_are_one_line() -> None:
+    assert as_json({"a": ["x\ny"]}, indent=None) == '{"a": ["x\\ny"]}'
+
+
+def test_an_error_says_what_where_and_what_next(capsys: pytest.CaptureFixture[str]) -> None:
+    Console().failed(Malformed("the header is cut", where="a\nb.ckpt", hint="download it again"))
+    assert capsys.readouterr().err == (
+        "sdtool: error: the header is cut: a\\nb.ckpt\nsdtool: hint: download it again\n"
+    )
+
+
+def test_a_mistake_of_sdtool_is_one_line_and_a_traceback_only_when_asked(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    console = Console()
+    try:
+        raise KeyError("x")
+    except KeyError as e:
+        console.failed(e, "m.ckpt")
+        text = capsys.readouterr().err
+        assert text.startswith("sdtool: error: unexpected KeyError ('x'): m.ckpt\nsdtool: hint: ")
+        assert "Traceback" not in text
+        console.verbose = True
+        console.failed(e, "m.ckpt")
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_notes_obey_quiet_and_details_obey_verbose(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console()
+    console.detail("unseen")
+    console.quiet = True
+    console.note("unseen")
+    console.warning("seen", where="w", hint="h")
+    console.quiet, console.verbose = False, True
+    console.note("seen too")
+    console.detail("and this")
+    assert capsys.readouterr().err == (
+        "sdtool: warning: seen: w\nsdtool: hint: h\n"
+        "sdtool: note: seen too\nsdtool: note: and this\n"
+    )
+
+
+def test_a_bar_only_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdtool.cli.console._BAR_DELAY", -1.0)
+
+    def shown(*, terminal: bool, quiet: bool = False, machine: bool = False) -> str:
+        stream = Stream(terminal=terminal)
+        monkeypatch.setattr(sys, "stderr", stream)
+        console = Console()
+        console.quiet, console.machine = quiet, machine
+        with console.progress(1000, "reading\x1b") as progress:
+            progress(250)
+            console.warning("in between")
+            progress(250)
+        stream.flush()
+        return stream.bytes.getvalue().decode()
+
+    bar = shown(terminal=True)
+    assert "reading\\x1b:" in bar
+    assert "250/1.00k" in bar
+    assert "\rsdtool: warning: in between\n" in bar
+    for text in (
+        shown(terminal=False),
+        shown(terminal=True, quiet=True),
+        shown(terminal=True, machine=True),
+    ):
+        assert text == "sdtool: warning: in between\n"
+
+
+class _Broken(io.RawIOBase):
+    def __init__(self, error: OSError) -> None:
+        self.error = error
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: object) -> int:
+        raise self.error
+
+
+def test_a_reader_that_left_and_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = io.TextIOWrapper(io.BufferedWriter(_Broken(BrokenPipeError(32, "Broken pipe"))))
+    monkeypatch.setattr(sys, "stdout", broken)
+    with pytest.raises(ReaderGone):
+        Console().out("x")
+    full = io.TextIOWrapper(io.BufferedWriter(_Broken(OSError(28, "No space left on device"))))
+    monkeypatch.setattr(sys, "stdout", full)
+    with pytest.raises(OutputError, match="no space left on device") as caught:
+        Console().out("x")
+    assert caught.value.where == "standard output"
+    for stream in (broken, full):
+        with pytest.raises(OSError):
+            stream.close()
+
+
+def test_without_standard_streams_nothing_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    Console().out("x")
+    Console().error("x")
+    with Console().progress(1, "x") as progress:
+        progress(1)
