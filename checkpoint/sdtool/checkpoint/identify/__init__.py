@@ -1,1 +1,246 @@
 """What kind of model a file holds, from names, shapes and dtypes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from sdtool.checkpoint.identify.adapters import adapter_of
+from sdtool.checkpoint.identify.components import Place, components_of
+from sdtool.checkpoint.identify.ema import Ema, ema_misfits, ema_pairs
+from sdtool.checkpoint.identify.families import Family, family_of
+from sdtool.checkpoint.identify.identity import (
+    Adapter,
+    Component,
+    Confidence,
+    Embedding,
+    Fit,
+    Hypernetwork,
+    Identity,
+    Prediction,
+    Training,
+)
+from sdtool.checkpoint.identify.identity import EmaState as EmaState
+from sdtool.checkpoint.identify.kinds import BY_SLUG
+from sdtool.checkpoint.identify.prediction import decide_prediction, prediction_of, read_floats
+from sdtool.checkpoint.identify.signatures import ADD_ONS, PARTS, Signature, first_match
+from sdtool.checkpoint.identify.small import Leaves, embedding_of, hypernetwork_of
+from sdtool.checkpoint.reading import TensorEntry
+
+__all__ = [
+    "Adapter",
+    "Component",
+    "Embedding",
+    "Fit",
+    "Hypernetwork",
+    "Identity",
+    "Prediction",
+    "identify",
+    "resolve",
+]
+
+_STATE_LEAVES = ("base_lrs.0", "last_epoch", "optimizer_state_dict", "param_groups.0.lr", "hash")
+"""Numbers that a scheduler or an optimizer leaves where no tensor is."""
+
+_POSITION_IDS = tuple(
+    f"{prefix}text_model.embeddings.position_ids"
+    for prefix in ("cond_stage_model.transformer.", "conditioner.embedders.0.transformer.", "")
+)
+
+
+def identify(
+    tensors: Sequence[TensorEntry],
+    leaves: Leaves | None = None,
+    metadata: Mapping[str, str] | None = None,
+    training: Sequence[TensorEntry] = (),
+    *,
+    format: str = "",
+) -> Identity:
+    """Say what a file is by its tensors' names, shapes and dtypes; no value is read.
+
+    `leaves`, `metadata` and `training` are those of a `Checkpoint`. What only a value would tell
+    stays open, with the tensor that holds it as `probe`: see `resolve`.
+    """
+    leaves, metadata = leaves or {}, metadata or {}
+    named = {entry.name: entry for entry in tensors}
+    ema = ema_pairs(named)
+    state = _training(leaves, training)
+    answer = _kind(tensors, named, leaves, metadata, state)
+    return replace(answer, ema=_ema(ema, named), notes=(*answer.notes, *_notes(named, metadata)))
+
+
+def resolve(identity: Identity) -> Identity:
+    """Read the one tensor that is still asked for, a few kilobytes, and complete the answer.
+
+    Raises:
+        InputError: its values cannot be read.
+    """
+    if identity.probe is None:
+        return identity
+    values = read_floats(identity.probe)
+    if not values:
+        return replace(identity, probe=None)
+    if identity.adapter is not None:
+        adapter = replace(identity.adapter, alpha=values[0])
+        return replace(identity, adapter=adapter, probe=None)
+    prediction = decide_prediction(values)
+    version = "768-v" if prediction.type == "v" else "base"
+    return replace(identity, prediction=prediction, version=version, probe=None)
+
+
+def _kind(
+    tensors: Sequence[TensorEntry],
+    named: Mapping[str, TensorEntry],
+    leaves: Leaves,
+    metadata: Mapping[str, str],
+    state: Training,
+) -> Identity:
+    """Ask the tables in the order in which their rows could be taken for each other."""
+    if not tensors:
+        is_state = state.tensors > 0 or any(name in leaves for name in _STATE_LEAVES)
+        kind, why = ("training-state", "no weights, only what a training goes on with")
+        if not is_state:
+            kind, why = "unknown", "it holds no tensors"
+        return _answer(kind, None, None, "likely" if is_state else "none", why, (), state)
+
+    network = family_of(named)
+    whole = network is not None and network[1] == "model.diffusion_model."
+    found = None if whole else first_match(ADD_ONS, named)
+    if found is None and not whole:
+        adapter = adapter_of(tensors, metadata)
+        if adapter is not None:
+            kind, family, facts, alpha = adapter
+            parts = components_of(tensors, Place("", "adapter", BY_SLUG[kind].label), None)
+            reason = "names end as this algorithm's do"
+            answer = _answer(kind, family, None, "likely", reason, parts, state)
+            probe = alpha if facts.alpha is None else None
+            return replace(answer, adapter=facts, probe=probe)
+    if found is None and network is not None:
+        return _diffusion(network, tensors, named, leaves, metadata, state)
+    found = found or first_match(PARTS, named)
+    if found is not None:
+        return _signed(*found, tensors, state)
+    return _small(tensors, leaves, state)
+
+
+def _diffusion(
+    network: tuple[Family, str],
+    tensors: Sequence[TensorEntry],
+    named: Mapping[str, TensorEntry],
+    leaves: Leaves,
+    metadata: Mapping[str, str],
+    state: Training,
+) -> Identity:
+    row, prefix = network
+    label = "UNet" if row.network == "unet" else "diffusion transformer"
+    parts = components_of(tensors, Place(prefix, row.network, label), network)
+    others = {part.role for part in parts} & {"vae", "text-encoder", "image-encoder"}
+    kind = "checkpoint" if others else row.network
+    fits = [part.fit for part in parts if part.role not in ("ema", "schedule", "marker")]
+    exact = all(fit is not None and fit.exact for fit in fits)
+    prediction, probe = prediction_of(row, prefix, named, leaves, metadata)
+    version = row.version
+    if row.prediction == "undecided" and prediction.type != "undecided":
+        version = "768-v" if prediction.type == "v" else "base"
+    sign = row.signs[0] if isinstance(row.signs[0], str) else row.signs[0][0]
+    reason = f"{prefix}{sign} has the shape of this network ({row.source})"
+    if isinstance(row.signs[0], str):
+        reason = f"it holds {prefix}{sign} ({row.source})"
+    confidence: Confidence = "certain" if exact else "likely"
+    if row.family == "latent diffusion":
+        confidence = "guess"
+    answer = _answer(kind, row.family, version, confidence, reason, parts, state)
+    return replace(answer, prediction=prediction, probe=probe)
+
+
+def _signed(
+    row: Signature, prefix: str, tensors: Sequence[TensorEntry], state: Training
+) -> Identity:
+    known = BY_SLUG[row.kind]
+    label = known.label if row.kind != "text-encoder" else row.family or known.label
+    parts = components_of(tensors, Place(prefix, row.kind, label), None)
+    main = [part.fit for part in parts if part.role == row.kind]
+    certain = bool(main) and all(fit is not None and fit.exact for fit in main)
+    sign = row.signs[-1] if isinstance(row.signs[-1], str) else row.signs[-1][0]
+    reason = f"it holds {prefix}{sign} ({row.source})"
+    confidence: Confidence = "certain" if certain else "likely"
+    return _answer(row.kind, row.family, row.version, confidence, reason, parts, state)
+
+
+def _small(tensors: Sequence[TensorEntry], leaves: Leaves, state: Training) -> Identity:
+    hypernetwork = hypernetwork_of(tensors, leaves)
+    if hypernetwork is not None:
+        reason = "names are widths of attention, each with two networks (A1111 hypernetwork.py)"
+        parts = components_of(tensors, Place("", "hypernetwork", "hypernetwork"), None)
+        answer = _answer("hypernetwork", "SD 1.x", None, "certain", reason, parts, state)
+        if max(hypernetwork.widths) == 1024 or 768 not in hypernetwork.widths:
+            answer = replace(answer, family=None)
+        return replace(answer, hypernetwork=hypernetwork)
+    embedding = embedding_of(tensors, leaves)
+    if embedding is not None:
+        family, confidence, facts = embedding
+        parts = components_of(tensors, Place("", "embedding", "embedding"), None)
+        reason = "a few vectors as wide as a text encoder's tokens"
+        answer = _answer("textual-inversion", family, None, confidence, reason, parts, state)
+        return replace(answer, embedding=facts)
+    parts = components_of(tensors, Place("", "other", "tensors"), None)
+    reason = "no row of the tables fits its names and shapes"
+    return _answer("unknown", None, None, "none", reason, parts, state)
+
+
+def _answer(
+    kind: str,
+    family: str | None,
+    version: str | None,
+    confidence: Confidence,
+    reason: str,
+    parts: tuple[Component, ...],
+    state: Training,
+) -> Identity:
+    none = EmaState("none", 0, 0, 0, (), (), ())
+    return Identity(kind, family, version, confidence, reason, parts, none, state)
+
+
+def _training(leaves: Leaves, training: Sequence[TensorEntry]) -> Training:
+    epoch, step = leaves.get("epoch"), leaves.get("global_step", leaves.get("step"))
+    return Training(
+        len(training),
+        sum(entry.nbytes for entry in training),
+        epoch if isinstance(epoch, int) else None,
+        step if isinstance(step, int) else None,
+    )
+
+
+def _ema(ema: Ema, named: Mapping[str, TensorEntry]) -> EmaState:
+    names = (*ema.pairs.values(), *ema.orphans)
+    misfits = ema_misfits(ema, tuple(named.values())) if ema.pairs else ()
+    return EmaState(
+        ema.state,
+        len(names),
+        sum(named[name].nbytes for name in names),
+        len(ema.pairs) - len(misfits),
+        ema.orphans,
+        ema.bare,
+        tuple(raw for raw, _ in misfits),
+    )
+
+
+def _notes(named: Mapping[str, TensorEntry], metadata: Mapping[str, str]) -> tuple[str, ...]:
+    notes: list[str] = []
+    if "ztsnr" in named:
+        notes.append("trained to zero terminal SNR (the key ztsnr)")
+    if (
+        "control_model.input_hint_block.0.weight" in named
+        and "model.diffusion_model.out.0.weight" in named
+    ):
+        notes.append("holds a ControlNet beside its model, as the first ControlNet files do")
+    if "cond_stage_model.transformer.embeddings.token_embedding.weight" in named:
+        notes.append("its text encoder has NovelAI's names, without `text_model.`")
+    for name in _POSITION_IDS:
+        entry = named.get(name)
+        if entry is not None and entry.dtype.is_floating:
+            notes.append(f"{name} is {entry.dtype.name}: an integer, cast by mistake")
+    declared = metadata.get("modelspec.architecture")
+    if declared:
+        notes.append(f"its metadata calls it {declared}")
+    return tuple(notes)

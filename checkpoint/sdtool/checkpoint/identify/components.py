@@ -1,0 +1,163 @@
+"""The parts of a file: what each tensor belongs to, and how each part fits the known layouts.
+
+Source: CompVis/stable-diffusion ddpm.py (first_stage_model, cond_stage_model, model_ema);
+sgm diffusion.py (conditioner.embedders); ComfyUI supported_models.py (text_encoders, vae).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+
+from sdtool.checkpoint.identify.architecture import SCHEDULE, Shapes, clip_l, open_clip, unet, vae
+from sdtool.checkpoint.identify.families import Family
+from sdtool.checkpoint.identify.identity import Component, Fit
+from sdtool.checkpoint.reading import TensorEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A prefix, and the part that hangs below it."""
+
+    prefix: str
+    role: str
+    label: str
+
+
+PLACES: tuple[Place, ...] = (
+    Place("model.diffusion_model.", "unet", "UNet"),
+    Place("first_stage_model.", "vae", "VAE"),
+    Place("vae.", "vae", "VAE"),
+    Place("cond_stage_model.transformer.", "text-encoder", "CLIP-L"),
+    Place("cond_stage_model.model.", "text-encoder", "OpenCLIP ViT-H"),
+    Place("cond_stage_model.", "text-encoder", "text encoder"),
+    Place("conditioner.embedders.0.transformer.", "text-encoder", "CLIP-L"),
+    Place("conditioner.embedders.0.open_clip.", "image-encoder", "OpenCLIP, picture half"),
+    Place("conditioner.embedders.0.model.", "text-encoder", "OpenCLIP ViT-bigG"),
+    Place("conditioner.embedders.1.model.", "text-encoder", "OpenCLIP ViT-bigG"),
+    Place("conditioner.", "text-encoder", "conditioner"),
+    Place("text_encoders.clip_l.", "text-encoder", "CLIP-L"),
+    Place("text_encoders.clip_g.", "text-encoder", "OpenCLIP ViT-bigG"),
+    Place("text_encoders.t5xxl.", "text-encoder", "T5-XXL"),
+    Place("text_encoders.", "text-encoder", "text encoder"),
+    Place("model_ema.", "ema", "EMA weights"),
+    Place("control_model.", "controlnet", "ControlNet"),
+    Place("depth_model.", "depth", "MiDaS depth network"),
+    Place("embedder.", "image-encoder", "CLIP, picture half"),
+    Place("noise_augmentor.", "schedule", "noise augmentor"),
+    Place("embedding_manager.", "embedding", "embedding manager"),
+    Place("loss.", "loss", "training loss"),
+    *(Place(name, "schedule", "noise schedule") for name in SCHEDULE),
+    *(
+        Place(name, "marker", "marker")
+        for name in ("v_pred", "ztsnr", "edm_mean", "edm_std", "edm_vpred.", "denoiser.")
+    ),
+    *(
+        Place(name, "schedule", "noise schedule")
+        for name in ("logvar", "lvlb_weights", "scale_factor")
+    ),
+)  # fmt: skip
+"""The longest prefixes stand first among those of one root."""
+
+_OPTIONAL = frozenset(
+    {
+        "text_model.embeddings.position_ids",
+        "logit_scale",
+        "text_projection",
+        "text_projection.weight",
+        "attn_mask",
+    }
+)
+"""Tensors that come and go with the version of the writer: neither missing nor unexpected.
+
+Source: transformers 4.31 dropped position_ids; WD 1.4 has neither logit_scale nor text_projection.
+"""
+
+
+def components_of(
+    tensors: Iterable[TensorEntry], rest: Place, network: tuple[Family, str] | None
+) -> tuple[Component, ...]:
+    """Return the parts of a file in order of appearance; what no prefix claims goes to `rest`."""
+    places = [rest, *PLACES] if rest.prefix else PLACES
+    roots: dict[str, list[Place]] = {}
+    for place in places:
+        roots.setdefault(place.prefix.partition(".")[0], []).append(place)
+    groups: dict[tuple[str, str, str], list[TensorEntry]] = {}
+    leftover = Place("", "other", "other tensors") if rest.prefix else rest
+    for entry in tensors:
+        name = entry.name
+        found = leftover
+        for place in roots.get(name[: name.find(".")] if "." in name else name, ()):
+            if name.startswith(place.prefix):
+                found = place
+                break
+        key = (found.role, found.label, found.prefix if found.role not in _FLAT else "")
+        group = groups.get(key)
+        if group is None:
+            group = groups[key] = []
+        group.append(entry)
+    return tuple(_component(*key, group, network) for key, group in groups.items())
+
+
+_FLAT = ("schedule", "marker")
+"""Roles whose tensors stand at the root, so that a prefix would be a whole name."""
+
+
+def _component(
+    role: str,
+    label: str,
+    prefix: str,
+    entries: list[TensorEntry],
+    network: tuple[Family, str] | None,
+) -> Component:
+    precision: dict[str, int] = {}
+    parameters = nbytes = 0
+    for entry in entries:
+        n = prod(entry.shape)
+        dtype = entry.dtype
+        parameters += n
+        nbytes += n * dtype.itemsize
+        precision[dtype.name] = precision.get(dtype.name, 0) + n
+    shapes = {entry.name[len(prefix) :]: entry.shape for entry in entries}
+    fit = None
+    if network is not None and network[0].layout is not None and prefix == network[1]:
+        if role == "unet":
+            fit = _fit(f"{network[0].family} UNet", unet(network[0].layout), shapes, prefix)
+    elif role == "vae":
+        latent = shapes.get("decoder.conv_in.weight", ())
+        if "decoder.mid.block_1.conv1.weight" in shapes and latent[1:2] in ((4,), (16,)):
+            fit = _fit("AutoencoderKL", vae(latent[1]), shapes, prefix)
+    elif role == "text-encoder":
+        fit = _text_fit(shapes, prefix)
+    return Component(role, label, prefix, len(entries), parameters, nbytes, precision, fit)
+
+
+def _text_fit(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> Fit | None:
+    if "transformer.resblocks.0.ln_1.weight" in shapes:
+        width = shapes.get("ln_final.weight", (0,))[0]
+        if width == 1280:
+            return _fit("OpenCLIP ViT-bigG", open_clip(1280, 32), shapes, prefix)
+        if width == 1024:  # Waifu Diffusion 1.4 leaves out the last layer, which SD 2 never runs
+            layers = 24 if "transformer.resblocks.23.ln_1.weight" in shapes else 23
+            return _fit("OpenCLIP ViT-H", open_clip(1024, layers), shapes, prefix)
+        return None
+    for level in ("", "transformer."):
+        embedding = f"{level}text_model.embeddings.token_embedding.weight"
+        if shapes.get(embedding, ())[1:] == (768,):
+            below = {name.removeprefix(level): shape for name, shape in shapes.items()}
+            return _fit("CLIP-L", clip_l(), below, prefix + level)
+    return None
+
+
+def _fit(
+    layout: str, expected: Shapes, actual: Mapping[str, tuple[int, ...]], prefix: str
+) -> Fit | None:
+    """Compare names and shapes; None when the layout is not even near."""
+    misshapen = [name for name in expected if name in actual and actual[name] != expected[name]]
+    missing = [name for name in expected if name not in actual and name not in _OPTIONAL]
+    if 2 * (len(misshapen) + len(missing)) > len(expected):
+        return None
+    unexpected = [name for name in actual if name not in expected and name not in _OPTIONAL]
+    whole = [tuple(prefix + name for name in names) for names in (missing, unexpected, misshapen)]
+    return Fit(layout, *whole)
