@@ -1,0 +1,147 @@
+"""Loads hostile files as their victims would: run as a program, in a child process.
+
+    python live.py FOLDER        FOLDER/manifest.json: [[name, file, loader], ...]
+
+Each file is loaded in a fork of its own, in an empty working folder, with limits on time, memory
+and file sizes. What a payload leaves in that folder is the proof that it ran. Prints one JSON list
+of the [name, loader] pairs that did.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import os
+import pickle
+import resource
+import signal
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+_MEMORY_NBYTES = 8 << 30
+_FILE_NBYTES = 16 << 20
+
+
+def _c_file(path: str) -> Any:
+    with open(path, "rb") as file:
+        return pickle.load(file)
+
+
+def _every_pickle(path: str) -> None:
+    with open(path, "rb") as file:
+        while file.peek(1):
+            pickle.load(file)
+
+
+def _c_bytes(path: str) -> Any:
+    return pickle.load(io.BytesIO(Path(path).read_bytes()))
+
+
+def _python(path: str) -> Any:
+    unpickler: Any = pickle._Unpickler  # type: ignore[attr-defined]  # pyright: ignore
+    with open(path, "rb") as file:
+        return unpickler(file).load()
+
+
+def _opened_by(opener: Callable[..., Any]) -> Callable[[str], Any]:
+    def load(path: str) -> Any:
+        with opener(path, "rb") as file:
+            return pickle.load(file)
+
+    return load
+
+
+def _zlib(path: str) -> Any:
+    return pickle.loads(zlib.decompress(Path(path).read_bytes()))
+
+
+def _torch(path: str) -> Any:
+    import torch
+
+    return torch.load(path, map_location="cpu", weights_only=False)
+
+
+def _torch_mmap(path: str) -> Any:
+    import torch
+
+    return torch.load(path, map_location="cpu", weights_only=False, mmap=True)
+
+
+def _numpy(path: str) -> Any:
+    import numpy
+
+    loaded: Any = numpy.load(path, allow_pickle=True)
+    return [loaded[key] for key in loaded.files] if hasattr(loaded, "files") else loaded
+
+
+LOADERS: dict[str, Callable[[str], Any]] = {
+    "c-file": _c_file,
+    "c-bytes": _c_bytes,
+    "python": _python,
+    "every": _every_pickle,
+    "gzip": _opened_by(gzip.open),
+    "bz2": _opened_by(bz2.open),
+    "lzma": _opened_by(lzma.open),
+    "zlib": _zlib,
+    "torch": _torch,
+    "torch-mmap": _torch_mmap,
+    "numpy": _numpy,
+}
+NEED_TORCH = frozenset({"torch", "torch-mmap", "numpy"})
+
+
+def _victim(path: str, loader: str) -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (10, 10))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE_NBYTES, _FILE_NBYTES))
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_NBYTES, _MEMORY_NBYTES))
+    os.setsid()
+    signal.alarm(20)
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    try:
+        LOADERS[loader](path)
+    except BaseException:  # noqa: S110 - how it ends does not matter, what it left does
+        pass
+
+
+def runs(path: str, loader: str, wait: float) -> bool:
+    """Whether loading `path` leaves anything in the working folder within `wait` seconds."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        child = os.fork()
+        if child == 0:
+            os.chdir(folder)
+            try:
+                _victim(path, loader)
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        deadline = time.monotonic() + wait
+        while not os.listdir(folder):  # a payload may be a process that is still starting
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        return True
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    wait = float(sys.argv[2]) if len(sys.argv) > 2 else 5.0
+    jobs: list[list[str]] = json.loads((folder / "manifest.json").read_text())
+    if any(loader in NEED_TORCH for _, _, loader in jobs):
+        import numpy  # noqa: F401  # pyright: ignore[reportUnusedImport]
+        import torch  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    ran = [[name, loader] for name, file, loader in jobs if runs(str(folder / file), loader, wait)]
+    print(json.dumps(ran))
+
+
+if __name__ == "__main__":
+    main()
