@@ -92,7 +92,7 @@ def _tensor_problem(
         return "tensor-out-of-bounds", problem
     nbytes = prod(shape) * itemsize
     if nbytes > _BOMB_NBYTES and nbytes > _BOMB_RATIO * max(declared.nbytes, 1):
-        return "expand-bomb", f"{_count(nbytes)} bytes out of {declared.nbytes:,} by zero strides"
+        return "tensor-bomb", f"{_count(nbytes)} bytes out of {declared.nbytes:,} by zero strides"
     return None
 
 

@@ -54,7 +54,7 @@ def read_torch_legacy(source: Source, first: Stream, limits: Limits) -> Reading:
         anomalies.extend(claim_anomalies(streams[3], storages, limits))
         if end < source.nbytes:
             anomalies.append(
-                Anomaly("trailing-data", f"{source.nbytes - end:,} bytes behind the storages", end)
+                Anomaly("unused-bytes", f"{source.nbytes - end:,} bytes behind the storages", end)
             )
             behind = list(pickles_in_a_row(source, end, limits, None))
             if any(looks_like_pickle(stream) for stream in behind):
