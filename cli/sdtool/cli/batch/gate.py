@@ -10,7 +10,7 @@ from sdtool.checkpoint.errors import InputError, UnsafeError
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.source import local_file
 from sdtool.scan import judge
-from sdtool.scan.findings import Report, Severity, Verdict
+from sdtool.scan.findings import Report, Verdict
 
 
 @contextmanager
@@ -40,6 +40,5 @@ def admitted(
 
 
 def worst_message(report: Report) -> str:
-    """Return what the gravest finding of a report says."""
-    grave = list(Severity)
-    return max(report.findings, key=lambda f: grave.index(f.severity)).message
+    """Return what the gravest finding of a report says; findings come in that order."""
+    return report.findings[0].message

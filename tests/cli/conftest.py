@@ -1,0 +1,87 @@
+"""A training checkpoint, its trapped copy, and the command run in this process or in its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sdtool.cli.demo.torch_zip import write_torch_zip
+from sdtool.cli.demo.training import training_checkpoint, trapped_checkpoint
+from sdtool.cli.main import main
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run left: exit code, standard output, standard error."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def sdtool(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Run:
+    """Run the command in this process, in `tmp_path`."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str | Path) -> Result:
+        capsys.readouterr()
+        code = main([str(a) for a in arguments])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return Result(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def child(tmp_path: Path) -> Run:
+    """Run `python -m sdtool` as a process of its own, in `tmp_path`."""
+
+    def run(*arguments: str | Path, stdin: bytes = b"") -> Result:
+        done = subprocess.run(
+            [sys.executable, "-m", "sdtool", *map(str, arguments)],
+            cwd=tmp_path,
+            input=stdin,
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
+        return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def _made(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
+    folder = tmp_path_factory.mktemp("made")
+    training = training_checkpoint()
+    write_torch_zip(folder / "training.ckpt", training.content)
+    write_torch_zip(folder / "trapped.ckpt", trapped_checkpoint(training))
+    return (folder / "training.ckpt").read_bytes(), (folder / "trapped.ckpt").read_bytes()
+
+
+@pytest.fixture
+def training(tmp_path: Path, _made: tuple[bytes, bytes]) -> Path:
+    """A small training checkpoint: raw, EMA, optimizer state."""
+    path = tmp_path / "training.ckpt"
+    path.write_bytes(_made[0])
+    return path
+
+
+@pytest.fixture
+def trapped(tmp_path: Path, _made: tuple[bytes, bytes]) -> Path:
+    """The same, with a call of os.system."""
+    path = tmp_path / "trapped.ckpt"
+    path.write_bytes(_made[1])
+    return path

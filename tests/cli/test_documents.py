@@ -1,0 +1,73 @@
+"""The documents say what the command and the packages do."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sdtool.cli.main import VERBS
+from sdtool.cli.main import main as sdtool_main
+
+ROOT = Path(__file__).parents[2]
+
+
+def help_of(verb: str, capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    assert sdtool_main([verb, "--help"]) == 0
+    return capsys.readouterr().out
+
+
+def test_the_examples_for_python_run(
+    training: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(training, "model.ckpt")
+    text = (ROOT / "docs" / "python.md").read_text("utf-8")
+    examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(examples) >= 4
+    names: dict[str, object] = {}
+    for number, example in enumerate(examples):
+        exec(compile(example, f"docs/python.md, example {number + 1}", "exec"), names)
+    assert Path("model-pruned-emaonly.safetensors").stat().st_size > 500_000
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_a_verb_stands_in_the_document(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (ROOT / "docs" / "cli.md").read_text("utf-8")
+    block = re.search(rf"^## {verb}\n.*?```text\n(.*?)```", text, re.DOTALL | re.MULTILINE)
+    assert block is not None
+    assert block[1] == help_of(verb, capsys)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_has_two_examples_that_fit_80_columns(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = help_of(verb, capsys)
+    examples = re.findall(rf"^ +sdtool {verb}\b.*", text.partition("Examples:")[2], re.MULTILINE)
+    assert len(examples) == 2
+    assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_overview_says_of_a_verb_what_its_help_begins_with(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert VERBS[verb] in help_of(verb, capsys)
+
+
+def test_the_readme_has_the_two_lines_for_both_kinds_of_machine() -> None:
+    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
+    install = 'pip install -c constraints.txt -e ".[test]" && '
+    for line in (
+        f"python3 -m venv .venv && .venv/bin/{install}.venv/bin/sdtool demo",
+        f"python3 -m venv .venv && .venv/bin/{install}.venv/bin/python -m pytest",
+        f"py -m venv .venv && .venv\\Scripts\\{install}.venv\\Scripts\\sdtool demo",
+        f"py -m venv .venv && .venv\\Scripts\\{install}.venv\\Scripts\\python -m pytest",
+    ):
+        assert f"    {line}" in lines
