@@ -1,1 +1,13 @@
-"""Judge what a pickle would do, without doing it."""
+"""Judge what a checkpoint would do when loaded, without loading it.
+
+from sdtool.scan import scan_file
+print(scan_file("model.ckpt").verdict)
+"""
+
+from __future__ import annotations
+
+from sdtool.scan.allowlist import load_allow
+from sdtool.scan.findings import Finding, Report, Severity, Verdict
+from sdtool.scan.scanner import judge, scan_file
+
+__all__ = ["Finding", "Report", "Severity", "Verdict", "judge", "load_allow", "scan_file"]

@@ -1,0 +1,446 @@
+"""What one pickle would do, judged: every name, call and change of a Trace against the rules.
+
+The work is one pass over the events. A name is judged once per stream, a call where it stands,
+with the arguments it was given; what most files consist of, a tensor rebuilt from a storage, is
+one look at the table and one check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
+from sdtool.checkpoint.machine import COMPUTED
+from sdtool.checkpoint.reading import PICKLE, Stream
+from sdtool.checkpoint.trace import Mutation, Resolve
+from sdtool.checkpoint.values import (
+    LITERAL_OPCODES,
+    Ext,
+    Extent,
+    Global,
+    Instance,
+    Persistent,
+    Value,
+)
+from sdtool.scan.dangerous import Danger, danger_of
+from sdtool.scan.findings import Finding
+from sdtool.scan.rules import RULES
+from sdtool.scan.vouched import (
+    RECONSTRUCTOR,
+    VOUCHED,
+    Problem,
+    Vouched,
+    dtype_state_problem,
+)
+
+# What whole pickled models are made of: the root of the module, or torch's own layers.
+_MODEL_PACKAGES = frozenset(
+    {
+        "ultralytics", "yolov5", "models", "torchvision", "timm", "segment_anything", "diffusers",
+        "transformers", "ldm", "sgm", "basicsr", "realesrgan", "gfpgan", "facexlib", "insightface",
+        "open_clip", "clip", "k_diffusion", "spandrel", "peft", "super_gradients", "mmdet",
+        "mmengine", "mmcv", "detectron2",
+    }
+)  # fmt: skip
+_MODEL_MODULES = ("torch.nn", "torch.fx", "torch.jit", "torch.optim")
+
+_SHOWN = 160
+
+
+def escape(text: str, limit: int = _SHOWN) -> str:
+    """`text` on one line, without anything that a terminal would act on, cut to `limit`."""
+    shown = "".join(
+        c
+        if c.isprintable() and c != "\\"
+        else c.encode("unicode_escape", "backslashreplace").decode()
+        for c in text[: limit + 1].encode("utf-8", "backslashreplace").decode()
+    )
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+@dataclass(slots=True)
+class Known:
+    """What is known of one name in one stream."""
+
+    kind: str
+    """inert, dangerous, unknown, allowed, or model (a class of a whole pickled model)."""
+    row: Vouched | None = None
+    danger: Danger | None = None
+    called: bool = False
+
+
+@dataclass(slots=True)
+class _Seen:
+    problem: Problem
+    offset: int | None
+    member: str | None
+    evidence: str | None
+    count: int = 1
+
+
+@dataclass(slots=True)
+class Collector:
+    """Findings of one file as they come up, one for each rule and name."""
+
+    allow: Mapping[Global, str]
+    known: dict[Global, Known] = field(default_factory=dict[Global, Known])
+    models: dict[str, tuple[int, str | None]] = field(
+        default_factory=dict[str, tuple[int, str | None]]
+    )
+    """Packages whose classes make up a pickled model, and where each is first named."""
+    _seen: dict[tuple[str, str], _Seen] = field(default_factory=dict[tuple[str, str], _Seen])
+
+    def add(
+        self,
+        problem: Problem,
+        *,
+        about: str = "",
+        offset: int | None = None,
+        member: str | None = None,
+        evidence: str | None = None,
+        count: int = 1,
+    ) -> None:
+        """Note one occurrence of a rule; a further one for the same name only counts."""
+        key = (problem.slug, about)
+        seen = self._seen.get(key)
+        if seen is None:
+            self._seen[key] = _Seen(problem, offset, member, evidence, count)
+        else:
+            seen.count += count
+
+    def findings(self) -> Iterator[Finding]:
+        """What came up, in order."""
+        for (slug, about), seen in self._seen.items():
+            rule = RULES[slug]
+            parts = [escape(about)] if about else []
+            if seen.problem.what:
+                parts.append(escape(seen.problem.what, 400))
+            message = f"{rule.title}: {' - '.join(parts)}" if parts else rule.title
+            if seen.count > 1:
+                message += f" ({seen.count:,} times)"
+            evidence = None if seen.evidence is None else escape(seen.evidence)
+            yield Finding(slug, rule.severity, message, seen.member, seen.offset, evidence)
+        if self.models:
+            rule = RULES["pickled-model"]
+            offset, member = next(iter(self.models.values()))
+            packages = sorted(self.models)
+            owners = [p for p in packages if p != "torch.nn"] or packages
+            message = f"a whole pickled model of {', '.join(owners)}, not weights"
+            names = sorted(str(g) for g, known in self.known.items() if known.kind == "model")
+            yield Finding(
+                "pickled-model",
+                rule.severity,
+                escape(message),
+                member,
+                offset,
+                escape(", ".join(names), 1000),
+            )
+
+
+def judge_stream(stream: Stream, found: Collector, limits: Limits = DEFAULT_LIMITS) -> list[Value]:
+    """Judge every event of one pickle; return the arguments that are pickles in turn."""
+    member = stream.member
+    nested: list[Value] = []
+    rows: dict[int, Known] = {}  # by identity: the machine has one Global a name
+    arguments: _Arguments = {}
+    trace = stream.trace
+    told = {anomaly.slug: anomaly for anomaly in reversed(trace.anomalies)}
+    for slug, anomaly in told.items():
+        found.add(
+            Problem(slug, anomaly.detail),
+            offset=anomaly.offset,
+            member=anomaly.member or member,
+            count=trace.noted.get(slug, 1),
+        )
+    for event in trace.events:
+        if type(event) is Instance:
+            known = rows.get(id(event.target))
+            if known is None:
+                known = _target(event.target, found, event.offset, member)
+                if known is None:
+                    continue
+                rows[id(event.target)] = known
+            known.called = True
+            row = known.row
+            if row is None:
+                if known.danger is not None and _is_pickle_bytes(event.args):
+                    nested.append(event.args[0])
+                continue
+            problem = _call_problem(row, event)
+            if problem:
+                found.add(
+                    problem,
+                    about=_shown(event.target),
+                    offset=event.offset,
+                    member=member,
+                    evidence=f"{event.opcode} {_shown_args(event.args)}",
+                )
+            elif row.loads_pickle:
+                nested.append(event.args[0])
+            _follow(event, arguments)
+        elif type(event) is Resolve:
+            _name(event, found, member)
+        elif type(event) is Mutation:
+            problem = _mutation_problem(event, found)
+            if problem:
+                cls = class_of(event.target)
+                found.add(
+                    problem,
+                    about=_shown(cls) if type(cls) is Global else "",
+                    offset=event.offset,
+                    member=member,
+                    evidence=event.opcode,
+                )
+            if event.opcode == "BUILD":
+                _follow_state(event, arguments)
+        elif type(event) is Persistent and not _is_honest_id(event.pid, stream):
+            found.add(Problem("odd-persistent-id", ""), offset=event.offset, member=member)
+    for container, used in arguments.values():
+        if container.mutated > used:
+            problem = Problem("escaped-mutation", "")
+            found.add(problem, offset=container.mutated, member=member)
+    if _unfolds(stream.value, limits):
+        found.add(
+            Problem("alias-bomb", f"more than {limits.leaves:,} leaves"),
+            offset=stream.offset,
+            member=member,
+        )
+    return nested
+
+
+def class_of(value: Value) -> Value:
+    """The class or function that made an object: for `copyreg._reconstructor`, its argument."""
+    if type(value) is not Instance:
+        return value
+    if value.target == RECONSTRUCTOR and type(value.args) is tuple and value.args:
+        return value.args[0]
+    return value.target
+
+
+def _shown(target: Global) -> str:
+    return f"{target.module}.{target.name}"
+
+
+def _shown_args(args: Value) -> str:
+    """The first few plain arguments of a call, for a person."""
+    if type(args) is not tuple:
+        return "with arguments that are no tuple"
+    shown: list[str] = []
+    for part in args[:4]:
+        if type(part) is str or isinstance(part, bytes):
+            shown.append(ascii(part[:60]))
+        elif type(part) is int:
+            shown.append(str(part) if part.bit_length() < 256 else "a huge number")
+        elif type(part) is Global:
+            shown.append(_shown(part))
+        elif type(part) is Instance and type(part.target) is Global:
+            shown.append(f"<{part.target.name}>")
+        else:
+            shown.append(f"<{type(part).__name__.lower()}>")
+    return f"({', '.join(shown)}{', …' if len(args) > 4 else ''})"
+
+
+# --- names --------------------------------------------------------------------------------------
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isprintable() and " " not in text and bool(text)
+
+
+def judge_name(target: Global, *, walks_dots: bool = True) -> tuple[Known, Problem | None]:
+    """What is known of a name, and the rule it falls under; None for a vouched one."""
+    row = VOUCHED.get(target)
+    if row is not None:
+        return Known("inert", row), None
+    danger = danger_of(target.module, target.name)
+    if danger is None and not _is_plain(target.module):
+        danger = danger_of(target.module.partition("\0")[0].strip(), target.name)
+    if danger is not None:
+        return Known("dangerous", danger=danger), Problem("dangerous-global", danger.why)
+    if not (_is_plain(target.module) and _is_plain(target.name)):
+        return Known("unknown"), Problem("odd-name", ascii(_shown(target)))
+    if "." in target.name and walks_dots:
+        return Known("unknown"), Problem("dotted-name", "")
+    root = target.module.partition(".")[0]
+    if root in _MODEL_PACKAGES or f"{target.module}.".startswith(
+        tuple(f"{module}." for module in _MODEL_MODULES)
+    ):
+        return Known("model"), None
+    return Known("unknown"), Problem("unknown-global", "")
+
+
+def _name(event: Resolve, found: Collector, member: str | None) -> None:
+    if event.computed:
+        found.add(Problem("computed-name", ""), offset=event.offset, member=member)
+        return
+    known = found.known.get(event.target)
+    problem = None
+    if known is None:
+        known, problem = _allowed(event, found) or judge_name(
+            event.target, walks_dots=event.walks_dots
+        )
+        found.known[event.target] = known
+        if known.kind == "model":
+            root = event.target.module.partition(".")[0]
+            package = root if root in _MODEL_PACKAGES else "torch.nn"
+            found.models.setdefault(package, (event.offset, member))
+    if problem:
+        written = event.written
+        evidence = f"{event.opcode} {ascii(written.module)[1:-1]} {ascii(written.name)[1:-1]}"
+        found.add(
+            problem,
+            about=_shown(event.target),
+            offset=event.offset,
+            member=member,
+            evidence=evidence,
+        )
+
+
+def _allowed(event: Resolve, found: Collector) -> tuple[Known, Problem] | None:
+    reason = found.allow.get(event.target, found.allow.get(event.written))
+    if reason is None:
+        return None
+    return Known("allowed"), Problem("allowed-global", reason)
+
+
+def _target(target: Value, found: Collector, offset: int, member: str | None) -> Known | None:
+    """What is known of what a call calls; anything but a name is a finding."""
+    if type(target) is Global:
+        known = found.known.get(target)
+        if known is None and target is not COMPUTED:
+            known, _ = judge_name(target)
+            found.known[target] = known
+        return known
+    if type(target) is Ext:
+        return None  # the extension code is an anomaly of the stream already
+    found.add(Problem("odd-target", "it calls a value"), offset=offset, member=member)
+    return None
+
+
+# --- calls --------------------------------------------------------------------------------------
+
+
+def _call_problem(row: Vouched, call: Instance) -> Problem | None:
+    opcode = call.opcode
+    if opcode == "REDUCE":
+        check = row.call
+    elif opcode == "NEWOBJ":
+        check = row.new
+    else:
+        check = None  # NEWOBJ_EX, OBJ, INST: no honest writer uses them for what is vouched
+    if check is None:
+        return Problem("unknown-call", f"{opcode} where no honest writer has one")
+    return check(call.args)
+
+
+def _is_pickle_bytes(args: Value) -> bool:
+    if type(args) is not tuple or not args:
+        return False
+    first = args[0]
+    return isinstance(first, bytes) or (type(first) is Extent and not first.is_text)
+
+
+def _mutation_problem(event: Mutation, found: Collector) -> Problem | None:
+    target = event.target
+    cls = class_of(target)
+    if type(target) is Instance and target.opcode in LITERAL_OPCODES:
+        return Problem("unknown-state", f"{event.opcode} on a plain container of another kind")
+    if type(target) is not Instance or type(cls) is not Global:
+        if type(cls) is Ext or cls is COMPUTED:
+            return None
+        return Problem("odd-target", f"{event.opcode} changes what is no object of the file")
+    known = found.known.get(cls)
+    if known is None or known.row is None:
+        return None  # the name itself is the finding, or it is allowed
+    row = known.row
+    if event.opcode == "BUILD":
+        if row.state is None:
+            return Problem("unknown-state", "BUILD where no honest writer has one")
+        return row.state(event.value) or dtype_state_problem(target, event.value)
+    check = row.pairs if event.opcode in ("SETITEM", "SETITEMS") else row.items
+    if check is None:
+        return Problem("unknown-state", f"{event.opcode} where no honest writer has one")
+    return check(event.value)
+
+
+def _is_honest_id(pid: Value, stream: Stream) -> bool:
+    """("storage", class, key, location, elements[, view]); the tar format has bare numbers."""
+    if type(pid) is tuple and 5 <= len(pid) <= 6 and pid[0] == "storage":
+        return (
+            type(pid[1]) is Global
+            and type(pid[2]) is str
+            and type(pid[3]) is str
+            and type(pid[4]) is int
+        )
+    if stream.profile is PICKLE:
+        return False
+    return type(pid) is int or (type(pid) is str and pid.isdecimal())
+
+
+# --- arguments that change afterwards -----------------------------------------------------------
+
+_Arguments: TypeAlias = dict[int, tuple[Instance, int]]
+"""By identity: each object that a call was given, with the offset of the first such call."""
+
+
+def _follow(call: Instance, arguments: _Arguments) -> None:
+    """Note what a call was given: objects, and the containers in them, each once."""
+    args = call.args
+    pending: list[Value] = list(args) if type(args) is tuple else [args]
+    seen: set[int] = set()
+    while pending:
+        part = pending.pop()
+        if type(part) is Instance:
+            if id(part) not in arguments:
+                arguments[id(part)] = (part, call.offset)
+                if part.opcode in LITERAL_OPCODES:
+                    inner = (*part.items, *(item for _, item in part.pairs))
+                    # What a call made may be filled later, as an object in its own list.
+                    pending.extend(
+                        p for p in inner if type(p) is Instance and p.opcode in LITERAL_OPCODES
+                    )
+        elif type(part) is tuple and part and type(part[0]) is not int and id(part) not in seen:
+            seen.add(id(part))
+            pending.extend(part)
+
+
+def _follow_state(event: Mutation, arguments: _Arguments) -> None:
+    """A state is copied by BUILD; what it refers to may honestly be filled afterwards."""
+    parts: tuple[Value, ...] = event.value if type(event.value) is tuple else (event.value,)
+    for part in parts:
+        if type(part) is Instance and part.opcode in LITERAL_OPCODES:
+            arguments.setdefault(id(part), (part, event.offset))
+
+
+# --- how many leaves a value unfolds into -------------------------------------------------------
+
+
+def _unfolds(value: Value, limits: Limits) -> bool:
+    """Whether a walk that does not remember where it was takes far more steps than there are."""
+    if type(value) is not Instance and type(value) is not tuple:
+        return False
+    counts: dict[int, int] = {}
+    edges = 0
+    pending: list[tuple[Value, bool]] = [(value, False)]
+    while pending:
+        part, done = pending.pop()
+        inner = _inner(part)
+        if done:
+            steps = 1 + sum(counts.get(id(p), 1) for p in inner)
+            if steps > limits.leaves and steps > 8 * edges:
+                return True
+            counts[id(part)] = steps
+        elif id(part) not in counts:
+            counts[id(part)] = 1  # a cycle counts once
+            edges += len(inner)
+            pending.append((part, True))
+            pending.extend((p, False) for p in inner if type(p) is Instance or type(p) is tuple)
+    return False
+
+
+def _inner(part: Value) -> Sequence[Value]:
+    if type(part) is tuple:
+        return part
+    return [*part.items, *(item for _, item in part.pairs), *part.states]

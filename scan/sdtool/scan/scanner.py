@@ -1,0 +1,173 @@
+"""From a file to its report: every reading, every pickle in it, and what they amount to."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from sdtool.checkpoint import readings
+from sdtool.checkpoint.errors import NotACheckpoint, Unreadable
+from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
+from sdtool.checkpoint.reading import Reading, Stream
+from sdtool.checkpoint.rebuild import as_bytes
+from sdtool.checkpoint.source import LocalFile, Memory, Slice, Source, local_file
+from sdtool.checkpoint.values import Extent, Value
+from sdtool.scan.allowlist import allowed_globals
+from sdtool.scan.findings import Finding, Name, Report, Severity, Verdict, verdict_of
+from sdtool.scan.judging import Collector, escape, judge_stream
+from sdtool.scan.vouched import Problem
+
+_NO_NAMES: Mapping[str, str] = {}
+
+
+def scan_file(
+    path: str | os.PathLike[str],
+    *,
+    allow: Mapping[str, str] = _NO_NAMES,
+    deep: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Report:
+    """Scan one file; nothing in it is imported, called or unpickled.
+
+    `allow` maps names to the reason why they may load. A file that cannot be read is `undecided`
+    with the error in the report.
+
+    Raises:
+        UsageError: a name of `allow` has no module.
+    """
+    start = time.perf_counter()
+    try:
+        with local_file(path) as source:
+            found = readings(source, limits=limits, deep=deep)
+            report = judge(found, path=path, allow=allow, deep=deep, limits=limits)
+            return replace(report, seconds=time.perf_counter() - start)
+    except Unreadable as e:
+        return Report(
+            os.fspath(path), "unreadable", Verdict.UNDECIDED, (), (), "partial", 0, 0,
+            time.perf_counter() - start, escape(e.what),
+        )  # fmt: skip
+
+
+@dataclass(slots=True)
+class _State:
+    found: Collector
+    limits: Limits
+    deep: bool
+    gaps: list[str] = field(default_factory=list[str])
+    """Why something was not read to its end."""
+
+
+def judge(
+    readings: Iterable[Reading],
+    *,
+    path: str | os.PathLike[str],
+    allow: Mapping[str, str] = _NO_NAMES,
+    deep: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Report:
+    """Judge the readings of one file; its source must still be open.
+
+    Raises:
+        UsageError: a name of `allow` has no module.
+        Unreadable: the operating system refused a read of a nested pickle.
+    """
+    start = time.perf_counter()
+    all_readings = tuple(readings)
+    state = _State(Collector(allowed_globals(allow)), limits, deep)
+    for reading in all_readings:
+        _judge_reading(reading, state, "", 0)
+    findings = tuple(sorted(state.found.findings(), key=_rank))
+    foreign = [r.error for r in all_readings if isinstance(r.error, NotACheckpoint)]
+    verdict = verdict_of(findings, read_to_the_end=not state.gaps)
+    error = state.gaps[0] if state.gaps else None
+    if foreign and len(foreign) == len(all_readings) and verdict is Verdict.CLEAN:
+        verdict, error = Verdict.NOT_A_CHECKPOINT, escape(foreign[0].what, 400)
+    source = all_readings[0].source
+    names = sorted(state.found.known.items(), key=lambda item: (item[0].module, item[0].name))
+    return Report(
+        path=os.fspath(path),
+        format=all_readings[0].format,
+        verdict=verdict,
+        findings=findings,
+        globals=tuple(
+            Name(
+                escape(f"{name.module}.{name.name}", 400),
+                "unknown" if known.kind == "model" else known.kind,
+                known.called,
+            )
+            for name, known in names
+        ),
+        coverage="partial" if state.gaps else "deep" if deep else "full",
+        nbytes=source.nbytes,
+        nbytes_read=source.nbytes_read if isinstance(source, LocalFile) else 0,
+        seconds=time.perf_counter() - start,
+        error=error,
+    )
+
+
+_ORDER = (Severity.CRITICAL, Severity.HIGH, Severity.LOW, Severity.INFO)
+
+
+def _rank(finding: Finding) -> int:
+    return _ORDER.index(finding.severity)
+
+
+def _judge_reading(reading: Reading, state: _State, prefix: str, depth: int) -> None:
+    for anomaly in reading.anomalies:
+        state.found.add(
+            Problem(anomaly.slug, anomaly.detail),
+            offset=anomaly.offset,
+            member=_member(prefix, anomaly.member),
+        )
+    for stream in reading.streams:
+        if prefix:
+            stream = replace(stream, member=_member(prefix, stream.member))
+        for argument in judge_stream(stream, state.found, state.limits):
+            _judge_nested(argument, stream, state, depth)
+        if stream.error is not None:
+            _gap(state, str(stream.error.what), stream.member)
+    if reading.error is not None and not isinstance(reading.error, NotACheckpoint):
+        _gap(state, reading.error.what, prefix or None)
+    for reason in reading.unread:
+        _gap(state, f"not looked into: {reason}", prefix or None)
+    for inner in reading.inner:
+        if not isinstance(inner.error, NotACheckpoint):
+            name = inner.source.name.removeprefix(reading.source.name).lstrip("!")
+            _judge_reading(inner, state, _member(prefix, name) or "", depth)
+
+
+def _judge_nested(argument: Value, stream: Stream, state: _State, depth: int) -> None:
+    """Follow bytes that a loader is handed as a pickle."""
+    where = _member(stream.member or "", "nested pickle") or ""
+    content = _content(argument, stream, where)
+    if content is None:
+        _gap(state, "a nested pickle that cannot be located", stream.member)
+        return
+    state.found.add(Problem("nested-pickle", ""), offset=stream.offset, member=stream.member)
+    if depth >= state.limits.nesting:
+        _gap(state, f"pickles more than {state.limits.nesting} deep", stream.member)
+        return
+    for reading in readings(content, limits=state.limits, deep=state.deep):
+        _judge_reading(reading, state, where, depth + 1)
+
+
+def _content(argument: Value, stream: Stream, name: str) -> Source | None:
+    if type(argument) is Extent:
+        if argument.is_text:
+            return None
+        return Slice(stream.source, argument.offset, argument.nbytes, name)
+    data = as_bytes(argument)
+    return None if data is None else Memory(data, name)
+
+
+def _member(prefix: str, member: str | None) -> str | None:
+    if not prefix:
+        return None if member is None else escape(member, 400)
+    return prefix if not member else f"{prefix}!{escape(member, 400)}"
+
+
+def _gap(state: _State, reason: str, member: str | None) -> None:
+    text = escape(reason, 400)
+    state.gaps.append(f"{text}: {escape(member, 400)}" if member else text)
