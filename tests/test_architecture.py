@@ -1,0 +1,163 @@
+"""The house rules that no compiler holds: arrows between rooms, imports, names, packaging."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("checkpoint", "scan", "convert", "prune", "cli")
+BELOW = {
+    "checkpoint": set[str](),
+    "scan": {"checkpoint"},
+    "convert": {"checkpoint"},
+    "prune": {"checkpoint", "scan", "convert"},
+    "cli": {"checkpoint", "scan", "convert", "prune"},
+}
+HOMES = {
+    "click": ("cli/sdtool/cli/",),
+    "tqdm": ("cli/sdtool/cli/console.py",),
+    "fickling": ("scan/sdtool/scan/second_opinion.py",),
+    "safetensors": ("convert/sdtool/convert/verify.py",),
+    "torch": ("convert/sdtool/convert/layout.py",),
+    "numpy": ("convert/sdtool/convert/layout.py",),
+}
+"""Which files may import what; everything else that is imported is the standard library's."""
+
+SOURCES = sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py"))
+IDS = [str(path.relative_to(ROOT)) for path in SOURCES]
+each_module = pytest.mark.parametrize("path", SOURCES, ids=IDS)
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """The full name of every module that is imported, anywhere in a file."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "a relative import hides which room it reaches into"
+            assert node.module is not None
+            yield node.module
+            if node.module == "sdtool":
+                yield from (f"sdtool.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            name = node.args[0]
+            first = name.values[0] if isinstance(name, ast.JoinedStr) else name
+            assert isinstance(first, ast.Constant), f"line {node.lineno} imports a computed name"
+            yield str(first.value)
+
+
+@each_module
+def test_arrows_point_down(path: Path) -> None:
+    room = path.relative_to(ROOT).parts[0]
+    names = [name.split(".") for name in imports(ast.parse(path.read_text("utf-8")))]
+    reached = {name[1] for name in names if name[0] == "sdtool" and len(name) > 1}
+    assert reached <= BELOW[room] | {room}
+
+
+@each_module
+def test_packages_are_imported_where_they_live(path: Path) -> None:
+    where = path.relative_to(ROOT).as_posix()
+    tops = {name.split(".")[0] for name in imports(ast.parse(path.read_text("utf-8")))}
+    for top in tops - {"sdtool"} - sys.stdlib_module_names:
+        assert where.startswith(HOMES.get(top, ())), f"{where} imports {top}"
+
+
+@each_module
+def test_heavy_packages_are_imported_when_needed(path: Path) -> None:
+    tree = ast.parse(path.read_text("utf-8"))
+    at_the_top = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    tops = {n.split(".")[0] for n in imports(ast.Module(list(at_the_top), type_ignores=[]))}
+    assert not tops & {"torch", "numpy", "fickling", "tqdm", "safetensors"}
+
+
+@each_module
+def test_nothing_unpickles_or_evaluates(path: Path) -> None:
+    """No shipped line may call what runs a pickle or code."""
+    forbidden = {
+        "torch.load", "pickle.load", "pickle.loads", "pickle.Unpickler", "pickle._Unpickler",
+        "marshal.loads", "eval", "exec", "__import__", "Unpickler",
+    }  # fmt: skip
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Call):
+            assert ast.unparse(node.func) not in forbidden, f"line {node.lineno}"
+        if isinstance(node, ast.ImportFrom) and node.module in {"pickle", "_pickle", "marshal"}:
+            raise AssertionError(f"line {node.lineno} takes names out of {node.module}")
+
+
+@each_module
+def test_public_names_have_docstrings(path: Path) -> None:
+    tree = ast.parse(path.read_text("utf-8"))
+    assert ast.get_docstring(tree), "the module has none"
+    bodies: list[list[ast.stmt]] = [tree.body]
+    for body in bodies:
+        for node in body:
+            if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                continue
+            if node.name.startswith("_"):
+                continue
+            assert ast.get_docstring(node), f"{node.name}, line {node.lineno}, has none"
+            if isinstance(node, ast.ClassDef):
+                bodies.append(node.body)
+
+
+@each_module
+def test_no_unfinished_work(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert not re.findall(r"\b(?:TO[D]O|FIX[M]E|XX[X]|NotImplemented[E]rror)\b", text)
+
+
+def test_the_namespace_has_no_init() -> None:
+    assert not [room for room in ROOMS if (ROOT / room / "sdtool" / "__init__.py").exists()]
+
+
+def test_every_package_is_typed() -> None:
+    packages = {path.parent for path in SOURCES if path.parent.name != "sdtool"}
+    assert packages
+    for package in packages:
+        assert (package / "__init__.py").is_file(), package
+        assert (package / "py.typed").is_file(), package
+
+
+def test_the_build_takes_every_room() -> None:
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    build = config["tool"]["hatch"]["build"]
+    assert tuple(build["dev-mode-dirs"]) == ROOMS
+    assert build["targets"]["wheel"]["packages"] == [f"{room}/sdtool" for room in ROOMS]
+
+
+@pytest.mark.skipif(find_spec("hatchling") is None, reason="hatchling builds the wheel")
+def test_a_wheel_holds_every_module(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index"]
+    options = ["--no-build-isolation", "--wheel-dir", str(tmp_path), str(ROOT)]
+    subprocess.run([*command, *options], check=True)
+    (wheel,) = tmp_path.glob("sdtool-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    for path in SOURCES:
+        assert path.relative_to(ROOT / path.relative_to(ROOT).parts[0]).as_posix() in names
+    assert "sdtool/__init__.py" not in names
+    assert {f"sdtool/{room}/py.typed" for room in ROOMS} <= names
+    (entry_points,) = (name for name in names if name.endswith("entry_points.txt"))
+    with zipfile.ZipFile(wheel) as archive:
+        assert b"sdtool = sdtool.cli.main:main" in archive.read(entry_points)
+
+
+def test_help_loads_nothing_heavy() -> None:
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "sdtool", "--help"],
+        capture_output=True, text=True, check=True, encoding="utf-8",
+    )  # fmt: skip
+    assert "scan" in result.stdout
+    loaded = {line.rpartition("|")[2].strip().split(".")[0] for line in result.stderr.splitlines()}
+    assert "sdtool" in loaded and "click" in loaded
+    assert not loaded & {"torch", "numpy", "fickling", "tqdm", "fsspec", "safetensors"}
