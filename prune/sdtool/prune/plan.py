@@ -1,0 +1,324 @@
+"""The plan of one pruned file: what is kept, under which name, in which precision."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Literal, TypeAlias
+
+from sdtool.checkpoint.errors import Unsupported, UsageError
+from sdtool.checkpoint.identify.ema import Ema, ema_pairs
+from sdtool.checkpoint.reading import Checkpoint
+from sdtool.convert.casts import target_dtype
+from sdtool.convert.metadata import metadata_of
+from sdtool.convert.plan import LeftOut, Selected, Selection
+from sdtool.prune.choice import (
+    AVERAGED,
+    BAKED_IN,
+    DROPPED,
+    KEPT,
+    OUTDONE,
+    Choice,
+    keep,
+    leave,
+)
+from sdtool.prune.ema import listed, num_updates, take_averages
+from sdtool.prune.roles import COMPONENTS, TRAINING, Role, training_role, weight_role, weight_roles
+
+Variant: TypeAlias = Literal["raw-only", "ema-only", "keep-both"]
+VARIANTS: tuple[Variant, ...] = ("raw-only", "ema-only", "keep-both")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The tensors of one role that go one way; sizes are bytes of tensor data."""
+
+    role: Role
+    goes_to: str
+    tensors: int
+    nbytes_before: int
+    nbytes_after: int
+    values: int = 0
+    """Numbers and strings that are no tensors, of training state."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrunePlan:
+    """One pruned file to come: `selection` is what convert writes, the rest is for people."""
+
+    variant: Variant
+    dtype: str
+    selection: Selection
+    table: tuple[Row, ...]
+    ema: Ema
+    notes: tuple[str, ...]
+    nothing_to_do: str | None
+    """Why there is no point in writing the file, or None."""
+    lacks_ema: bool
+    """Whether EMA weights were asked for and there are none."""
+    num_updates: int | None
+    """How often the EMA was updated, where the file says."""
+
+    @property
+    def ema_state(self) -> str:
+        """`none`, `scalars-only`, `full`, `partial` or `orphan`."""
+        return self.ema.state
+
+    @property
+    def nbytes_before(self) -> int:
+        """Bytes of all tensors of the source, training state included."""
+        return sum(row.nbytes_before for row in self.table)
+
+    @property
+    def nbytes_after(self) -> int:
+        """Bytes of all tensors of the output."""
+        return sum(row.nbytes_after for row in self.table)
+
+    @property
+    def dropped_nbytes(self) -> int:
+        """Bytes of the tensors that are left out."""
+        return sum(left.nbytes for left in self.selection.left_out)
+
+    def as_json(self) -> dict[str, object]:
+        """The plan as JSON-ready data."""
+        return {
+            "variant": self.variant,
+            "dtype": self.dtype,
+            "ema": {
+                "state": self.ema.state,
+                "pairs": len(self.ema.pairs),
+                "missing": list(self.ema.bare),
+                "orphans": list(self.ema.orphans),
+                "num_updates": self.num_updates,
+            },
+            "rows": [
+                {
+                    "role": row.role.value,
+                    "goes_to": row.goes_to,
+                    "tensors": row.tensors,
+                    "values": row.values,
+                    "nbytes_before": row.nbytes_before,
+                    "nbytes_after": row.nbytes_after,
+                }
+                for row in self.table
+            ],
+            "tensors": len(self.selection.entries),
+            "nbytes_before": self.nbytes_before,
+            "nbytes_after": self.nbytes_after,
+            "dropped_nbytes": self.dropped_nbytes,
+            "notes": list(self.notes),
+            "nothing_to_do": self.nothing_to_do,
+        }
+
+
+def plan_prune(
+    checkpoint: Checkpoint,
+    *,
+    variant: Variant = "raw-only",
+    dtype: str = "keep",
+    unet_dtype: str | None = None,
+    vae_dtype: str | None = None,
+    text_dtype: str | None = None,
+    fill_from_raw: bool = False,
+    drop: Sequence[str] = (),
+) -> PrunePlan:
+    """Plan one pruned file of `checkpoint`.
+
+    A dtype is `keep` or one of `sdtool.convert.casts.DTYPES`; that of a component goes before
+    `dtype`. `drop` holds patterns of tensor names as in `fnmatch`. Of the source only a number or
+    two is read.
+
+    Raises:
+        UsageError: the EMA is incomplete and `fill_from_raw` is false; nothing would be left; no
+            such dtype.
+        Malformed: EMA weights without the raw weights that name them.
+        Unsupported: the file holds no weights.
+    """
+    if not checkpoint.tensors:
+        raise Unsupported(
+            "holds no weights",
+            where=checkpoint.source.name,
+            hint="it may be an optimizer, scheduler or settings file",
+        )
+    ema = ema_pairs(entry.name for entry in checkpoint.tensors)
+    lacks_ema = variant == "ema-only" and ema.state == "none"
+    lacks_ema = lacks_ema and "params_ema" not in checkpoint.wrappers
+    choices, notes = _choose(checkpoint, ema, variant, fill_from_raw=fill_from_raw)
+    choices = _dropped(choices, drop, notes)
+    dtypes = {Role.UNET: unet_dtype, Role.VAE: vae_dtype, Role.TEXT: text_dtype}
+    choices = _cast(choices, ema, dtype, dtypes)
+    if all(choice.name is None for choice in choices):
+        raise UsageError("nothing would be left", where=checkpoint.source.name)
+    updates = num_updates(checkpoint.tensors) if ema.pairs else None
+    if updates == 0:
+        notes.append("the EMA was never updated (num_updates is 0): it holds the first weights")
+    table = _table(checkpoint, choices)
+    return PrunePlan(
+        variant=variant,
+        dtype=dtype,
+        selection=_selection(checkpoint, choices),
+        table=table,
+        ema=ema,
+        notes=(*checkpoint.notes, *notes),
+        nothing_to_do="it holds no EMA weights" if lacks_ema else _idle(checkpoint, choices, table),
+        lacks_ema=lacks_ema,
+        num_updates=updates,
+    )
+
+
+def _choose(
+    checkpoint: Checkpoint, ema: Ema, variant: Variant, *, fill_from_raw: bool
+) -> tuple[list[Choice], list[str]]:
+    """Decide on every tensor by its role and the variant."""
+    roles = weight_roles(checkpoint.tensors)
+    notes: list[str] = []
+    taken: Mapping[str, str] = {}
+    if variant == "ema-only" and ema.state not in ("none", "scalars-only"):
+        averages = take_averages(
+            ema, checkpoint.tensors, fill_from_raw=fill_from_raw, where=checkpoint.source.name
+        )
+        taken = {raw: entry.name for raw, entry in averages.taken.items()}
+        if averages.filled:
+            notes.append(f"{listed(averages.filled)} filled from the raw weights")
+    owner = {key: raw for raw, key in ema.pairs.items()}
+    choices: list[Choice] = []
+    for entry in checkpoint.tensors:
+        role = roles[entry.name]
+        if role is Role.LOSS or roles.get(owner.get(entry.name, "")) is Role.LOSS:
+            choices.append(leave(entry, role))
+        elif role is Role.EMA_SCALAR:
+            choices.append(leave(entry, role) if variant == "raw-only" else keep(entry, role))
+        elif role is Role.EMA:
+            kept = variant == "keep-both" or ema.state == "orphan"
+            raw = owner.get(entry.name, "")
+            if taken.get(raw) == entry.name:
+                choices.append(keep(entry, role, raw, AVERAGED))
+            else:
+                choices.append(keep(entry, role) if kept else leave(entry, role))
+        elif entry.name in taken:
+            choices.append(leave(entry, role, OUTDONE))
+        else:
+            choices.append(keep(entry, role))
+    notes.extend(_ema_notes(checkpoint, ema, variant))
+    unknown = [name for name, role in roles.items() if role is Role.UNKNOWN]
+    if unknown:
+        notes.append(f"kept, though no rule knows them: {listed(unknown)}; see --drop")
+    return choices, notes
+
+
+def _ema_notes(checkpoint: Checkpoint, ema: Ema, variant: Variant) -> Iterator[str]:
+    """Say what a person may not expect of the EMA."""
+    if ema.state == "scalars-only" and variant != "keep-both":
+        yield "its weights are EMA weights already: of the EMA only its numbers are left"
+    if ema.state == "orphan":
+        yield f"kept, as there are no raw weights for them: {listed(ema.orphans)} of the EMA"
+        return
+    entries = {entry.name: entry for entry in checkpoint.tensors}
+    if ema.pairs and variant == "raw-only":
+        nbytes = sum(entries[key].nbytes for key in ema.pairs.values())
+        yield (
+            f"the EMA weights are left out ({len(ema.pairs):,} tensors, {nbytes:,} bytes);"
+            " --ema-only keeps them instead"
+        )
+    if ema.orphans and variant != "keep-both":
+        yield f"left out, as no raw weight has their names: {listed(ema.orphans)} of the EMA"
+    if ema.pairs and variant == "ema-only":
+        types = Counter(
+            (entries[raw].dtype.name, entries[key].dtype.name) for raw, key in ema.pairs.items()
+        )
+        for (raw, mean), count in types.items():
+            if raw != mean:
+                yield f"{count:,} EMA weights are {mean} and were {raw}; --dtype changes that"
+
+
+def _dropped(choices: list[Choice], patterns: Sequence[str], notes: list[str]) -> list[Choice]:
+    """Leave out what the person named."""
+    used: set[str] = set()
+    result: list[Choice] = []
+    for choice in choices:
+        hit = [p for p in patterns if choice.name is not None and fnmatchcase(choice.name, p)]
+        used.update(hit)
+        result.append(leave(choice.entry, choice.role, f"dropped by {hit[0]}") if hit else choice)
+    notes.extend(f"--drop {pattern} matches nothing" for pattern in patterns if pattern not in used)
+    return result
+
+
+def _cast(
+    choices: Iterable[Choice], ema: Ema, dtype: str, of_role: Mapping[Role, str | None]
+) -> list[Choice]:
+    """Give every kept tensor its type; an EMA weight is cast as the raw weight it stands for."""
+    if (of_role[Role.VAE] or "").startswith("fp8"):
+        raise UsageError("a VAE does not survive fp8", hint="use fp16 or bf16 for --vae-dtype")
+    owner = {key: raw for raw, key in ema.pairs.items()}
+    result: list[Choice] = []
+    for choice in choices:
+        if choice.name is None:
+            result.append(choice)
+            continue
+        name = owner.get(choice.name, choice.name)
+        asked = of_role.get(weight_role(name)) or dtype
+        result.append(replace(choice, dtype=target_dtype(name, choice.entry, asked)))
+    return result
+
+
+def _selection(checkpoint: Checkpoint, choices: Iterable[Choice]) -> Selection:
+    entries: list[Selected] = []
+    left: list[LeftOut] = []
+    for choice in choices:
+        if choice.name is None:
+            left.append(LeftOut(choice.entry.name, choice.entry.nbytes, _reason(choice)))
+        else:
+            entries.append(Selected(choice.name, choice.entry, choice.dtype))
+    left.extend(
+        LeftOut(entry.name, entry.nbytes, training_role(entry.path).value)
+        for entry in checkpoint.training
+    )
+    metadata = metadata_of(checkpoint, entries)
+    return Selection(tuple(entries), metadata, tuple(left), checkpoint.notes)
+
+
+def _reason(choice: Choice) -> str:
+    return choice.role.value if choice.goes_to == "dropped" else choice.goes_to
+
+
+def _table(checkpoint: Checkpoint, choices: Iterable[Choice]) -> tuple[Row, ...]:
+    """Sum up by role and destination, in the order of the roles."""
+    groups: dict[tuple[Role, str], list[int]] = {}
+
+    def add(role: Role, goes_to: str, *, tensors: int = 0, before: int = 0, after: int = 0) -> None:
+        sums = groups.setdefault((role, goes_to), [0, 0, 0, 0])
+        for i, amount in enumerate((tensors, before, after, not tensors)):
+            sums[i] += amount
+
+    for c in choices:
+        before = 0 if c.goes_to == BAKED_IN else c.entry.nbytes
+        add(c.role, c.goes_to, tensors=1, before=before, after=c.nbytes_after)
+    for entry in checkpoint.training:
+        add(training_role(entry.path), DROPPED, tensors=1, before=entry.nbytes)
+    for path in checkpoint.leaves:
+        first = path.partition(".")[0]
+        if first in TRAINING:
+            add(TRAINING[first], DROPPED)
+    order = list(Role)
+    return tuple(
+        Row(role, goes_to, *sums)
+        for (role, goes_to), sums in sorted(
+            groups.items(), key=lambda item: order.index(item[0][0])
+        )
+    )
+
+
+def _idle(checkpoint: Checkpoint, choices: Iterable[Choice], table: Iterable[Row]) -> str | None:
+    """Why the file is as it should be already, or None."""
+    if checkpoint.kind in ("embedding", "hypernetwork"):
+        return f"there is nothing to prune in an embedding or a hypernetwork ({checkpoint.kind})"
+    if any(row.goes_to != KEPT and row.role is not Role.EMA_SCALAR for row in table):
+        return None
+    if any(choice.dtype is not choice.entry.dtype for choice in choices):
+        return None
+    is_model = not COMPONENTS.isdisjoint(row.role for row in table)
+    if is_model and checkpoint.format != "safetensors":
+        return None  # it becomes a safetensors file
+    return "it holds nothing that only training needs"

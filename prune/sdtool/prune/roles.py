@@ -1,0 +1,149 @@
+"""What each tensor of a file is for, by its name: a component, EMA or training state."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+
+from sdtool.checkpoint.identify.ema import PREFIX, SCALARS
+from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.values import Value
+from sdtool.convert.casts import SCHEDULE
+
+
+class Role(StrEnum):
+    """What a tensor is for. The value is what a person calls it."""
+
+    UNET = "unet"
+    VAE = "vae"
+    TEXT = "text encoder"
+    OTHER = "other weights"
+    """Weights of a known part that is none of the three, or of a file that is not of their kind."""
+    UNKNOWN = "unknown"
+    SCHEDULE = "noise schedule"
+    MARKER = "marker"
+    EMA = "EMA"
+    EMA_SCALAR = "EMA scalar"
+    LOSS = "training loss"
+    OPTIMIZER = "optimizer"
+    SCHEDULER = "learning-rate scheduler"
+    CALLBACK = "callback"
+    LOOP = "training loop"
+    SCALER = "gradient scaler"
+    HYPER_PARAMETER = "hyper-parameter"
+    RANDOM = "random state"
+    REPLACED = "weights that have an EMA in params_ema"
+
+
+COMPONENTS = frozenset({Role.UNET, Role.VAE, Role.TEXT})
+
+_RULES: tuple[tuple[Role, re.Pattern[str]], ...] = tuple(
+    (role, re.compile(pattern))
+    for role, pattern in (
+        # LitEma's buffers. Source: CompVis/stable-diffusion ldm/modules/ema.py.
+        (Role.EMA_SCALAR, "|".join(re.escape(name) + r"\Z" for name in sorted(SCALARS))),
+        (Role.EMA, re.escape(PREFIX)),
+        # The discriminator, LPIPS and logvar of an autoencoder's training; A1111 skips what begins
+        # with `loss`. Source: CompVis ldm/models/autoencoder.py; A1111 modules/sd_vae.py.
+        (Role.LOSS, r"(first_stage_model\.)?loss\."),
+        # What DDPM registers, with its optional extras, and sgm's table of sigmas.
+        # Source: ldm/models/diffusion/ddpm.py (register_schedule, learn_logvar, scale_by_std);
+        # Stability-AI/generative-models sgm/modules/diffusionmodules/denoiser.py.
+        (
+            Role.SCHEDULE,
+            rf"({'|'.join(sorted(SCHEDULE))}|lvlb_weights|logvar|scale_factor|denoiser\.sigmas)\Z",
+        ),
+        # Tensors that only say how the model was trained. Source: ComfyUI
+        # comfy/supported_models.py (SDXL.model_type, SD3); stable-diffusion.cpp model_loader.cpp.
+        (Role.MARKER, r"(v_pred|ztsnr|edm_mean|edm_std|edm_vpred\.sigma_(max|min))\Z"),
+        # Source: configs/stable-diffusion/v1-inference.yaml and sgm's of XL; bare networks as
+        # UIs' folders hold them; diffusers UNet2DConditionModel.
+        (Role.UNET, r"model\.diffusion_model\."),
+        (Role.UNET, r"(time_embed|label_emb|input_blocks|middle_block|output_blocks|out)\.\d"),
+        (Role.UNET, r"(down_blocks|mid_block|up_blocks|time_embedding|add_embedding)\."),
+        # Source: ldm/models/autoencoder.py; diffusers AutoencoderKL.
+        (Role.VAE, r"(first_stage_model|vae)\."),
+        (Role.VAE, r"(encoder|decoder)\.(conv_in|conv_out|norm_out|conv_norm_out)\."),
+        (Role.VAE, r"(encoder|decoder)\.(down|up|mid|down_blocks|up_blocks|mid_block)\."),
+        (Role.VAE, r"(quant_conv|post_quant_conv)\."),
+        # Source: ldm/modules/encoders/modules.py (FrozenCLIPEmbedder, FrozenOpenCLIPEmbedder);
+        # sgm GeneralConditioner; transformers CLIPTextModel; ComfyUI `text_encoders.`.
+        (Role.TEXT, r"(cond_stage_model|conditioner|text_encoders|text_model)\."),
+        # ControlNet, MiDaS of the depth models, unCLIP's image embedder and noise augmentor.
+        # Source: lllyasviel/ControlNet cldm/cldm.py; Stability-AI/stablediffusion
+        # ldm/models/diffusion/ddpm.py (LatentDepth2ImageDiffusion), configs/stable-diffusion/
+        # v2-1-stable-unclip-l-inference.yaml.
+        (Role.OTHER, r"(control_model|depth_model|embedder|noise_augmentor)\."),
+    )
+)
+
+TRAINING: Mapping[str, Role] = {
+    # Source: pytorch_lightning checkpoint_connector.dump_checkpoint.
+    "optimizer_states": Role.OPTIMIZER,
+    "lr_schedulers": Role.SCHEDULER,
+    "callbacks": Role.CALLBACK,
+    "loops": Role.LOOP,
+    "native_amp_scaling_state": Role.SCALER,
+    "amp_scaling_state": Role.SCALER,
+    "NativeMixedPrecisionPlugin": Role.SCALER,
+    "MixedPrecision": Role.SCALER,
+    "MixedPrecisionPlugin": Role.SCALER,
+    "hyper_parameters": Role.HYPER_PARAMETER,
+    "hparams_name": Role.HYPER_PARAMETER,
+    "hparams_type": Role.HYPER_PARAMETER,
+    "datamodule_hyper_parameters": Role.HYPER_PARAMETER,
+    "datamodule_hparams_name": Role.HYPER_PARAMETER,
+    "datamodule_hparams_type": Role.HYPER_PARAMETER,
+    # The names of torch's own tutorials and of hand-written loops.
+    "optimizer": Role.OPTIMIZER,
+    "optimizers": Role.OPTIMIZER,
+    "optimizer_state_dict": Role.OPTIMIZER,
+    "state": Role.OPTIMIZER,
+    "param_groups": Role.OPTIMIZER,
+    "scheduler": Role.SCHEDULER,
+    "schedulers": Role.SCHEDULER,
+    "lr_scheduler": Role.SCHEDULER,
+    "scheduler_state_dict": Role.SCHEDULER,
+    "base_lrs": Role.SCHEDULER,
+    "scaler": Role.SCALER,
+    "grad_scaler": Role.SCALER,
+    "rng_state": Role.RANDOM,
+    "cuda_rng_state": Role.RANDOM,
+    # Source: accelerate checkpointing.save_accelerator_state.
+    "random_state": Role.RANDOM,
+    "numpy_random_seed": Role.RANDOM,
+    "torch_manual_seed": Role.RANDOM,
+    "torch_cuda_manual_seed": Role.RANDOM,
+    # Source: XPixelGroup/BasicSR basicsr/models/sr_model.py (save_network).
+    "params": Role.REPLACED,
+}
+"""The keys beside a state dict that only training needs."""
+
+
+def weight_role(name: str) -> Role:
+    """Return what the tensor `name` of a state dict is for; UNKNOWN where no rule speaks of it."""
+    for role, pattern in _RULES:
+        if pattern.match(name):
+            return role
+    return Role.UNKNOWN
+
+
+def training_role(path: tuple[Value, ...]) -> Role:
+    """Return what a tensor beside the weights is for, by the keys that lead to it."""
+    for key in path:
+        if type(key) is str and key in TRAINING:
+            return TRAINING[key]
+    return Role.UNKNOWN
+
+
+def weight_roles(tensors: tuple[TensorEntry, ...]) -> dict[str, Role]:
+    """Return the role of each weight by name.
+
+    In a file that holds no part of Stable Diffusion (a LoRA, an upscaler) nothing is unknown: all
+    that no rule speaks of are its weights.
+    """
+    roles = {entry.name: weight_role(entry.name) for entry in tensors}
+    if COMPONENTS.isdisjoint(roles.values()):
+        return {name: Role.OTHER if role is Role.UNKNOWN else role for name, role in roles.items()}
+    return roles
