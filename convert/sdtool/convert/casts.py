@@ -28,6 +28,8 @@ SCHEDULE = frozenset({
 Source: ldm/models/diffusion/ddpm.py (`register_schedule`)."""
 
 _MARKERS = frozenset({"v_pred", "ztsnr", "sigmas", "log_sigmas"})
+_EXTRAS = frozenset({"lvlb_weights", "logvar", "scale_factor", "position_ids"})
+"""What DDPM registers in some configurations, and positions that someone has made floats of."""
 _EMA_SCALARS = frozenset({"model_ema.decay", "model_ema.num_updates"})
 _VAE = re.compile(r"(first_stage_model|vae)\.|(encoder|decoder)\.(conv_in|down|up|mid|conv_out)")
 _CASTABLE = frozenset({"float64", *(dtype.name for dtype in DTYPES.values())})
@@ -59,6 +61,7 @@ def _never_cast(name: str) -> bool:
     return (
         last in SCHEDULE
         or last in _MARKERS
+        or last in _EXTRAS
         or name in _EMA_SCALARS
         or any(part.startswith("edm_") for part in name.split("."))
     )
