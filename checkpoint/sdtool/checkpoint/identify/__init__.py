@@ -23,7 +23,13 @@ from sdtool.checkpoint.identify.identity import (
 from sdtool.checkpoint.identify.identity import EmaState as EmaState
 from sdtool.checkpoint.identify.kinds import BY_SLUG
 from sdtool.checkpoint.identify.prediction import decide_prediction, prediction_of, read_floats
-from sdtool.checkpoint.identify.signatures import ADD_ONS, PARTS, Signature, first_match
+from sdtool.checkpoint.identify.signatures import (
+    ADD_ONS,
+    BEGINNINGS,
+    PARTS,
+    Signature,
+    first_match,
+)
 from sdtool.checkpoint.identify.small import Leaves, embedding_of, hypernetwork_of
 from sdtool.checkpoint.reading import TensorEntry
 
@@ -103,6 +109,9 @@ def _kind(
             kind, why = "unknown", "it holds no tensors"
         return _answer(kind, None, None, "likely" if is_state else "none", why, (), state)
 
+    for beginning, row in BEGINNINGS:
+        if all(name.startswith(beginning) for name in named):
+            return _signed(row, beginning, tensors, state)
     network = family_of(named)
     whole = network is not None and network[1] == "model.diffusion_model."
     found = None if whole else first_match(ADD_ONS, named)
@@ -147,7 +156,7 @@ def _diffusion(
     if isinstance(row.signs[0], str):
         reason = f"it holds {prefix}{sign} ({row.source})"
     confidence: Confidence = "certain" if exact else "likely"
-    if row.family == "latent diffusion":
+    if row.version == "own sizes":
         confidence = "guess"
     answer = _answer(kind, row.family, version, confidence, reason, parts, state)
     return replace(answer, prediction=prediction, probe=probe)
@@ -161,8 +170,9 @@ def _signed(
     parts = components_of(tensors, Place(prefix, row.kind, label), None)
     main = [part.fit for part in parts if part.role == row.kind]
     certain = bool(main) and all(fit is not None and fit.exact for fit in main)
-    sign = row.signs[-1] if isinstance(row.signs[-1], str) else row.signs[-1][0]
-    reason = f"it holds {prefix}{sign} ({row.source})"
+    sign = row.signs[-1] if row.signs else "..."
+    name = sign if isinstance(sign, str) else sign[0]
+    reason = f"it holds {prefix}{name} ({row.source})"
     confidence: Confidence = "certain" if certain else "likely"
     return _answer(row.kind, row.family, row.version, confidence, reason, parts, state)
 

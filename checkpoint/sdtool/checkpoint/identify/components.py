@@ -130,7 +130,23 @@ def _component(
             fit = _fit("AutoencoderKL", vae(latent[1]), shapes, prefix)
     elif role == "text-encoder":
         fit = _text_fit(shapes, prefix)
+        label = _text_label(shapes) or label
     return Component(role, label, prefix, len(entries), parameters, nbytes, precision, fit)
+
+
+_TOKENS = tuple(
+    f"{level}token_embedding.weight"
+    for level in ("text_model.embeddings.", "transformer.text_model.embeddings.", "embeddings.", "")
+)
+_CLIPS = {768: "CLIP-L", 1024: "OpenCLIP ViT-H", 1280: "OpenCLIP ViT-bigG"}
+
+
+def _text_label(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    """Name a CLIP by the width of its tokens; None for another encoder."""
+    for name in _TOKENS:
+        if name in shapes:
+            return _CLIPS.get(shapes[name][-1], "CLIP, own sizes")
+    return None
 
 
 def _text_fit(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> Fit | None:

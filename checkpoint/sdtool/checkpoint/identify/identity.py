@@ -156,9 +156,10 @@ class Identity:
 
     @property
     def title(self) -> str:
-        """Kind and version in one line: `SD 1.x inpainting checkpoint`."""
-        words = (self.family, self.version, BY_SLUG[self.kind].label)
-        return " ".join(word for word in words if word)
+        """Family, kind and version in one line: `SD 1.x checkpoint, inpainting`."""
+        label = BY_SLUG[self.kind].label
+        title = f"{self.family} {label}" if self.family else label
+        return f"{title}, {self.version}" if self.version else title
 
     @property
     def tensors(self) -> int:
