@@ -7,7 +7,10 @@ print(scan_file("model.ckpt").verdict)
 from __future__ import annotations
 
 from sdtool.scan.allowlist import load_allow
+from sdtool.scan.escaping import escape
 from sdtool.scan.findings import Finding, Report, Severity, Verdict
 from sdtool.scan.scanner import judge, scan_file
 
-__all__ = ["Finding", "Report", "Severity", "Verdict", "judge", "load_allow", "scan_file"]
+__all__ = [
+    "Finding", "Report", "Severity", "Verdict", "escape", "judge", "load_allow", "scan_file",
+]  # fmt: skip

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,8 @@ def load_allow(path: str | os.PathLike[str]) -> dict[str, str]:
     Raises:
         UsageError: the file cannot be read, or the table holds something other than reasons.
     """
+    import tomllib  # only a run with a settings file needs it
+
     where = os.fspath(path)
     try:
         document = tomllib.loads(Path(path).read_text(encoding="utf-8"))

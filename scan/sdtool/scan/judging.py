@@ -25,6 +25,7 @@ from sdtool.checkpoint.values import (
     Value,
 )
 from sdtool.scan.dangerous import Danger, danger_of
+from sdtool.scan.escaping import escape
 from sdtool.scan.findings import Finding
 from sdtool.scan.rules import RULES
 from sdtool.scan.vouched import (
@@ -45,19 +46,6 @@ _MODEL_PACKAGES = frozenset(
     }
 )  # fmt: skip
 _MODEL_MODULES = ("torch.nn", "torch.fx", "torch.jit", "torch.optim")
-
-_SHOWN = 160
-
-
-def escape(text: str, limit: int = _SHOWN) -> str:
-    """`text` on one line, without anything that a terminal would act on, cut to `limit`."""
-    shown = "".join(
-        c
-        if c.isprintable() and c != "\\"
-        else c.encode("unicode_escape", "backslashreplace").decode()
-        for c in text[: limit + 1].encode("utf-8", "backslashreplace").decode()
-    )
-    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
 @dataclass(slots=True)
@@ -114,13 +102,13 @@ class Collector:
         """What came up, in order."""
         for (slug, about), seen in self._seen.items():
             rule = RULES[slug]
-            parts = [escape(about)] if about else []
+            parts = [escape(about, 160)] if about else []
             if seen.problem.what:
-                parts.append(escape(seen.problem.what, 400))
+                parts.append(escape(seen.problem.what))
             message = f"{rule.title}: {' - '.join(parts)}" if parts else rule.title
             if seen.count > 1:
                 message += f" ({seen.count:,} times)"
-            evidence = None if seen.evidence is None else escape(seen.evidence)
+            evidence = None if seen.evidence is None else escape(seen.evidence, 160)
             yield Finding(slug, rule.severity, message, seen.member, seen.offset, evidence)
         if self.models:
             rule = RULES["pickled-model"]
@@ -172,7 +160,7 @@ def judge_stream(stream: Stream, found: Collector, limits: Limits = DEFAULT_LIMI
             if problem:
                 found.add(
                     problem,
-                    about=_shown(event.target),
+                    about=_shown_target(event),
                     offset=event.offset,
                     member=member,
                     evidence=f"{event.opcode} {_shown_args(event.args)}",
@@ -185,10 +173,9 @@ def judge_stream(stream: Stream, found: Collector, limits: Limits = DEFAULT_LIMI
         elif type(event) is Mutation:
             problem = _mutation_problem(event, found)
             if problem:
-                cls = class_of(event.target)
                 found.add(
                     problem,
-                    about=_shown(cls) if type(cls) is Global else "",
+                    about=_shown_target(event.target),
                     offset=event.offset,
                     member=member,
                     evidence=event.opcode,
@@ -214,13 +201,27 @@ def class_of(value: Value) -> Value:
     """The class or function that made an object: for `copyreg._reconstructor`, its argument."""
     if type(value) is not Instance:
         return value
+    if type(value.target) is Persistent:
+        return _container_class(value.target.pid)
     if value.target == RECONSTRUCTOR and type(value.args) is tuple and value.args:
         return value.args[0]
     return value.target
 
 
+def _container_class(pid: Value) -> Value:
+    """The class that torch's legacy loader returns for ("module", class, file, source)."""
+    if type(pid) is tuple and len(pid) == 4 and pid[0] == "module" and type(pid[1]) is Global:
+        return pid[1]
+    return None
+
+
 def _shown(target: Global) -> str:
     return f"{target.module}.{target.name}"
+
+
+def _shown_target(value: Value) -> str:
+    cls = class_of(value)
+    return _shown(cls) if type(cls) is Global else ""
 
 
 def _shown_args(args: Value) -> str:
@@ -260,7 +261,7 @@ def judge_name(target: Global, *, walks_dots: bool = True) -> tuple[Known, Probl
     if danger is not None:
         return Known("dangerous", danger=danger), Problem("dangerous-global", danger.why)
     if not (_is_plain(target.module) and _is_plain(target.name)):
-        return Known("unknown"), Problem("odd-name", ascii(_shown(target)))
+        return Known("unknown"), Problem("odd-name", "")
     if "." in target.name and walks_dots:
         return Known("unknown"), Problem("dotted-name", "")
     root = target.module.partition(".")[0]
@@ -288,7 +289,7 @@ def _name(event: Resolve, found: Collector, member: str | None) -> None:
             found.models.setdefault(package, (event.offset, member))
     if problem:
         written = event.written
-        evidence = f"{event.opcode} {ascii(written.module)[1:-1]} {ascii(written.name)[1:-1]}"
+        evidence = f"{event.opcode} {written.module} {written.name}"
         found.add(
             problem,
             about=_shown(event.target),
@@ -307,6 +308,8 @@ def _allowed(event: Resolve, found: Collector) -> tuple[Known, Problem] | None:
 
 def _target(target: Value, found: Collector, offset: int, member: str | None) -> Known | None:
     """What is known of what a call calls; anything but a name is a finding."""
+    if type(target) is Persistent:
+        target = _container_class(target.pid)
     if type(target) is Global:
         known = found.known.get(target)
         if known is None and target is not COMPUTED:
@@ -376,6 +379,8 @@ def _is_honest_id(pid: Value, stream: Stream) -> bool:
         )
     if stream.profile is PICKLE:
         return False
+    if _container_class(pid) is not None:
+        return all(part is None or type(part) is str or type(part) is Extent for part in pid[2:])
     return type(pid) is int or (type(pid) is str and pid.isdecimal())
 
 

@@ -15,8 +15,9 @@ from sdtool.checkpoint.rebuild import as_bytes
 from sdtool.checkpoint.source import LocalFile, Memory, Slice, Source, local_file
 from sdtool.checkpoint.values import Extent, Value
 from sdtool.scan.allowlist import allowed_globals
+from sdtool.scan.escaping import escape
 from sdtool.scan.findings import Finding, Name, Report, Severity, Verdict, verdict_of
-from sdtool.scan.judging import Collector, escape, judge_stream
+from sdtool.scan.judging import Collector, judge_stream
 from sdtool.scan.vouched import Problem
 
 _NO_NAMES: Mapping[str, str] = {}
@@ -83,7 +84,7 @@ def judge(
     verdict = verdict_of(findings, read_to_the_end=not state.gaps)
     error = state.gaps[0] if state.gaps else None
     if foreign and len(foreign) == len(all_readings) and verdict is Verdict.CLEAN:
-        verdict, error = Verdict.NOT_A_CHECKPOINT, escape(foreign[0].what, 400)
+        verdict, error = Verdict.NOT_A_CHECKPOINT, escape(foreign[0].what)
     source = all_readings[0].source
     names = sorted(state.found.known.items(), key=lambda item: (item[0].module, item[0].name))
     return Report(
@@ -93,7 +94,7 @@ def judge(
         findings=findings,
         globals=tuple(
             Name(
-                escape(f"{name.module}.{name.name}", 400),
+                escape(f"{name.module}.{name.name}"),
                 "unknown" if known.kind == "model" else known.kind,
                 known.called,
             )
@@ -164,10 +165,10 @@ def _content(argument: Value, stream: Stream, name: str) -> Source | None:
 
 def _member(prefix: str, member: str | None) -> str | None:
     if not prefix:
-        return None if member is None else escape(member, 400)
-    return prefix if not member else f"{prefix}!{escape(member, 400)}"
+        return None if member is None else escape(member)
+    return prefix if not member else f"{prefix}!{escape(member)}"
 
 
 def _gap(state: _State, reason: str, member: str | None) -> None:
-    text = escape(reason, 400)
-    state.gaps.append(f"{text}: {escape(member, 400)}" if member else text)
+    text = escape(reason)
+    state.gaps.append(f"{text}: {escape(member)}" if member else text)

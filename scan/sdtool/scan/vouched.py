@@ -547,13 +547,24 @@ def _numpy_random(args: Value) -> Problem | None:
     """(name or bit generator[, the function that makes one])."""
     if type(args) is tuple and len(args) <= 2:
         for part in args:
-            known = (type(part) is str and part in _BIT_GENERATORS) or part == _BIT_GENERATOR_CTOR
-            made = type(part) is Instance and part.target == _BIT_GENERATOR_CTOR
-            classed = type(part) is Global and part in _BIT_GENERATOR_CLASSES
-            if not (known or made or classed):
+            if type(part) is Instance:
+                known = part.target == _BIT_GENERATOR_CTOR
+            elif type(part) is Global:
+                known = part == _BIT_GENERATOR_CTOR or part in _BIT_GENERATOR_CLASSES
+            else:
+                known = type(part) is str and part in _BIT_GENERATORS
+            if not known:
                 return Problem("dangerous-call", "it calls a function that the file chooses")
         return None
     return _odd("not the arguments of a random generator")
+
+
+def _seed_sequence(args: Value) -> Problem | None:
+    """(class, checksum of its fields, None): an empty one, to be filled by BUILD."""
+    if type(args) is tuple and len(args) == 3 and args[0] == _SEED_SEQUENCE:
+        if _is_int(args[1]) and args[2] is None:
+            return None
+    return _odd("not an empty seed sequence")
 
 
 # --- states, items, pairs -----------------------------------------------------------------------
@@ -626,6 +637,8 @@ _BIT_GENERATOR_CLASSES = frozenset(
     Global(f"numpy.random._{name.lower()}", name)
     for name in ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 ) | {Global("numpy.random._pcg64", "PCG64DXSM")}
+
+_SEED_SEQUENCE = Global("numpy.random.bit_generator", "SeedSequence")
 
 _DTYPE_NAMES = frozenset(row.name for row in TABLE) | {"float", "double", "half", "long", "int"}
 _QSCHEMES = (
@@ -815,6 +828,12 @@ VOUCHED: dict[Global, Vouched] = {
         Vouched(call=_numpy_random, state=_random_state),
     ),
     **dict.fromkeys(_BIT_GENERATOR_CLASSES, _REFERENCE),
+    _SEED_SEQUENCE: _REFERENCE,
+    **_rows(
+        "numpy.random.bit_generator",
+        ("__pyx_unpickle_SeedSequence",),
+        Vouched(call=_seed_sequence, state=_random_state),
+    ),
     # hyper-parameters and callbacks of Lightning
     **{
         Global(f"{package}.callbacks.{module}", name): _REFERENCE

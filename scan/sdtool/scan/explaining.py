@@ -1,0 +1,126 @@
+"""A flagged pickle step by step, as sdtool understood it, and as fickling decompiles it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
+from sdtool.checkpoint.reading import Reading, Stream
+from sdtool.checkpoint.trace import Event, Mutation, Resolve
+from sdtool.checkpoint.values import Extent, Global, Instance, Persistent, Value
+from sdtool.scan.allowlist import allowed_globals
+from sdtool.scan.escaping import escape
+from sdtool.scan.findings import Severity
+from sdtool.scan.judging import Collector, class_of, judge_stream
+from sdtool.scan.second_opinion import MAX_LINES, MAX_NBYTES, decompile
+
+_MAX_STEPS = 200
+_DEPTH = 4
+_NO_NAMES: Mapping[str, str] = {}
+
+
+def explain(
+    readings: Iterable[Reading],
+    *,
+    allow: Mapping[str, str] = _NO_NAMES,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Iterator[str]:
+    """The lines that explain every flagged pickle; their sources must still be open.
+
+    Steps that do nothing but rebuild tensors, or fill what is vouched for, are counted only.
+
+    Raises:
+        Unreadable: the operating system refused a read.
+    """
+    pending = list(readings)
+    while pending:
+        reading = pending.pop(0)
+        pending.extend(reading.inner)
+        for stream in reading.streams:
+            found = Collector(allowed_globals(allow))
+            judge_stream(stream, found, limits)
+            if any(finding.severity is not Severity.INFO for finding in found.findings()):
+                yield from _steps(stream, found)
+                yield from _decompiled(stream)
+
+
+def _steps(stream: Stream, found: Collector) -> Iterator[str]:
+    where = f"{escape(stream.member)}, " if stream.member else ""
+    yield f"{where}pickle at offset {stream.offset:,}, step by step:"
+    quiet = shown = 0
+    for event in stream.trace.events:
+        if _is_quiet(event, found):
+            quiet += 1
+            continue
+        if quiet:
+            yield f"  {'':>10}  ({quiet:,} steps that rebuild tensors and fill containers)"
+            quiet = 0
+        if shown == _MAX_STEPS:
+            yield f"  {'':>10}  (and more; the first {_MAX_STEPS:,} steps are shown)"
+            break
+        shown += 1
+        yield f"  {event.offset:>10,}  {_step(event)}"
+    if quiet:
+        yield f"  {'':>10}  ({quiet:,} steps that rebuild tensors and fill containers)"
+    if stream.error is not None:
+        yield f"  {'':>10}  then it breaks: {escape(stream.error.what)}"
+
+
+def _is_quiet(event: Event, found: Collector) -> bool:
+    if isinstance(event, Persistent):
+        return True
+    target = class_of(event.target)
+    known = found.known.get(target) if isinstance(target, Global) else None
+    return known is not None and known.kind == "inert"
+
+
+def _step(event: Event) -> str:
+    if isinstance(event, Resolve):
+        text = f"import {_value(event.target, 0)}"
+        if event.written != event.target:
+            text += f" (written {_value(event.written, 0)})"
+        return text
+    if isinstance(event, Mutation):
+        return f"{event.opcode} {_value(event.target, 1)} with {_value(event.value, 1)}"
+    if isinstance(event, Instance):
+        return f"call {_value(event.target, 1)} with {_value(event.args, 1)} [{event.opcode}]"
+    return f"ask the loader for {_value(event.pid, 1)}"
+
+
+def _value(value: Value, depth: int) -> str:
+    """A value in a few words, never deeper than a few levels and never in full."""
+    if isinstance(value, Global):
+        return escape(f"{value.module}.{value.name}", 200)
+    if isinstance(value, Persistent):
+        return "<storage>"
+    if isinstance(value, Instance):
+        name = _value(value.target, depth + 1) if depth < _DEPTH else "…"
+        if value.opcode in ("REDUCE", "OBJ", "INST", "NEWOBJ", "NEWOBJ_EX"):
+            return f"{name}({'…' if value.args != () else ''})"
+        return f"<{name.removeprefix('builtins.')} of {len(value.pairs) or len(value.items):,}>"
+    if isinstance(value, (str, bytes)):
+        return escape(repr(value[:80]).replace("\\\\", "\\"), 200)
+    if isinstance(value, Extent):
+        return f"<{value.nbytes:,} bytes>"
+    if isinstance(value, int) and value.bit_length() > 512:
+        return "<a huge number>"
+    if isinstance(value, (tuple, list)):
+        if depth >= _DEPTH:
+            return "(…)"
+        parts = [_value(part, depth + 1) for part in list(value)[:6]]
+        return f"({', '.join(parts)}{', …' if len(value) > 6 else ''})"
+    return escape(repr(value), 80)
+
+
+def _decompiled(stream: Stream) -> Iterator[str]:
+    nbytes = min(stream.trace.nbytes, MAX_NBYTES + 1)
+    text, why = decompile(stream.source.read_at(stream.offset, nbytes))
+    if text is None:
+        yield f"not decompiled: {escape(why or '')}"
+        return
+    yield "decompiled by fickling:"
+    shown = text.splitlines()
+    for line in shown[:MAX_LINES]:
+        yield f"  {escape(line, 400)}"
+    if len(shown) > MAX_LINES:
+        yield f"  (and {len(shown) - MAX_LINES:,} lines more)"

@@ -1,0 +1,74 @@
+"""A report for a person: one line a file, then each finding with what, where, why and what next."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from sdtool.scan.escaping import escape
+from sdtool.scan.findings import Finding, Report, Severity, Verdict
+from sdtool.scan.rules import RULES
+
+_COLOURS = {
+    Verdict.CLEAN: "32",
+    Verdict.SUSPICIOUS: "33",
+    Verdict.UNSAFE: "1;31",
+    Verdict.UNDECIDED: "33",
+    Verdict.NOT_A_CHECKPOINT: "2",
+}
+_UNITS = ("bytes", "KB", "MB", "GB", "TB")
+
+
+def lines(report: Report, *, colour: bool = False) -> Iterator[str]:
+    """The lines for one file. Nothing in them can act on a terminal but the colours asked for."""
+    verdict = report.verdict.upper()
+    if colour:
+        verdict = f"\x1b[{_COLOURS[report.verdict]}m{verdict}\x1b[0m"
+    what = f"{escape(report.format)}, {size(report.nbytes)}"
+    if report.coverage == "partial":
+        what += ", not read to the end"
+    yield f"{escape(report.path, 4096)}: {verdict} ({what})"
+    if report.error:
+        yield f"  {'could not be decided' if _is_open(report) else 'note'}: {report.error}"
+    for finding in report.findings:
+        yield from _finding(finding)
+
+
+def summary(reports: Iterable[Report], passed_over: int = 0) -> str:
+    """One line on many files: how many of each verdict, and how many were no models."""
+    counts = Counter(report.verdict for report in reports)
+    total = sum(counts.values())
+    parts = [f"{counts[verdict]:,} {verdict}" for verdict in Verdict if counts[verdict]]
+    text = f"{total:,} {'file' if total == 1 else 'files'} scanned"
+    if parts:
+        text += ": " + ", ".join(parts)
+    return text + (f"; {passed_over:,} passed over" if passed_over else "")
+
+
+def size(nbytes: int) -> str:
+    """A byte count in the unit that a file manager would use (1 KB is 1,000 bytes)."""
+    value = float(nbytes)
+    for unit in _UNITS:
+        if value < 1000 or unit == _UNITS[-1]:
+            return f"{nbytes:,} bytes" if unit == "bytes" else f"{value:.1f} {unit}"
+        value /= 1000
+    raise AssertionError("the last unit takes everything")
+
+
+def _is_open(report: Report) -> bool:
+    return report.verdict is Verdict.UNDECIDED
+
+
+def _finding(finding: Finding) -> Iterator[str]:
+    rule = RULES[finding.rule]
+    yield f"  {finding.severity}: {finding.message} [{finding.rule}]"
+    where = [finding.member] if finding.member else []
+    if finding.offset is not None:
+        where.append(f"offset {finding.offset:,}")
+    if where:
+        yield f"    where: {', '.join(where)}"
+    if finding.evidence:
+        yield f"    found: {finding.evidence}"
+    if finding.severity is not Severity.INFO:
+        yield f"    why: {rule.why}"
+        yield f"    next: {rule.hint}"
