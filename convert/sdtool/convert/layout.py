@@ -1,6 +1,7 @@
 """One tensor's bytes as a file has them: row-major, little-endian, in the type asked for.
 
-numpy and torch are imported in here only, and only for a tensor that is strided or cast.
+numpy and torch are imported in here only, and only for a tensor that is strided or cast: torch
+casts to fp16 many times as fast as numpy, numpy copies strided values in a tenth of the memory.
 """
 
 from __future__ import annotations
@@ -65,44 +66,33 @@ class Cast:
     census: Census = field(default_factory=Census)
 
     def __call__(self, data: Buffer) -> Buffer:
-        """Cast the elements of `data`; the result is what torch's `.to(dtype)` gives."""
-        numpy = _numpy() if (self.before.name, self.after.name) == ("float32", "float16") else None
-        if numpy is not None:
-            values = wide = numpy.frombuffer(data, "<f4")
-            with numpy.errstate(all="ignore"):
-                cast = values.astype("<f2")
-                self._count(numpy, wide, cast.astype("<f4"))
-            return memoryview(cast).cast("B")
+        """Cast the elements of `data`, as torch's `.to(dtype)` does."""
         torch = _torch()
-        out = bytearray(len(memoryview(data)) // self.before.itemsize * self.after.itemsize)
-        if not out:
-            return out
-        values = torch.frombuffer(data, dtype=getattr(torch, self.before.name))
-        cast = torch.frombuffer(out, dtype=getattr(torch, self.after.name))
-        cast.copy_(values)
-        wide = values.to(torch.float64 if self.before.itemsize == 8 else torch.float32)
-        self._count(torch, wide, cast.to(wide.dtype))
+        out = bytearray(len(data) // self.before.itemsize * self.after.itemsize)
+        if out:
+            before = torch.frombuffer(data, dtype=getattr(torch, self.before.name))
+            after = torch.frombuffer(out, dtype=getattr(torch, self.after.name))
+            after.copy_(before)
+            wide = torch.float64 if self.before.itemsize == 8 else torch.float32
+            self._count(torch, before.to(wide), after.to(wide, copy=True))
         return out
 
-    def _count(self, xp: Any, before: Any, after: Any) -> None:
-        """Compare the values before and after, both in the wider type, by `xp` (numpy or torch)."""
+    def _count(self, torch: Any, before: Any, after: Any) -> None:
+        """Compare the values before and after, both in the wider type; `after` is used up."""
         census = self.census
         census.elements += len(before)
-        if not len(before):
-            return
-        error = float(xp.abs(before - after).max())
-        if not math.isfinite(error):  # only then is any value, before or after, not finite
-            finite = xp.isfinite(before)
-            census.nan += int(xp.count_nonzero(xp.isnan(before)))
-            census.inf += int(xp.count_nonzero(xp.isinf(before)))
-            both = finite & xp.isfinite(after)
-            census.overflowed += int(xp.count_nonzero(finite)) - int(xp.count_nonzero(both))
-            before, after = before[both], after[both]
-            error = float(xp.abs(before - after).max()) if len(before) else 0.0
-        zeros = int(xp.count_nonzero(after == 0))
-        if zeros:
-            census.underflowed += zeros - int(xp.count_nonzero(before == 0))
-        census.largest_error = max(census.largest_error, error)
+        zeros = int(torch.count_nonzero(before)) - int(torch.count_nonzero(after))
+        low, high = map(float, after.sub_(before).aminmax())
+        if not math.isfinite(low + high):  # only then is any value, before or after, not finite
+            finite = torch.isfinite(before)
+            good = finite & torch.isfinite(after)
+            census.nan += int(torch.isnan(before).sum())
+            census.inf += int(torch.isinf(before).sum())
+            census.overflowed += int(finite.sum()) - int(good.sum())
+            errors = after[good]
+            low, high = map(float, errors.aminmax()) if len(errors) else (0.0, 0.0)
+        census.underflowed += zeros
+        census.largest_error = max(census.largest_error, -low, high)
 
 
 def changes(entry: TensorEntry, cast: Cast | None = None) -> Change | None:
@@ -173,6 +163,18 @@ def row_major_chunks(
         stored = gathered(entry, chunk_nbytes)
     for chunk in stored:
         yield chunk if change is None else change(chunk)
+
+
+def vector(data: Buffer, dtype: DType) -> Any:
+    """Return the real elements of `data` as float64, in a vector of numpy or else of torch."""
+    numpy = _numpy()
+    if numpy is not None and dtype.name == "bfloat16":
+        return (numpy.frombuffer(data, "<u2").astype("u4") << 16).view("f4").astype("f8")
+    if numpy is not None and dtype.numpy is not None:
+        return numpy.frombuffer(data, f"<{dtype.numpy}").astype("f8")
+    torch = _torch()
+    values = torch.frombuffer(data, dtype=getattr(torch, dtype.name)).to(torch.float64)
+    return values if numpy is None else values.numpy()
 
 
 def whole_elements(chunks: Iterator[bytes], itemsize: int) -> Iterator[bytes]:
