@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from tests.cli.conftest import Run
 
 LFS = (
     b"version https://git-lfs.github.com/spec/v1\n"
-    b"oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 4265380512\n"
+    b"oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\n"
+    b"size 4265380512\n"
 )
 HTML = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>403</body></html>\n"
 
@@ -23,7 +23,7 @@ BAD: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "lfs": (lambda whole: LFS, "git-lfs"),
     "empty": (lambda whole: b"", "empty"),
     "noise": (lambda whole: bytes(range(1, 256)) * 40, "no kind that sdtool knows"),
-    "7z": (lambda whole: b"7z\xbc\xaf\x27\x1c\x00\x04" + bytes(100), "7z"),
+    "7z": (lambda whole: b"7z\xbc\xaf\x27\x1c\x00\x04" + bytes(100), "7-Zip"),
 }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sdtool.checkpoint.errors import UsageError
-from sdtool.cli.console import Console
+from sdtool.cli.console import Console, counted
 
 FILE = "sdtool.toml"
 
@@ -25,7 +25,7 @@ def allowed_names(console: Console, given: tuple[str, ...] = ()) -> dict[str, st
     """
     names = _read(Path(FILE))
     if names:
-        console.note(f"{len(names)} allowed name{'s' * (len(names) != 1)} from {FILE}")
+        console.note(f"{counted(len(names), 'allowed name')} from {FILE}")
     return names | dict.fromkeys(given, "--allow")
 
 

@@ -2,41 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 
 from sdtool.checkpoint import checkpoint_of, readings
 from sdtool.checkpoint.errors import InputError, UnsafeError
-from sdtool.checkpoint.reading import Checkpoint
+from sdtool.checkpoint.reading import Checkpoint, Reading
 from sdtool.checkpoint.source import local_file
-from sdtool.scan import judge
-from sdtool.scan.findings import Report, Verdict
+from sdtool.scan import Report, Verdict, judge
 
 
 @contextmanager
-def admitted(
-    path: str, *, allow: Mapping[str, str], disarm: bool = False
-) -> Generator[tuple[Checkpoint, Report]]:
-    """Open `path` once, judge it, and give its checkpoint with the report; closed in the end.
+def judged(path: str, allow: Mapping[str, str]) -> Generator[tuple[Sequence[Reading], Report]]:
+    """Open `path` once and give its readings with the report on them; closed in the end.
+
+    Raises:
+        Unreadable: the operating system refused.
+    """
+    with local_file(path) as source:
+        taken = readings(source)
+        yield taken, judge(taken, path=path, allow=allow)
+
+
+def admit(taken: Sequence[Reading], report: Report, *, disarm: bool) -> Checkpoint:
+    """Return the checkpoint of readings that were judged.
 
     Raises:
         UnsafeError: it would do harm when loaded, and `disarm` is false.
         InputError: it could not be read or decided.
     """
-    with local_file(path) as source:
-        taken = readings(source)
-        report = judge(taken, path=path, allow=allow)
-        if report.verdict is Verdict.UNSAFE and not disarm:
-            raise UnsafeError(
-                f"refused as unsafe ({worst_message(report)})",
-                where=path,
-                hint="--disarm extracts its tensors all the same, running nothing;"
-                " see sdtool scan --explain",
-            )
-        checkpoint = checkpoint_of(taken)
-        if report.verdict is Verdict.UNDECIDED:
-            raise InputError(report.error or "could not be read to the end", where=path)
-        yield checkpoint, report
+    if report.verdict is Verdict.UNSAFE and not disarm:
+        raise UnsafeError(
+            f"refused as unsafe ({worst_message(report)})",
+            where=report.path,
+            hint="sdtool scan tells more; --disarm takes its tensors all the same, running nothing",
+        )
+    checkpoint = checkpoint_of(taken)
+    if report.verdict is Verdict.UNDECIDED:
+        what = report.error or "could not be read to the end"
+        raise InputError(what, where=report.path, hint=report.hint)
+    return checkpoint
 
 
 def worst_message(report: Report) -> str:

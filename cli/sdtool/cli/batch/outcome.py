@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from sdtool.checkpoint.errors import SdtoolError
-from sdtool.cli.console import size
+from sdtool.cli.console import counted, size
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE
 
 
@@ -101,13 +101,14 @@ class Outcome:
         arrow = "->" if self.status is Status.WRITTEN else "would become"
         yield f"{self.path} {arrow} {self.output}"
         checked = ", verified" if self.verified else ""
+        sizes = f"{size(self.nbytes)} -> {size(self.output_nbytes)}"
         yield (
-            f"  {self.tensors:,} tensors, {size(self.nbytes)} -> {size(self.output_nbytes)}"
+            f"  {counted(self.tensors, 'tensor')}, {sizes}"
             f"{saving(self.nbytes, self.output_nbytes)}{checked}, {self.seconds:.1f} s"
         )
         yield from (f"  {line}" for line in self.table)
         for reason, (count, nbytes) in self.left_out.items():
-            yield f"  left out: {reason}, {count:,} tensors, {size(nbytes)}"
+            yield f"  left out: {reason}, {counted(count, 'tensor')}, {size(nbytes)}"
         for name, value in (self.hashes or {}).items():
             yield f"  {name}  {value}"
         yield from (f"  note: {note}" for note in self.notes)

@@ -23,7 +23,7 @@ from sdtool.checkpoint.errors import (
 )
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.cli.batch.done import is_made_of
-from sdtool.cli.batch.gate import admitted, worst_message
+from sdtool.cli.batch.gate import admit, judged, worst_message
 from sdtool.cli.batch.outcome import Outcome, Status, summary, summary_line
 from sdtool.cli.batch.outputs import Job, same_file
 from sdtool.cli.batch.sidecars import copy_sidecar, renamed, sidecars
@@ -171,8 +171,9 @@ def _work(job: Job, choose: Choose, wishes: Wishes, progress: Progress) -> list[
         if job.is_onto_itself:
             _idle(outcome, _ONTO_ITSELF, job)
             return [outcome]
-        with admitted(path, allow=wishes.allow, disarm=wishes.disarm) as (checkpoint, report):
+        with judged(path, wishes.allow) as (taken, report):
             outcome.verdict = report.verdict.value
+            checkpoint = admit(taken, report, disarm=wishes.disarm)
             if report.verdict is Verdict.SUSPICIOUS:
                 outcome.warnings.append(f"suspicious ({worst_message(report)})")
             elif report.verdict is Verdict.UNSAFE:

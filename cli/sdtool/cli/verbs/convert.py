@@ -46,7 +46,7 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Write the whole state dict of each checkpoint as safetensors.
+    """Write a checkpoint's weights as safetensors.
 
     PATH is a file, a folder, a pattern, or - for a list on standard input.
     Nothing of a file is ever run. EMA weights are kept; optimizer and other

@@ -50,7 +50,7 @@ SESSION = (
 @verb("demo", examples=["sdtool demo", "sdtool demo my-folder"])
 @click.argument("folder", required=False, metavar="[FOLDER]")
 def command(console: Console, folder: str | None) -> int:
-    """Show the main job on a small checkpoint that is made here.
+    """Show the main job on a small built-in checkpoint.
 
     Writes training.ckpt, laid out like a Stable Diffusion training checkpoint,
     and trapped.ckpt, the same with a call hidden in it (all it could do is

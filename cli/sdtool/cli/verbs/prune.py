@@ -67,7 +67,7 @@ def command(
     drop: tuple[str, ...],
     **options: Any,
 ) -> int:
-    """Keep what inference needs and drop what only training needs.
+    """Keep what inference needs: raw or EMA weights, any precision.
 
     PATH is a file, a folder, a pattern, or - for a list on standard input.
     Nothing of a file is ever run. Optimizer state, schedulers, callbacks and

@@ -1,0 +1,167 @@
+"""`sdtool scan`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from sdtool.checkpoint.errors import OutputError
+from sdtool.cli.batch.expand import Item, expand
+from sdtool.cli.batch.options import jobs_option, paths_argument
+from sdtool.cli.batch.scanning import scanned, unread
+from sdtool.cli.console import Console, as_json
+from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE, worst
+from sdtool.cli.main import version
+from sdtool.cli.settings import allowed_names
+from sdtool.cli.verb import verb
+from sdtool.scan import Report, Verdict
+from sdtool.scan.report import json as json_report
+from sdtool.scan.report import sarif, text
+
+
+@verb(
+    "scan",
+    examples=[
+        "sdtool scan model.ckpt",
+        "sdtool scan ~/models --format json --output report.json",
+    ],
+)
+@paths_argument
+@click.option(
+    "--format", "form", type=click.Choice(["text", "json", "jsonl", "sarif"]),
+    default="text", show_default=True, help="How to report.",
+)  # fmt: skip
+@click.option("-o", "--output", metavar="FILE", help="Write the report to FILE, in UTF-8.")
+@click.option(
+    "--fail-on", type=click.Choice(["suspicious", "unsafe"]),
+    default="suspicious", show_default=True, help="What makes the exit code 1.",
+)  # fmt: skip
+@click.option(
+    "--allow", multiple=True, metavar="NAME",
+    help="Trust a name (module.attr); also [scan.allow] of sdtool.toml.",
+)  # fmt: skip
+@click.option("--explain", is_flag=True, help="Show flagged pickles step by step.")
+@click.option("--deep", is_flag=True, help="Check every CRC-32 and every byte too.")
+@jobs_option
+def command(
+    console: Console,
+    paths: tuple[str, ...],
+    form: str,
+    output: str | None,
+    fail_on: str,
+    allow: tuple[str, ...],
+    explain: bool,
+    deep: bool,
+    jobs: int,
+) -> int:
+    """Say what a file would do if a program loaded it.
+
+    PATH is a file, a folder, a pattern, or - for a list on standard input.
+    Nothing of a file is ever run. Folders are searched by content: files that
+    are no models are passed over.
+    """
+    console.machine = form != "text"
+    items, problems = expand(paths, console.stdin)
+    names = allowed_names(console, allow)
+    shown = _Shown(console, form, output, explain=explain)
+    for problem in problems:
+        shown.add(unread(problem.where or "", problem.what, problem.hint))
+    total = sum(map(_nbytes, items))
+    with (
+        console.progress(total, "scanning") as progress,
+        scanned(items, allow=names, deep=deep, jobs=jobs or os.cpu_count() or 1) as reports,
+    ):
+        for item, report in zip(items, reports, strict=True):
+            progress(_nbytes(item))
+            if report.verdict is Verdict.NOT_A_CHECKPOINT and not item.looks_like_model:
+                shown.passed_over += 1
+            else:
+                shown.add(report)
+    shown.finish()
+    return worst(_code(report, fail_on) for report in shown.reports)
+
+
+class _Shown:
+    """The reports of a run: each shown as it comes where the format allows, the rest at the end."""
+
+    def __init__(self, console: Console, form: str, output: str | None, *, explain: bool) -> None:
+        self.reports: list[Report] = []
+        self.passed_over = 0
+        self._console = console
+        self._form = form
+        self._output = output
+        self._explain = explain
+        self._kept: list[str] = []
+        """What goes to the output file."""
+
+    def add(self, report: Report) -> None:
+        """Take up one more report."""
+        self.reports.append(report)
+        if self._form == "jsonl":
+            self._write(as_json(report.as_json(), indent=None))
+        elif self._form == "text" and not (self._console.quiet and report.verdict is Verdict.CLEAN):
+            first, *rest = text.lines(report, colour=self._console.colour and not self._output)
+            self._write(first, coloured=True)
+            for line in rest:
+                self._write(line)
+
+    def finish(self) -> None:
+        """Write what comes last, and the output file."""
+        match self._form:
+            case "json":
+                document = json_report.document(
+                    self.reports, version=version(), passed_over=self.passed_over
+                )
+                self._write(as_json(document))
+            case "sarif":
+                self._write(as_json(sarif.document(self.reports, version=version())))
+            case "text" if len(self.reports) != 1 and not self._console.quiet:
+                self._write(text.summary(self.reports, self.passed_over))
+            case _:
+                pass
+        if self._output is not None:
+            save(Path(self._output), "".join(f"{line}\n" for line in self._kept))
+
+    def _write(self, line: str, *, coloured: bool = False) -> None:
+        if self._output is not None:
+            self._kept.append(line)
+        elif self._form != "text":
+            self._console.data(line)
+        elif coloured:
+            self._console.coloured(line)
+        else:
+            self._console.out(line)
+
+
+def save(path: Path, content: str) -> None:
+    """Write a report in UTF-8; one that was there before is replaced.
+
+    Raises:
+        OutputError: the operating system refused.
+    """
+    try:
+        path.write_bytes(content.encode("utf-8", "backslashreplace"))
+    except OSError as e:
+        reason = (e.strerror or type(e).__name__).lower()
+        raise OutputError(f"cannot be written ({reason})", where=os.fspath(path)) from e
+
+
+def _code(report: Report, fail_on: str) -> int:
+    match report.verdict:
+        case Verdict.CLEAN:
+            return DONE
+        case Verdict.UNSAFE:
+            return FOUND
+        case Verdict.SUSPICIOUS:
+            return FOUND if fail_on == "suspicious" else DONE
+        case _:
+            return TROUBLE
+
+
+def _nbytes(item: Item) -> int:
+    try:
+        return os.path.getsize(item.path)
+    except OSError:
+        return 0
