@@ -167,6 +167,8 @@ def judge_stream(stream: Stream, found: Collector, limits: Limits = DEFAULT_LIMI
                 )
             elif row.loads_pickle:
                 nested.append(event.args[0])
+            elif row.is_sealed:
+                continue
             _follow(event, arguments)
         elif type(event) is Resolve:
             _name(event, found, member)
@@ -441,7 +443,11 @@ def _unfolds(value: Value, limits: Limits) -> bool:
             counts[id(part)] = 1  # a cycle counts once
             edges += len(inner)
             pending.append((part, True))
-            pending.extend((p, False) for p in inner if type(p) is Instance or type(p) is tuple)
+            pending.extend(
+                (p, False)
+                for p in inner
+                if (type(p) is Instance and (p.pairs or p.items or p.states)) or type(p) is tuple
+            )
     return False
 
 

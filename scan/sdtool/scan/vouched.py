@@ -26,7 +26,6 @@ from sdtool.checkpoint.values import (
     DICT,
     LIST,
     LITERAL_OPCODES,
-    SET,
     Extent,
     Global,
     Instance,
@@ -56,6 +55,8 @@ class Vouched:
     pairs: Check | None = None
     loads_pickle: bool = False
     """Whether its argument is a pickle that is loaded in turn."""
+    is_sealed: bool = False
+    """Whether the call's check leaves no room for an argument that changes afterwards."""
 
 
 _TEXT_NBYTES = 4096
@@ -417,8 +418,12 @@ def _reconstructor(args: Value) -> Problem | None:
     if row is None or row.new is None:
         return _odd(f"an object of {args[0].module}.{args[0].name}")
     plain = args[1] == _OBJECT and args[2] is None
-    copied = args[1] in (DICT, LIST, SET) and is_literal(args[2], args[1])
-    return None if plain or copied else _odd("an object made of something else")
+    if plain:
+        return None
+    base, content = args[1:]
+    if row.pairs is not None and base == DICT and is_literal(content, DICT):
+        return row.pairs(content.pairs)
+    return _odd("an object made of something else")
 
 
 def _array(args: Value) -> Problem | None:
@@ -691,10 +696,10 @@ _ATTRIBUTE_DICT = Vouched(call=_nothing, new=_nothing, state=_no_attributes, pai
 _PARTS = Vouched(call=_tensor_parts)
 
 _TORCH: dict[Global, Vouched] = {
-    **_rows("torch._utils", ("_rebuild_tensor",), Vouched(call=_tensor_v1)),
-    REBUILD_TENSOR_V2: Vouched(call=_tensor_v2),
-    **_rows("torch._utils", ("_rebuild_tensor_v3",), Vouched(call=_tensor_v3)),
-    **_rows("torch._utils", ("_rebuild_parameter",), Vouched(call=_parameter)),
+    **_rows("torch._utils", ("_rebuild_tensor",), Vouched(call=_tensor_v1, is_sealed=True)),
+    REBUILD_TENSOR_V2: Vouched(call=_tensor_v2, is_sealed=True),
+    **_rows("torch._utils", ("_rebuild_tensor_v3",), Vouched(call=_tensor_v3, is_sealed=True)),
+    **_rows("torch._utils", ("_rebuild_parameter",), Vouched(call=_parameter, is_sealed=True)),
     **_rows(
         "torch._utils", ("_rebuild_parameter_with_state",), Vouched(call=_parameter_with_state)
     ),
