@@ -173,7 +173,7 @@ def vector(data: Buffer, dtype: DType) -> Any:
     if numpy is not None and dtype.numpy is not None:
         return numpy.frombuffer(data, f"<{dtype.numpy}").astype("f8")
     torch = _torch()
-    values = torch.frombuffer(data, dtype=getattr(torch, dtype.name)).to(torch.float64)
+    values = torch.frombuffer(bytearray(data), dtype=getattr(torch, dtype.name)).double()
     return values if numpy is None else values.numpy()
 
 

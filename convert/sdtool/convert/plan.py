@@ -118,6 +118,34 @@ def select_all(
     `dtype` is `keep` or one of `casts.DTYPES`. What only training needs is left out and listed.
 
     Raises:
+        Unsupported: there are no weights, or one whose values no output can hold; or the weights
+            need more than one output (`select_parts`).
+    """
+    parts = select_parts(checkpoint, dtype=dtype, to=to, skip_unsupported=skip_unsupported)
+    if len(parts) != 1:
+        tokens = ", ".join(ascii(token) for token, _ in parts)
+        raise Unsupported(
+            f"holds {len(parts)} embeddings ({tokens}); programs load one a file",
+            where=checkpoint.source.name,
+            hint="convert it with an output folder: each token becomes a file",
+        )
+    ((_, selection),) = parts
+    return selection
+
+
+def select_parts(
+    checkpoint: Checkpoint,
+    *,
+    dtype: str = "keep",
+    to: str = "safetensors",
+    skip_unsupported: bool = False,
+) -> tuple[tuple[str, Selection], ...]:
+    """Select as `select_all` does, one output for each token of an embedding file.
+
+    Returns pairs of the token and what to write for it; the token is empty where there is one
+    output only. A1111 takes an embedding called `emb_params`, and no other tensor beside it.
+
+    Raises:
         Unsupported: there are no weights, or one whose values no output can hold.
     """
     kept, left_out = supported(checkpoint.tensors, to=to, skip=skip_unsupported)
@@ -127,14 +155,22 @@ def select_all(
             where=checkpoint.source.name,
             hint="it may be an optimizer, scheduler or settings file",
         )
-    entries = tuple(Selected(e.name, e, target_dtype(e.name, e, dtype)) for e in kept)
-    training = (LeftOut(e.name, e.nbytes, "training state") for e in checkpoint.training)
-    return Selection(
-        entries,
-        metadata_of(checkpoint, entries, left_out),
-        (*left_out, *training),
-        checkpoint.notes,
+    every_left_out = (
+        *left_out,
+        *(LeftOut(e.name, e.nbytes, "not a weight") for e in checkpoint.training),
     )
+    by_token = checkpoint.kind == "embedding" and to == "safetensors"
+    groups = [(e.name, (e,)) for e in kept] if by_token else [("", kept)]
+    parts: list[tuple[str, Selection]] = []
+    for token, entries in groups:
+        selected = tuple(
+            Selected("emb_params" if by_token else e.name, e, target_dtype(e.name, e, dtype))
+            for e in entries
+        )
+        metadata = metadata_of(checkpoint, selected, left_out)
+        selection = Selection(selected, metadata, every_left_out, checkpoint.notes)
+        parts.append((token if len(groups) > 1 else "", selection))
+    return tuple(parts)
 
 
 def supported(
