@@ -287,9 +287,9 @@ def frame(*parts: bytes, nbytes: int | None = None) -> Ops:
 
 
 def pickled(*parts: Any, protocol: int | None = 2) -> bytes:
-    """PROTO (unless None), the pieces, STOP."""
+    """PROTO (unless None), the pieces, STOP; bytes are opcodes here, other values themselves."""
     head = b"" if protocol is None else proto(protocol)
-    return bytes(ops(head, *map(value, parts), STOP))
+    return bytes(ops(head, *(x if isinstance(x, bytes) else value(x) for x in parts), STOP))
 
 
 # --- torch ----------------------------------------------------------------------------------------
@@ -357,7 +357,7 @@ def zip_file(
 ) -> bytes:
     """A zip archive, field by field.
 
-    `gap` stands before each local header, `trailing` between the last member and the directory,
+    `gap` stands before each local header but the first, `trailing` between the last member and the directory,
     `after_end` behind the end record. With `counts_prefix` all offsets are from the file's start.
     """
     out = bytearray(prefix)
@@ -375,7 +375,7 @@ def zip_file(
             body = deflate.compress(m.data) + deflate.flush()
         nbytes = len(m.data) if m.nbytes is None else m.nbytes
         if m.has_body:
-            out += gap
+            out += gap if len(out) > len(prefix) else b""
             at = len(out) - base
             out += struct.pack(
                 "<4sHHHHHIIIHH", b"PK\x03\x04", 20,
