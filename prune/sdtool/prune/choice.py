@@ -15,7 +15,7 @@ OUTDONE = "dropped for the EMA"
 BAKED = "replaced by the baked VAE"
 BAKED_IN = "kept, from the baked VAE"
 REPAIRED = "kept, repaired"
-NOT_ASKED = "dropped, another component"
+NOT_ASKED = "dropped, not of this component"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,8 @@ class Choice:
     name: str | None
     goes_to: str
     dtype: DType
+    nbytes_before: int
+    """Bytes in the source; 0 for what comes from another file."""
 
     @property
     def nbytes_after(self) -> int:
@@ -39,9 +41,11 @@ class Choice:
 
 def keep(entry: TensorEntry, role: Role, name: str | None = None, goes_to: str = KEPT) -> Choice:
     """Keep `entry`, under its own name unless another is given."""
-    return Choice(entry, role, entry.name if name is None else name, goes_to, entry.dtype)
+    return Choice(
+        entry, role, entry.name if name is None else name, goes_to, entry.dtype, entry.nbytes
+    )
 
 
 def leave(entry: TensorEntry, role: Role, goes_to: str = DROPPED) -> Choice:
     """Leave `entry` out."""
-    return Choice(entry, role, None, goes_to, entry.dtype)
+    return Choice(entry, role, None, goes_to, entry.dtype, entry.nbytes)

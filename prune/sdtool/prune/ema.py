@@ -106,7 +106,7 @@ def _same_bytes(a: TensorEntry, b: TensorEntry) -> bool:
     ):  # fmt: skip
         return False
     size = a.dtype.itemsize
-    nbytes = _span(a) * size
+    nbytes = span(a) * size
     chunks = (
         storage_chunks(entry.storage, entry.offset * size, nbytes, _CHUNK_NBYTES)
         for entry in (a, b)
@@ -127,8 +127,8 @@ def _same_streams(a: Iterator[bytes], b: Iterator[bytes]) -> bool:
         left, right = left[common:], right[common:]
 
 
-def _span(entry: TensorEntry) -> int:
-    """Elements of the storage from the first one of `entry` to its last."""
+def span(entry: TensorEntry) -> int:
+    """Return the elements of the storage from the first one of `entry` to its last."""
     if 0 in entry.shape:
         return 0
     return 1 + sum((size - 1) * step for size, step in zip(entry.shape, entry.stride, strict=True))

@@ -16,7 +16,6 @@ from sdtool.convert.metadata import metadata_of
 from sdtool.convert.plan import LeftOut, Selected, Selection
 from sdtool.prune.choice import (
     AVERAGED,
-    BAKED_IN,
     DROPPED,
     KEPT,
     OUTDONE,
@@ -24,7 +23,9 @@ from sdtool.prune.choice import (
     keep,
     leave,
 )
+from sdtool.prune.components import Component, bake_vae, take_only
 from sdtool.prune.ema import listed, num_updates, take_averages
+from sdtool.prune.fixes import damaged_position_ids, repair
 from sdtool.prune.roles import COMPONENTS, TRAINING, Role, training_role, weight_role, weight_roles
 
 Variant: TypeAlias = Literal["raw-only", "ema-only", "keep-both"]
@@ -123,17 +124,21 @@ def plan_prune(
     text_dtype: str | None = None,
     fill_from_raw: bool = False,
     drop: Sequence[str] = (),
+    fix: Sequence[str] = (),
+    bake: Checkpoint | None = None,
+    only: Component | None = None,
 ) -> PrunePlan:
     """Plan one pruned file of `checkpoint`.
 
     A dtype is `keep` or one of `sdtool.convert.casts.DTYPES`; that of a component goes before
-    `dtype`. `drop` holds patterns of tensor names as in `fnmatch`. Of the source only a number or
-    two is read.
+    `dtype`. `drop` holds patterns of tensor names as in `fnmatch`, `fix` names of
+    `sdtool.prune.fixes.FIXES`, `bake` is a file whose VAE goes in, `only` the one component to
+    take out. Of the source only a few small tensors are read.
 
     Raises:
         UsageError: the EMA is incomplete and `fill_from_raw` is false; nothing would be left; no
             such dtype.
-        Malformed: EMA weights without the raw weights that name them.
+        Malformed: EMA weights without the raw weights that name them; a VAE that does not fit.
         Unsupported: the file holds no weights.
     """
     if not checkpoint.tensors:
@@ -147,8 +152,15 @@ def plan_prune(
     lacks_ema = lacks_ema and "params_ema" not in checkpoint.wrappers
     choices, notes = _choose(checkpoint, ema, variant, fill_from_raw=fill_from_raw)
     choices = _dropped(choices, drop, notes)
+    choices, fixed = repair(choices, fix)
+    notes.extend(_fix_notes(choices, fixed))
+    if bake is not None:
+        choices = bake_vae(choices, bake)
     dtypes = {Role.UNET: unet_dtype, Role.VAE: vae_dtype, Role.TEXT: text_dtype}
     choices = _cast(choices, ema, dtype, dtypes)
+    if only is not None:
+        choices, said = take_only(choices, only)
+        notes.extend(said)
     if all(choice.name is None for choice in choices):
         raise UsageError("nothing would be left", where=checkpoint.source.name)
     updates = num_updates(checkpoint.tensors) if ema.pairs else None
@@ -158,7 +170,7 @@ def plan_prune(
     return PrunePlan(
         variant=variant,
         dtype=dtype,
-        selection=_selection(checkpoint, choices),
+        selection=_selection(checkpoint, choices, fixed),
         table=table,
         ema=ema,
         notes=(*checkpoint.notes, *notes),
@@ -263,7 +275,18 @@ def _cast(
     return result
 
 
-def _selection(checkpoint: Checkpoint, choices: Iterable[Choice]) -> Selection:
+def _fix_notes(choices: Iterable[Choice], fixed: Mapping[str, int]) -> Iterator[str]:
+    """Say what repairs did, and which one is wanting."""
+    for name, count in fixed.items():
+        yield f"--fix {name}: {count:,} tensors repaired" if count else f"--fix {name}: not needed"
+    damaged = damaged_position_ids(c.entry for c in choices if c.name is not None)
+    if damaged:
+        yield f"damaged: {listed([e.name for e in damaged])}; --fix position-ids restores them"
+
+
+def _selection(
+    checkpoint: Checkpoint, choices: Iterable[Choice], fixed: Mapping[str, int]
+) -> Selection:
     entries: list[Selected] = []
     left: list[LeftOut] = []
     for choice in choices:
@@ -276,6 +299,8 @@ def _selection(checkpoint: Checkpoint, choices: Iterable[Choice]) -> Selection:
         for entry in checkpoint.training
     )
     metadata = metadata_of(checkpoint, entries)
+    if made := " ".join(name for name, count in fixed.items() if count):
+        metadata["sdtool.fixes"] = made
     return Selection(tuple(entries), metadata, tuple(left), checkpoint.notes)
 
 
@@ -293,8 +318,7 @@ def _table(checkpoint: Checkpoint, choices: Iterable[Choice]) -> tuple[Row, ...]
             sums[i] += amount
 
     for c in choices:
-        before = 0 if c.goes_to == BAKED_IN else c.entry.nbytes
-        add(c.role, c.goes_to, tensors=1, before=before, after=c.nbytes_after)
+        add(c.role, c.goes_to, tensors=1, before=c.nbytes_before, after=c.nbytes_after)
     for entry in checkpoint.training:
         add(training_role(entry.path), DROPPED, tensors=1, before=entry.nbytes)
     for path in checkpoint.leaves:

@@ -1,0 +1,147 @@
+"""Whole components: another VAE put in, or one component taken out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal, TypeAlias
+
+from sdtool.checkpoint.errors import Malformed, UsageError
+from sdtool.checkpoint.identify import architecture
+from sdtool.checkpoint.reading import Checkpoint, TensorEntry
+from sdtool.prune.choice import BAKED, BAKED_IN, NOT_ASKED, Choice, leave
+from sdtool.prune.roles import Role, weight_role
+from sdtool.prune.vae_names import ldm_name, levels_of, split_vae_name, with_attention_shape
+
+Component: TypeAlias = Literal["unet", "vae", "text"]
+COMPONENT_ROLES: Mapping[Component, Role] = {
+    "unet": Role.UNET,
+    "vae": Role.VAE,
+    "text": Role.TEXT,
+}
+
+_UNET = "model.diffusion_model."
+_VAE = "first_stage_model."
+_TEXT_PREFIXES = (
+    "conditioner.embedders.0.transformer.", "conditioner.embedders.0.model.",
+    "conditioner.embedders.1.model.", "cond_stage_model.transformer.", "cond_stage_model.model.",
+)  # fmt: skip
+
+
+def bake_vae(choices: Sequence[Choice], vae: Checkpoint) -> list[Choice]:
+    """Put the VAE of another file in the place of the one that is there, or is missing.
+
+    `vae` may be a VAE in LDM's or diffusers' naming or a whole checkpoint, of which the VAE is
+    taken; its types are kept.
+
+    Raises:
+        UsageError: the file to prune is no checkpoint in the original layout.
+        Malformed: `vae` holds no whole VAE, or one of other shapes.
+    """
+    if not any(choice.name is not None and choice.name.startswith(_UNET) for choice in choices):
+        raise UsageError(
+            "there is no checkpoint to put a VAE into",
+            hint="--bake-vae wants one in the original layout (model.diffusion_model.*)",
+        )
+    baked = ldm_vae(vae.tensors)
+    here = ldm_vae([choice.entry for choice in choices if choice.name is not None])
+    _check_vae(baked, here, choices, vae.source.name)
+    result = [
+        leave(choice.entry, choice.role, BAKED) if _is_vae(choice) else choice for choice in choices
+    ]
+    result.extend(
+        Choice(entry, Role.VAE, _VAE + name, BAKED_IN, entry.dtype, 0)
+        for name, entry in baked.items()
+    )
+    return result
+
+
+def ldm_vae(tensors: Sequence[TensorEntry]) -> dict[str, TensorEntry]:
+    """Return the VAE among `tensors` in LDM's naming and shapes, without a prefix."""
+    parts = [(split_vae_name(entry.name), entry) for entry in tensors]
+    found = [(part[1], entry) for part, entry in parts if part is not None]
+    levels = levels_of(name for name, _ in found)
+    return {
+        ldm_name(name, levels): with_attention_shape(entry, name, convolution=True)
+        for name, entry in found
+    }
+
+
+def _is_vae(choice: Choice) -> bool:
+    return choice.name is not None and weight_role(choice.name) is Role.VAE
+
+
+def _check_vae(
+    baked: Mapping[str, TensorEntry],
+    here: Mapping[str, TensorEntry],
+    choices: Sequence[Choice],
+    where: str,
+) -> None:
+    """Check that `baked` is whole and fits: the known VAE, or one as the file has already."""
+    shapes = {name: entry.shape for name, entry in baked.items()}
+    latent = shapes.get("decoder.conv_in.weight", ())[1:2]
+    if not latent:
+        raise Malformed("it holds no VAE that could be baked in", where=where)
+    out = next((c.entry.shape for c in choices if c.name == f"{_UNET}out.2.weight"), ())
+    if out and out[:1] != latent:
+        raise Malformed(
+            f"the VAE has {latent[0]} latent channels and the UNet makes {out[0]}", where=where
+        )
+    if shapes == architecture.vae(latent[0]):
+        return
+    expected = {name: entry.shape for name, entry in here.items()} or architecture.vae(latent[0])
+    for name in (*expected, *shapes):
+        if shapes.get(name) != expected.get(name):
+            raise Malformed(
+                f"this VAE does not fit: {name} is {_shape(shapes.get(name))}"
+                f" and should be {_shape(expected.get(name))}",
+                where=where,
+            )
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "missing" if shape is None else str(list(shape))
+
+
+def take_only(choices: Sequence[Choice], component: Component) -> tuple[list[Choice], list[str]]:
+    """Keep one component, named as the programs that load it alone expect.
+
+    A VAE and a text encoder lose the checkpoint's prefix, a UNet keeps `model.diffusion_model.`.
+    The two text encoders of XL keep theirs: their loaders want a file each.
+
+    Raises:
+        UsageError: the file does not hold it.
+
+    Source: A1111 modules/sd_vae.py (`load_vae_dict`); ComfyUI comfy/sd.py (`load_clip`,
+    `load_diffusion_model`).
+    """
+    role = COMPONENT_ROLES[component]
+    found = [c.name for c in choices if c.name is not None and weight_role(c.name) is role]
+    if not found:
+        raise UsageError(f"it holds no {role}", hint=f"leave --only {component} away")
+    notes: list[str] = []
+    prefixes: tuple[str, ...] = ()
+    if component == "vae":
+        prefixes = (_VAE, "vae.")
+    elif component == "text":
+        prefixes = tuple(p for p in _TEXT_PREFIXES if any(name.startswith(p) for name in found))
+        if len(prefixes) > 1:
+            notes.append("its text encoders keep their prefixes: they are two, of one name each")
+            prefixes = ()
+    kept = set(found)
+    result: list[Choice] = []
+    for choice in choices:
+        if choice.name is None:
+            result.append(choice)
+        elif choice.name in kept:
+            result.append(replace(choice, name=_stripped(choice.name, prefixes)))
+        else:
+            result.append(leave(choice.entry, choice.role, NOT_ASKED))
+    return result, notes
+
+
+def _stripped(name: str, prefixes: tuple[str, ...]) -> str:
+    for prefix in prefixes:
+        if name.startswith(prefix):
+            return name.removeprefix(prefix)
+    return name

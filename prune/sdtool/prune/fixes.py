@@ -1,0 +1,159 @@
+"""Repairs of damage and of odd names, made only when a person asks."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from sdtool.checkpoint.dtypes import BY_NAME
+from sdtool.checkpoint.errors import UsageError
+from sdtool.checkpoint.reading import Storage, TensorEntry
+from sdtool.checkpoint.records import storage_chunks
+from sdtool.checkpoint.source import Memory
+from sdtool.prune.choice import REPAIRED, Choice
+from sdtool.prune.ema import span
+from sdtool.prune.vae_names import (
+    diffusers_attention_name,
+    ldm_name,
+    levels_of,
+    split_vae_name,
+    with_attention_shape,
+)
+
+_POSITIONS = 77
+_POSITION_IDS = re.compile(r"(.*\.)?embeddings\.position_ids")
+_CODES = {
+    "int64": "q", "int32": "i", "int16": "h", "uint8": "B", "int8": "b",
+    "float16": "e", "float32": "f", "float64": "d",
+}  # fmt: skip
+_NAI = re.compile(r"(cond_stage_model\.transformer\.)((?:embeddings|encoder|final_layer_norm)\..+)")
+
+
+def repair(choices: Sequence[Choice], names: Iterable[str]) -> tuple[list[Choice], dict[str, int]]:
+    """Make the named repairs; return what becomes of the tensors, and how many each has changed.
+
+    Raises:
+        UsageError: there is no such repair.
+    """
+    result = list(choices)
+    counts: dict[str, int] = {}
+    for name in dict.fromkeys(names):
+        if name not in FIXES:
+            raise UsageError(f"no such fix: {name}", hint=f"one of {', '.join(FIXES)}")
+        before, result = result, FIXES[name](result)
+        counts[name] = sum(a is not b for a, b in zip(before, result, strict=True))
+    return result, counts
+
+
+def damaged_position_ids(tensors: Iterable[TensorEntry]) -> tuple[TensorEntry, ...]:
+    """Return the `position_ids` that are not 0, 1, 2, ... as int64: a cast or a merge made floats
+    of them, and rounding moves words.
+
+    Raises:
+        Truncated: the file ends first.
+        Unreadable: the operating system refused.
+    """
+    return tuple(
+        entry
+        for entry in tensors
+        if _POSITION_IDS.fullmatch(entry.name)
+        and (entry.dtype.name != "int64" or _values(entry) != list(range(entry.numel)))
+    )
+
+
+def _values(entry: TensorEntry) -> list[float] | None:
+    """The values of a small tensor in row-major order; None where they cannot be told."""
+    code = _CODES.get(entry.dtype.name)
+    if code is None or entry.unsupported or entry.numel > 4096 or not entry.is_contiguous:
+        return None
+    size = entry.dtype.itemsize
+    raw = b"".join(storage_chunks(entry.storage, entry.offset * size, span(entry) * size))
+    order = ">" if entry.storage.byteorder == "big" else "<"
+    return list(struct.unpack(f"{order}{entry.numel}{code}", raw))
+
+
+def _position_ids(choices: list[Choice]) -> list[Choice]:
+    kept = {choice.name: choice.entry for choice in choices if choice.name is not None}
+    damaged = {entry.name for entry in damaged_position_ids(kept.values())}
+    result: list[Choice] = []
+    for choice in choices:
+        if choice.name is None or choice.entry.name not in damaged:
+            result.append(choice)
+            continue
+        table = kept.get(choice.name.removesuffix("position_ids") + "position_embedding.weight")
+        count = table.shape[0] if table is not None and table.shape else _POSITIONS
+        entry = _counted(choice.entry, count)
+        result.append(replace(choice, entry=entry, dtype=entry.dtype, goes_to=REPAIRED))
+    return result
+
+
+def _counted(entry: TensorEntry, count: int) -> TensorEntry:
+    """The tensor as it should be: int64 [1, count] of 0, 1, 2, ..."""
+    data = struct.pack(f"<{count}q", *range(count))
+    return replace(
+        entry,
+        dtype=BY_NAME["int64"],
+        shape=(1, count),
+        stride=(count, 1),
+        offset=0,
+        storage=Storage("position-ids", Memory(data, "restored position ids"), 0, len(data)),
+        unsupported=None,
+        conj=False,
+        neg=False,
+    )
+
+
+def _nai_names(choices: list[Choice]) -> list[Choice]:
+    """Put `text_model.` back, which a leaked model and all of its merges lack.
+
+    Source: A1111 modules/sd_models.py (`checkpoint_dict_replacements`).
+    """
+    taken = {choice.name for choice in choices}
+    return [_renamed(choice, _nai_name(choice.name), taken) for choice in choices]
+
+
+def _nai_name(name: str | None) -> str | None:
+    return None if name is None else _NAI.sub(r"\1text_model.\2", name)
+
+
+def _vae_names(choices: list[Choice]) -> list[Choice]:
+    """Call every tensor of the VAE as its surroundings require.
+
+    In a checkpoint, and where the tree is LDM's, that is LDM's naming; a VAE of its own in
+    diffusers' tree keeps that and gets the attention's names of today.
+    """
+    parts = [None if choice.name is None else split_vae_name(choice.name) for choice in choices]
+    levels = levels_of(part[1] for part in parts if part is not None)
+    to_ldm = levels == 0 or any(part is not None and part[0] for part in parts)
+    taken = {choice.name for choice in choices}
+    result: list[Choice] = []
+    for choice, part in zip(choices, parts, strict=True):
+        if part is None:
+            result.append(choice)
+            continue
+        prefix, name = part
+        entry = with_attention_shape(choice.entry, name, convolution=to_ldm)
+        new = ldm_name(name, levels) if to_ldm else diffusers_attention_name(name)
+        choice = _renamed(choice, prefix + new, taken)
+        if entry is not choice.entry:
+            choice = replace(choice, entry=entry, goes_to=REPAIRED)
+        result.append(choice)
+    return result
+
+
+def _renamed(choice: Choice, name: str | None, taken: set[str | None]) -> Choice:
+    """Give a tensor another name, if that is free."""
+    if name in taken:
+        return choice
+    taken.add(name)
+    return replace(choice, name=name, goes_to=REPAIRED)
+
+
+FIXES: Mapping[str, Callable[[list[Choice]], list[Choice]]] = {
+    "position-ids": _position_ids,
+    "nai-names": _nai_names,
+    "vae-names": _vae_names,
+}
+"""What `--fix` takes."""
