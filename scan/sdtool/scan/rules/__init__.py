@@ -17,7 +17,6 @@ from sdtool.scan.rules import (
     duplicate_member,
     encrypted_member,
     escaped_mutation,
-    expand_bomb,
     extension_code,
     frame_past_end,
     frame_past_stop,
@@ -41,6 +40,7 @@ from sdtool.scan.rules import (
     prefix_data,
     record_size_mismatch,
     storage_conflict,
+    tensor_bomb,
     tensor_out_of_bounds,
     torchscript,
     trailing_data,
@@ -48,6 +48,7 @@ from sdtool.scan.rules import (
     unknown_call,
     unknown_global,
     unknown_state,
+    unused_bytes,
 )
 
 _MODULES = (
@@ -64,7 +65,6 @@ _MODULES = (
     duplicate_member,
     encrypted_member,
     escaped_mutation,
-    expand_bomb,
     extension_code,
     frame_past_end,
     frame_past_stop,
@@ -88,6 +88,7 @@ _MODULES = (
     prefix_data,
     record_size_mismatch,
     storage_conflict,
+    tensor_bomb,
     tensor_out_of_bounds,
     torchscript,
     trailing_data,
@@ -95,6 +96,7 @@ _MODULES = (
     unknown_call,
     unknown_global,
     unknown_state,
+    unused_bytes,
 )
 
 RULES: dict[str, Rule] = {

@@ -1,4 +1,4 @@
-"""unused-bytes: bytes stand behind the storages, and are no pickle."""
+"""unused-bytes: bytes that nothing in the file refers to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from sdtool.scan.findings import Rule, Severity
 
 RULE = Rule(
     Severity.INFO,
-    title="bytes stand behind the storages, and are no pickle",
-    why="torch never looks at them; some writers pad their files.",
-    hint="Nothing to do: a conversion leaves them behind.",
+    title="bytes that nothing in the file refers to",
+    why="They are too few or too plain to be a pickle, and no loader reads them.",
+    hint="Nothing, or convert it: the new file holds the tensors only.",
 )

@@ -1,4 +1,4 @@
-"""expand-bomb: a tensor claims far more elements than the file has bytes."""
+"""tensor-bomb: a tensor claims far more elements than the file has bytes."""
 
 from __future__ import annotations
 
