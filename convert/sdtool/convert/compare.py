@@ -31,7 +31,9 @@ class Distance:
     @property
     def relative(self) -> float:
         """The root of the squared differences over that of the squares: 0.01 is one percent."""
-        return math.sqrt(self.squares / self.norm) if self.norm else math.inf * bool(self.squares)
+        if self.norm:
+            return math.sqrt(self.squares / self.norm)
+        return math.inf if self.squares else 0.0
 
 
 def distance(

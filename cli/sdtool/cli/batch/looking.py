@@ -1,0 +1,99 @@
+"""What `info` knows of one file: opened once, judged, identified, and what pruning would leave."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sdtool.checkpoint import checkpoint_of, readings
+from sdtool.checkpoint.errors import InputError, UsageError
+from sdtool.checkpoint.identify import Identity, identify, resolve
+from sdtool.checkpoint.identify.promises import broken_promises
+from sdtool.checkpoint.reading import Checkpoint
+from sdtool.checkpoint.source import LocalFile, local_file
+from sdtool.prune import plan_prune
+from sdtool.scan import Verdict, judge
+
+_PRUNABLE = frozenset({"checkpoint", "unet", "transformer", "vae"})
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One file. `pruned` and `pruned_fp16` are the bytes of its tensors after `sdtool prune`."""
+
+    path: str
+    nbytes: int
+    verdict: Verdict
+    identity: Identity
+    checkpoint: Checkpoint
+    source: LocalFile
+    """Open as long as the file is being looked at."""
+    promises: tuple[str, ...]
+    pruned: int | None = None
+    pruned_fp16: int | None = None
+
+    @property
+    def freed(self) -> int:
+        """Bytes that pruning would free, in the precision that the file has."""
+        return max(0, self.nbytes - self.pruned) if self.pruned is not None else 0
+
+    def as_json(self) -> dict[str, Any]:
+        """The file as `info --json` has it."""
+        return {
+            "path": self.path,
+            "format": self.checkpoint.format,
+            "nbytes": self.nbytes,
+            "verdict": str(self.verdict),
+            **self.identity.as_json(),
+            "broken_promises": list(self.promises),
+            "pruned_nbytes": self.pruned,
+            "pruned_fp16_nbytes": self.pruned_fp16,
+            "wrappers": list(self.checkpoint.wrappers),
+        }
+
+
+@contextmanager
+def looked_at(path: str, *, allow: Mapping[str, str]) -> Generator[Seen]:
+    """Open `path` and say what it is; closed in the end.
+
+    Raises:
+        InputError: it cannot be read, or is no checkpoint.
+    """
+    with local_file(path) as source:
+        taken = readings(source)
+        report = judge(taken, path=path, allow=allow)
+        checkpoint = checkpoint_of(taken)
+        identity = identify(
+            checkpoint.tensors,
+            checkpoint.leaves,
+            checkpoint.metadata,
+            checkpoint.training,
+            format=checkpoint.format,
+        )
+        try:
+            identity = resolve(identity)
+        except InputError as e:
+            identity = replace(identity, notes=(*identity.notes, f"not decided: {e.what}"))
+        yield Seen(
+            path,
+            source.nbytes,
+            report.verdict,
+            identity,
+            checkpoint,
+            source,
+            broken_promises(os.path.basename(path), identity, checkpoint.format),
+            _after_prune(checkpoint, identity, "keep"),
+            _after_prune(checkpoint, identity, "fp16") if identity.kind in _PRUNABLE else None,
+        )
+
+
+def _after_prune(checkpoint: Checkpoint, identity: Identity, dtype: str) -> int | None:
+    if identity.kind not in _PRUNABLE and not checkpoint.training:
+        return None
+    try:
+        return plan_prune(checkpoint, dtype=dtype).nbytes_after
+    except (InputError, UsageError):  # nothing that could be pruned: then there is no such size
+        return None
