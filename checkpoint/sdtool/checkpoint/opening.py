@@ -185,8 +185,23 @@ def _zip(source: Source, limits: Limits, deep: bool, depth: int) -> Reading:
         return Reading(kind.slug if kind else "empty-zip", source, error=error)
     root = find_root(archive)
     if root is not None:
-        return read_torch_zip(source, archive, root, limits, deep=deep)
-    return _plain_zip(source, archive, limits, deep, depth)
+
+        def look_inside(content: Source) -> Iterator[Reading]:
+            if depth >= limits.nesting:
+                error = LimitExceeded(f"archives more than {limits.nesting} deep")
+                return iter((Reading("zip", content, error=error),))
+            return _readings(content, limits, deep, depth + 1)
+
+        reading = read_torch_zip(source, archive, root, limits, look_inside, deep=deep)
+    else:
+        reading = _plain_zip(source, archive, limits, deep, depth)
+    if archive.comment is None:
+        return reading
+    behind = tuple(pickles_in_a_row(archive.comment, 0, limits, None))
+    if not behind:
+        return reading
+    hidden = Anomaly("hidden-pickle", "behind the end of the archive", archive.comment.offset)
+    return _with_anomaly(replace(reading, streams=(*reading.streams, *behind)), hidden)
 
 
 def _plain_zip(
@@ -279,15 +294,11 @@ def _compressed(
         )
         yield Reading(compression, source, error=error)
         return
-    try:
-        content = inflate_file(source, compression, limits)
-    except InputError as e:
-        yield Reading(compression, source, error=e)
-        return
+    content, error_here = inflate_file(source, compression, limits)
     inner = tuple(
         reading
         for reading in _readings(content, limits, deep, depth + 1)
         if not isinstance(reading.error, NotACheckpoint)
     )
-    error_inside = _nothing_inside(source, inner, (), compression)
-    yield Reading(compression, source, inner=inner, error=error_inside)
+    error_here = error_here or _nothing_inside(source, inner, (), compression)
+    yield Reading(compression, source, inner=inner, error=error_here)

@@ -78,7 +78,7 @@ def checkpoint_of(readings: Iterable[Reading], *, limits: Limits = DEFAULT_LIMIT
         raise reading.error
     if reading.format == "safetensors":
         return _named(Checkpoint(reading, "safetensors", reading.tensors, (), {}, reading.metadata))
-    if reading.inner or reading.unread:
+    if reading.unread or (reading.inner and reading.format != "torch-zip"):
         raise Unsupported(
             f"a {reading.format} archive, not a checkpoint itself",
             where=reading.source.name,

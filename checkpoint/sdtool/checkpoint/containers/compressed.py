@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from typing import BinaryIO, cast
 
 from sdtool.checkpoint.containers.source_file import SourceFile
-from sdtool.checkpoint.errors import LimitExceeded, Malformed
+from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.source import Memory, Source
 
-_CHUNK_NBYTES = 1 << 20
+_CHUNK_NBYTES = 1 << 13  # what is in front of damage must come out before it is met
 
 
 def compression_of(head: bytes) -> str | None:
@@ -34,28 +34,31 @@ def compression_of(head: bytes) -> str | None:
     return None
 
 
-def inflate_file(source: Source, compression: str, limits: Limits) -> Memory:
-    """The content of a compressed file, in memory.
+def inflate_file(
+    source: Source, compression: str, limits: Limits
+) -> tuple[Memory, InputError | None]:
+    """The content of a compressed file, in memory, as far as a loader would get.
 
-    Raises:
-        LimitExceeded: it inflates to more than the limits allow.
-        Malformed: the compressed data is damaged or cut.
+    The error says why it goes no further: damaged, cut, or beyond the limits. A pickle in front of
+    the damage has run before the loader notices.
     """
     parts: list[bytes] = []
     room = limits.inflated_nbytes
+    error: InputError | None = None
     try:
         for chunk in _chunks(source, compression):
             room -= len(chunk)
             if room < 0:
-                raise LimitExceeded(
+                error = LimitExceeded(
                     f"the {compression} data inflates to more than"
                     f" {limits.inflated_nbytes:,} bytes",
                     where=source.name,
                 )
+                break
             parts.append(chunk)
-    except (OSError, EOFError, ValueError, zlib.error, _lzma_error()) as e:
-        raise Malformed(f"the {compression} data is damaged or cut", where=source.name) from e
-    return Memory(b"".join(parts), f"{source.name}!{compression}")
+    except (OSError, EOFError, ValueError, zlib.error, _lzma_error()):
+        error = Malformed(f"the {compression} data is damaged or cut", where=source.name)
+    return Memory(b"".join(parts), f"{source.name}!{compression}"), error
 
 
 def _lzma_error() -> type[Exception]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from sys import stdlib_module_names
 
-from sdtool.checkpoint.errors import LimitExceeded
+from sdtool.checkpoint.errors import LimitExceeded, Truncated
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.machine import run_pickle
 from sdtool.checkpoint.reading import PICKLE, Stream
@@ -41,7 +41,8 @@ def looks_like_pickle(stream: Stream) -> bool:
     """
     head = stream.source.read_at(stream.offset, 2)
     if head[:1] == b"\x80" and head[1:] <= b"\x05":
-        return stream.trace.opcodes > 2 or stream.error is None
+        cut = isinstance(stream.error, (Truncated, LimitExceeded))
+        return stream.trace.opcodes > 2 or stream.error is None or cut
     names = (event.target for event in stream.trace.events if isinstance(event, Resolve))
     if stream.error is None:
         return any(True for _ in names)

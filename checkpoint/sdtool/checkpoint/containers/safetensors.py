@@ -75,6 +75,10 @@ def _read_header(
         if key in seen:
             raise Malformed(f"the safetensors header names {key!a} twice", where=source.name)
         seen.add(key)
+        if not _is_unicode(key):
+            raise Malformed(
+                f"the safetensors header has no Unicode name: {key!a}", where=source.name
+            )
         if key == "__metadata__":
             metadata = _metadata(value, source)
             continue
@@ -111,6 +115,15 @@ def _read_header(
             f"{source.nbytes - base - at:,} bytes behind the last tensor", where=source.name
         )
     return tuple(tensors), metadata
+
+
+def _is_unicode(name: str) -> bool:
+    """Whether it has no lone surrogate, which JSON can escape and UTF-8 cannot hold."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _metadata(value: Any, source: Source) -> dict[str, str]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import tarfile
 from struct import Struct
 
+from sdtool.checkpoint.containers.pickles import pickles_in_a_row
 from sdtool.checkpoint.containers.source_file import SourceFile
 from sdtool.checkpoint.dtypes import BY_STORAGE, DType
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
@@ -101,7 +102,13 @@ def read_torch_tar(
     for name in ("sys_info", "pickle"):
         if name in parts:
             profile = TORCH if name == "pickle" else PICKLE
-            streams.append(run_pickle(parts[name], 0, profile=profile, limits=limits, member=name))
+            stream = run_pickle(parts[name], 0, profile=profile, limits=limits, member=name)
+            streams.append(stream)
+            end = stream.trace.nbytes
+            if stream.error is None and end < parts[name].nbytes:
+                detail = f"{parts[name].nbytes - end:,} bytes behind the pickle"
+                anomalies.append(Anomaly("trailing-data", detail, end, name))
+                streams.extend(pickles_in_a_row(parts[name], end, limits, name))
     return Reading(
         "torch-tar",
         source,

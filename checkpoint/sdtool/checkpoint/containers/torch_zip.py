@@ -15,7 +15,8 @@ Source: torch/serialization.py (`_save`, `_load`); caffe2/serialize/inline_conta
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 
 from sdtool.checkpoint.claims import claim_anomalies
 from sdtool.checkpoint.containers.pickles import looks_like_pickle, pickles_in_a_row
@@ -28,7 +29,7 @@ from sdtool.checkpoint.containers.zip_archive import (
     locator,
     open_member,
 )
-from sdtool.checkpoint.errors import InputError, Malformed, Unsupported
+from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Unsupported
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.machine import run_pickle
 from sdtool.checkpoint.reading import TORCH, Member, Reading, Storage, Stream
@@ -40,7 +41,8 @@ _BOOKKEEPING = frozenset(
     {"version", ".data/version", "byteorder", ".format_version", ".storage_alignment",
      ".data/serialization_id"}
 )  # fmt: skip
-_BOOKKEEPING_NBYTES = 64
+_LINE_NBYTES = 128
+_BOOKKEEPING_TEXT = re.compile(rb"(?:[0-9]{1,64}\n?|little|big)\Z")
 
 
 def find_root(archive: ZipArchive) -> str | None:
@@ -53,8 +55,18 @@ def find_root(archive: ZipArchive) -> str | None:
     return root if slash and any(m.name.lower() == wanted for m in archive.members) else None
 
 
+LookInside = Callable[[Source], Iterable[Reading]]
+"""Reads the content of a member as a file of its own."""
+
+
 def read_torch_zip(
-    source: Source, archive: ZipArchive, root: str, limits: Limits, *, deep: bool
+    source: Source,
+    archive: ZipArchive,
+    root: str,
+    limits: Limits,
+    look_inside: LookInside,
+    *,
+    deep: bool,
 ) -> Reading:
     """Read every pickle of a torch zip, and find where each storage is."""
     anomalies = list(archive.anomalies)
@@ -87,6 +99,7 @@ def read_torch_zip(
     referenced = referenced_keys(streams)
     if deep:
         anomalies.extend(deep_anomalies(source, archive))
+    files: list[Reading] = []
     script = [m.name for m in archive.members if m.name.startswith(f"{root}code/")]
     for member in archive.members:
         name = member.name
@@ -97,12 +110,25 @@ def read_torch_zip(
             anomalies.extend(local_header_anomalies(source, member))
         if inner.startswith("data/") and inner[5:] in referenced and not deep:
             continue
-        if inner in _BOOKKEEPING and member.nbytes <= _BOOKKEEPING_NBYTES:
+        try:
+            content = open_member(source, member, limits)
+        except InputError as e:
+            unread.append(f"{name}: {e.what}")
             continue
-        found = list(_hidden_pickles(source, member, limits, unread))
+        if inner in _BOOKKEEPING and _BOOKKEEPING_TEXT.match(content.read_at(0, _LINE_NBYTES)):
+            continue
+        found, wrapped, is_hidden = _hidden(content, limits, name, look_inside)
         streams.extend(found)
-        if found and inner != "constants.pkl":
+        files.extend(wrapped)
+        if is_hidden and inner != "constants.pkl":
             anomalies.append(Anomaly("hidden-pickle", "", member.header_offset, name))
+    missing = referenced - storages.keys()
+    if missing and error is None and not script:
+        error = Malformed(
+            f"storage {min(missing)!a} is used and is not in the file",
+            where=source.name,
+            hint="the file is damaged or unfinished: download it again",
+        )
     if script or "constants.pkl" in by_name:
         anomalies.append(
             Anomaly("torchscript", f"{len(script):,} members of code", None, root + "code/")
@@ -121,6 +147,7 @@ def read_torch_zip(
         tuple(anomalies),
         error,
         byteorder,
+        inner=tuple(files),
         unread=tuple(unread),
     )
 
@@ -161,7 +188,7 @@ def _byteorder(
     if member is None:
         return "little", None
     try:
-        if member.nbytes > _BOOKKEEPING_NBYTES:
+        if member.nbytes > _LINE_NBYTES:
             raise Malformed(f"a byteorder record of {member.nbytes:,} bytes", where=source.name)
         raw = open_member(source, member, limits).read_at(0, member.nbytes)
         order = str(raw, "ascii", "replace")
@@ -188,19 +215,22 @@ def _pickles(source: Source, member: Member, limits: Limits, unread: list[str]) 
         yield from pickles_in_a_row(content, offset, limits, member.name)
 
 
-def _hidden_pickles(
-    source: Source, member: Member, limits: Limits, unread: list[str]
-) -> Iterator[Stream]:
-    """Pickles in a member that no tensor refers to, under whatever name."""
-    try:
-        if member.compression != STORED and member.nbytes > limits.inflated_nbytes:
-            unread.append(f"{member.name}: inflates to {member.nbytes:,} bytes")
-            return
-        content = open_member(source, member, limits)
-    except InputError as e:
-        unread.append(f"{member.name}: {e.what}")
-        return
-    yield from pickles_in_a_row(content, 0, limits, member.name)
+def _hidden(
+    content: Source, limits: Limits, name: str, look_inside: LookInside
+) -> tuple[list[Stream], list[Reading], bool]:
+    """Pickles in a member that no tensor refers to, bare or in a file of another kind.
+
+    Bytes of a tensor begin like a compressed file now and then: what holds no pickle is nothing.
+    """
+    found = list(pickles_in_a_row(content, 0, limits, name))
+    if found:
+        return found, [], True
+    files = [
+        reading
+        for reading in look_inside(content)
+        if reading.streams or reading.inner or isinstance(reading.error, LimitExceeded)
+    ]
+    return [], files, bool(files)
 
 
 def salvage(source: Source, limits: Limits) -> Iterator[Stream]:

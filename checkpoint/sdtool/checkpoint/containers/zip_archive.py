@@ -37,6 +37,7 @@ _LOCAL = Struct("<4s5H3L2H")
 _ENCRYPTED = 0x2041  # traditional, strong, masked headers
 _UTF8 = 0x800
 _DESCRIPTOR_NBYTES = (0, 12, 16, 20, 24)
+_USUAL_SLACK = 64 + 4 + 28 + 24  # padding to 64 bytes, its header, zip64, a descriptor
 _CHUNK_NBYTES = 1 << 20
 
 
@@ -51,6 +52,8 @@ class ZipArchive:
     anomalies: tuple[Anomaly, ...]
     start: int
     directory_offset: int
+    comment: Slice | None = None
+    """What stands behind the end record, if anything does."""
     error: InputError | None = None
 
 
@@ -75,10 +78,12 @@ def read_directory(source: Source, end_offset: int, limits: Limits) -> ZipArchiv
     try:
         members, start, directory_offset = _directory(source, end_offset, limits, anomalies)
     except InputError as e:
-        return ZipArchive((), tuple(anomalies), 0, 0, e)
+        return ZipArchive((), tuple(anomalies), 0, 0, error=e)
     anomalies.extend(_odd_names(members))
-    archive = ZipArchive(members, tuple(anomalies), start, directory_offset)
-    return replace(archive, anomalies=(*anomalies, *layout_anomalies(archive)))
+    at = end_offset + _END.size
+    comment = Slice(source, at, source.nbytes - at, source.name) if source.nbytes > at else None
+    archive = ZipArchive(members, tuple(anomalies), start, directory_offset, comment)
+    return replace(archive, anomalies=(*anomalies, *layout_anomalies(source, archive)))
 
 
 def _directory(
@@ -207,8 +212,16 @@ def _odd_names(members: tuple[Member, ...]) -> Iterator[Anomaly]:
                 yield Anomaly("path-traversal-member", "", member.header_offset, name)
 
 
-def layout_anomalies(archive: ZipArchive) -> Iterator[Anomaly]:
-    """Members that overlap, or leave more room than a local header fills; by the directory."""
+def layout_anomalies(source: Source, archive: ZipArchive) -> Iterator[Anomaly]:
+    """Members that overlap, or leave more room than their local header needs.
+
+    Local headers are read only where the room is more than torch's padding, and before the
+    directory: that is where something can be hidden without a trace in it.
+    """
+    first = min((m.header_offset for m in archive.members), default=archive.start)
+    if first > archive.start:
+        detail = f"{first - archive.start:,} bytes before the first member"
+        yield Anomaly("gap-data", detail, archive.start)
     for member, following in _neighbours(archive):
         room = following - member.header_offset - _LOCAL.size - len(member.name.encode())
         slack = room - member.stored_nbytes
@@ -219,10 +232,18 @@ def layout_anomalies(archive: ZipArchive) -> Iterator[Anomaly]:
                 member.header_offset,
                 member.name,
             )
-        elif slack > 0xFFFF + _DESCRIPTOR_NBYTES[-1]:
-            yield Anomaly(
-                "gap-data", f"{slack:,} bytes behind it", member.header_offset, member.name
-            )
+        elif slack > _USUAL_SLACK or following == archive.directory_offset:
+            yield from _gap(source, member, following)
+
+
+def _gap(source: Source, member: Member, following: int) -> Iterator[Anomaly]:
+    try:
+        end = data_offset(source, member) + member.stored_nbytes
+    except (Malformed, Truncated):
+        return  # its local header is judged elsewhere
+    if following - end not in _DESCRIPTOR_NBYTES:
+        detail = f"{following - end:,} bytes behind it"
+        yield Anomaly("gap-data", detail, end, member.name)
 
 
 def deep_anomalies(source: Source, archive: ZipArchive) -> Iterator[Anomaly]:
@@ -240,9 +261,7 @@ def deep_anomalies(source: Source, archive: ZipArchive) -> Iterator[Anomaly]:
             continue
         try:
             start = data_offset(source, member)
-            gap = following - start - member.stored_nbytes
-            if gap not in _DESCRIPTOR_NBYTES and following != archive.directory_offset:
-                yield Anomaly("gap-data", f"{gap:,} bytes behind it", start, member.name)
+            yield from _gap(source, member, following)
             if has_crc32 and _crc32(source, member, start) != member.crc32:
                 yield Anomaly(
                     "crc-mismatch", "its CRC-32 is not the declared one", start, member.name
