@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from sdtool.checkpoint.containers.source_file import SourceFile
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.source import Memory, Source
 
-_CHUNK_NBYTES = 1 << 13  # what is in front of damage must come out before it is met
+_CHUNK_NBYTES = 1 << 16
 
 
 def compression_of(head: bytes) -> str | None:
@@ -75,16 +75,16 @@ def _chunks(source: Source, compression: str) -> Iterator[bytes]:
     if compression == "gzip":
         import gzip
 
-        opened: BinaryIO = cast("BinaryIO", gzip.GzipFile(fileobj=file, mode="rb"))
+        opened: Any = gzip.GzipFile(fileobj=file, mode="rb")
     elif compression == "bzip2":
         import bz2
 
-        opened = cast("BinaryIO", bz2.BZ2File(file, "rb"))
+        opened = bz2.BZ2File(file, "rb")
     else:
         import lzma
 
-        opened = cast("BinaryIO", lzma.LZMAFile(file, "rb"))
-    while chunk := opened.read(_CHUNK_NBYTES):
+        opened = lzma.LZMAFile(file, "rb")
+    while chunk := opened.read1(_CHUNK_NBYTES):  # read() would meet damage before it returns
         yield chunk
 
 
