@@ -39,8 +39,7 @@ def admit(taken: Sequence[Reading], report: Report, *, disarm: bool) -> Checkpoi
         )
     checkpoint = checkpoint_of(taken)
     if report.verdict is Verdict.UNDECIDED:
-        what = report.error or "could not be read to the end"
-        raise InputError(what, where=report.path, hint=report.hint)
+        raise InputError(report.error or "could not be read to the end", where=report.path)
     return checkpoint
 
 

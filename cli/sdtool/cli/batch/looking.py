@@ -77,6 +77,7 @@ def looked_at(path: str, *, allow: Mapping[str, str]) -> Generator[Seen]:
             identity = resolve(identity)
         except InputError as e:
             identity = replace(identity, notes=(*identity.notes, f"not decided: {e.what}"))
+        pruned, pruned_fp16 = _after_prune(checkpoint, identity)
         yield Seen(
             path,
             source.nbytes,
@@ -85,15 +86,18 @@ def looked_at(path: str, *, allow: Mapping[str, str]) -> Generator[Seen]:
             checkpoint,
             source,
             broken_promises(os.path.basename(path), identity, checkpoint.format),
-            _after_prune(checkpoint, identity, "keep"),
-            _after_prune(checkpoint, identity, "fp16") if identity.kind in _PRUNABLE else None,
+            pruned,
+            pruned_fp16,
         )
 
 
-def _after_prune(checkpoint: Checkpoint, identity: Identity, dtype: str) -> int | None:
+def _after_prune(checkpoint: Checkpoint, identity: Identity) -> tuple[int | None, int | None]:
+    """The bytes that `sdtool prune` would write, as they are and in fp16."""
     if identity.kind not in _PRUNABLE and not checkpoint.training:
-        return None
+        return None, None
     try:
-        return plan_prune(checkpoint, dtype=dtype).nbytes_after
+        plan = plan_prune(checkpoint, dtype="fp16")
     except (InputError, UsageError):  # nothing that could be pruned: then there is no such size
-        return None
+        return None, None
+    kept = sum(selected.entry.nbytes for selected in plan.selection.entries)
+    return kept, plan.nbytes_after if identity.kind in _PRUNABLE else None

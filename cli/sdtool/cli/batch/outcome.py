@@ -107,7 +107,7 @@ class Outcome:
             f"{saving(self.nbytes, self.output_nbytes)}{checked}, {self.seconds:.1f} s"
         )
         yield from (f"  {line}" for line in self.table)
-        for reason, (count, nbytes) in self.left_out.items():
+        for reason, (count, nbytes) in self.left_out.items() if not self.table else ():
             yield f"  left out: {reason}, {counted(count, 'tensor')}, {size(nbytes)}"
         for name, value in (self.hashes or {}).items():
             yield f"  {name}  {value}"

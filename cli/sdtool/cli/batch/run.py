@@ -12,7 +12,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from sdtool.checkpoint.errors import (
     InputError,
@@ -31,8 +31,9 @@ from sdtool.cli.console import Console, Progress, as_error
 from sdtool.cli.exit_codes import DONE, TROUBLE, worst
 from sdtool.convert.names import split_name
 from sdtool.convert.output import check_output
-from sdtool.convert.plan import Selection, plan_safetensors
-from sdtool.convert.writer import write_safetensors
+from sdtool.convert.plan import ConvertPlan, Selection, plan_safetensors
+from sdtool.convert.pt_writer import PtPlan, plan_pt, write_pt
+from sdtool.convert.writer import Written, write_safetensors
 from sdtool.scan.findings import Verdict
 
 
@@ -231,7 +232,8 @@ def _make(
     if wishes.provenance:
         known = {**selection.metadata, **provenance(checkpoint)}
         selection = replace(selection, metadata=known)
-    plan = plan_safetensors(selection)
+    to_pt = making.to == "pt"
+    plan = plan_pt(checkpoint, selection) if to_pt else plan_safetensors(selection)
     outcome.output = os.fspath(out)
     outcome.output_nbytes = plan.nbytes
     outcome.tensors = len(plan.tensors)
@@ -250,19 +252,24 @@ def _make(
         outcome.status = Status.PLANNED
         return
     _make_folder(out.parent)
-    written = write_safetensors(
-        plan,
-        out,
-        force=wishes.force,
-        progress=progress,
-        hashes=wishes.hashes,
-        allow_overflow=wishes.allow_overflow,
-    )
+    written = _write(plan, out, wishes, progress)
     outcome.status = Status.WRITTEN
     outcome.notes.extend(note for note in written.notes if note not in outcome.notes)
     outcome.hashes = None if written.hashes is None else written.hashes.as_json()
 
     _mind_sidecars(outcome, Path(outcome.path), out, copy=wishes.copy_sidecars)
+
+
+def _write(plan: ConvertPlan | PtPlan, out: Path, wishes: Wishes, progress: Progress) -> Written:
+    options: Any = {
+        "force": wishes.force,
+        "progress": progress,
+        "hashes": wishes.hashes,
+        "allow_overflow": wishes.allow_overflow,
+    }
+    if isinstance(plan, PtPlan):
+        return write_pt(plan, out, **options)
+    return write_safetensors(plan, out, **options)
 
 
 def _mind_sidecars(outcome: Outcome, source: Path, out: Path, *, copy: bool) -> None:

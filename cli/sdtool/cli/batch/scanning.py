@@ -42,11 +42,10 @@ def scan_one(path: str, *, allow: Mapping[str, str], deep: bool) -> Report:
     try:
         return scan_file(path, allow=allow, deep=deep)
     except Exception as e:
-        error = as_error(e)
-        return unread(path, error.what, error.hint)
+        return unread(path, as_error(e).what)
 
 
-def unread(path: str, error: str, hint: str | None = None) -> Report:
+def unread(path: str, error: str) -> Report:
     """Return the report of a file that could not be looked into at all."""
     try:
         nbytes = os.path.getsize(path)
@@ -54,7 +53,7 @@ def unread(path: str, error: str, hint: str | None = None) -> Report:
         nbytes = 0
     return Report(
         path=path, format="unknown", verdict=Verdict.UNDECIDED, findings=(), globals=(),
-        coverage="partial", nbytes=nbytes, nbytes_read=0, seconds=0.0, error=error, hint=hint,
+        coverage="partial", nbytes=nbytes, nbytes_read=0, seconds=0.0, error=error,
     )  # fmt: skip
 
 

@@ -134,7 +134,7 @@ def _table(plan: PrunePlan) -> tuple[str, ...]:
         (
             row.role.value,
             f"{row.tensors:,}",
-            size(row.nbytes_before),
+            size(row.nbytes_before) if row.nbytes_before else "-",
             size(row.nbytes_after) if row.nbytes_after else "-",
             row.goes_to,
         )

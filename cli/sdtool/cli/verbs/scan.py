@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
 import click
 
+from sdtool.checkpoint import readings
 from sdtool.checkpoint.errors import OutputError
+from sdtool.checkpoint.source import local_file
 from sdtool.cli.batch.expand import Item, expand
 from sdtool.cli.batch.options import jobs_option, paths_argument
 from sdtool.cli.batch.scanning import scanned, unread
@@ -17,6 +21,7 @@ from sdtool.cli.main import version
 from sdtool.cli.settings import allowed_names
 from sdtool.cli.verb import verb
 from sdtool.scan import Report, Verdict
+from sdtool.scan.explaining import explain as explain_readings
 from sdtool.scan.report import json as json_report
 from sdtool.scan.report import sarif, text
 
@@ -65,9 +70,9 @@ def command(
     console.machine = form != "text"
     items, problems = expand(paths, console.stdin)
     names = allowed_names(console, allow)
-    shown = _Shown(console, form, output, explain=explain)
+    shown = _Shown(console, form, output)
     for problem in problems:
-        shown.add(unread(problem.where or "", problem.what, problem.hint))
+        shown.add(unread(problem.where or "", problem.what))
     total = sum(map(_nbytes, items))
     with (
         console.progress(total, "scanning") as progress,
@@ -78,7 +83,7 @@ def command(
             if report.verdict is Verdict.NOT_A_CHECKPOINT and not item.looks_like_model:
                 shown.passed_over += 1
             else:
-                shown.add(report)
+                shown.add(report, _explanation(report, names) if explain else ())
     shown.finish()
     return worst(_code(report, fail_on) for report in shown.reports)
 
@@ -86,25 +91,24 @@ def command(
 class _Shown:
     """The reports of a run: each shown as it comes where the format allows, the rest at the end."""
 
-    def __init__(self, console: Console, form: str, output: str | None, *, explain: bool) -> None:
+    def __init__(self, console: Console, form: str, output: str | None) -> None:
         self.reports: list[Report] = []
         self.passed_over = 0
         self._console = console
         self._form = form
         self._output = output
-        self._explain = explain
         self._kept: list[str] = []
         """What goes to the output file."""
 
-    def add(self, report: Report) -> None:
-        """Take up one more report."""
+    def add(self, report: Report, explanation: Iterable[str] = ()) -> None:
+        """Take up one more report; the explanation is shown as text only."""
         self.reports.append(report)
         if self._form == "jsonl":
             self._write(as_json(report.as_json(), indent=None))
         elif self._form == "text" and not (self._console.quiet and report.verdict is Verdict.CLEAN):
             first, *rest = text.lines(report, colour=self._console.colour and not self._output)
             self._write(first, coloured=True)
-            for line in rest:
+            for line in chain(rest, explanation):
                 self._write(line)
 
     def finish(self) -> None:
@@ -133,6 +137,13 @@ class _Shown:
             self._console.coloured(line)
         else:
             self._console.out(line)
+
+
+def _explanation(report: Report, allow: Mapping[str, str]) -> Iterator[str]:
+    """Yield what the flagged pickles of a file do, step by step."""
+    if report.verdict in (Verdict.UNSAFE, Verdict.SUSPICIOUS):
+        with local_file(report.path) as source:
+            yield from explain_readings(readings(source), allow=allow)
 
 
 def save(path: Path, content: str) -> None:
