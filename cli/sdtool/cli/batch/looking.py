@@ -14,7 +14,6 @@ from sdtool.checkpoint.identify import Identity, identify, resolve
 from sdtool.checkpoint.identify.promises import broken_promises
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.source import LocalFile, local_file
-from sdtool.prune import plan_prune
 from sdtool.scan import Verdict, judge
 
 _PRUNABLE = frozenset({"checkpoint", "unet", "transformer", "vae"})
@@ -95,6 +94,8 @@ def _after_prune(checkpoint: Checkpoint, identity: Identity) -> tuple[int | None
     """The bytes that `sdtool prune` would write, as they are and in fp16."""
     if identity.kind not in _PRUNABLE and not checkpoint.training:
         return None, None
+    from sdtool.prune.plan import plan_prune  # not for a LoRA: it has to be quick
+
     try:
         plan = plan_prune(checkpoint, dtype="fp16")
     except (InputError, UsageError):  # nothing that could be pruned: then there is no such size

@@ -15,11 +15,8 @@ from sdtool.checkpoint.source import Source
 from sdtool.cli import card
 from sdtool.cli.batch.expand import expand
 from sdtool.cli.batch.looking import Seen, looked_at
-from sdtool.cli.batch.options import paths_argument
 from sdtool.cli.batch.totals import Totals
-from sdtool.cli.comparing import compare_files
 from sdtool.cli.console import Console, Progress, escape, size
-from sdtool.cli.duplicates import duplicates_among
 from sdtool.cli.exit_codes import DONE, TROUBLE
 from sdtool.cli.main import version
 from sdtool.cli.settings import allowed_names
@@ -30,7 +27,7 @@ from sdtool.cli.verb import machine_readable, verb
     "info",
     examples=["sdtool info model.ckpt", "sdtool info ~/models --duplicates"],
 )
-@paths_argument
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 @click.option(
     "--tensors", "pattern", is_flag=False, flag_value="*", metavar="[=GLOB]",
     help="List the tensors (--tensors='*.to_k.*' for some).",
@@ -70,6 +67,8 @@ def command(
         if folder is not None:
             console.note(f"{path} is {folder.label}: {folder.advice}")
     if compare:
+        from sdtool.cli.comparing import compare_files  # not for a card: it has to be quick
+
         return compare_files(console, items, allow, as_json=as_json) if not problems else TROUBLE
     alone = len(items) == 1 and items[0].alone
     files: list[dict[str, Any]] = []
@@ -92,7 +91,11 @@ def command(
             failed = True
             files.append({"path": item.path, "error": str(e)})
             console.failed(e, item.path)
-    groups = duplicates_among(console, totals.parts, allow) if duplicates else []
+    groups: list[dict[str, Any]] = []
+    if duplicates:
+        from sdtool.cli.duplicates import duplicates_among
+
+        groups = duplicates_among(console, totals.parts, allow)
     if as_json:
         document: dict[str, Any] = {"tool": "sdtool", "version": version(), "files": files}
         document["summary"] = totals.as_json()
