@@ -32,7 +32,8 @@ _EXTRAS = frozenset({"lvlb_weights", "logvar", "scale_factor", "position_ids"})
 """What DDPM registers in some configurations, and positions that someone has made floats of."""
 _EMA_SCALARS = frozenset({"model_ema.decay", "model_ema.num_updates"})
 _VAE = re.compile(r"(first_stage_model|vae)\.|(encoder|decoder)\.(conv_in|down|up|mid|conv_out)")
-_CASTABLE = frozenset({"float64", *(dtype.name for dtype in DTYPES.values())})
+CASTABLE = frozenset({"float64", *(dtype.name for dtype in DTYPES.values())})
+"""The torch dtypes that are ever cast; integers and the scales of other fp8 kinds are not."""
 
 
 def target_dtype(name: str, entry: TensorEntry, dtype: str) -> DType:
@@ -49,7 +50,7 @@ def target_dtype(name: str, entry: TensorEntry, dtype: str) -> DType:
     target = DTYPES.get(dtype)
     if target is None:
         raise UsageError(f"no such dtype: {dtype}", hint=f"one of keep, {', '.join(DTYPES)}")
-    if entry.dtype.name not in _CASTABLE or _never_cast(name):
+    if entry.dtype.name not in CASTABLE or _never_cast(name):
         return entry.dtype
     if target.itemsize == 1 and not _fp8_bears(name, entry):
         return entry.dtype

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeAlias
 
-from sdtool.checkpoint.dtypes import DType
+from sdtool.checkpoint.dtypes import BY_NAME, DType
 from sdtool.checkpoint.reading import Storage, TensorEntry
 from sdtool.checkpoint.records import storage_chunks
 
@@ -70,7 +70,10 @@ class Cast:
         torch = _torch()
         out = bytearray(len(data) // self.before.itemsize * self.after.itemsize)
         if out:
-            before = torch.frombuffer(data, dtype=getattr(torch, self.before.name))
+            if memoryview(data).readonly:
+                data = bytearray(data)  # torch warns of what it could not write to
+            writable = bytearray(data) if memoryview(data).readonly else data  # or torch warns
+            before = torch.frombuffer(writable, dtype=getattr(torch, self.before.name))
             after = torch.frombuffer(out, dtype=getattr(torch, self.after.name))
             after.copy_(before)
             wide = torch.float64 if self.before.itemsize == 8 else torch.float32
@@ -175,6 +178,31 @@ def vector(data: Buffer, dtype: DType) -> Any:
     torch = _torch()
     values = torch.frombuffer(bytearray(data), dtype=getattr(torch, dtype.name)).double()
     return values if numpy is None else values.numpy()
+
+
+_FP8_CODES = {  # the bytes that are NaN, and those that are infinite
+    "float8_e4m3fn": (b"\x7f\xff", b""),
+    "float8_e5m2": (b"\x7d\x7e\x7f\xfd\xfe\xff", b"\x7c\xfc"),
+}
+
+
+def nonfinite(data: Buffer, dtype: DType) -> tuple[int, int]:
+    """Count the NaN and the infinite numbers among real or complex elements."""
+    if dtype.name in _FP8_CODES:
+        raw = bytes(data)
+        nan, inf = (sum(map(raw.count, codes)) for codes in _FP8_CODES[dtype.name])
+        return nan, inf
+    if dtype.is_complex:
+        dtype = BY_NAME[f"float{4 * dtype.itemsize}"]
+    numpy = _numpy()
+    if numpy is not None and dtype.numpy is not None:
+        values, xp = numpy.frombuffer(data, f"<{dtype.numpy}"), numpy
+    else:
+        values = vector(data, dtype)
+        xp = _torch() if numpy is None else numpy
+    if bool(xp.isfinite(values).all()):
+        return 0, 0
+    return int(xp.isnan(values).sum()), int(xp.isinf(values).sum())
 
 
 def whole_elements(chunks: Iterator[bytes], itemsize: int) -> Iterator[bytes]:

@@ -157,7 +157,7 @@ def select_parts(
         )
     every_left_out = (
         *left_out,
-        *(LeftOut(e.name, e.nbytes, "not a weight") for e in checkpoint.training),
+        *(LeftOut(e.name, e.nbytes, "training state") for e in checkpoint.training),
     )
     by_token = checkpoint.kind == "embedding" and to == "safetensors"
     groups = [(e.name, (e,)) for e in kept] if by_token else [("", kept)]

@@ -1,0 +1,393 @@
+"""Is this output what its input holds, and is this file whole?"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from sdtool.checkpoint import checkpoint_of, open_checkpoint, readings
+from sdtool.checkpoint.dtypes import DType
+from sdtool.checkpoint.errors import InputError, Truncated, Unreadable
+from sdtool.checkpoint.identify.ema import PREFIX, ema_name
+from sdtool.checkpoint.reading import Checkpoint, Reading, TensorEntry
+from sdtool.checkpoint.source import LocalFile, Source
+from sdtool.convert.casts import CASTABLE
+from sdtool.convert.copying import WORKERS
+from sdtool.convert.hashes import Hashes, hash_file
+from sdtool.convert.layout import Buffer, Cast, nonfinite, row_major_chunks
+from sdtool.convert.plan import Selection
+
+SHOWN = 8
+"""Differences that are described; more are only counted."""
+
+Progress = Callable[[int], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A tensor, or a file, that is not what it should be."""
+
+    name: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What a check found. `differences` are the first; `failures` counts all."""
+
+    tensors: int
+    """Tensors that were compared or read."""
+    nbytes: int
+    differences: tuple[Difference, ...] = ()
+    failures: int = 0
+    missing: tuple[str, ...] = ()
+    """Weights of the input that the output lacks, but for EMA and training losses."""
+    ema: int = 0
+    """Tensors that hold the EMA values of the input."""
+    cast: int = 0
+    """Tensors in another type, proven by casting once more."""
+    nan: Mapping[str, int] = field(default_factory=dict[str, int])
+    inf: Mapping[str, int] = field(default_factory=dict[str, int])
+    """NaN and infinite elements, by tensor."""
+    hashes: Hashes | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong. NaN and Inf are facts, not failures."""
+        return self.failures == 0 and not self.missing
+
+
+def verify_against(
+    out: str | os.PathLike[str] | Checkpoint,
+    source: str | os.PathLike[str] | Checkpoint,
+    *,
+    selection: Selection | None = None,
+    progress: Progress | None = None,
+) -> Verification:
+    """Compare every tensor of `out` with the one of `source` that it stands for, byte by byte.
+
+    `selection` says which that is. Without it a name means the tensor of that name or its EMA,
+    whichever has the values (an EMA-only prune); `emb_params` is the embedding of any token. Where
+    the types differ the input is cast again. `progress` is told bytes of the output.
+
+    Raises:
+        InputError: one of the two cannot be read.
+    """
+    with ExitStack() as stack:
+        there = _opened(out, stack)
+        pairs = _pairs(there, _opened(source, stack), selection)
+        results = list(_compared(there.tensors, pairs, progress))
+    wrong = [d for found in results if (d := found.difference) is not None]
+    wrong.extend(pairs.absent)
+    return Verification(
+        tensors=len(there.tensors),
+        nbytes=sum(entry.nbytes for entry in there.tensors),
+        differences=tuple(wrong[:SHOWN]),
+        failures=len(wrong),
+        missing=pairs.missing,
+        ema=sum(found.is_ema for found in results if found.difference is None),
+        cast=sum(found.is_cast for found in results if found.difference is None),
+    )
+
+
+def verify_file(
+    path: str | os.PathLike[str],
+    *,
+    sha256: str | None = None,
+    autov2: str | None = None,
+    progress: Progress | None = None,
+) -> Verification:
+    """Check that a file is whole: container, bounds, CRC-32, header rules; counts NaN and Inf.
+
+    A hash that it should have is compared first. What is wrong is told, not raised.
+
+    Raises:
+        Unreadable: the operating system refused.
+    """
+    file = LocalFile(path)
+    try:
+        return _verified(file, sha256, autov2, progress)
+    finally:
+        file.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    entry: TensorEntry
+    dtype: DType | None = None
+    """The type it was to be written in; None where any cast of a float will do."""
+    is_ema: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    candidates: Mapping[str, tuple[_Candidate, ...]]
+    missing: tuple[str, ...]
+    absent: tuple[Difference, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    difference: Difference | None = None
+    is_ema: bool = False
+    is_cast: bool = False
+
+
+def _opened(what: str | os.PathLike[str] | Checkpoint, stack: ExitStack) -> Checkpoint:
+    return what if isinstance(what, Checkpoint) else stack.enter_context(open_checkpoint(what))
+
+
+def _pairs(out: Checkpoint, source: Checkpoint, selection: Selection | None) -> _Pairs:
+    here = {entry.name for entry in out.tensors}
+    if selection is not None:
+        chosen = {s.name: (_Candidate(s.entry, s.dtype),) for s in selection.entries}
+        gone = tuple(
+            Difference(name, "is not in the output") for name in chosen if name not in here
+        )
+        return _Pairs(chosen, (), gone)
+    by_name = {entry.name: entry for entry in source.tensors}
+    found: dict[str, tuple[_Candidate, ...]] = {}
+    used: set[str] = set()
+    for name in here:
+        if source.kind == "embedding" and name == "emb_params" and name not in by_name:
+            found[name] = tuple(map(_Candidate, source.tensors))
+            used.update(by_name)  # a file for each token: the others hold the others
+            continue
+        ema = by_name.get(ema_name(name))
+        found[name] = tuple(
+            candidate
+            for candidate in (
+                _Candidate(by_name[name]) if name in by_name else None,
+                None if ema is None else _Candidate(ema, is_ema=True),
+            )
+            if candidate is not None
+        )
+        used.add(name)
+    told = out.metadata.get("sdtool.left_out", "").split(" ")
+    used.update(name for name in by_name if ascii(name)[1:-1] in told)
+    return _Pairs(
+        found,
+        tuple(
+            name for name in by_name if name not in used and not name.startswith((PREFIX, "loss."))
+        ),
+    )
+
+
+def _compared(
+    entries: Iterable[TensorEntry], pairs: _Pairs, progress: Progress | None
+) -> Iterator[_Found]:
+    """Compare on a few threads, told one by one as they are done, in the order of the file."""
+    waiting: list[Future[_Found]] = []
+    with ThreadPoolExecutor(WORKERS) as pool:
+        try:
+            for entry in entries:
+                candidates = pairs.candidates.get(entry.name, ())
+                waiting.append(pool.submit(_compare, entry, candidates))
+            for entry, future in zip(entries, waiting, strict=True):
+                while not future.done():
+                    wait([future], 0.1, FIRST_COMPLETED)  # Windows: Ctrl-C does not end a lock
+                if progress is not None:
+                    progress(entry.nbytes)
+                yield future.result()
+        except BaseException:
+            for future in waiting:
+                future.cancel()
+            raise
+
+
+def _compare(entry: TensorEntry, candidates: tuple[_Candidate, ...]) -> _Found:
+    """Find the candidate whose values the tensor holds; else tell how the first differs."""
+    first: _Found | None = None
+    for candidate in candidates:
+        what = _difference(entry, candidate)
+        if what is None:
+            is_cast = entry.dtype is not candidate.entry.dtype
+            return _Found(is_ema=candidate.is_ema, is_cast=is_cast)
+        first = first or _Found(Difference(entry.name, what))
+    return first or _Found(Difference(entry.name, "is not in the input"))
+
+
+def _difference(entry: TensorEntry, candidate: _Candidate) -> str | None:
+    origin = candidate.entry
+    if entry.shape != origin.shape:
+        return f"has the shape {list(entry.shape)}, in the input {list(origin.shape)}"
+    cast = None
+    if candidate.dtype is not None and entry.dtype is not candidate.dtype:
+        return f"is {entry.dtype}, should be {candidate.dtype}"
+    if entry.dtype is not origin.dtype:
+        if not {entry.dtype.name, origin.dtype.name} <= CASTABLE:
+            return f"is {entry.dtype}, in the input {origin.dtype}"
+        cast = Cast(origin.dtype, entry.dtype)
+    position = 0
+    for ours, theirs in _aligned(row_major_chunks(entry), row_major_chunks(origin, cast)):
+        if ours != theirs:
+            at = next(i for i, (x, y) in enumerate(zip(ours, theirs, strict=True)) if x != y)
+            item = entry.dtype.itemsize
+            cut = slice(at // item * item, at // item * item + item)
+            return (
+                f"element {(position + at) // item:,} of {entry.numel:,} is"
+                f" {_shown(ours[cut], entry.dtype)}, should be {_shown(theirs[cut], entry.dtype)}"
+            )
+        position += len(ours)
+    return None
+
+
+def _aligned(a: Iterator[Buffer], b: Iterator[Buffer]) -> Iterator[tuple[bytes, bytes]]:
+    """Yield equally long pieces of two streams of bytes of one length."""
+    left, right = memoryview(b""), memoryview(b"")
+    while True:
+        left = left or memoryview(next(a, b""))
+        right = right or memoryview(next(b, b""))
+        count = min(len(left), len(right))
+        if not count:
+            return
+        # bytes compare at once where views compare one item after the other
+        yield bytes(left[:count]), bytes(right[:count])
+        left, right = left[count:], right[count:]
+
+
+def _shown(raw: bytes, dtype: DType) -> str:
+    codes = {"float64": "d", "float32": "f", "float16": "e", "int64": "q", "int32": "i"}
+    if dtype.name in codes:
+        return str(struct.unpack("<" + codes[dtype.name], raw)[0])
+    return f"0x{raw[::-1].hex()}"
+
+
+def _verified(
+    file: LocalFile, sha256: str | None, autov2: str | None, progress: Progress | None
+) -> Verification:
+    wrong: list[Difference] = []
+    notes: list[str] = []
+    hashes = None
+    if sha256 is not None or autov2 is not None:
+        hashes = hash_file(file, progress)
+        for label, expected, found in (
+            ("SHA-256", sha256, hashes.sha256),
+            ("AutoV2", autov2, hashes.autov2),
+        ):
+            if expected is not None and expected.strip().lower().removeprefix("0x") != found:
+                wrong.append(Difference(label, f"is {found}, should be {expected}"))
+    several = readings(file, deep=True)
+    for reading in several:
+        if reading.error is not None:
+            wrong.append(Difference(reading.format, reading.error.what))
+            if isinstance(reading.error, Truncated):
+                wrong.extend(_how_far(file, reading))
+        wrong.extend(
+            Difference(anomaly.member or reading.format, anomaly.detail)
+            for anomaly in reading.anomalies
+        )
+        if reading.format == "safetensors" and reading.error is None:
+            wrong.extend(_second_reader(file))
+        if any(s.crc32 is None for s in reading.storages.values()):
+            notes.append("the file carries no checksums: damaged values would go unseen")
+    nan: dict[str, int] = {}
+    inf: dict[str, int] = {}
+    tensors: tuple[TensorEntry, ...] = ()
+    if not wrong:
+        try:
+            checkpoint = checkpoint_of(several)
+            tensors = tuple(e for e in checkpoint.tensors if e.unsupported is None)
+            _count(tensors, nan, inf, progress)
+        except Unreadable:
+            raise
+        except InputError as e:
+            wrong.append(Difference(file.path.name, e.what))
+    return Verification(
+        tensors=len(tensors),
+        nbytes=file.nbytes,
+        differences=tuple(wrong[:SHOWN]),
+        failures=len(wrong),
+        nan=nan,
+        inf=inf,
+        hashes=hashes,
+        notes=tuple(notes),
+    )
+
+
+def _count(
+    tensors: Iterable[TensorEntry],
+    nan: dict[str, int],
+    inf: dict[str, int],
+    progress: Progress | None,
+) -> None:
+    for entry in tensors:
+        if not (entry.dtype.is_floating or entry.dtype.is_complex):
+            continue
+        for chunk in row_major_chunks(entry):
+            nans, infs = nonfinite(chunk, entry.dtype)
+            if nans:
+                nan[entry.name] = nan.get(entry.name, 0) + nans
+            if infs:
+                inf[entry.name] = inf.get(entry.name, 0) + infs
+            if progress is not None:
+                progress(len(chunk))
+
+
+def _second_reader(file: LocalFile) -> Iterator[Difference]:
+    """What the safetensors library itself says of the header."""
+    library: Any = importlib.import_module("safetensors")
+    try:
+        framework = "numpy" if importlib.util.find_spec("numpy") else "pt"
+        with library.safe_open(os.fspath(file.path), framework):
+            pass
+    except library.SafetensorError as e:
+        yield Difference("safetensors library", str(e))
+
+
+def _how_far(file: Source, reading: Reading) -> Iterator[Difference]:
+    """Say of a file that was cut short what its last bytes belong to."""
+    if reading.format == "torch-zip":
+        found = _last_member(file)
+        if found is not None:
+            name, offset = found
+            yield Difference(
+                name, f"the last member begun, at byte {offset:,}; the file ends at {file.nbytes:,}"
+            )
+    elif reading.format == "safetensors":
+        try:
+            length = int.from_bytes(file.read_at(0, 8), "little")
+            header = json.loads(file.read_at(8, length))
+            spans = sorted(
+                (8 + length + info["data_offsets"][1], name)
+                for name, info in header.items()
+                if name != "__metadata__"
+            )
+        except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+            return  # cut inside the header, which was said
+        whole = sum(end <= file.nbytes for end, _ in spans)
+        yield Difference(
+            spans[whole][1],
+            f"the file ends in this tensor: {whole:,} of {len(spans):,} are whole,"
+            f" {file.nbytes:,} of {spans[-1][0]:,} bytes are there",
+        )
+
+
+def _last_member(file: Source) -> tuple[str, int] | None:
+    """Find the last local header of a zip that has no directory."""
+    window, overlap = 1 << 20, 512
+    end = file.nbytes
+    while end > 0:
+        start = max(0, end - window)
+        data = file.read_at(start, min(file.nbytes, end + overlap) - start)
+        at = data.rfind(b"PK\x03\x04")
+        while at >= 0:
+            length = int.from_bytes(data[at + 26 : at + 28], "little")
+            name = data[at + 30 : at + 30 + length]
+            if 0 < length == len(name) and name.isascii() and name.decode().isprintable():
+                return name.decode(), start + at
+            at = data.rfind(b"PK\x03\x04", 0, at)
+        end = start
+    return None
