@@ -1,23 +1,34 @@
-"""Put the bytes of tensors into a new file."""
+"""Put the bytes of tensors into a new file.
 
-from sdtool.convert.names import output_name as output_name
+from sdtool.convert import convert_file
+convert_file("model.ckpt", "model.safetensors")
+"""
+
+from __future__ import annotations
+
+from sdtool.convert.files import convert_file
+from sdtool.convert.names import output_name
 from sdtool.convert.plan import (
-    ConvertPlan as ConvertPlan,
+    ConvertPlan,
+    LeftOut,
+    Selected,
+    Selection,
+    plan_safetensors,
+    select_all,
+    select_parts,
 )
-from sdtool.convert.plan import (
-    LeftOut as LeftOut,
-)
-from sdtool.convert.plan import (
-    Selected as Selected,
-)
-from sdtool.convert.plan import (
-    Selection as Selection,
-)
-from sdtool.convert.plan import (
-    plan_safetensors as plan_safetensors,
-)
-from sdtool.convert.plan import (
-    select_all as select_all,
-)
-from sdtool.convert.writer import Written as Written
-from sdtool.convert.writer import write_safetensors as write_safetensors
+from sdtool.convert.writer import Written, write_safetensors
+
+__all__ = [
+    "ConvertPlan",
+    "LeftOut",
+    "Selected",
+    "Selection",
+    "Written",
+    "convert_file",
+    "output_name",
+    "plan_safetensors",
+    "select_all",
+    "select_parts",
+    "write_safetensors",
+]

@@ -1,0 +1,85 @@
+"""A whole conversion in one call, for programs: open, select, plan, write, verify."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sdtool.checkpoint import open_checkpoint
+from sdtool.checkpoint.errors import OutputError
+from sdtool.checkpoint.reading import Checkpoint
+from sdtool.convert.copying import Progress
+from sdtool.convert.plan import Selection, plan_safetensors, select_all
+from sdtool.convert.pt_writer import plan_pt, write_pt
+from sdtool.convert.writer import Written, write_safetensors
+
+
+def convert_file(
+    source: str | os.PathLike[str] | Checkpoint,
+    out: str | os.PathLike[str],
+    *,
+    dtype: str = "keep",
+    to: str | None = None,
+    skip_unsupported: bool = False,
+    allow_overflow: bool = False,
+    force: bool = False,
+    verify: bool = False,
+    hashes: bool = False,
+    progress: Progress | None = None,
+) -> Written:
+    """Convert one file and return what was written. It does not judge: nothing of the input is
+    ever run, and a file that `sdtool.scan` calls unsafe still gives up its tensors here.
+
+    `to` is `safetensors` or `pt`; without it that is what programs load this kind of file from.
+    With `verify` the output is compared with the input before this returns.
+
+    Raises:
+        InputError: the input cannot be read, or holds what no output can.
+        OutputError: `out` exists, cannot be written, or (never seen) is not what the input holds.
+    """
+    checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
+    try:
+        to = to or default_format(checkpoint)
+        selection = select_all(checkpoint, dtype=dtype, to=to, skip_unsupported=skip_unsupported)
+        if to == "pt":
+            written = write_pt(
+                plan_pt(checkpoint, selection),
+                out,
+                force=force,
+                progress=progress,
+                hashes=hashes,
+                allow_overflow=allow_overflow,
+            )
+        else:
+            written = write_safetensors(
+                plan_safetensors(selection),
+                out,
+                force=force,
+                progress=progress,
+                hashes=hashes,
+                allow_overflow=allow_overflow,
+            )
+        if verify:
+            _verify(written.path, checkpoint, selection if to != "pt" else None)
+        return written
+    finally:
+        if checkpoint is not source:
+            checkpoint.close()
+
+
+def default_format(checkpoint: Checkpoint) -> str:
+    """Return the format that programs load this kind of file from.
+
+    No program reads hypernetworks from safetensors: A1111 lists `.pt` only, and ComfyUI passes over
+    keys that are no integers.
+    """
+    return "pt" if checkpoint.kind == "hypernetwork" else "safetensors"
+
+
+def _verify(out: Path, checkpoint: Checkpoint, selection: Selection | None) -> None:
+    from sdtool.convert.verify import verify_against  # its imports are for this wish only
+
+    found = verify_against(out, checkpoint, selection=selection)
+    if not found.ok:
+        told = "; ".join(map(str, found.differences)) or f"{len(found.missing)} tensors missing"
+        raise OutputError(f"is not what its input holds ({told})", where=os.fspath(out))
