@@ -114,11 +114,11 @@ def _parts(components: Sequence[Component]) -> list[str]:
 def _particular(identity: Identity) -> Iterator[tuple[str, str]]:
     if identity.adapter is not None:
         facts = identity.adapter
-        ranks = ", ".join(f"{rank} ({n:,} modules)" for rank, n in list(facts.ranks.items())[:4])
+        ranks = ", ".join(f"{rank} ({_modules(n)})" for rank, n in list(facts.ranks.items())[:4])
         yield "rank", ranks or "-"
         if facts.alpha is not None:
             yield "alpha", f"{facts.alpha:g}"
-        yield "changes", ", ".join(f"{n:,} modules of {part}" for part, n in facts.modules.items())
+        yield "changes", ", ".join(f"{_modules(n)} of {part}" for part, n in facts.modules.items())
     if identity.embedding is not None:
         for token, (vectors, width) in identity.embedding.tokens.items():
             yield "token", f"{token}: {vectors} vector{'s' * (vectors != 1)} of {width}"
@@ -129,6 +129,10 @@ def _particular(identity: Identity) -> Iterator[tuple[str, str]]:
         yield "layers", f"{structure}{', layer norm' * net.layer_norm}"
         if net.activation:
             yield "activation", net.activation
+
+
+def _modules(n: int) -> str:
+    return f"{n:,} module{'s' * (n != 1)}"
 
 
 def _state(identity: Identity) -> Iterator[tuple[str, str]]:

@@ -33,8 +33,13 @@ from sdtool.convert.names import split_name
 from sdtool.convert.output import check_output
 from sdtool.convert.plan import ConvertPlan, Selection, plan_safetensors
 from sdtool.convert.pt_writer import PtPlan, plan_pt, write_pt
+from sdtool.convert.verify import verify_against
 from sdtool.convert.writer import Written, write_safetensors
 from sdtool.scan.findings import Verdict
+
+
+class VerificationError(OutputError):
+    """What was written is not what it should be: the disk or the memory is to blame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +261,8 @@ def _make(
     outcome.status = Status.WRITTEN
     outcome.notes.extend(note for note in written.notes if note not in outcome.notes)
     outcome.hashes = None if written.hashes is None else written.hashes.as_json()
+    if wishes.verify:
+        _verify(outcome, checkpoint, selection, out)
 
     _mind_sidecars(outcome, Path(outcome.path), out, copy=wishes.copy_sidecars)
 
@@ -270,6 +277,18 @@ def _write(plan: ConvertPlan | PtPlan, out: Path, wishes: Wishes, progress: Prog
     if isinstance(plan, PtPlan):
         return write_pt(plan, out, **options)
     return write_safetensors(plan, out, **options)
+
+
+def _verify(outcome: Outcome, checkpoint: Checkpoint, selection: Selection, out: Path) -> None:
+    """Compare what was written with its source; a file that differs does not stay."""
+    found = verify_against(out, checkpoint, selection=selection)
+    if not found.ok:
+        out.unlink(missing_ok=True)
+        first = "; ".join(map(str, found.differences))
+        raise VerificationError(
+            f"it was not written as it should and was removed ({first})", where=outcome.output
+        )
+    outcome.verified = True
 
 
 def _mind_sidecars(outcome: Outcome, source: Path, out: Path, *, copy: bool) -> None:
@@ -327,6 +346,8 @@ def _make_folder(folder: Path) -> None:
 def _fail(outcome: Outcome, e: Exception) -> None:
     error = as_error(e, outcome.path)
     outcome.status = Status.REFUSED if isinstance(error, UnsafeError) else Status.FAILED
+    if isinstance(error, VerificationError):
+        outcome.status = Status.MISMATCH
     outcome.failure = error
     outcome.error, outcome.hint = str(error), error.hint
 
