@@ -189,7 +189,7 @@ class Identity:
         """All of it as plain dicts, lists, strings and numbers."""
         data = {name: getattr(self, name) for name in ("kind", "family", "version")}
         data |= {"title": self.title, "confidence": self.confidence, "reason": self.reason}
-        data |= {"tensors": self.tensors, "nbytes": self.nbytes, "dtype": self.dtype}
+        data |= {"tensors": self.tensors, "tensor_nbytes": self.nbytes, "dtype": self.dtype}
         data["components"] = [_plain(part) | {"dtype": part.dtype} for part in self.components]
         for name in ("ema", "training", "prediction", "adapter", "embedding", "hypernetwork"):
             value = getattr(self, name)
