@@ -56,6 +56,8 @@ class Known:
     """inert, dangerous, unknown, allowed, or model (a class of a whole pickled model)."""
     row: Vouched | None = None
     danger: Danger | None = None
+    problem: Problem | None = None
+    """The rule that the name itself falls under; None for one that is vouched for."""
     called: bool = False
 
 
@@ -252,60 +254,55 @@ def _is_plain(text: str) -> bool:
     return text.isascii() and text.isprintable() and " " not in text and bool(text)
 
 
-def judge_name(target: Global, *, walks_dots: bool = True) -> tuple[Known, Problem | None]:
-    """What is known of a name, and the rule it falls under; None for a vouched one."""
+def judge_name(target: Global, *, walks_dots: bool = True) -> Known:
+    """What is known of a name, and the rule that it falls under."""
     row = VOUCHED.get(target)
     if row is not None:
-        return Known("inert", row), None
+        return Known("inert", row)
     danger = danger_of(target.module, target.name)
-    if danger is None and not _is_plain(target.module):
-        danger = danger_of(target.module.partition("\0")[0].strip(), target.name)
     if danger is not None:
-        return Known("dangerous", danger=danger), Problem("dangerous-global", danger.why)
+        return Known("dangerous", None, danger, Problem("dangerous-global", danger.why))
     if not (_is_plain(target.module) and _is_plain(target.name)):
-        return Known("unknown"), Problem("odd-name", "")
+        return Known("unknown", problem=Problem("odd-name", ""))
     if "." in target.name and walks_dots:
-        return Known("unknown"), Problem("dotted-name", "")
+        return Known("unknown", problem=Problem("dotted-name", ""))
+    if _package(target) is not None:
+        return Known("model")
+    return Known("unknown", problem=Problem("unknown-global", ""))
+
+
+def _package(target: Global) -> str | None:
+    """The package of models that a class belongs to."""
     root = target.module.partition(".")[0]
-    if root in _MODEL_PACKAGES or f"{target.module}.".startswith(
-        tuple(f"{module}." for module in _MODEL_MODULES)
-    ):
-        return Known("model"), None
-    return Known("unknown"), Problem("unknown-global", "")
+    if root in _MODEL_PACKAGES:
+        return root
+    inside = any(f"{target.module}.".startswith(f"{module}.") for module in _MODEL_MODULES)
+    return "torch.nn" if inside else None
 
 
 def _name(event: Resolve, found: Collector, member: str | None) -> None:
     if event.computed:
         found.add(Problem("computed-name", ""), offset=event.offset, member=member)
         return
-    known = found.known.get(event.target)
-    problem = None
+    target = event.target
+    known = found.known.get(target)
     if known is None:
-        known, problem = _allowed(event, found) or judge_name(
-            event.target, walks_dots=event.walks_dots
-        )
-        found.known[event.target] = known
+        reason = found.allow.get(target, found.allow.get(event.written))
+        if reason is not None:
+            known = Known("allowed", problem=Problem("allowed-global", reason))
+        else:
+            known = judge_name(target, walks_dots=event.walks_dots)
+        found.known[target] = known
         if known.kind == "model":
-            root = event.target.module.partition(".")[0]
-            package = root if root in _MODEL_PACKAGES else "torch.nn"
-            found.models.setdefault(package, (event.offset, member))
-    if problem:
-        written = event.written
-        evidence = f"{event.opcode} {written.module} {written.name}"
+            found.models.setdefault(_package(target) or "", (event.offset, member))
+    if known.problem:
         found.add(
-            problem,
-            about=_shown(event.target),
+            known.problem,
+            about=_shown(target),
             offset=event.offset,
             member=member,
-            evidence=evidence,
+            evidence=f"{event.opcode} {event.written.module} {event.written.name}",
         )
-
-
-def _allowed(event: Resolve, found: Collector) -> tuple[Known, Problem] | None:
-    reason = found.allow.get(event.target, found.allow.get(event.written))
-    if reason is None:
-        return None
-    return Known("allowed"), Problem("allowed-global", reason)
 
 
 def _target(target: Value, found: Collector, offset: int, member: str | None) -> Known | None:
@@ -315,7 +312,7 @@ def _target(target: Value, found: Collector, offset: int, member: str | None) ->
     if type(target) is Global:
         known = found.known.get(target)
         if known is None and target is not COMPUTED:
-            known, _ = judge_name(target)
+            known = judge_name(target)
             found.known[target] = known
         return known
     if type(target) is Ext:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from sdtool.checkpoint import readings
-from sdtool.checkpoint.errors import NotACheckpoint, Unreadable
+from sdtool.checkpoint.errors import NotACheckpoint
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.reading import Reading, Stream
 from sdtool.checkpoint.rebuild import as_bytes
@@ -32,23 +32,17 @@ def scan_file(
 ) -> Report:
     """Scan one file; nothing in it is imported, called or unpickled.
 
-    `allow` maps names to the reason why they may load. A file that cannot be read is `undecided`
-    with the error in the report.
+    `allow` maps names to the reason why they may load.
 
     Raises:
         UsageError: a name of `allow` has no module.
+        Unreadable: the operating system refused to open or read the file.
     """
     start = time.perf_counter()
-    try:
-        with local_file(path) as source:
-            found = readings(source, limits=limits, deep=deep)
-            report = judge(found, path=path, allow=allow, deep=deep, limits=limits)
-            return replace(report, seconds=time.perf_counter() - start)
-    except Unreadable as e:
-        return Report(
-            os.fspath(path), "unreadable", Verdict.UNDECIDED, (), (), "partial", 0, 0,
-            time.perf_counter() - start, escape(e.what),
-        )  # fmt: skip
+    with local_file(path) as source:
+        found = readings(source, limits=limits, deep=deep)
+        report = judge(found, path=path, allow=allow, deep=deep, limits=limits)
+        return replace(report, seconds=time.perf_counter() - start)
 
 
 @dataclass(slots=True)
