@@ -229,7 +229,7 @@ def test_a_pruned_file_is_not_pruned_again(tmp_path: Path) -> None:
     written(plan, tmp_path)
     again = open_bytes(tmp_path / "out.safetensors")
     for variant in ("raw-only", "ema-only"):
-        plan = plan_prune(again, variant=variant)  # type: ignore[arg-type]
+        plan = plan_prune(again, variant=variant)
         assert plan.ema_state == "scalars-only"
         assert plan.nothing_to_do == "it holds nothing that only training needs"
     assert plan_prune(again, dtype="fp16").nothing_to_do is None

@@ -7,7 +7,18 @@ plan = plan_prune(open_checkpoint("last.ckpt"), variant="ema-only")
 
 from __future__ import annotations
 
+from sdtool.prune.components import Component, component_file_name
 from sdtool.prune.ema import ema_equals_raw
+from sdtool.prune.fixes import FIXES
 from sdtool.prune.plan import PrunePlan, Row, Variant, plan_prune
 
-__all__ = ["PrunePlan", "Row", "Variant", "ema_equals_raw", "plan_prune"]
+__all__ = [
+    "FIXES",
+    "Component",
+    "PrunePlan",
+    "Row",
+    "Variant",
+    "component_file_name",
+    "ema_equals_raw",
+    "plan_prune",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from os.path import splitext
 from typing import Literal, TypeAlias
 
 from sdtool.checkpoint.errors import Malformed, UsageError
@@ -101,6 +102,15 @@ def _check_vae(
 
 def _shape(shape: tuple[int, ...] | None) -> str:
     return "missing" if shape is None else str(list(shape))
+
+
+def component_file_name(name: str, component: Component) -> str:
+    """Return the file name `name` with the infix of a component: `foo.vae.safetensors`.
+
+    Source: A1111 modules/sd_vae.py, which tells a VAE from a checkpoint by `.vae.`.
+    """
+    stem, suffix = splitext(name)
+    return name if stem.endswith(f".{component}") else f"{stem}.{component}{suffix}"
 
 
 def take_only(choices: Sequence[Choice], component: Component) -> tuple[list[Choice], list[str]]:
