@@ -145,9 +145,7 @@ RRDB = {"conv_first.bias": (64,), "body.0.rdb1.conv1.weight": (32, 64, 3, 3)}
 FACE_ID: Shapes = {
     "image_proj.proj.0.weight": (1024, 512),
     "ip_adapter.1.to_k_ip.weight": (640, 2048),
-    **{
-        f"ip_adapter.0.to_{x}_lora.{end}.weight": (8, 8) for x in "qkv" for end in ("down", "up")
-    },
+    **{f"ip_adapter.0.to_{x}_lora.{end}.weight": (8, 8) for x in "qkv" for end in ("down", "up")},
 }
 HYPER: Shapes = {
     f"{width}.{half}.linear.{layer}.{part}": shape
