@@ -22,8 +22,7 @@ jobs_option = click.option(
     type=click.IntRange(min=0),
     metavar="N",
     default=1,
-    show_default=True,
-    help="Files at once; 0 for one per core.",
+    help="Files at once (default 1); 0 for one per core.",
 )
 
 paths_argument = click.argument("paths", metavar="PATH...", nargs=-1, required=True)

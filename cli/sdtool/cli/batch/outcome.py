@@ -107,8 +107,10 @@ class Outcome:
             f"{saving(self.nbytes, self.output_nbytes)}{checked}, {self.seconds:.1f} s"
         )
         yield from (f"  {line}" for line in self.table)
-        for reason, (count, nbytes) in self.left_out.items() if not self.table else ():
-            yield f"  left out: {reason}, {counted(count, 'tensor')}, {size(nbytes)}"
+        if self.left_out and not self.table:
+            largest = sorted(self.left_out.items(), key=lambda item: -item[1][1])
+            parts = (f"{why} ({counted(n, 'tensor')}, {size(b)})" for why, (n, b) in largest)
+            yield f"  left out: {', '.join(parts)}"
         for name, value in (self.hashes or {}).items():
             yield f"  {name}  {value}"
         yield from (f"  note: {note}" for note in self.notes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -184,9 +185,11 @@ def _work(job: Job, choose: Choose, wishes: Wishes, progress: Progress) -> list[
                 outcome.warnings.append(f"suspicious ({worst_message(report)})")
             elif report.verdict is Verdict.UNSAFE:
                 outcome.warnings.append(f"disarmed: {worst_message(report)}; nothing of it was run")
+            makings = choose(checkpoint, job)
+            _check_distinct(makings)
             made = [
                 _guarded(deepcopy(outcome), making, job, checkpoint, wishes, progress)
-                for making in choose(checkpoint, job)
+                for making in makings
             ]
         if wishes.replace is not None:
             _give_way(made, wishes.replace)
@@ -199,6 +202,14 @@ def _work(job: Job, choose: Choose, wishes: Wishes, progress: Progress) -> list[
         _fail(outcome, e)
     outcome.seconds = time.monotonic() - begun
     return [outcome]
+
+
+def _check_distinct(makings: Sequence[Making | NothingToDo]) -> None:
+    """Check that no two outputs of an input share a name (two tokens may look alike)."""
+    outs = [making.out for making in makings if isinstance(making, Making)]
+    twice = [out for out, count in Counter(outs).items() if count > 1]
+    if twice:
+        raise UsageError("two of its parts would become", where=os.fspath(twice[0]))
 
 
 def _guarded(

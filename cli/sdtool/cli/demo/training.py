@@ -34,6 +34,8 @@ _UNET: dict[str, tuple[int, ...]] = {
     "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (32, 768),
     "input_blocks.2.1.transformer_blocks.0.attn2.to_k.weight": (32, 768),
     "input_blocks.2.1.transformer_blocks.0.attn2.to_v.weight": (32, 768),
+    "input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight": (64, 768),
+    "input_blocks.4.1.transformer_blocks.0.attn2.to_v.weight": (64, 768),
     "middle_block.0.in_layers.2.weight": (32, 32, 3, 3),
     "output_blocks.11.0.skip_connection.weight": (32, 64, 1, 1),
     "out.2.weight": (4, 32, 3, 3),
@@ -48,7 +50,7 @@ _VAE: dict[str, tuple[int, ...]] = {
     "post_quant_conv.weight": (4, 4, 1, 1),
 }
 _TEXT: dict[str, tuple[int, ...]] = {
-    "embeddings.token_embedding.weight": (96, 768),
+    "embeddings.token_embedding.weight": (24, 768),
     "embeddings.position_embedding.weight": (77, 768),
     "final_layer_norm.weight": (768,),
 }

@@ -14,8 +14,8 @@ from sdtool.cli.batch.outputs import Job, plan_outputs
 from sdtool.cli.batch.run import Making, run
 from sdtool.cli.console import Console
 from sdtool.cli.verb import machine_readable, verb
-from sdtool.convert import select_all
-from sdtool.convert.names import output_name
+from sdtool.convert import output_name, select_parts
+from sdtool.convert.names import token_name
 
 
 @verb(
@@ -63,10 +63,13 @@ def command(
         (place,) = job.outs
         if to is None and target == "pt" and out is None:
             place = place.with_name(output_name(job.item.path, dtype=dtype, to=target))
-        selection = select_all(
-            checkpoint, dtype=dtype, to=target, skip_unsupported=skip_unsupported
-        )
-        return [Making(selection, place, to=target)]
+        parts = select_parts(checkpoint, dtype=dtype, to=target, skip_unsupported=skip_unsupported)
+        if len(parts) == 1:
+            return [Making(parts[0][1], place, to=target)]
+        return [
+            Making(selection, place.with_name(token_name(place.name, token)), to=target)
+            for token, selection in parts
+        ]
 
     jobs = plan_outputs(items, names, out=out, out_dir=out_dir)
     wishes = wishes_of(console, options)

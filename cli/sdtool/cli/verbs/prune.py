@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import click
 
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.cli.batch.expand import expand
+from sdtool.cli.batch.gate import admit, judged
 from sdtool.cli.batch.options import dtype_option, paths_argument, wishes_of, writing_options
 from sdtool.cli.batch.outputs import Job, plan_outputs
 from sdtool.cli.batch.run import Making, NothingToDo, run
 from sdtool.cli.console import Console, size
 from sdtool.cli.verb import machine_readable, verb
 from sdtool.convert.names import output_name
-from sdtool.prune import PrunePlan, Variant, plan_prune
+from sdtool.prune import (
+    FIXES,
+    Component,
+    PrunePlan,
+    Variant,
+    component_file_name,
+    plan_prune,
+)
 
 _BOTH: tuple[Variant, ...] = ("raw-only", "ema-only")
 
@@ -49,6 +58,14 @@ _BOTH: tuple[Variant, ...] = ("raw-only", "ema-only")
 @dtype_option("--vae-dtype", "Precision of the VAE.")
 @dtype_option("--text-dtype", "Precision of the text encoder.")
 @click.option("--fill-from-raw", is_flag=True, help="Fill gaps of an incomplete EMA.")
+@click.option("--bake-vae", metavar="FILE", help="Put the VAE of FILE in.")
+@click.option(
+    "--only", type=click.Choice(["unet", "vae", "text"]), help="Take one component out."
+)  # fmt: skip
+@click.option(
+    "--fix", multiple=True, type=click.Choice(list(FIXES)), metavar="NAME",
+    help=f"Repair: {', '.join(FIXES)}.",
+)  # fmt: skip
 @click.option("--drop", multiple=True, metavar="GLOB", help="Drop tensors of these names too.")
 @writing_options
 @machine_readable()
@@ -65,6 +82,9 @@ def command(
     text_dtype: str | None,
     fill_from_raw: bool,
     drop: tuple[str, ...],
+    fix: tuple[str, ...],
+    bake_vae: str | None,
+    only: Component | None,
     **options: Any,
 ) -> int:
     """Keep what inference needs: raw or EMA weights, any precision.
@@ -79,7 +99,8 @@ def command(
     wishes = wishes_of(console, options)
 
     def names(path: str) -> list[str]:
-        return [output_name(path, variant=kind, dtype=form) for kind, form in forms]
+        made = [output_name(path, variant=kind, dtype=form) for kind, form in forms]
+        return made if only is None else [component_file_name(name, only) for name in made]
 
     def choose(checkpoint: Checkpoint, job: Job) -> Sequence[Making | NothingToDo]:
         plans = [
@@ -92,6 +113,9 @@ def command(
                 text_dtype=text_dtype,
                 fill_from_raw=fill_from_raw,
                 drop=drop,
+                fix=fix,
+                bake=baked,
+                only=only,
             )
             for kind, form in forms
         ]
@@ -113,7 +137,12 @@ def command(
         ]
 
     jobs = plan_outputs(items, names, out=out, out_dir=out_dir)
-    return run(console, jobs, problems, choose, wishes, label="pruning", as_json=as_json)
+    with ExitStack() as stack:
+        baked = None
+        if bake_vae is not None:
+            taken, report = stack.enter_context(judged(bake_vae, wishes.allow))
+            baked = admit(taken, report, disarm=wishes.disarm)
+        return run(console, jobs, problems, choose, wishes, label="pruning", as_json=as_json)
 
 
 def _forms(variant: str, dtype: str) -> list[tuple[Variant, str]]:
