@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tests.prune.layouts import State, opened, shadow, tiny, written
+from tests.prune.layouts import State, open_bytes, opened, shadow, tiny, written
 
 from sdtool.checkpoint.errors import Malformed, UsageError
 from sdtool.checkpoint.identify.ema import ema_pairs
@@ -125,10 +126,6 @@ def test_an_ema_equal_to_the_raw_weights_is_told_by_its_bytes(layout: str, tmp_p
 
 
 def test_a_compressed_file_is_compared_too(tmp_path: Path) -> None:
-    import zipfile
-
-    from tests.prune.layouts import open_bytes
-
     for name, state in (("same", shadow(raw_only(tiny()))), ("other", tiny())):
         torch.save(state, tmp_path / name)
         with (
