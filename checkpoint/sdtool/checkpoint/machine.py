@@ -62,7 +62,7 @@ _ANOMALIES_PER_SLUG = 20
 
 # What picklers write for INT, LONG and FLOAT. Anything else is read in different ways: `010` is 8
 # to strtol and an error to int(x, 0), `1_0` is a float to Python and not to C.
-_PLAIN_INT = re.compile(rb"-?(?:0|[1-9][0-9]*)\Z")
+_PLAIN_INT = re.compile(rb"(?:0|-?[1-9][0-9]*)\Z")
 _PLAIN_FLOAT = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|inf|nan)\Z")
 _OCTAL = re.compile(rb"(-?)0+([0-7]+)\Z")
 
@@ -612,6 +612,9 @@ def _text(state: _State, op: int, pos: int, stack: list[Value]) -> tuple[list[Va
     if line[-1:] != b"\n":
         raise _truncated(at, "a line")
     line = line[:-1]
+    if b"\0" in line and op in b"gpFIL":  # where C's number ends, and Python sees none
+        _odd_number(state, line, at)
+        line = line[: line.index(b"\0")]
     if op == 0x67:  # GET
         stack.append(state.memo[int(line)])
     elif op == 0x70:  # PUT
