@@ -117,7 +117,6 @@ def _layouts() -> dict[str, Callable[[], Any]]:
             "cuda": torch.device("cuda", 1),
             "dtype": torch.float16,
             "layout": torch.strided,
-            "format": torch.channels_last,
         },
         "rng": lambda: torch.get_rng_state(),
     }
@@ -353,7 +352,7 @@ def _omegaconf() -> Any:
 
     config = OmegaConf.create(
         {"a": 1, "b": 2.5, "c": "x", "d": None, "e": True, "f": [1, {"g": "${a}"}], "h": b"x",
-         "p": pathlib.PurePosixPath("x")}
+         "p": pathlib.Path("x")}
     )  # fmt: skip
     return {"config": config, "list": OmegaConf.create([1, 2]), "state_dict": _model().state_dict()}
 
@@ -471,7 +470,7 @@ ARRAYS: dict[str, Callable[[], Any]] = {
     "text": lambda: np.array(["a", "bc"]),
     "bytes": lambda: np.array([b"a", b"bc"]),
     "dates": lambda: np.array(["2024-01-01"], dtype="datetime64[D]"),
-    "structured": lambda: np.zeros(2, dtype=[("a", "<f4"), ("b", "<i8", (2,))]),
+    "structured": lambda: np.zeros(2, dtype=[("a", "<f4"), ("b", "<i8")]),
     "bool": lambda: np.array([True, False]),
     "scalars": lambda: [np.float64(1.5), np.float32(2), np.int64(3), np.bool_(True), np.uint8(4)],
     "dtypes": lambda: [np.dtype("float32"), np.dtype("int64")],

@@ -2379,13 +2379,13 @@ def denial() -> Iterator[Vector]:
         suffix=".gz",
     )
     yield v(
-        "expand-bomb",
+        "tensor-bomb",
         17,
         "one element, and a stride of zero over a trillion",
         torch_zip(pickled(dict_of({"w": tensor(size=(10**6, 10**6), stride=(0, 0))}))),
         (),
         NOT_CLEAN,
-        "expand-bomb",
+        "tensor-bomb",
         suffix=".pt",
     )
     yield v(
