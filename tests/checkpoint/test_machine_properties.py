@@ -39,8 +39,10 @@ CALLABLE: dict[str, Callable[..., Any]] = {
     "pathlib.PurePosixPath": pathlib.PurePosixPath,
 }
 """The names that the values below are made of, for both unpicklers."""
-# As protocols 0 to 2 write the builtins; `Unpickler.find_class` maps them, which is overridden here.
-CALLABLE |= {name.replace("builtins", "__builtin__"): made for name, made in CALLABLE.items()}
+# As protocols 0 to 2 write them; `Unpickler.find_class` would map them, and is overridden here.
+CALLABLE.update(
+    [(name.replace("builtins", "__builtin__"), made) for name, made in CALLABLE.items()]
+)
 
 EMPTY: dict[str, Callable[[], Any]] = {
     "EMPTY_DICT": dict, "DICT": dict, "EMPTY_LIST": list, "LIST": list, "EMPTY_SET": set,
