@@ -95,7 +95,7 @@ def test_no_control_character_of_a_name_reaches_the_terminal(sdtool: Run) -> Non
     Path(name).write_bytes(HTML)
     for verb in ("scan", "convert", "prune", "verify"):
         result = sdtool(verb, name)
-        assert result.code == 2
+        assert result.code == (1 if verb == "verify" else 2)
         shown = (result.out + result.err).replace("\n", "")
         assert shown.isprintable(), verb
         assert "a\\x1b[2J\\r\\nb\\x9b.ckpt" in shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ WIDTH = 79
 _LABEL = 11
 _DEPTH = 3
 _NAMED = 3
+_LONGEST = 200
 
 
 def card(seen: Seen) -> list[str]:
@@ -84,8 +86,20 @@ def values(seen: Seen) -> Iterator[str]:
     """Yield the metadata and the other values of a file, one a line, long ones cut."""
     held: Mapping[str, object] = {**seen.checkpoint.leaves, **seen.checkpoint.metadata}
     for name, value in held.items():
-        text = escape(str(value))
-        yield f"{escape(name)}: {text if len(text) <= 200 else text[:197] + '...'}"
+        yield f"{escape(_cut(name))}: {escape(_cut(str(readable(value))))}"
+
+
+def readable(value: object) -> object:
+    """What JSON and a line can hold: no infinity, no number of thousands of digits."""
+    if isinstance(value, int) and value.bit_length() > 1024:
+        return "a huge number"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
 def _laid_out(facts: Iterable[tuple[str, str]]) -> list[str]:
@@ -121,7 +135,7 @@ def _particular(identity: Identity) -> Iterator[tuple[str, str]]:
         yield "changes", ", ".join(f"{_modules(n)} of {part}" for part, n in facts.modules.items())
     if identity.embedding is not None:
         for token, (vectors, width) in identity.embedding.tokens.items():
-            yield "token", f"{token}: {vectors} vector{'s' * (vectors != 1)} of {width}"
+            yield "token", f"{_cut(token)}: {vectors} vector{'s' * (vectors != 1)} of {width}"
     if identity.hypernetwork is not None:
         net = identity.hypernetwork
         yield "widths", ", ".join(map(str, net.widths))
@@ -170,7 +184,7 @@ def _gaps(fit: Fit) -> Iterator[str]:
         ("of another shape", fit.misshapen),
     ):
         if names:
-            shown = ", ".join(names[:_NAMED]) + ", ..." * (len(names) > _NAMED)
+            shown = ", ".join(map(_cut, names[:_NAMED])) + ", ..." * (len(names) > _NAMED)
             yield f"{len(names):,} {what} ({shown})"
 
 

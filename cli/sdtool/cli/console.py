@@ -79,6 +79,10 @@ class Console:
         """Write a result: lines for people. Newlines are kept, other controls are escaped."""
         self._write(sys.stdout, "\n".join(map(escape, text.split("\n"))) + "\n")
 
+    def line(self, text: str) -> None:
+        """Write a result of one line, whatever its fields hold."""
+        self._write(sys.stdout, escape(text) + "\n")
+
     def coloured(self, text: str) -> None:
         """Write a result whose fields are escaped already and that may hold colour sequences."""
         self._write(sys.stdout, text + "\n")

@@ -368,7 +368,7 @@ def _tell(console: Console, outcome: Outcome, *, as_json: bool) -> None:
         console.warning(warning, where=outcome.path)
     if not as_json and not (console.quiet and outcome.code == DONE):
         for line in outcome.lines():
-            console.out(line)
+            console.line(line)
     if outcome.failure is not None:
         console.failed(outcome.failure)
 

@@ -128,7 +128,7 @@ def _record(
         ]
     if metadata:
         record["metadata"] = dict(seen.checkpoint.metadata)
-        record["values"] = dict(seen.checkpoint.leaves)
+        record["values"] = {k: card.readable(v) for k, v in seen.checkpoint.leaves.items()}
     if hashes:
         from sdtool.convert.hashes import hash_file
 

@@ -136,7 +136,7 @@ class _Shown:
         elif coloured:
             self._console.coloured(line)
         else:
-            self._console.out(line)
+            self._console.line(line)
 
 
 def _explanation(report: Report, allow: Mapping[str, str]) -> Iterator[str]:

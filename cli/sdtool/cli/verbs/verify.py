@@ -58,7 +58,7 @@ def command(
         console.json(document)
     elif not (console.quiet and found.ok):
         for line in _lines(found, file, against):
-            console.out(line)
+            console.line(line)
     return DONE if found.ok else FOUND
 
 

@@ -1,0 +1,145 @@
+"""`sdtool prune`: variants, names, the plan that is shown, and what there is nothing to do for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from tests.cli.conftest import Run
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    whole: Any = torch.load(path, weights_only=False)
+    return dict(whole["state_dict"])
+
+
+def held(path: str) -> dict[str, torch.Tensor]:
+    with safe_open(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def averaged(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What `--ema-only` has to give: raw names, EMA values, the two scalars."""
+    result: dict[str, torch.Tensor] = {}
+    for name, tensor in state.items():
+        if name.startswith("model."):
+            tensor = state["model_ema." + name.removeprefix("model.").replace(".", "")]
+        if not name.startswith("model_ema.diffusion"):
+            result[name] = tensor
+    return result
+
+
+def test_the_ema_weights_under_the_raw_names(sdtool: Run, training: Path) -> None:
+    result = sdtool("prune", "--ema-only", "training.ckpt", "--verify")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith("training.ckpt -> training-pruned-emaonly.safetensors\n")
+    assert "verified" in result.out
+    assert same(held("training-pruned-emaonly.safetensors"), averaged(weights(training)))
+
+
+def test_the_raw_weights_by_default_and_what_that_costs(sdtool: Run, training: Path) -> None:
+    result = sdtool("prune", "training.ckpt")
+    assert result.code == 0
+    assert "--ema-only" in result.out
+    state = weights(training)
+    raw = {name: t for name, t in state.items() if not name.startswith("model_ema.")}
+    assert same(held("training-pruned.safetensors"), raw)
+
+
+def test_both_for_further_training(sdtool: Run, training: Path) -> None:
+    assert sdtool("prune", "--keep-both", "training.ckpt").code == 0
+    assert same(held("training-pruned-full.safetensors"), weights(training))
+
+
+def test_all_variants_in_one_go(sdtool: Run, training: Path) -> None:
+    result = sdtool("prune", "--all-variants", "--dtype", "fp16", "training.ckpt")
+    assert result.code == 0
+    assert sorted(path.name for path in Path().glob("*.safetensors")) == [
+        "training-pruned-emaonly-fp16.safetensors",
+        "training-pruned-emaonly.safetensors",
+        "training-pruned-fp16.safetensors",
+        "training-pruned.safetensors",
+    ]
+    assert same(held("training-pruned-emaonly.safetensors"), averaged(weights(training)))
+    half = held("training-pruned-emaonly-fp16.safetensors")
+    name = "model.diffusion_model.out.2.weight"
+    assert torch.equal(half[name], averaged(weights(training))[name].half())
+    again = sdtool("prune", "--all-variants", "--dtype", "fp16", "training.ckpt")
+    assert again.code == 0
+    assert again.out.count("skipped") == 4
+
+
+def test_the_plan_before_a_byte_is_written(sdtool: Run, training: Path) -> None:
+    result = sdtool("prune", "--ema-only", "--dry-run", "training.ckpt")
+    assert result.code == 0
+    assert "would become training-pruned-emaonly.safetensors" in result.out
+    rows = {line.split("  ")[1].strip(): line for line in result.out.splitlines()[2:]}
+    assert max(map(len, result.out.splitlines())) <= 80
+    assert any("optimizer" in row and "dropped" in row for row in rows.values())
+    assert not list(Path().glob("*.safetensors"))
+    document = json.loads(sdtool("prune", "--ema-only", "--dry-run", "--json", "training.ckpt").out)
+    (file,) = document["files"]
+    assert file["status"] == "planned"
+    by_role = {row["role"]: row for row in file["prune"]["rows"]}
+    assert by_role["optimizer"]["goes_to"] == "dropped"
+    assert by_role["optimizer"]["nbytes_before"] == 2 * by_role["EMA"]["nbytes_before"]
+    assert file["output_nbytes"] > file["prune"]["nbytes_after"] > 0
+
+
+def test_without_ema_there_is_nothing_to_do_or_an_error(sdtool: Run, training: Path) -> None:
+    state = {n: t for n, t in weights(training).items() if not n.startswith("model_ema")}
+    training.unlink()
+    torch.save(state, "plain.ckpt")
+    result = sdtool("prune", "--ema-only", "plain.ckpt")
+    assert result.code == 2
+    assert result.err.startswith("sdtool: error: it holds no EMA weights: plain.ckpt\n")
+    result = sdtool("prune", "--ema-only", ".")
+    assert result.code == 0
+    assert "plain.ckpt: nothing to do: it holds no EMA weights" in result.out
+    assert not list(Path().glob("*.safetensors"))
+
+
+def test_a_lora_has_nothing_to_prune(sdtool: Run) -> None:
+    save_file({"lora_unet_x.lora_down.weight": torch.ones(4, 8)}, "lora.safetensors")
+    result = sdtool("prune", "lora.safetensors")
+    assert result.code == 0
+    assert "lora.safetensors: nothing to do: " in result.out
+    assert not Path("lora-pruned.safetensors").exists()
+
+
+def test_the_gate_is_that_of_convert(sdtool: Run, trapped: Path) -> None:
+    result = sdtool("prune", "trapped.ckpt")
+    assert (result.code, result.out) == (1, "")
+    assert "os.system" in result.err
+    assert not Path("trapped-pruned.safetensors").exists()
+
+
+def test_a_baked_vae_passes_the_gate_too(sdtool: Run, training: Path, trapped: Path) -> None:
+    result = sdtool("prune", "training.ckpt", "--bake-vae", "trapped.ckpt")
+    assert result.code == 2
+    assert "refused as unsafe" in result.err
+    state = weights(training)
+    prefix = "first_stage_model."
+    vae = {n.removeprefix(prefix): t + 1 for n, t in state.items() if n.startswith(prefix)}
+    save_file(vae, "new.vae.safetensors")
+    assert sdtool("prune", "training.ckpt", "--bake-vae", "new.vae.safetensors").code == 0
+    baked = held("training-pruned.safetensors")
+    for name, tensor in vae.items():
+        assert torch.equal(baked[prefix + name], tensor)
+
+
+@pytest.mark.parametrize(("only", "gone"), [("vae", "model."), ("unet", "first_stage_model.")])
+def test_one_component_has_its_own_infix(sdtool: Run, training: Path, only: str, gone: str) -> None:
+    assert sdtool("prune", "--only", only, "training.ckpt").code == 0
+    names = held(f"training-pruned.{only}.safetensors")
+    assert names
+    assert not [name for name in names if name.startswith(gone)]
