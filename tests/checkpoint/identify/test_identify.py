@@ -13,6 +13,7 @@ import pytest
 
 from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.dtypes import BY_NAME
+from sdtool.checkpoint.errors import Unsupported
 from sdtool.checkpoint.identify import Identity, identify, resolve
 from sdtool.checkpoint.identify.architecture import (
     SCHEDULE,
@@ -30,6 +31,7 @@ from sdtool.checkpoint.identify.architecture import (
 from sdtool.checkpoint.identify.ema import SCALARS, ema_name
 from sdtool.checkpoint.identify.families import TABLE as FAMILIES
 from sdtool.checkpoint.identify.kinds import BY_SLUG
+from sdtool.checkpoint.identify.promises import broken_promises
 from sdtool.checkpoint.identify.signatures import ADD_ONS, PARTS
 from sdtool.checkpoint.source import local_file
 
@@ -582,3 +584,65 @@ def test_every_row_names_its_source_and_is_reachable() -> None:
     assert len({signs for _, signs in rows}) == len(rows)
     for i, (_, signs) in enumerate(rows):  # no row stands in front of one that is more special
         assert not any(set(before) < set(signs) for _, before in rows[:i]), signs
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        {"cond_stage_model.model.transformer.resblocks.0.ln_1.weight": (), "cond_stage_model.model."
+         "ln_final.weight": (), "cond_stage_model.model.token_embedding.weight": ()},
+        {"first_stage_model.decoder.conv_in.weight": (), "first_stage_model.decoder.mid.block_1."
+         "conv1.weight": ()},
+        {"0.0.linear.0.weight": (0, 0), "0.1.linear.0.weight": (0, 0)},
+        {f"{KEY}.lora_down.weight": (), f"{KEY}.lora_up.weight": (0,)},
+        {"emb_params": ()},
+        {"input_blocks.0.0.weight": (), "conv_in.weight": (), "img_in.weight": ()},
+        {"": (1,), ".": (1,), "..": (1,), "model_ema.": (1,)},
+    ],
+)  # fmt: skip
+def test_odd_shapes_and_names_only_make_it_unsure(tmp_path: Path, shapes: Shapes) -> None:
+    found = identity_of(header_only(tmp_path / "x.safetensors", shapes), resolved=True)
+    assert found.tensors == len(shapes)
+    assert found.confidence != "certain" or found.kind == "textual-inversion"
+
+
+def test_a_probe_of_monstrous_size_is_not_read(tmp_path: Path) -> None:
+    shapes = SD2 | {PROBE: (1 << 30,)}
+    with pytest.raises(Unsupported, match="larger than any tensor that decides"):
+        identity_of(header_only(tmp_path / "x.safetensors", shapes), resolved=True)
+
+
+def test_values_that_are_not_finite_decide_nothing(tmp_path: Path) -> None:
+    path = header_only(tmp_path / "x.safetensors", SD2, dtype="float32")
+    fill(path, PROBE, struct.pack("<f", math.nan))
+    found = identity_of(path, resolved=True)
+    assert found.prediction is not None
+    assert (found.prediction.type, found.version) == ("undecided", None)
+    path = header_only(
+        tmp_path / "y.safetensors", lora(KEY, 768), metadata={"ss_network_alpha": "nan"}
+    )
+    facts = identity_of(path).adapter
+    assert facts is not None
+    assert facts.alpha is None
+    assert identify((), {"epoch": 10**5000}).training.epoch is None
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "expected"),
+    [
+        ("sdxl-anime.safetensors", "SD 1.5", "its name says SDXL; it is an SD 1.x checkpoint"),
+        ("x-inpainting.safetensors", "SD 1.5",
+         "its name says inpainting; it is an SD 1.x checkpoint with the usual 4 channels"),
+        ("x-inpainting.safetensors", "SD 1.5 inpainting", None),
+        ("X-EMA-only.safetensors", "SD 1.5 with EMA",
+         "its name says emaonly; 686 EMA weights stand beside the raw ones"),
+        ("x-emaonly.safetensors", "SD 1.5", None),
+        ("my_lora.safetensors", "VAE", "its name says LoRA; it is an SD 1.x, 2.x or SDXL VAE"),
+        ("x-bf16.safetensors", "SDXL base", "its name says bf16; most of its weights are fp16"),
+        ("x.fp16.safetensors", "SDXL base", None),
+        ("half-life.safetensors", "a classifier", None),
+    ],
+)  # fmt: skip
+def test_broken_promises(tmp_path: Path, name: str, what: str, expected: str | None) -> None:
+    found = identity_of(header_only(tmp_path / name, FILES[what][0]))
+    assert broken_promises(name, found, "safetensors") == ((expected,) if expected else ())

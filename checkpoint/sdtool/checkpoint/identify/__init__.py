@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import isfinite
+from typing import TypeGuard
 
 from sdtool.checkpoint.identify.adapters import adapter_of
 from sdtool.checkpoint.identify.components import Place, components_of
@@ -87,9 +89,11 @@ def resolve(identity: Identity) -> Identity:
     if not values:
         return replace(identity, probe=None)
     if identity.adapter is not None:
-        adapter = replace(identity.adapter, alpha=values[0])
+        adapter = replace(identity.adapter, alpha=values[0] if isfinite(values[0]) else None)
         return replace(identity, adapter=adapter, probe=None)
     prediction = decide_prediction(values)
+    if prediction.type == "undecided":
+        return replace(identity, prediction=prediction, probe=None)
     version = "768-v" if prediction.type == "v" else "base"
     return replace(identity, prediction=prediction, version=version, probe=None)
 
@@ -216,9 +220,13 @@ def _training(leaves: Leaves, training: Sequence[TensorEntry]) -> Training:
     return Training(
         len(training),
         sum(entry.nbytes for entry in training),
-        epoch if isinstance(epoch, int) else None,
-        step if isinstance(step, int) else None,
+        epoch if _is_count(epoch) else None,
+        step if _is_count(step) else None,
     )
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return type(value) is int and value.bit_length() < 64
 
 
 def _ema(ema: Ema, named: Mapping[str, TensorEntry]) -> EmaState:
@@ -252,5 +260,5 @@ def _notes(named: Mapping[str, TensorEntry], metadata: Mapping[str, str]) -> tup
             notes.append(f"{name} is {entry.dtype.name}: an integer, cast by mistake")
     declared = metadata.get("modelspec.architecture")
     if declared:
-        notes.append(f"its metadata calls it {declared}")
+        notes.append(f"its metadata calls it {declared[:80]}")
     return tuple(notes)

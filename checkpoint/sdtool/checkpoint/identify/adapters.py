@@ -6,6 +6,7 @@ networks/lora.py; huggingface/peft utils/save_and_load.py; XLabs-AI/x-flux.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
@@ -220,6 +221,7 @@ def _family_of_text(tensors: Iterable[TensorEntry]) -> str | None:
 
 def _number(text: str | None) -> float | None:
     try:
-        return None if text is None else float(text)
+        number = math.nan if text is None else float(text)
     except ValueError:
         return None
+    return number if math.isfinite(number) else None

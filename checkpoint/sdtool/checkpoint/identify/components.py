@@ -145,16 +145,16 @@ def _text_label(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     """Name a CLIP by the width of its tokens; None for another encoder."""
     for name in _TOKENS:
         if name in shapes:
-            return _CLIPS.get(shapes[name][-1], "CLIP, own sizes")
+            return _CLIPS.get(shapes[name][-1] if shapes[name] else 0, "CLIP, own sizes")
     return None
 
 
 def _text_fit(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> Fit | None:
     if "transformer.resblocks.0.ln_1.weight" in shapes:
-        width = shapes.get("ln_final.weight", (0,))[0]
-        if width == 1280:
+        width = shapes.get("ln_final.weight")
+        if width == (1280,):
             return _fit("OpenCLIP ViT-bigG", open_clip(1280, 32), shapes, prefix)
-        if width == 1024:  # Waifu Diffusion 1.4 leaves out the last layer, which SD 2 never runs
+        if width == (1024,):  # Waifu Diffusion 1.4 leaves out the last layer, which SD 2 never runs
             layers = 24 if "transformer.resblocks.23.ln_1.weight" in shapes else 23
             return _fit("OpenCLIP ViT-H", open_clip(1024, layers), shapes, prefix)
         return None

@@ -6,7 +6,7 @@ import math
 import struct
 from collections.abc import Mapping, Sequence
 
-from sdtool.checkpoint.errors import Unsupported
+from sdtool.checkpoint.errors import Truncated, Unsupported
 from sdtool.checkpoint.identify.families import Family
 from sdtool.checkpoint.identify.identity import Prediction
 from sdtool.checkpoint.reading import TensorEntry
@@ -26,6 +26,8 @@ _STEPS = {875_000: "epsilon", 220_000: "epsilon", 110_000: "v"}
 
 Source: diffusers single_file_utils.py; InvokeAI's legacy probe.
 """
+_LARGEST_PROBE = 1 << 14
+"""Elements; the probe of SD 2 has 320."""
 _FLOATS = {"float32": "f", "float16": "e", "float64": "d"}
 
 
@@ -59,6 +61,8 @@ def prediction_of(
 
 def decide_prediction(values: Sequence[float]) -> Prediction:
     """Return what an SD 2 network predicts from the values of its probe."""
+    if not all(map(math.isfinite, values)):
+        return Prediction("undecided", "the values of one bias would show it, and are not finite")
     mean = math.fsum(values) / len(values)
     deviation = math.sqrt(math.fsum((x - mean) ** 2 for x in values) / len(values))
     sign, kind = (">", "v") if deviation > _V_DEVIATION else ("<=", "epsilon")
@@ -78,8 +82,12 @@ def read_floats(entry: TensorEntry) -> list[float]:
     integer = {"int64": "q", "int32": "i"}.get(entry.dtype.name)
     if not entry.is_contiguous or entry.conj or entry.neg or entry.unsupported:
         raise Unsupported("its values do not stand in a row", where=entry.name)
+    if entry.numel > _LARGEST_PROBE:
+        raise Unsupported("larger than any tensor that decides something", where=entry.name)
     start = entry.offset * entry.dtype.itemsize
     data = b"".join(storage_chunks(entry.storage, start, entry.nbytes))
+    if len(data) != entry.nbytes:
+        raise Truncated("its storage is shorter than its shape", where=entry.name)
     order = "<" if entry.storage.byteorder == "little" else ">"
     if entry.dtype.name == "bfloat16":
         halves = struct.unpack(f"{order}{entry.numel}H", data)

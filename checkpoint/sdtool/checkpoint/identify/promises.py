@@ -12,7 +12,6 @@ _PRECISIONS = {
     "float32": "fp32",
     "fp16": "fp16",
     "float16": "fp16",
-    "half": "fp16",
     "bf16": "bf16",
     "fp8": "fp8",
     "e4m3fn": "fp8",

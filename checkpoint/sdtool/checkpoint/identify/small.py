@@ -57,9 +57,9 @@ def hypernetwork_of(tensors: Sequence[TensorEntry], leaves: Leaves) -> Hypernetw
         if not layer.startswith("linear"):
             return None
         widths.add(int(width[:9]))
-    if not widths:
+    smallest = min(widths, default=0)
+    if smallest == 0:
         return None
-    smallest = min(widths)
     linear = [
         entry.shape
         for entry in tensors

@@ -45,6 +45,7 @@ class Seen:
             "path": self.path,
             "format": self.checkpoint.format,
             "nbytes": self.nbytes,
+            "nbytes_read": self.source.nbytes_read,
             "verdict": str(self.verdict),
             **self.identity.as_json(),
             "broken_promises": list(self.promises),
