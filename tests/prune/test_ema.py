@@ -145,3 +145,12 @@ def test_a_compressed_file_is_compared_too(tmp_path: Path) -> None:
 def test_equality_needs_pairs(tmp_path: Path) -> None:
     checkpoint = opened(tmp_path, raw_only(tiny()))
     assert not ema_equals_raw(checkpoint, ema_pairs(entry.name for entry in checkpoint.tensors))
+
+
+def test_the_plan_tells_of_an_equal_ema_when_asked_to_look(tmp_path: Path) -> None:
+    same, other = opened(tmp_path, shadow(raw_only(tiny()))), opened(tmp_path, tiny())
+    assert plan_prune(same).ema_equals_raw is None
+    plan = plan_prune(same, compare_ema=True)
+    assert plan.ema_equals_raw is True
+    assert any("byte for byte" in note for note in plan.notes)
+    assert plan_prune(other, compare_ema=True).ema_equals_raw is False

@@ -42,7 +42,7 @@ def test_damaged_positions_are_told_and_restored(
     assert any("--fix position-ids" in note and name in note for note in unasked.notes)
     assert torch.equal(written(unasked, tmp_path)[name], damaged)
     plan = plan_prune(checkpoint, fix=["position-ids"], dtype="fp16")
-    assert plan.selection.metadata["sdtool.fixes"] == "position-ids"
+    assert plan.selection.metadata["sdtool.prune"] == ("--raw-only --dtype fp16 --fix position-ids")
     (row,) = [row for row in plan.table if row.goes_to == "kept, repaired"]
     assert (row.nbytes_before, row.nbytes_after) == (damaged.nbytes, 616)
     out = written(plan, tmp_path)
@@ -53,7 +53,7 @@ def test_sound_positions_are_left_alone(tmp_path: Path) -> None:
     checkpoint = opened(tmp_path, tiny())
     assert not any("position" in note for note in plan_prune(checkpoint).notes)
     plan = plan_prune(checkpoint, fix=["position-ids"])
-    assert "sdtool.fixes" not in plan.selection.metadata
+    assert "sdtool.prune" not in plan.selection.metadata
     assert "--fix position-ids: not needed" in plan.notes
     assert torch.equal(written(plan, tmp_path)[V1], IDS)
 
@@ -73,7 +73,7 @@ def test_nai_names_get_their_text_model_back(tmp_path: Path) -> None:
     expected = written(plan_prune(opened(tmp_path, sound)), tmp_path)
     assert written(plan_prune(checkpoint), tmp_path).keys() != expected.keys()
     plan = plan_prune(checkpoint, fix=["nai-names", "position-ids"])
-    assert plan.selection.metadata["sdtool.fixes"] == "nai-names"
+    assert plan.selection.metadata["sdtool.prune"] == "--raw-only --fix nai-names"
     out = written(plan, tmp_path)
     assert out.keys() == expected.keys()
     assert all(torch.equal(out[name], expected[name]) for name in out)
@@ -116,7 +116,7 @@ def test_vae_names_of_every_generation(found: State, expected: State, tmp_path: 
     assert written(plan_prune(checkpoint), tmp_path).keys() == found.keys()
     plan = plan_prune(checkpoint, fix=["vae-names"])
     out = written(plan, tmp_path)
-    assert plan.selection.metadata["sdtool.fixes"] == "vae-names"
+    assert plan.selection.metadata["sdtool.prune"] == "--raw-only --fix vae-names"
     assert out.keys() == expected.keys()
     for name, value in expected.items():
         assert out[name].shape == value.shape and torch.equal(out[name], value), name

@@ -11,6 +11,7 @@ from sdtool.prune.components import Component, component_file_name
 from sdtool.prune.ema import ema_equals_raw
 from sdtool.prune.fixes import FIXES
 from sdtool.prune.plan import PrunePlan, Row, Variant, plan_prune
+from sdtool.prune.record import recorded_options
 
 __all__ = [
     "FIXES",
@@ -21,4 +22,5 @@ __all__ = [
     "component_file_name",
     "ema_equals_raw",
     "plan_prune",
+    "recorded_options",
 ]

@@ -125,7 +125,9 @@ def take_only(choices: Sequence[Choice], component: Component) -> tuple[list[Cho
     Source: A1111 modules/sd_vae.py (`load_vae_dict`); ComfyUI comfy/sd.py (`load_clip`,
     `load_diffusion_model`).
     """
-    role = COMPONENT_ROLES[component]
+    role = COMPONENT_ROLES.get(component)
+    if role is None:
+        raise UsageError(f"no such component: {component}", hint="one of unet, vae, text")
     found = [c.name for c in choices if c.name is not None and weight_role(c.name) is role]
     if not found:
         raise UsageError(f"it holds no {role}", hint=f"leave --only {component} away")

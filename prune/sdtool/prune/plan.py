@@ -24,12 +24,14 @@ from sdtool.prune.choice import (
     leave,
 )
 from sdtool.prune.components import Component, bake_vae, take_only
-from sdtool.prune.ema import listed, num_updates, take_averages
+from sdtool.prune.ema import ema_equals_raw, listed, num_updates, take_averages
 from sdtool.prune.fixes import damaged_position_ids, repair
+from sdtool.prune.record import KEY, record_of
 from sdtool.prune.roles import COMPONENTS, TRAINING, Role, training_role, weight_role, weight_roles
 
 Variant: TypeAlias = Literal["raw-only", "ema-only", "keep-both"]
-VARIANTS: tuple[Variant, ...] = ("raw-only", "ema-only", "keep-both")
+
+_IDLE_KINDS = {"embedding": "an embedding", "hypernetwork": "a hypernetwork"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class PrunePlan:
     """Whether EMA weights were asked for and there are none."""
     num_updates: int | None
     """How often the EMA was updated, where the file says."""
+    ema_equals_raw: bool | None
+    """Whether all EMA weights have the bytes of the raw ones; None where that was not looked at."""
 
     @property
     def ema_state(self) -> str:
@@ -93,6 +97,7 @@ class PrunePlan:
                 "missing": list(self.ema.bare),
                 "orphans": list(self.ema.orphans),
                 "num_updates": self.num_updates,
+                "equals_raw": self.ema_equals_raw,
             },
             "rows": [
                 {
@@ -127,18 +132,22 @@ def plan_prune(
     fix: Sequence[str] = (),
     bake: Checkpoint | None = None,
     only: Component | None = None,
+    compare_ema: bool = False,
 ) -> PrunePlan:
     """Plan one pruned file of `checkpoint`.
 
     A dtype is `keep` or one of `sdtool.convert.casts.DTYPES`; that of a component goes before
     `dtype`. `drop` holds patterns of tensor names as in `fnmatch`, `fix` names of
     `sdtool.prune.fixes.FIXES`, `bake` is a file whose VAE goes in, `only` the one component to
-    take out. Of the source only a few small tensors are read.
+    take out. Of the source only a few small tensors are read, and with `compare_ema` the weights
+    up to the first one whose EMA differs.
 
     Raises:
         UsageError: the EMA is incomplete and `fill_from_raw` is false; nothing would be left; no
             such dtype.
         Malformed: EMA weights without the raw weights that name them; a VAE that does not fit.
+        Truncated: the file ends before a tensor that has to be looked at.
+        Unreadable: the operating system refused.
         Unsupported: the file holds no weights.
     """
     if not checkpoint.tensors:
@@ -166,17 +175,30 @@ def plan_prune(
     updates = num_updates(checkpoint.tensors) if ema.pairs else None
     if updates == 0:
         notes.append("the EMA was never updated (num_updates is 0): it holds the first weights")
+    equal = ema_equals_raw(checkpoint, ema) if compare_ema and ema.pairs else None
+    if equal:
+        notes.append("the EMA weights are the raw weights, byte for byte")
+    made: dict[str, str] = {}
+    if only is not None or drop or any(fixed.values()):
+        made[KEY] = record_of(
+            {
+                "variant": variant, "fill_from_raw": fill_from_raw, "dtype": dtype,
+                "unet_dtype": unet_dtype, "vae_dtype": vae_dtype, "text_dtype": text_dtype,
+                "fix": [name for name, count in fixed.items() if count], "drop": drop, "only": only,
+            }
+        )  # fmt: skip
     table = _table(checkpoint, choices)
     return PrunePlan(
         variant=variant,
         dtype=dtype,
-        selection=_selection(checkpoint, choices, fixed),
+        selection=_selection(checkpoint, choices, made),
         table=table,
         ema=ema,
         notes=(*checkpoint.notes, *notes),
         nothing_to_do="it holds no EMA weights" if lacks_ema else _idle(checkpoint, choices, table),
         lacks_ema=lacks_ema,
         num_updates=updates,
+        ema_equals_raw=equal,
     )
 
 
@@ -285,7 +307,7 @@ def _fix_notes(choices: Iterable[Choice], fixed: Mapping[str, int]) -> Iterator[
 
 
 def _selection(
-    checkpoint: Checkpoint, choices: Iterable[Choice], fixed: Mapping[str, int]
+    checkpoint: Checkpoint, choices: Iterable[Choice], made: Mapping[str, str]
 ) -> Selection:
     entries: list[Selected] = []
     left: list[LeftOut] = []
@@ -299,8 +321,8 @@ def _selection(
         for entry in checkpoint.training
     )
     metadata = metadata_of(checkpoint, entries)
-    if made := " ".join(name for name, count in fixed.items() if count):
-        metadata["sdtool.fixes"] = made
+    metadata.pop(KEY, None)  # of a source that was pruned itself
+    metadata.update(made)
     return Selection(tuple(entries), metadata, tuple(left), checkpoint.notes)
 
 
@@ -336,8 +358,8 @@ def _table(checkpoint: Checkpoint, choices: Iterable[Choice]) -> tuple[Row, ...]
 
 def _idle(checkpoint: Checkpoint, choices: Iterable[Choice], table: Iterable[Row]) -> str | None:
     """Why the file is as it should be already, or None."""
-    if checkpoint.kind in ("embedding", "hypernetwork"):
-        return f"there is nothing to prune in an embedding or a hypernetwork ({checkpoint.kind})"
+    if checkpoint.kind in _IDLE_KINDS:
+        return f"{_IDLE_KINDS[checkpoint.kind]} has nothing to prune"
     if any(row.goes_to != KEPT and row.role is not Role.EMA_SCALAR for row in table):
         return None
     if any(choice.dtype is not choice.entry.dtype for choice in choices):
