@@ -21,6 +21,7 @@ import uuid
 import warnings
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,9 +35,13 @@ NEEDS: dict[str, str] = {}
 """Which package a file needs, beyond torch and numpy."""
 
 
+def _save(make: Callable[[], Any], path: pathlib.Path, **options: Any) -> None:
+    torch.save(make(), path, **options)
+
+
 def _saved(name: str, make: Callable[[], Any], **options: Any) -> None:
     """One object through torch.save."""
-    HONEST[name] = lambda path: torch.save(make(), path, **options)
+    HONEST[name] = partial(_save, make, **options)
 
 
 def _everywhere(name: str, make: Callable[[], Any]) -> None:
@@ -74,8 +79,12 @@ def _of_dtype(name: str) -> torch.Tensor:
     return torch.empty(3, 2, dtype=getattr(torch, name))
 
 
+def _weight_of_dtype(name: str) -> Any:
+    return {"weight": _of_dtype(name)}
+
+
 for _dtype in DTYPES:
-    _everywhere(f"dtype-{_dtype}", lambda dtype=_dtype: {"weight": _of_dtype(dtype)})
+    _everywhere(f"dtype-{_dtype}", partial(_weight_of_dtype, _dtype))
 
 
 def _layouts() -> dict[str, Callable[[], Any]]:
@@ -142,9 +151,9 @@ for _name, _make in {
     "sequential": _model,
     "transformer": lambda: torch.nn.TransformerEncoderLayer(8, 2),
 }.items():
-    WHOLE_MODELS[f"module-{_name}"] = lambda path, make=_make: torch.save(make(), path)
-    WHOLE_MODELS[f"module-{_name}-legacy"] = lambda path, make=_make: torch.save(
-        make(), path, _use_new_zipfile_serialization=False
+    WHOLE_MODELS[f"module-{_name}"] = partial(_save, _make)
+    WHOLE_MODELS[f"module-{_name}-legacy"] = partial(
+        _save, _make, _use_new_zipfile_serialization=False
     )
 
 
@@ -183,20 +192,24 @@ def _trained(name: str) -> Any:
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        loss = model(torch.ones(1, 3)).sum()
-        loss.backward()
+        loss: torch.Tensor = model(torch.ones(1, 3)).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
     optimizer.step(closure)
     return optimizer
 
 
+def _optimizer_state(name: str) -> Any:
+    return _trained(name).state_dict()
+
+
 for _name in OPTIMIZERS:
     if hasattr(torch.optim, _name):
-        _saved(f"optimizer-{_name}", lambda name=_name: _trained(name).state_dict())
+        _saved(f"optimizer-{_name}", partial(_optimizer_state, _name))
         _saved(
             f"optimizer-{_name}-legacy",
-            lambda name=_name: _trained(name).state_dict(),
+            partial(_optimizer_state, _name),
             _use_new_zipfile_serialization=False,
         )
 
@@ -224,8 +237,12 @@ def _schedulers() -> dict[str, Callable[[Any], Any]]:
     }
 
 
+def _scheduler_state(schedule: Callable[[Any], Any]) -> Any:
+    return schedule(_trained("SGD")).state_dict()
+
+
 for _name, _schedule in _schedulers().items():
-    _saved(f"scheduler-{_name}", lambda schedule=_schedule: schedule(_trained("SGD")).state_dict())
+    _saved(f"scheduler-{_name}", partial(_scheduler_state, _schedule))
 
 
 def _python_random() -> Any:
@@ -259,7 +276,7 @@ _saved(
 
 def _lightning(path: pathlib.Path, hyper_parameters: str, *, legacy: bool = False) -> None:
     import pytorch_lightning as pl
-    from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+    from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
     class Tiny(pl.LightningModule):
         def __init__(self, **hparams: Any) -> None:
@@ -277,12 +294,12 @@ def _lightning(path: pathlib.Path, hyper_parameters: str, *, legacy: bool = Fals
             self.model = torch.nn.Linear(2, 2)
 
         def training_step(self, batch: Any, _: int) -> Any:
-            loss = self.model(batch).sum()
+            loss = self.model(batch[0]).sum()
             self.log("val/loss", loss)
             return loss
 
         def train_dataloader(self) -> Any:
-            return torch.utils.data.DataLoader(torch.ones(4, 2))
+            return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.ones(4, 2)))
 
         def configure_optimizers(self) -> Any:
             optimizer = torch.optim.AdamW(self.parameters(), lr=1e-3)
@@ -308,15 +325,12 @@ def _lightning(path: pathlib.Path, hyper_parameters: str, *, legacy: bool = Fals
     if legacy:
         content = torch.load(path, weights_only=False)
         torch.save(content, path, _use_new_zipfile_serialization=False)
-    del LearningRateMonitor
 
 
 for _hparams in ("none", "attribute-dict", "omegaconf"):
     for _legacy in (False, True):
         _label = f"lightning-{_hparams}{'-legacy' if _legacy else ''}"
-        HONEST[_label] = lambda path, hparams=_hparams, legacy=_legacy: _lightning(
-            path, hparams, legacy=legacy
-        )
+        HONEST[_label] = partial(_lightning, hyper_parameters=_hparams, legacy=_legacy)
         NEEDS[_label] = "omegaconf" if _hparams == "omegaconf" else "pytorch_lightning"
 
 
@@ -358,7 +372,7 @@ def _omegaconf() -> Any:
 
 
 _everywhere("omegaconf", _omegaconf)
-NEEDS |= {name: "omegaconf" for name in HONEST if name.startswith("omegaconf")}
+NEEDS.update({name: "omegaconf" for name in HONEST if name.startswith("omegaconf")})
 
 
 # --- what Stable Diffusion's programs write -------------------------------------------------------
@@ -444,9 +458,15 @@ PYTHON_VALUES: dict[str, Callable[[], Any]] = {
     "classes": lambda: {int: 1, "type": collections.OrderedDict, "factory": dict},
     "aliases": lambda: (lambda shared: [shared, shared, {"a": shared}])([1]),
 }
+
+
+def _beside_a_tensor(make: Callable[[], Any]) -> Any:
+    return {"weight": torch.ones(2), "extra": make()}
+
+
 for _name, _make in PYTHON_VALUES.items():
     _pickled(_name, _make)
-    _saved(f"torch-{_name}", lambda make=_make: {"weight": torch.ones(2), "extra": make()})
+    _saved(f"torch-{_name}", partial(_beside_a_tensor, _make))
 
 
 def _cycle() -> Any:
@@ -459,7 +479,7 @@ _pickled("cycle", _cycle)
 
 ARRAYS: dict[str, Callable[[], Any]] = {
     **{
-        f"dtype-{code}": lambda code=code: np.ones((2, 3), dtype=code)
+        f"dtype-{code}": partial(np.ones, (2, 3), dtype=code)
         for code in "? b B h H i I l L q Q e f d g F D G".split()
     },
     "big-endian": lambda: np.ones(3, dtype=">f4"),
@@ -479,7 +499,7 @@ ARRAYS: dict[str, Callable[[], Any]] = {
 for _name, _make in ARRAYS.items():
     _pickled(f"numpy-{_name}", _make)
 for _name in ("dtype-f", "dtype-d", "structured", "scalars", "random-state"):
-    _saved(f"torch-numpy-{_name}", lambda name=_name: {"w": torch.ones(1), "x": ARRAYS[name]()})
+    _saved(f"torch-numpy-{_name}", partial(_beside_a_tensor, ARRAYS[_name]))
 _pickled("numpy-objects", lambda: np.array(["a", None, 1], dtype=object))
 _pickled("numpy-state-dict", lambda: {"weight": np.ones((2, 2), dtype=np.float32), "bias": None})
 

@@ -47,7 +47,7 @@ def _c_bytes(path: str) -> Any:
 
 
 def _python(path: str) -> Any:
-    unpickler: Any = pickle._Unpickler  # type: ignore[attr-defined]  # pyright: ignore
+    unpickler: Any = pickle._Unpickler  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
     with open(path, "rb") as file:
         return unpickler(file).load()
 

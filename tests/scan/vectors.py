@@ -16,6 +16,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 from tests.forge import (
     DUP,
@@ -143,7 +144,7 @@ def gadgets() -> Iterator[Vector]:
             f"call-{gadget.id}{number}",
             1,
             f"calls {gadget.id}",
-            lambda body=body: body,
+            partial(bytes, body),
             ("c-file",),
             UNSAFE if gadget.known else FLAGGED,
             HARMFUL if gadget.known else (*HARMFUL, *UNKNOWN),
@@ -155,7 +156,7 @@ def gadgets() -> Iterator[Vector]:
             f"chain-{chain.id}",
             2,
             f"reaches a harmful call through {chain.id}",
-            lambda chain=chain: pickled(chain.body, protocol=chain.protocol),
+            partial(bytes, pickled(chain.body, protocol=chain.protocol)),
             ("c-file",),
             UNSAFE if chain.known else FLAGGED,
             HARMFUL if chain.known else (*HARMFUL, *UNKNOWN),
@@ -201,19 +202,16 @@ def dotted_names() -> Iterator[Vector]:
         last = dotted.rpartition(".")[2]
         if last in ("mkdir", "open"):
             args = (MARKER,) if last == "mkdir" else (MARKER, "w")
-            bodies = (
-                call(name(module, dotted), *args),
-                call(stack_name(module, dotted), *args),
-            )
+            bodies = [call(name(module, dotted), *args), call(stack_name(module, dotted), *args)]
         elif last == "get":
             found = call(name(module, dotted), "os" if "modules" in dotted else "exec")
-            bodies = (
-                call(call(name("builtins", "getattr"), found, "mkdir"), MARKER)
+            bodies = [
+                call(attribute(found, "mkdir"), MARKER)
                 if "modules" in dotted
-                else call(found, PYTHON),
-            )
+                else call(found, PYTHON)
+            ]
         else:
-            bodies = (call(name(module, dotted), "X", tuple_of(), dict_of({})),)
+            bodies = [call(name(module, dotted), "X", tuple_of(), dict_of({}))]
         for how, body in zip(("global", "stack-global"), bodies, strict=False):
             runs = () if last == "__class__" or module == "numpy" else ("c-file",)
             yield replace(
