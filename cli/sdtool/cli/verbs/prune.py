@@ -116,6 +116,7 @@ def command(
                 fix=fix,
                 bake=baked,
                 only=only,
+                compare_ema=kind != "keep-both",
             )
             for kind, form in forms
         ]

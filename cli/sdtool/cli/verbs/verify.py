@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping
 
 import click
 
+from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.errors import UsageError
-from sdtool.cli.console import Console, counted, size
+from sdtool.cli.console import Console, Progress, counted, size
 from sdtool.cli.exit_codes import DONE, FOUND
 from sdtool.cli.main import version
 from sdtool.cli.verb import machine_readable, verb
 from sdtool.convert.verify import Verification, verify_against, verify_file
+from sdtool.prune import plan_prune, recorded_options
 
 _SHOWN = 8
 
@@ -52,7 +54,7 @@ def command(
         if against is None:
             found = verify_file(file, sha256=sha256, autov2=autov2, progress=progress)
         else:
-            found = verify_against(file, against, progress=progress)
+            found = _against(file, against, progress)
     if as_json:
         document = {"tool": "sdtool", "version": version(), **_document(found, file, against)}
         console.json(document)
@@ -60,6 +62,14 @@ def command(
         for line in _lines(found, file, against):
             console.line(line)
     return DONE if found.ok else FOUND
+
+
+def _against(file: str, against: str, progress: Progress) -> Verification:
+    """Compare with the input, through the renames and repairs that a pruned file has recorded."""
+    with open_checkpoint(file) as out, open_checkpoint(against) as source:
+        recorded = recorded_options(out)
+        selection = None if recorded is None else plan_prune(source, **recorded).selection
+        return verify_against(out, source, selection=selection, progress=progress)
 
 
 def _check_digits(option: str, digits: str, length: int) -> None:
