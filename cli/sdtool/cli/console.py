@@ -77,11 +77,12 @@ class Console:
 
     def out(self, text: str = "") -> None:
         """Write a result: lines for people. Newlines are kept, other controls are escaped."""
-        self._write(sys.stdout, "\n".join(map(escape, text.split("\n"))) + "\n")
+        for line in text.split("\n"):
+            self.line(line)
 
     def line(self, text: str) -> None:
         """Write a result of one line, whatever its fields hold."""
-        self._write(sys.stdout, escape(text) + "\n")
+        self._write(sys.stdout, _folded(escape(text), sys.stdout))
 
     def coloured(self, text: str) -> None:
         """Write a result whose fields are escaped already and that may hold colour sequences."""
@@ -162,7 +163,7 @@ class Console:
     def _message(self, kind: str, text: str) -> None:
         if self._bar is not None:
             self._bar.clear()
-        self._write(sys.stderr, f"sdtool: {kind}: {escape(text)}\n")
+        self._write(sys.stderr, _folded(f"sdtool: {kind}: {escape(text)}", sys.stderr))
 
     def _write(self, stream: TextIO | None, text: str, encoding: str | None = None) -> None:
         if stream is None:  # closed by the caller: `>&-`
@@ -227,6 +228,30 @@ def _open_bar(total_nbytes: int, done: int, label: str) -> Any:
 
 def _is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
+
+
+def _folded(line: str, stream: TextIO | None) -> str:
+    """Return the line and a newline; on a terminal it is cut between words to fit the width."""
+    if stream is None or not stream.isatty():
+        return line + "\n"
+    import textwrap
+
+    indent = " " * (len(line) - len(line.lstrip(" ")) + 2)
+    cut = textwrap.wrap(
+        line,
+        _columns(stream),
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(cut) + "\n"
+
+
+def _columns(stream: TextIO) -> int:
+    try:
+        return max(40, os.get_terminal_size(stream.fileno()).columns)
+    except (OSError, ValueError):
+        return 80
 
 
 def _ansi_enabled() -> bool:

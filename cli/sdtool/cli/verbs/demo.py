@@ -143,12 +143,12 @@ def _bytes(tensor: TensorEntry) -> bytes:
 def _summarise(console: Console, kept: Path | None) -> None:
     whole = os.path.getsize(TRAINING)
     rows = (
-        (TRAINING, "weights, EMA and optimizer state"),
-        (CONVERTED, "weights and EMA; nothing in it can run"),
-        (PRUNED, "the EMA weights, under the names programs expect"),
+        (TRAINING, "weights, EMA, optimizer state"),
+        (CONVERTED, "weights and EMA"),
+        (PRUNED, "the EMA weights alone"),
     )
     for name, text in rows:
         nbytes = os.path.getsize(name)
-        console.out(f"{name:<36} {size(nbytes):>8}  {text}{saving(whole, nbytes)}")
+        console.out(f"{name:<35}  {size(nbytes):>7}  {text}{saving(whole, nbytes)}")
     console.out("\nAll steps did what they should, and every value was checked.")
     console.out(f"The files are in {kept}" if kept else "Name a folder to keep the files.")
