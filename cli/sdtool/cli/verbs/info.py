@@ -106,7 +106,7 @@ def command(
         for group in groups:
             console.out(f"\n{group['label']} ({size(group['nbytes'])}), the same in")
             console.out("\n".join(f"  {escape(path)}" for path in group["paths"]))
-        if not alone:
+        if items and not alone:
             console.out("\n".join(("", *totals.lines())))
     return TROUBLE if failed else DONE
 
