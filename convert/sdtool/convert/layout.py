@@ -32,13 +32,18 @@ Change: TypeAlias = Callable[[Buffer], Buffer]
 _UNSIGNED = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 
+_CLIPS = {"float8_e4m3fn": 464.0}
+"""Types without an infinity, and what is still rounded to their largest number: torch clips the
+rest to it."""
+
+
 @dataclass(slots=True)
 class Census:
     """What a cast did to values: counts of elements, and the largest absolute error."""
 
     elements: int = 0
     overflowed: int = 0
-    """Finite before, infinite (or NaN, in fp8_e4m3fn) after."""
+    """Finite before, and infinite after, or the largest there is where a type has no infinity."""
     underflowed: int = 0
     """Not zero before, zero after."""
     nan: int = 0
@@ -91,9 +96,13 @@ class Cast:
             good = finite & torch.isfinite(after)
             census.nan += int(torch.isnan(before).sum())
             census.inf += int(torch.isinf(before).sum())
-            census.overflowed += int(finite.sum()) - int(good.sum())
+            if self.after.name not in _CLIPS:
+                census.overflowed += int(finite.sum()) - int(good.sum())
             errors = after[good]
             low, high = map(float, errors.aminmax()) if len(errors) else (0.0, 0.0)
+        if self.after.name in _CLIPS:
+            large = (before.abs() > _CLIPS[self.after.name]) & torch.isfinite(before)
+            census.overflowed += int(large.sum())
         census.underflowed += zeros
         census.largest_error = max(census.largest_error, -low, high)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sdtool.checkpoint.reading import Checkpoint
 
@@ -16,6 +17,9 @@ HASH_KEYS: Mapping[str, str] = {"modelspec.hash_sha256": "0x", "sshs_model_hash"
 """Keys that hold the SHA-256 of all bytes after the header, and what stands before the digits.
 
 Source: modelspec 1.0.1; kohya sd-scripts (`precalculate_safetensors_hashes`)."""
+
+LEFT_OUT = "sdtool.left_out"
+"""The key for the names of weights that the output could not hold, a JSON list."""
 
 _VALUE_NBYTES = 4096
 _INT_LIMIT = 1 << 64
@@ -35,12 +39,23 @@ def metadata_of(
     metadata.update(checkpoint.metadata)
     # taken over a part of the file that changes with any metadata
     metadata.pop("sshs_legacy_hash", None)
+    # how the input was made of another file: not how this one is made
+    metadata.pop("sdtool.prune", None)
     if any(s.dtype is not s.entry.dtype for s in entries):
-        for key in [key for key in metadata if re.fullmatch(r"modelspec\..*_?dtype", key)]:
+        for key in [key for key in metadata if re.fullmatch(r"modelspec\..*dtype", key)]:
             del metadata[key]
     if names := [left.name for left in left_out]:
-        metadata["sdtool.left_out"] = " ".join(ascii(name)[1:-1] for name in names)
+        metadata[LEFT_OUT] = json.dumps(names)
     return metadata
+
+
+def told_left_out(metadata: Mapping[str, str]) -> frozenset[str]:
+    """Return the names of tensors that an output says it left out."""
+    try:
+        names: Any = json.loads(metadata.get(LEFT_OUT, "[]"))
+        return frozenset(str(name) for name in names)
+    except (ValueError, TypeError, RecursionError):
+        return frozenset()
 
 
 def _text(value: bool | int | float | str | None) -> str | None:

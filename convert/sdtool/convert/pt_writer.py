@@ -56,7 +56,7 @@ class PtPlan:
     @property
     def nbytes(self) -> int:
         """Size of the file."""
-        return self.directory_offset + len(_directory(self, {}))
+        return self.directory_offset + len(directory_bytes(self, {}))
 
     @property
     def casts(self) -> tuple[Placed, ...]:
@@ -121,8 +121,8 @@ def write_pt(
                 checksums[record.name] = zlib.crc32(record.content)
             elif record.tensor is not None:
                 checksums[record.name] = copied.crc32.get(record.tensor, 0)
-            file.write_at(_local_header(record, checksums[record.name]), record.header_offset)
-        file.write_at(_directory(plan, checksums), plan.directory_offset)
+            file.write_at(local_header(record, checksums[record.name]), record.header_offset)
+        file.write_at(directory_bytes(plan, checksums), plan.directory_offset)
         found = None
         if hashes:
             following = Following(file.read_at, 0, nbytes, None)
@@ -192,7 +192,8 @@ def _laid_out(pickled: bytes, entries: list[Selected], selection: Selection) -> 
     return PtPlan(tuple(placed), tuple(records), end, selection.left_out, selection.notes)
 
 
-def _local_header(record: Record, crc32: int) -> bytes:
+def local_header(record: Record, crc32: int) -> bytes:
+    """Return what stands before a record: its header, its name and the padding up to its bytes."""
     name = record.name.encode()
     large = record.nbytes >= _ZIP64
     extra = struct.pack("<HHQQ", 1, 16, record.nbytes, record.nbytes) if large else b""
@@ -203,8 +204,8 @@ def _local_header(record: Record, crc32: int) -> bytes:
     return struct.pack("<4s5H3I2H", b"PK\x03\x04", *fixed) + name + extra
 
 
-def _directory(plan: PtPlan, checksums: Mapping[str, int]) -> bytes:
-    """Write the central directory and the end of the archive."""
+def directory_bytes(plan: PtPlan, checksums: Mapping[str, int]) -> bytes:
+    """Return the central directory and the end of the archive."""
     out = bytearray()
     for record in plan.records:
         name = record.name.encode()

@@ -23,6 +23,7 @@ from sdtool.convert.casts import CASTABLE
 from sdtool.convert.copying import WORKERS
 from sdtool.convert.hashes import Hashes, hash_file
 from sdtool.convert.layout import Buffer, Cast, nonfinite, row_major_chunks
+from sdtool.convert.metadata import told_left_out
 from sdtool.convert.plan import Selection
 
 SHOWN = 8
@@ -175,8 +176,7 @@ def _pairs(out: Checkpoint, source: Checkpoint, selection: Selection | None) -> 
             if candidate is not None
         )
         used.add(name)
-    told = out.metadata.get("sdtool.left_out", "").split(" ")
-    used.update(name for name in by_name if ascii(name)[1:-1] in told)
+    used |= told_left_out(out.metadata)
     return _Pairs(
         found,
         tuple(
