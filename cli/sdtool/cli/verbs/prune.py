@@ -108,15 +108,15 @@ def command(
                 checkpoint,
                 variant=kind,
                 dtype=form,
-                unet_dtype=unet_dtype,
-                vae_dtype=vae_dtype,
-                text_dtype=text_dtype,
+                unet_dtype=unet_dtype if form == dtype else None,
+                vae_dtype=vae_dtype if form == dtype else None,
+                text_dtype=text_dtype if form == dtype else None,
                 fill_from_raw=fill_from_raw,
                 drop=drop,
                 fix=fix,
                 bake=baked,
                 only=only,
-                compare_ema=kind != "keep-both",
+                compare_ema=kind != "keep-both" and (kind, form) == forms[0],
             )
             for kind, form in forms
         ]
