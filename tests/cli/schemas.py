@@ -54,6 +54,14 @@ SCAN = _object(
     summary={"type": "object"},
 )
 
+CENSUS = _object(
+    elements=COUNT,
+    overflowed=COUNT,
+    underflowed=COUNT,
+    nan=COUNT,
+    inf=COUNT,
+    largest_error={"type": "number", "minimum": 0},
+)
 STATUSES = ["written", "planned", "skipped", "nothing-to-do", "refused", "mismatch", "failed"]
 WRITTEN = _object(
     path=TEXT,
@@ -66,6 +74,7 @@ WRITTEN = _object(
     left_out={"type": "array", "items": _object(reason=TEXT, tensors=COUNT, nbytes=COUNT)},
     verified={"type": "boolean"},
     hashes={"type": ["object", "null"], "additionalProperties": TEXT},
+    census={"type": "object", "additionalProperties": CENSUS},
     sidecars={"type": "array", "items": _object(path=TEXT, copied_to=MAYBE)},
     original={"enum": ["trashed", "deleted", None]},
     notes=TEXTS,

@@ -91,8 +91,8 @@ def test_what_is_missing_is_trouble_in_every_format(sdtool: Run, training: Path)
     errors = {file["path"]: file["error"] for file in document["files"]}
     assert errors == {"gone.ckpt": "no such file or folder", "training.ckpt": None}
     result = sdtool("scan", "gone.ckpt")
-    assert result.code == 2
-    assert "no such file or folder" in result.out
+    assert (result.code, result.out) == (2, "")
+    assert result.err == "sdtool: error: no such file or folder: gone.ckpt\n"
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])

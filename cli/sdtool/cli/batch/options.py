@@ -1,4 +1,4 @@
-"""The options that convert and prune share, and the paths that every verb takes."""
+"""The options that convert and prune share."""
 
 from __future__ import annotations
 
@@ -9,23 +9,13 @@ from typing import Any
 import click
 
 from sdtool.checkpoint.errors import UsageError
+from sdtool.cli.batch.arguments import jobs_option
 from sdtool.cli.batch.run import Wishes
 from sdtool.cli.console import Console
 from sdtool.cli.settings import allowed_names
 from sdtool.convert.casts import DTYPES
 
 Verb = Callable[..., int]
-
-jobs_option = click.option(
-    "-j",
-    "--jobs",
-    type=click.IntRange(min=0),
-    metavar="N",
-    default=1,
-    help="Files at once (default 1); 0 for one per core.",
-)
-
-paths_argument = click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 
 
 def dtype_option(name: str, text: str, *, default: str | None = None) -> Callable[[Verb], Verb]:

@@ -44,6 +44,8 @@ class Outcome:
     left_out: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
     """By reason: how many tensors, and their bytes."""
     hashes: dict[str, str] | None = None
+    census: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
+    """What a cast did to the values, by component: see `sdtool.convert.layout.Census`."""
     sidecars: dict[str, str | None] = field(default_factory=dict[str, str | None])
     """Files that belong to the input's name, and what each was copied to."""
     original: str | None = None
@@ -81,6 +83,7 @@ class Outcome:
             ],
             "verified": self.verified,
             "hashes": self.hashes,
+            "census": self.census,
             "sidecars": [{"path": path, "copied_to": to} for path, to in self.sidecars.items()],
             "original": self.original,
             "notes": self.notes,
@@ -111,6 +114,8 @@ class Outcome:
             largest = sorted(self.left_out.items(), key=lambda item: -item[1][1])
             parts = (f"{why} ({counted(n, 'tensor')}, {size(b)})" for why, (n, b) in largest)
             yield f"  left out: {', '.join(parts)}"
+        for part, counts in self.census.items():
+            yield f"  cast {part}: {_census(counts)}"
         for name, value in (self.hashes or {}).items():
             yield f"  {name}  {value}"
         yield from (f"  note: {note}" for note in self.notes)
@@ -120,6 +125,18 @@ class Outcome:
         yield from (f"  copied {path} to {to}" for path, to in self.sidecars.items() if to)
         if self.original is not None:
             yield f"  the original was {self.original}"
+
+
+def _census(counts: dict[str, float]) -> str:
+    words = {
+        "overflowed": "became inf",
+        "underflowed": "became zero",
+        "nan": "were NaN",
+        "inf": "were inf",
+    }
+    told = [f"{counts[key]:,} {text}" for key, text in words.items() if counts[key]]
+    error = f"largest error {counts['largest_error']:.2g}"
+    return ", ".join((f"{counts['elements']:,} values", *told, error))
 
 
 def saving(before: int, after: int) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -174,6 +174,13 @@ def _work(job: Job, choose: Choose, wishes: Wishes, progress: Progress) -> list[
     begun = time.monotonic()
     path = job.item.path
     outcome = Outcome(path, nbytes=_nbytes(job))
+    told = 0
+
+    def advance(nbytes: int) -> None:
+        nonlocal told
+        told += nbytes
+        progress(nbytes)
+
     try:
         if job.is_onto_itself:
             _idle(outcome, _ONTO_ITSELF, job)
@@ -188,7 +195,7 @@ def _work(job: Job, choose: Choose, wishes: Wishes, progress: Progress) -> list[
             makings = choose(checkpoint, job)
             _check_distinct(makings)
             made = [
-                _guarded(deepcopy(outcome), making, job, checkpoint, wishes, progress)
+                _guarded(deepcopy(outcome), making, job, checkpoint, wishes, advance, len(makings))
                 for making in makings
             ]
         if wishes.replace is not None:
@@ -200,6 +207,8 @@ def _work(job: Job, choose: Choose, wishes: Wishes, progress: Progress) -> list[
         _fail(outcome, e)
     except Exception as e:
         _fail(outcome, e)
+    finally:
+        progress(outcome.nbytes - told)  # what is left out of an output is done too
     outcome.seconds = time.monotonic() - begun
     return [outcome]
 
@@ -219,14 +228,15 @@ def _guarded(
     checkpoint: Checkpoint,
     wishes: Wishes,
     progress: Progress,
+    share: int,
 ) -> Outcome:
-    """Make one output; what goes wrong with it does not stop the input's other outputs."""
+    """Make one of `share` outputs; what goes wrong with it does not stop the others."""
     begun = time.monotonic()
     try:
         if isinstance(making, NothingToDo):
             _idle(outcome, making, job)
         else:
-            _make(outcome, making, checkpoint, wishes, progress)
+            _make(outcome, making, checkpoint, wishes, progress, share)
     except Exception as e:
         _fail(outcome, e)
     outcome.seconds = time.monotonic() - begun
@@ -241,7 +251,12 @@ def _idle(outcome: Outcome, nothing: NothingToDo, job: Job) -> None:
 
 
 def _make(
-    outcome: Outcome, making: Making, checkpoint: Checkpoint, wishes: Wishes, progress: Progress
+    outcome: Outcome,
+    making: Making,
+    checkpoint: Checkpoint,
+    wishes: Wishes,
+    progress: Progress,
+    share: int,
 ) -> None:
     out = making.out
     selection = making.selection
@@ -268,10 +283,13 @@ def _make(
         outcome.status = Status.PLANNED
         return
     _make_folder(out.parent)
-    written = _write(plan, out, wishes, progress)
+    # the bar counts bytes of inputs: those of an output stand for its share of them
+    scale = outcome.nbytes / (share * max(1, plan.nbytes))
+    written = _write(plan, out, wishes, lambda nbytes: progress(int(nbytes * scale)))
     outcome.status = Status.WRITTEN
     outcome.notes.extend(note for note in written.notes if note not in outcome.notes)
     outcome.hashes = None if written.hashes is None else written.hashes.as_json()
+    outcome.census = {part: asdict(census) for part, census in written.census.items()}
     if wishes.verify:
         _verify(outcome, checkpoint, selection, out)
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 
@@ -26,6 +24,9 @@ def scanned(
     if jobs == 1 or len(paths) < 2:
         yield map(scan, paths)
         return
+    import multiprocessing  # costs more than a scan of one file
+    from concurrent.futures import ProcessPoolExecutor
+
     pool = ProcessPoolExecutor(
         min(jobs, len(paths)),
         mp_context=multiprocessing.get_context("spawn"),

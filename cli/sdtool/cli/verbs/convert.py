@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from sdtool.checkpoint.reading import Checkpoint
+from sdtool.cli.batch.arguments import paths_argument
 from sdtool.cli.batch.expand import expand
-from sdtool.cli.batch.options import dtype_option, paths_argument, wishes_of, writing_options
+from sdtool.cli.batch.options import dtype_option, wishes_of, writing_options
 from sdtool.cli.batch.outputs import Job, plan_outputs
 from sdtool.cli.batch.run import Making, run
 from sdtool.cli.console import Console

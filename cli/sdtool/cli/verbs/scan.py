@@ -10,10 +10,10 @@ from pathlib import Path
 import click
 
 from sdtool.checkpoint import readings
-from sdtool.checkpoint.errors import OutputError
+from sdtool.checkpoint.errors import InputError, OutputError
 from sdtool.checkpoint.source import local_file
+from sdtool.cli.batch.arguments import jobs_option, paths_argument
 from sdtool.cli.batch.expand import Item, expand
-from sdtool.cli.batch.options import jobs_option, paths_argument
 from sdtool.cli.batch.scanning import scanned, unread
 from sdtool.cli.console import Console, as_json
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE, worst
@@ -72,7 +72,7 @@ def command(
     names = allowed_names(console, allow)
     shown = _Shown(console, form, output)
     for problem in problems:
-        shown.add(unread(problem.where or "", problem.what))
+        shown.missing(problem)
     total = sum(map(_nbytes, items))
     with (
         console.progress(total, "scanning") as progress,
@@ -85,7 +85,8 @@ def command(
             else:
                 shown.add(report, _explanation(report, names) if explain else ())
     shown.finish()
-    return worst(_code(report, fail_on) for report in shown.reports)
+    codes = [_code(report, fail_on) for report in shown.reports]
+    return worst((*codes, TROUBLE if shown.problems else DONE))
 
 
 class _Shown:
@@ -94,6 +95,7 @@ class _Shown:
     def __init__(self, console: Console, form: str, output: str | None) -> None:
         self.reports: list[Report] = []
         self.passed_over = 0
+        self.problems = 0
         self._console = console
         self._form = form
         self._output = output
@@ -111,6 +113,14 @@ class _Shown:
             for line in chain(rest, explanation):
                 self._write(line)
 
+    def missing(self, problem: InputError) -> None:
+        """Take up what could not even be opened: a message for people, a report for programs."""
+        if self._form == "text":
+            self.problems += 1
+            self._console.failed(problem)
+        else:
+            self.add(unread(problem.where or "", problem.what))
+
     def finish(self) -> None:
         """Write what comes last, and the output file."""
         match self._form:
@@ -121,7 +131,7 @@ class _Shown:
                 self._write(as_json(document))
             case "sarif":
                 self._write(as_json(sarif.document(self.reports, version=version())))
-            case "text" if len(self.reports) != 1 and not self._console.quiet:
+            case "text" if len(self.reports) + self.problems != 1 and not self._console.quiet:
                 self._write(text.summary(self.reports, self.passed_over))
             case _:
                 pass
