@@ -154,3 +154,17 @@ def test_the_plan_tells_of_an_equal_ema_when_asked_to_look(tmp_path: Path) -> No
     assert plan.ema_equals_raw is True
     assert any("byte for byte" in note for note in plan.notes)
     assert plan_prune(other, compare_ema=True).ema_equals_raw is False
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        torch.tensor(0.0),
+        torch.zeros(3, dtype=torch.int32),
+        torch.zeros((), dtype=torch.int32, device="meta"),
+    ],
+    ids=["float", "several", "meta"],
+)
+def test_a_number_of_updates_that_is_none_is_not_read(number: torch.Tensor, tmp_path: Path) -> None:
+    plan = plan_prune(opened(tmp_path, tiny() | {"model_ema.num_updates": number}))
+    assert plan.num_updates is None

@@ -13,6 +13,7 @@ from sdtool.checkpoint.records import storage_chunks
 
 _CHUNK_NBYTES = 1 << 20
 _SHOWN = 3
+_INTEGERS = {"int32": "i", "int64": "q"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +70,14 @@ def num_updates(tensors: Sequence[TensorEntry]) -> int | None:
         Unreadable: the operating system refused.
     """
     for entry in tensors:
-        plain = entry.unsupported is None and entry.numel == 1 and entry.storage.nbytes
-        if entry.name == "model_ema.num_updates" and plain and entry.dtype.name in _INTEGERS:
+        code = None if entry.unsupported else _INTEGERS.get(entry.dtype.name)
+        if entry.name == "model_ema.num_updates" and code and entry.numel == 1:
             order = ">" if entry.storage.byteorder == "big" else "<"
             size = entry.dtype.itemsize
             raw = b"".join(storage_chunks(entry.storage, entry.offset * size, size))
-            value: int = struct.unpack(order + _INTEGERS[entry.dtype.name], raw)[0]
+            value: int = struct.unpack(order + code, raw)[0]
             return value
     return None
-
-
-_INTEGERS = {"int32": "i", "int64": "q"}
 
 
 def ema_equals_raw(checkpoint: Checkpoint, ema: Ema) -> bool:
@@ -106,7 +104,7 @@ def _same_bytes(a: TensorEntry, b: TensorEntry) -> bool:
     ):  # fmt: skip
         return False
     size = a.dtype.itemsize
-    nbytes = span(a) * size
+    nbytes = _span(a) * size
     chunks = (
         storage_chunks(entry.storage, entry.offset * size, nbytes, _CHUNK_NBYTES)
         for entry in (a, b)
@@ -127,7 +125,7 @@ def _same_streams(a: Iterator[bytes], b: Iterator[bytes]) -> bool:
         left, right = left[common:], right[common:]
 
 
-def span(entry: TensorEntry) -> int:
+def _span(entry: TensorEntry) -> int:
     """Return the elements of the storage from the first one of `entry` to its last."""
     if 0 in entry.shape:
         return 0

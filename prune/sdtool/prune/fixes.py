@@ -13,7 +13,6 @@ from sdtool.checkpoint.reading import Storage, TensorEntry
 from sdtool.checkpoint.records import storage_chunks
 from sdtool.checkpoint.source import Memory
 from sdtool.prune.choice import REPAIRED, Choice
-from sdtool.prune.ema import span
 from sdtool.prune.vae_names import (
     diffusers_attention_name,
     ldm_name,
@@ -24,10 +23,7 @@ from sdtool.prune.vae_names import (
 
 _POSITIONS = 77
 _POSITION_IDS = re.compile(r"(.*\.)?embeddings\.position_ids")
-_CODES = {
-    "int64": "q", "int32": "i", "int16": "h", "uint8": "B", "int8": "b",
-    "float16": "e", "float32": "f", "float64": "d",
-}  # fmt: skip
+_MANY = 4096
 _NAI = re.compile(r"(cond_stage_model\.transformer\.)((?:embeddings|encoder|final_layer_norm)\..+)")
 
 
@@ -63,15 +59,13 @@ def damaged_position_ids(tensors: Iterable[TensorEntry]) -> tuple[TensorEntry, .
     )
 
 
-def _values(entry: TensorEntry) -> list[float] | None:
-    """The values of a small tensor in row-major order; None where they cannot be told."""
-    code = _CODES.get(entry.dtype.name)
-    if code is None or entry.unsupported or entry.numel > 4096 or not entry.is_contiguous:
+def _values(entry: TensorEntry) -> list[int] | None:
+    """The values of a small int64 tensor in row-major order; None where they cannot be told."""
+    if entry.unsupported or entry.numel > _MANY or not entry.is_contiguous:
         return None
-    size = entry.dtype.itemsize
-    raw = b"".join(storage_chunks(entry.storage, entry.offset * size, span(entry) * size))
+    raw = b"".join(storage_chunks(entry.storage, entry.offset * 8, entry.numel * 8))
     order = ">" if entry.storage.byteorder == "big" else "<"
-    return list(struct.unpack(f"{order}{entry.numel}{code}", raw))
+    return list(struct.unpack(f"{order}{entry.numel}q", raw))
 
 
 def _position_ids(choices: list[Choice]) -> list[Choice]:

@@ -320,9 +320,7 @@ def _selection(
         LeftOut(entry.name, entry.nbytes, training_role(entry.path).value)
         for entry in checkpoint.training
     )
-    metadata = metadata_of(checkpoint, entries)
-    metadata.pop(KEY, None)  # of a source that was pruned itself
-    metadata.update(made)
+    metadata = {**metadata_of(checkpoint, entries), **made}
     return Selection(tuple(entries), metadata, tuple(left), checkpoint.notes)
 
 
