@@ -7,10 +7,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from sdtool.checkpoint.errors import UsageError
 from sdtool.cli.console import Console, counted
+from sdtool.scan.allowlist import load_allow
 
 FILE = "sdtool.toml"
 
@@ -23,31 +22,8 @@ def allowed_names(console: Console, given: tuple[str, ...] = ()) -> dict[str, st
     Raises:
         UsageError: it is not valid TOML, or an entry is not a name with a reason.
     """
-    names = _read(Path(FILE))
+    path = Path(FILE)
+    names = load_allow(path) if path.exists() else {}
     if names:
         console.note(f"{counted(len(names), 'allowed name')} from {FILE}")
     return names | dict.fromkeys(given, "--allow")
-
-
-def _read(path: Path) -> dict[str, str]:
-    import tomllib
-
-    try:
-        text = path.read_text("utf-8")
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError) as e:
-        raise UsageError(f"cannot be read ({e})", where=FILE) from e
-    try:
-        settings: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as e:
-        raise UsageError(f"is not valid TOML ({e})", where=FILE) from e
-    names = settings
-    for key in ("scan", "allow"):
-        names = names.get(key, {})
-        if not isinstance(names, dict):
-            raise UsageError("[scan.allow] is not a table", where=FILE)
-    for name, reason in names.items():
-        if not isinstance(reason, str) or not reason.strip():
-            raise UsageError(f'[scan.allow] needs a reason: "{name}" = "why"', where=FILE)
-    return names

@@ -21,9 +21,8 @@ from sdtool.cli.main import version
 from sdtool.cli.settings import allowed_names
 from sdtool.cli.verb import verb
 from sdtool.scan import Report, Verdict
-from sdtool.scan.explaining import explain as explain_readings
 from sdtool.scan.report import json as json_report
-from sdtool.scan.report import sarif, text
+from sdtool.scan.report import text
 
 
 @verb(
@@ -130,6 +129,8 @@ class _Shown:
                 )
                 self._write(as_json(document))
             case "sarif":
+                from sdtool.scan.report import sarif  # hashes and URLs, for this form alone
+
                 self._write(as_json(sarif.document(self.reports, version=version())))
             case "text" if len(self.reports) + self.problems != 1 and not self._console.quiet:
                 self._write(text.summary(self.reports, self.passed_over))
@@ -152,6 +153,8 @@ class _Shown:
 def _explanation(report: Report, allow: Mapping[str, str]) -> Iterator[str]:
     """Yield what the flagged pickles of a file do, step by step."""
     if report.verdict in (Verdict.UNSAFE, Verdict.SUSPICIOUS):
+        from sdtool.scan.explaining import explain as explain_readings
+
         with local_file(report.path) as source:
             yield from explain_readings(readings(source), allow=allow)
 
