@@ -1,0 +1,38 @@
+"""Write torch zips whose pickle is large beside their data: many tensors of one small storage.
+
+    python benchmarks/make_small.py FOLDER --files 1000 --tensors 10
+
+A program of its own, so that the process that measures never loads numpy.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import OrderedDict
+from pathlib import Path
+
+from make_checkpoint import Tensor, TorchZip, Weights, pickled
+
+
+def main() -> None:
+    """Read the command line and write the files, all with the same content."""
+    parser = argparse.ArgumentParser(description="Write torch zips of many small tensors.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--files", type=int, default=1)
+    parser.add_argument("--tensors", type=int, required=True)
+    options = parser.parse_args()
+    storage = Weights(is_half=False, is_legacy=False, scale=1).tensor("Float", (16,)).storage
+    tensors = ((f"layer.{i}.weight", Tensor(storage, (4, 4))) for i in range(options.tensors))
+    data = pickled(OrderedDict(tensors), is_legacy=False)
+    for number in range(options.files):
+        with open(options.folder / f"{number}.ckpt", "wb") as file:
+            archive = TorchZip(file, "archive")
+            archive.add("data.pkl", len(data), [data])
+            archive.add("byteorder", 6, [b"little"])
+            archive.add("data/0", storage.nbytes, storage.chunks())
+            archive.add("version", 2, [b"3\n"])
+            archive.close()
+
+
+if __name__ == "__main__":
+    main()
