@@ -283,15 +283,19 @@ def _make(
         outcome.status = Status.PLANNED
         return
     _make_folder(out.parent)
-    # the bar counts bytes of inputs: those of an output stand for its share of them
-    scale = outcome.nbytes / (share * max(1, plan.nbytes))
-    written = _write(plan, out, wishes, lambda nbytes: progress(int(nbytes * scale)))
+    # the bar counts bytes of inputs: those written and those verified stand for a share of them
+    scale = outcome.nbytes / (share * max(1, plan.nbytes) * (1 + wishes.verify))
+
+    def advance(nbytes: int) -> None:
+        progress(int(nbytes * scale))
+
+    written = _write(plan, out, wishes, advance)
     outcome.status = Status.WRITTEN
     outcome.notes.extend(note for note in written.notes if note not in outcome.notes)
     outcome.hashes = None if written.hashes is None else written.hashes.as_json()
     outcome.census = {part: asdict(census) for part, census in written.census.items()}
     if wishes.verify:
-        _verify(outcome, checkpoint, selection, out)
+        _verify(outcome, checkpoint, selection, out, advance)
 
     _mind_sidecars(outcome, Path(outcome.path), out, copy=wishes.copy_sidecars)
 
@@ -308,9 +312,15 @@ def _write(plan: ConvertPlan | PtPlan, out: Path, wishes: Wishes, progress: Prog
     return write_safetensors(plan, out, **options)
 
 
-def _verify(outcome: Outcome, checkpoint: Checkpoint, selection: Selection, out: Path) -> None:
+def _verify(
+    outcome: Outcome,
+    checkpoint: Checkpoint,
+    selection: Selection,
+    out: Path,
+    progress: Progress,
+) -> None:
     """Compare what was written with its source; a file that differs does not stay."""
-    found = verify_against(out, checkpoint, selection=selection)
+    found = verify_against(out, checkpoint, selection=selection, progress=progress)
     if not found.ok:
         out.unlink(missing_ok=True)
         first = "; ".join(map(str, found.differences))
