@@ -1679,6 +1679,51 @@ def zip_disagreements() -> Iterator[Vector]:
         PICKLE,
         suffix=".png",
     )
+    yield v(
+        "zip64-end-record",
+        13,
+        "the zip64 end record and the plain one point at two directories",
+        two_directories(HOSTILE, HONEST),
+        ("torch", "torch-mmap"),
+        rules="prefix-data gap-data overlapping-members",
+        suffix=".pt",
+    )
+    yield v(
+        "zip64-end-record-honest",
+        13,
+        "the same, and the harmful directory is the one that the plain record names",
+        two_directories(HONEST, HOSTILE),
+        (),
+        rules="prefix-data gap-data overlapping-members",
+        suffix=".pt",
+    )
+    yield replace(
+        v(
+            "record-crc",
+            13,
+            "the CRC-32 of a record is wrong: torch loads other weights than were saved",
+            zip_file(
+                replace(m, crc32=1) if m.name == "archive/data/0" else m
+                for m in torch_members(HONEST)
+            ),
+            (),
+            rules="crc-mismatch",
+            suffix=".pt",
+        ),
+        deep=True,
+    )
+
+
+def two_directories(zip64: bytes, plain: bytes) -> bytes:
+    """A torch zip whose zip64 end record points at one directory, its plain one at another."""
+    first = zip_file(torch_members(zip64))
+    count, nbytes, start = struct.unpack("<HII", first[-12:-2])
+    both = zip_file(torch_members(plain), prefix=first[:-22])
+    end64 = struct.pack(
+        "<4sQHHIIQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, nbytes, start
+    )
+    locator = struct.pack("<4sIQI", b"PK\x06\x07", 0, len(both) - 22, 1)
+    return both[:-22] + end64 + locator + both[-22:]
 
 
 def hidden() -> Iterator[Vector]:
