@@ -412,75 +412,52 @@ def _object(state: _State, op: int, pos: int, stack: list[Value]) -> tuple[list[
     return stack, pos
 
 
+def _taken(state: _State, pos: int, nbytes: int, *, is_text: bool) -> bytes | Extent:
+    """The next `nbytes` bytes at `pos` of the window, or where they are when they are many."""
+    at = state.base + pos
+    if nbytes > state.limits.inline_nbytes:
+        return _extent(at, nbytes, state.end, is_text=is_text)
+    raw = state.buf[pos : pos + nbytes]
+    if len(raw) != nbytes:
+        raise _truncated(at, "a string")
+    return raw
+
+
 def _bytes(state: _State, op: int, pos: int, stack: list[Value]) -> tuple[list[Value], int]:
     """SHORT_BINBYTES, BINBYTES, BINBYTES8 and BYTEARRAY8."""
     at = state.base + pos - 1
-    buf = state.buf
-    if op == 0x43 or op == 0x42 or op == 0x8E:  # SHORT_BINBYTES, BINBYTES, BINBYTES8
-        if op == 0x43:
-            n = buf[pos]
-            pos += 1
-        elif op == 0x42:
-            (n,) = _u4(buf, pos)
-            pos += 4
-        else:
-            (n,) = _u8(buf, pos)
-            pos += 8
-        if n > state.limits.inline_nbytes:
-            stack.append(_extent(state.base + pos, n, state.end, is_text=False))
-        else:
-            raw = buf[pos : pos + n]
-            if len(raw) != n:
-                raise _truncated(at, "a bytes argument")
-            stack.append(raw)
-        pos += n
-    elif op == 0x96:  # BYTEARRAY8
-        (n,) = _u8(buf, pos)
-        pos += 8
-        if n > state.limits.inline_nbytes:
-            content: Value = _extent(state.base + pos, n, state.end, is_text=False)
-        else:
-            content = buf[pos : pos + n]
-            if len(content) != n:
-                raise _truncated(at, "a bytearray")
-        stack.append(Instance(BYTEARRAY, (content,), "BYTEARRAY8", at))
-        pos += n
-    return stack, pos
+    if op == 0x43:
+        n, width = state.buf[pos], 1
+    elif op == 0x42:
+        n, width = _u4(state.buf, pos)[0], 4
+    else:
+        n, width = _u8(state.buf, pos)[0], 8
+    pos += width
+    taken = _taken(state, pos, n, is_text=False)
+    stack.append(Instance(BYTEARRAY, (taken,), "BYTEARRAY8", at) if op == 0x96 else taken)
+    return stack, pos + n
 
 
 def _string(state: _State, op: int, pos: int, stack: list[Value]) -> tuple[list[Value], int]:
     """BINUNICODE8, SHORT_BINSTRING and BINSTRING."""
     at = state.base + pos - 1
-    buf = state.buf
-    if op == 0x8D:  # BINUNICODE8
-        (n,) = _u8(buf, pos)
-        pos += 8
-        if n > state.limits.inline_nbytes:
-            stack.append(_extent(state.base + pos, n, state.end, is_text=True))
-        else:
-            raw = buf[pos : pos + n]
-            if len(raw) != n:
-                raise _truncated(at, "a string")
-            stack.append(str(raw, "utf-8", "surrogatepass"))
-        pos += n
-    elif op == 0x55 or op == 0x54:  # SHORT_BINSTRING, BINSTRING
-        if op == 0x55:
-            n = buf[pos]
-            pos += 1
-        else:
-            (n,) = _i4(buf, pos)
-            pos += 4
-            if n < 0:
-                raise Malformed(f"BINSTRING with a negative length at offset {at:,}")
-        if n > state.limits.inline_nbytes:
-            stack.append(_extent(state.base + pos, n, state.end, is_text=False))
-        else:
-            raw = buf[pos : pos + n]
-            if len(raw) != n:
-                raise _truncated(at, "a string")
-            stack.append(_python2_string(raw))
-        pos += n
-    return stack, pos
+    if op == 0x8D:
+        n, width = _u8(state.buf, pos)[0], 8
+    elif op == 0x55:
+        n, width = state.buf[pos], 1
+    else:
+        n, width = _i4(state.buf, pos)[0], 4
+        if n < 0:
+            raise Malformed(f"BINSTRING with a negative length at offset {at:,}")
+    pos += width
+    taken = _taken(state, pos, n, is_text=op == 0x8D)
+    if isinstance(taken, Extent):
+        stack.append(taken)
+    elif op == 0x8D:
+        stack.append(str(taken, "utf-8", "surrogatepass"))
+    else:
+        stack.append(_python2_string(taken))
+    return stack, pos + n
 
 
 def _long(state: _State, op: int, pos: int, stack: list[Value]) -> tuple[list[Value], int]:

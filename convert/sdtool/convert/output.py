@@ -75,7 +75,7 @@ class NewFile:
 def new_file(out: Path, nbytes: int, *, force: bool = False) -> Generator[NewFile]:
     """Give a file of `nbytes` bytes to fill; on leaving, it gets its name `out` in one step.
 
-    Until then it is `.NAME.sdtool-partial-XXXXXXXX` beside it, and it is removed when anything is
+    Until then it is `.NAME.sdtool-partial-0a1b2c3d` beside it, and it is removed when anything is
     raised, Ctrl-C included. Data and name are on the disk (fsync) when this returns. Without
     `force` a file that has appeared under the name is never replaced.
 
