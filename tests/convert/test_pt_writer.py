@@ -238,3 +238,9 @@ def test_colliding_names_and_missing_values_are_refused(tmp_path: Path) -> None:
             plan_pt(checkpoint, twice)
         write_pt(plan_pt(checkpoint, selection), tmp_path / "out.pt")
     assert list(torch.load(tmp_path / "out.pt", weights_only=True)) == ["w"]
+
+
+def test_metadata_that_has_no_place_is_named(tmp_path: Path) -> None:
+    save_file({"w": torch.ones(1)}, tmp_path / "x.safetensors", {"ss_network_dim": "4"})
+    written = to_pt(tmp_path / "x.safetensors", tmp_path / "out.pt")
+    assert any("metadata" in note for note in written.notes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import struct
 import subprocess
 import sys
 import zipfile
@@ -12,7 +14,14 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tests.convert.samples import convert, every_dtype, rewritten, saved_by_safetensors
+from tests.convert.samples import (
+    DTYPES,
+    convert,
+    every_dtype,
+    random_tensor,
+    rewritten,
+    saved_by_safetensors,
+)
 from tests.tensor_values import raw_bytes
 
 from sdtool.checkpoint import open_checkpoint
@@ -248,3 +257,46 @@ def test_large_tensors_without_checksums_are_shared_out(
         plan = plan_safetensors(select_all(checkpoint))
         write_safetensors(plan, tmp_path / "out.safetensors", hashes=True)
     assert (tmp_path / "out.safetensors").read_bytes() == expected
+
+
+@pytest.mark.parametrize("has_crc32", [True, False])
+def test_a_record_shorter_than_declared_is_refused(tmp_path: Path, has_crc32: bool) -> None:
+    torch.save({"w": torch.ones(1000), "next": torch.ones(1000)}, tmp_path / "x.ckpt")
+
+    def cut(name: str, data: bytes) -> bytes:
+        return data[:400] if name.endswith("data/0") else data
+
+    path = rewritten(tmp_path / "x.ckpt", tmp_path / "short.ckpt", cut)
+    if not has_crc32:
+        with zipfile.ZipFile(path) as archive:
+            known = {info.CRC for info in archive.infolist()}
+        raw = path.read_bytes()
+        for crc in known:
+            raw = raw.replace(struct.pack("<I", crc), bytes(4))
+        path.write_bytes(raw)
+    with pytest.raises(Malformed, match="beyond its storage"):
+        convert(path, tmp_path / "out.safetensors")
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_random_state_dicts_are_byte_identical(tmp_path: Path) -> None:
+    """Random shapes, views, sharing and types; zip and legacy; small chunks find every edge."""
+    choice = random.Random(11)
+    for i in range(40):
+        torch.manual_seed(i)
+        state: dict[str, torch.Tensor] = {}
+        for n in range(choice.randint(1, 8)):
+            shape = [choice.randint(0, 5) for _ in range(choice.randint(0, 4))]
+            tensor = random_tensor(choice.choice(DTYPES), *shape)
+            if shape and choice.random() < 0.5:
+                tensor = tensor.permute(choice.sample(range(len(shape)), len(shape)))
+                tensor = tensor[:: choice.randint(1, 2)]
+            state[f"{choice.choice('abc')}.{n}"] = tensor
+            if choice.random() < 0.3:
+                state[f"alias.{n}"] = tensor
+        path = tmp_path / f"{i}.ckpt"
+        torch.save(state, path, _use_new_zipfile_serialization=choice.random() < 0.5)
+        convert(path, tmp_path / f"{i}.safetensors")
+        plain = {name: tensor.contiguous().clone() for name, tensor in state.items()}
+        expected = saved_by_safetensors(plain, tmp_path / "ref.safetensors")
+        assert (tmp_path / f"{i}.safetensors").read_bytes() == expected, i

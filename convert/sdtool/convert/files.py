@@ -60,7 +60,7 @@ def convert_file(
                 allow_overflow=allow_overflow,
             )
         if verify:
-            _verify(written.path, checkpoint, selection if to != "pt" else None)
+            _verify(written.path, checkpoint, selection)
         return written
     finally:
         if checkpoint is not source:
@@ -76,7 +76,7 @@ def default_format(checkpoint: Checkpoint) -> str:
     return "pt" if checkpoint.kind == "hypernetwork" else "safetensors"
 
 
-def _verify(out: Path, checkpoint: Checkpoint, selection: Selection | None) -> None:
+def _verify(out: Path, checkpoint: Checkpoint, selection: Selection) -> None:
     from sdtool.convert.verify import verify_against  # its imports are for this wish only
 
     found = verify_against(out, checkpoint, selection=selection)

@@ -10,7 +10,7 @@ import os
 import struct
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sdtool.checkpoint.errors import Unsupported
@@ -91,7 +91,11 @@ def plan_pt(checkpoint: Checkpoint, selection: Selection) -> PtPlan:
         value = _structure(_root(checkpoint), (), by_path)
     else:
         value = _wrapped(checkpoint, {s.name: record for record, s in keyed})
-    return _laid_out(pickle_of(value), [s for _, s in keyed], selection)
+    plan = _laid_out(pickle_of(value), [s for _, s in keyed], selection)
+    if checkpoint.metadata.keys() - {"format"}:
+        lost = "a .pt file has no place for the metadata of the safetensors file"
+        plan = replace(plan, notes=(*plan.notes, lost))
+    return plan
 
 
 def write_pt(
