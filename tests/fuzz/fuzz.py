@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import atheris  # type: ignore[import-not-found]  # pyright: ignore
+import atheris  # pyright: ignore
 
 with atheris.instrument_imports(include=["sdtool"]):  # pyright: ignore
     from sdtool.checkpoint import readings
