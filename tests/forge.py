@@ -357,8 +357,9 @@ def zip_file(
 ) -> bytes:
     """A zip archive, field by field.
 
-    `gap` stands before each local header but the first, `trailing` between the last member and the directory,
-    `after_end` behind the end record. With `counts_prefix` all offsets are from the file's start.
+    `gap` stands before each local header but the first, `trailing` between the last member and
+    the directory, `after_end` behind the end record. With `counts_prefix` all offsets are from
+    the file's start.
     """
     out = bytearray(prefix)
     base = 0 if counts_prefix else len(prefix)

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -25,6 +27,16 @@ class Result:
 
 
 Run = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def lightning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let torch.load resolve the callback's class where Lightning itself is not installed."""
+    if find_spec("pytorch_lightning") is None:
+        for name in ("", ".callbacks", ".callbacks.model_checkpoint"):
+            module = ModuleType(f"pytorch_lightning{name}")
+            module.__dict__["ModelCheckpoint"] = type("ModelCheckpoint", (), {})
+            monkeypatch.setitem(sys.modules, module.__name__, module)
 
 
 @pytest.fixture
