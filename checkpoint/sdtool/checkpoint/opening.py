@@ -77,7 +77,7 @@ def _readings(source: Source, limits: Limits, deep: bool, depth: int) -> Iterato
     found: list[Reading] = []
     is_zip = head[:4] == b"PK\x03\x04"
     if is_zip or head[:4] == b"PK\x05\x06":
-        found.append(_zip(source, limits, deep, depth))
+        found.extend(_zips(source, limits, deep, depth))
     elif begins_safetensors(head):
         found.append(read_safetensors(source, limits))
     elif head[:6] == b"\x93NUMPY":
@@ -92,9 +92,8 @@ def _readings(source: Source, limits: Limits, deep: bool, depth: int) -> Iterato
     if not is_zip and head:
         found.extend(_pickles(source, limits))
     if not is_zip and find_end(source) is not None:
-        archive = _zip(source, limits, deep, depth)
-        if archive.members or not found:
-            found.append(archive)
+        archives = list(_zips(source, limits, deep, depth))
+        found.extend(a for a in archives if a.members or not found)
     if len(found) > 1:
         names = " and as ".join(reading.format for reading in found)
         note = Anomaly("polyglot", f"it can be read as {names}", 0)
@@ -166,8 +165,18 @@ def _pickles(source: Source, limits: Limits) -> Iterator[Reading]:
     yield Reading("pickle", source, tuple(streams), anomalies=anomalies)
 
 
-def _zip(source: Source, limits: Limits, deep: bool, depth: int) -> Reading:
+def _zips(source: Source, limits: Limits, deep: bool, depth: int) -> Iterator[Reading]:
+    """The archive as zipfile finds it, and as torch does where the two differ."""
     end = find_end(source)
+    shifted = _zip(source, end, limits, deep, depth)
+    yield shifted
+    if end is not None and any(a.slug == "prefix-data" for a in shifted.anomalies):
+        as_written = read_directory(source, end, limits, shifts=False)
+        if as_written.members:
+            yield _zip_of(source, as_written, limits, deep, depth)
+
+
+def _zip(source: Source, end: int | None, limits: Limits, deep: bool, depth: int) -> Reading:
     if end is None:
         error: InputError = Truncated(
             "the zip directory is missing from the end: the file was cut, or never finished",
@@ -179,6 +188,10 @@ def _zip(source: Source, limits: Limits, deep: bool, depth: int) -> Reading:
     if archive.error is not None:
         streams = tuple(salvage(source, limits))
         return Reading("zip", source, streams, anomalies=archive.anomalies, error=archive.error)
+    return _zip_of(source, archive, limits, deep, depth)
+
+
+def _zip_of(source: Source, archive: ZipArchive, limits: Limits, deep: bool, depth: int) -> Reading:
     if not archive.members:
         kind = foreign_kind(source.read_at(0, _HEAD_NBYTES), b"", os.path.basename(source.name))
         error = NotACheckpoint("an empty zip archive", where=source.name, hint="download it again")

@@ -72,11 +72,17 @@ def find_end(source: Source) -> int | None:
     return None
 
 
-def read_directory(source: Source, end_offset: int, limits: Limits) -> ZipArchive:
-    """Read the central directory that the end record at `end_offset` describes."""
+def read_directory(
+    source: Source, end_offset: int, limits: Limits, *, shifts: bool = True
+) -> ZipArchive:
+    """Read the central directory that the end record at `end_offset` describes.
+
+    Where bytes stand before the archive, zipfile shifts every offset by them and miniz (torch)
+    takes them as written; `shifts` says which.
+    """
     anomalies: list[Anomaly] = []
     try:
-        members, start, directory_offset = _directory(source, end_offset, limits, anomalies)
+        members, start, directory_offset = _directory(source, end_offset, limits, anomalies, shifts)
     except InputError as e:
         return ZipArchive((), tuple(anomalies), 0, 0, error=e)
     anomalies.extend(_odd_names(members))
@@ -87,7 +93,7 @@ def read_directory(source: Source, end_offset: int, limits: Limits) -> ZipArchiv
 
 
 def _directory(
-    source: Source, end_offset: int, limits: Limits, anomalies: list[Anomaly]
+    source: Source, end_offset: int, limits: Limits, anomalies: list[Anomaly], shifts: bool
 ) -> tuple[tuple[Member, ...], int, int]:
     end = _END.unpack(read_exactly(source, end_offset, _END.size, "the zip's end record"))
     count, nbytes, offset, comment_nbytes = end[4], end[5], end[6], end[7]
@@ -119,6 +125,7 @@ def _directory(
         )
     if start:
         anomalies.append(Anomaly("prefix-data", f"{start:,} bytes before the archive", 0))
+        start = start if shifts else 0
     elif promised != directory_end:
         anomalies.append(
             Anomaly("directory-disagreement", "the zip64 locator points elsewhere", end_offset)
