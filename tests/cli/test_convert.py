@@ -94,7 +94,7 @@ def test_an_output_that_exists_is_kept(sdtool: Run, training: Path) -> None:
     out = Path("training.safetensors")
     out.write_bytes(b"mine")
     result = sdtool("convert", "training.ckpt")
-    assert result.code == 2
+    assert (result.code, result.out) == (2, "")
     assert result.err == (
         "sdtool: error: exists already: training.safetensors\n"
         "sdtool: hint: overwrite it with --force\n"
@@ -102,6 +102,19 @@ def test_an_output_that_exists_is_kept(sdtool: Run, training: Path) -> None:
     assert out.read_bytes() == b"mine"
     assert sdtool("convert", "training.ckpt", "--force").code == 0
     assert same(out, state(training))
+
+
+@pytest.mark.parametrize("verb", ["convert", "prune"])
+def test_what_failed_promises_nothing(
+    sdtool: Run, training: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    result = sdtool(verb, "training.ckpt", "-o", "out.safetensors")
+    assert (result.code, result.out) == (2, "")
+    (line,) = result.err.splitlines()
+    assert line.startswith("sdtool: error: not enough room: ")
+    assert line.endswith(" bytes needed, 1,000 free: out.safetensors")
+    assert not Path("out.safetensors").exists()
 
 
 @pytest.mark.parametrize("options", [(), ("--dtype", "fp16"), ("--dtype", "bf16")])

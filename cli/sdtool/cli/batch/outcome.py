@@ -99,7 +99,7 @@ class Outcome:
         if self.status in (Status.SKIPPED, Status.NOTHING_TO_DO):
             yield f"{self.path}: {self.status.value.replace('-', ' ')}: {'; '.join(self.notes)}"
             return
-        if self.output is None or self.status is Status.MISMATCH:
+        if self.status not in (Status.WRITTEN, Status.PLANNED):
             return
         arrow = "->" if self.status is Status.WRITTEN else "would become"
         yield f"{self.path} {arrow} {self.output}"
