@@ -90,6 +90,8 @@ class Report:
     nbytes_read: int
     seconds: float
     error: str | None = None
+    hint: str | None = None
+    """What to do about `error`."""
 
     def as_json(self) -> dict[str, Any]:
         """The report as the command's JSON has it."""

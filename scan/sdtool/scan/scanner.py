@@ -50,8 +50,8 @@ class _State:
     found: Collector
     limits: Limits
     deep: bool
-    gaps: list[str] = field(default_factory=list[str])
-    """Why something was not read to its end."""
+    gaps: list[tuple[str, str | None]] = field(default_factory=list[tuple[str, str | None]])
+    """Why something was not read to its end, and what to do about it."""
 
 
 def judge(
@@ -76,9 +76,10 @@ def judge(
     findings = tuple(sorted(state.found.findings(), key=_rank))
     foreign = [r.error for r in all_readings if isinstance(r.error, NotACheckpoint)]
     verdict = verdict_of(findings, read_to_the_end=not state.gaps)
-    error = state.gaps[0] if state.gaps else None
+    error, hint = state.gaps[0] if state.gaps else (None, None)
     if foreign and len(foreign) == len(all_readings) and verdict is Verdict.CLEAN:
         verdict, error = Verdict.NOT_A_CHECKPOINT, escape(foreign[0].what)
+        hint = foreign[0].hint
     source = all_readings[0].source
     names = sorted(state.found.known.items(), key=lambda item: (item[0].module, item[0].name))
     return Report(
@@ -99,6 +100,7 @@ def judge(
         nbytes_read=source.nbytes_read if isinstance(source, LocalFile) else 0,
         seconds=time.perf_counter() - start,
         error=error,
+        hint=hint and escape(hint),
     )
 
 
@@ -122,9 +124,9 @@ def _judge_reading(reading: Reading, state: _State, prefix: str, depth: int) -> 
         for argument in judge_stream(stream, state.found, state.limits):
             _judge_nested(argument, stream, state, depth)
         if stream.error is not None:
-            _gap(state, str(stream.error.what), stream.member)
+            _gap(state, stream.error.what, stream.member, stream.error.hint)
     if reading.error is not None and not isinstance(reading.error, NotACheckpoint):
-        _gap(state, reading.error.what, prefix or None)
+        _gap(state, reading.error.what, prefix or None, reading.error.hint)
     for reason in reading.unread:
         _gap(state, f"not looked into: {reason}", prefix or None)
     for inner in reading.inner:
@@ -163,6 +165,6 @@ def _member(prefix: str, member: str | None) -> str | None:
     return prefix if not member else f"{prefix}!{escape(member)}"
 
 
-def _gap(state: _State, reason: str, member: str | None) -> None:
+def _gap(state: _State, reason: str, member: str | None, hint: str | None = None) -> None:
     text = escape(reason)
-    state.gaps.append(f"{text}: {escape(member)}" if member else text)
+    state.gaps.append((f"{text}: {escape(member)}" if member else text, hint))

@@ -459,6 +459,13 @@ def _dtype_code(value: Value) -> str | None:
     return None
 
 
+def _element_nbytes(code: str) -> int:
+    """The size of one element: numpy reads as much from a field, whatever the whole has."""
+    if code[0] in "mM":
+        return 8
+    return int(code[1:] or 1) * (4 if code[0] == "U" else 1)
+
+
 def _numpy_dtype(args: Value) -> Problem | None:
     if type(args) is tuple and 1 <= len(args) <= 3 and type(args[0]) is str:
         if _NUMPY_CODE.match(args[0]) and all(type(x) in (bool, int) for x in args[1:]):
@@ -486,7 +493,8 @@ def _numpy_dtype_state(state: Value) -> Problem | None:
     for _, field in fields.pairs:
         if type(field) is not tuple or len(field) != 2 or type(field[1]) is not int:
             return _state_problem("an element type with odd fields")
-        if _dtype_code(field[0]) in (None, "O", "O8") or not 0 <= field[1] < max(itemsize, 1):
+        code = _dtype_code(field[0])
+        if code in (None, "O", "O8") or not 0 <= field[1] <= itemsize - _element_nbytes(code):
             return _state_problem("an element type with odd fields")
     return None
 

@@ -30,6 +30,8 @@ def lines(report: Report, *, colour: bool = False) -> Iterator[str]:
     yield f"{escape(report.path, 4096)}: {verdict} ({what})"
     if report.error:
         yield f"  {'could not be decided' if _is_open(report) else 'note'}: {report.error}"
+        if report.hint and report.verdict is not Verdict.UNSAFE:  # nobody should get it again
+            yield f"    next: {report.hint}"
     for finding in report.findings:
         yield from _finding(finding)
 
