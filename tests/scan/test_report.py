@@ -205,6 +205,34 @@ def test_the_text_says_what_where_why_and_what_next(hostile: Report) -> None:
     assert "\x1b[1;31mUNSAFE\x1b[0m" in next(text.lines(hostile, colour=True))
 
 
+@pytest.mark.parametrize(
+    ("content", "advice"),
+    [
+        (b"<!DOCTYPE html><html><body>Sign in</body></html>", "download"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n", "git lfs pull"),
+        (torch_zip(pickled(dict_of({})))[:-40], "download it again"),
+        ((1 << 20).to_bytes(8, "little") + b'{"a":', "download it again"),
+    ],
+)
+def test_what_cannot_be_read_has_advice(tmp_path: Path, content: bytes, advice: str) -> None:
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(content)
+    report = scan_file(path)
+    _, error, hint, *_ = text.lines(report)
+    assert report.error and error.endswith(report.error)
+    assert hint == f"    next: {report.hint}"
+    assert advice in hint
+    assert "hint" not in report.as_json()
+
+
+def test_nobody_is_told_to_get_an_unsafe_file_again(tmp_path: Path) -> None:
+    path = tmp_path / "m.ckpt"
+    path.write_bytes(HOSTILE[:-40])
+    report = scan_file(path)
+    assert report.verdict is Verdict.UNSAFE and report.error and report.hint
+    assert report.hint not in "\n".join(text.lines(report))
+
+
 def test_no_report_calls_anything_safe(hostile: Report, tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     path.write_bytes(torch_zip(pickled(dict_of({}))))

@@ -39,7 +39,8 @@ def admit(taken: Sequence[Reading], report: Report, *, disarm: bool) -> Checkpoi
         )
     checkpoint = checkpoint_of(taken)
     if report.verdict is Verdict.UNDECIDED:
-        raise InputError(report.error or "could not be read to the end", where=report.path)
+        what = report.error or "could not be read to the end"
+        raise InputError(what, where=report.path, hint=report.hint)
     return checkpoint
 
 

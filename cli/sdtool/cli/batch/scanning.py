@@ -43,10 +43,11 @@ def scan_one(path: str, *, allow: Mapping[str, str], deep: bool) -> Report:
     try:
         return scan_file(path, allow=allow, deep=deep)
     except Exception as e:
-        return unread(path, as_error(e).what)
+        error = as_error(e)
+        return unread(path, error.what, error.hint)
 
 
-def unread(path: str, error: str) -> Report:
+def unread(path: str, error: str, hint: str | None = None) -> Report:
     """Return the report of a file that could not be looked into at all."""
     try:
         nbytes = os.path.getsize(path)
@@ -55,6 +56,7 @@ def unread(path: str, error: str) -> Report:
     return Report(
         path=path, format="unknown", verdict=Verdict.UNDECIDED, findings=(), globals=(),
         coverage="partial", nbytes=nbytes, nbytes_read=0, seconds=0.0, error=error,
+        hint=hint,
     )  # fmt: skip
 
 
