@@ -48,9 +48,56 @@ def test_it_is_bounded_in_size_and_time() -> None:
 def test_an_explanation_lists_what_was_flagged() -> None:
     shown = lines(torch_zip(pickled(list_of(tensor(), call(name("os", "system"), "id")))))
     assert shown[0] == "archive/data.pkl, pickle at offset 0, step by step:"
-    assert "steps that rebuild tensors" in shown[1]
+    assert shown[1].strip() == "(... 1 tensor rebuilt ...)"
     assert shown[2].split(None, 1)[1] == "import os.system"
     assert shown[3].split(None, 1)[1] == "call os.system with ('id') [REDUCE]"
+
+
+def test_honest_steps_are_counted_and_flagged_ones_are_not() -> None:
+    many = [tensor() for _ in range(300)]
+    trap = call(name("os", "system"), "id")
+    huge = call(name("builtins", "bytes"), 10**12)
+    shown = lines(torch_zip(pickled(list_of(*many, trap, *many[:2], huge, *many[:1]))))
+    cut = shown.index("decompiled by fickling:")
+    steps = [line[12:].strip() for line in shown[1:cut]]
+    assert steps == [
+        "(... 300 tensors rebuilt ...)",
+        "import os.system",
+        "call os.system with ('id') [REDUCE]",
+        "(... 2 tensors rebuilt ...)",
+        "call builtins.bytes with (1000000000000) [REDUCE]",
+        "(... 1 tensor rebuilt ...)",
+    ]
+    source = [line.strip() for line in shown[cut + 1 :]]
+    assert [line for line in source if "_var" not in line] == [
+        "(... 300 tensors rebuilt ...)",
+        "from os import system",
+        "(... 2 tensors rebuilt ...)",
+        "from builtins import bytes",
+        "(... 1 tensor rebuilt ...)",
+    ]
+    calls = [line.partition(" = ")[2] for line in source if line.startswith("_var")]
+    assert calls == ["system('id')", "bytes(1000000000000)"]
+    assert source[-1].startswith("result = ")
+
+
+def test_what_has_to_do_with_a_flagged_name_is_shown() -> None:
+    taken = call(name("collections", "OrderedDict"), call(name("os", "system"), "id"))
+    source, _ = decompile(pickled(taken), inert={"collections.OrderedDict"})
+    assert source is not None
+    assert source.splitlines() == [
+        "(... 1 honest step ...)",
+        "from os import system",
+        "_var0 = system('id')",
+        "_var1 = OrderedDict(_var0)",
+        "result = _var1",
+    ]
+    source, _ = decompile(
+        pickled(list_of(taken, call(name("evil", "OrderedDict")))),
+        inert={"collections.OrderedDict"},
+    )
+    assert source is not None
+    assert source.splitlines()[-3:-1] == ["from evil import OrderedDict", "_var2 = OrderedDict()"]
 
 
 def test_python_2_names_are_shown_both_ways() -> None:

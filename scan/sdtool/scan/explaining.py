@@ -12,7 +12,7 @@ from sdtool.scan.allowlist import allowed_globals
 from sdtool.scan.escaping import escape
 from sdtool.scan.findings import Severity
 from sdtool.scan.judging import Collector, class_of, judge_stream
-from sdtool.scan.second_opinion import MAX_LINES, MAX_NBYTES, decompile
+from sdtool.scan.second_opinion import MAX_LINES, MAX_NBYTES, counted, decompile
 
 _MAX_STEPS = 200
 _DEPTH = 4
@@ -27,7 +27,8 @@ def explain(
 ) -> Iterator[str]:
     """The lines that explain every flagged pickle; their sources must still be open.
 
-    Steps that do nothing but rebuild tensors, or fill what is vouched for, are counted only.
+    Steps that do nothing but rebuild tensors, or fill what is vouched for, are counted only; those
+    that a finding points at are always shown.
 
     Raises:
         Unreadable: the operating system refused a read.
@@ -41,37 +42,53 @@ def explain(
             judge_stream(stream, found, limits)
             if any(finding.severity is not Severity.INFO for finding in found.findings()):
                 yield from _steps(stream, found)
-                yield from _decompiled(stream)
+                yield from _decompiled(stream, found)
 
 
 def _steps(stream: Stream, found: Collector) -> Iterator[str]:
     where = f"{escape(stream.member)}, " if stream.member else ""
     yield f"{where}pickle at offset {stream.offset:,}, step by step:"
-    quiet = shown = 0
+    flagged = _flagged(found)
+    tensors = quiet = shown = 0
     for event in stream.trace.events:
-        if _is_quiet(event, found):
+        if _is_quiet(event, found, flagged):
             quiet += 1
+            tensors += _is_tensor(event)
             continue
         if quiet:
-            yield f"  {'':>10}  ({quiet:,} steps that rebuild tensors and fill containers)"
-            quiet = 0
+            yield f"  {'':>10}  {counted(tensors, quiet)}"
+            tensors = quiet = 0
         if shown == _MAX_STEPS:
             yield f"  {'':>10}  (and more; the first {_MAX_STEPS:,} steps are shown)"
             break
         shown += 1
         yield f"  {event.offset:>10,}  {_step(event)}"
     if quiet:
-        yield f"  {'':>10}  ({quiet:,} steps that rebuild tensors and fill containers)"
+        yield f"  {'':>10}  {counted(tensors, quiet)}"
     if stream.error is not None:
         yield f"  {'':>10}  then it breaks: {escape(stream.error.what)}"
 
 
-def _is_quiet(event: Event, found: Collector) -> bool:
+def _flagged(found: Collector) -> set[int | None]:
+    return {f.offset for f in found.findings() if f.severity is not Severity.INFO}
+
+
+def _is_quiet(event: Event, found: Collector, flagged: set[int | None]) -> bool:
+    if event.offset in flagged:
+        return False
     if isinstance(event, Persistent):
         return True
     target = class_of(event.target)
     known = found.known.get(target) if isinstance(target, Global) else None
     return known is not None and known.kind == "inert"
+
+
+def _is_tensor(event: Event) -> bool:
+    return (
+        isinstance(event, Instance)
+        and isinstance(event.target, Global)
+        and event.target.name.startswith("_rebuild_tensor")
+    )
 
 
 def _step(event: Event) -> str:
@@ -112,9 +129,29 @@ def _value(value: Value, depth: int) -> str:
     return escape(repr(value), 80)
 
 
-def _decompiled(stream: Stream) -> Iterator[str]:
+def _inert(stream: Stream, found: Collector) -> set[str]:
+    """The names, as the pickle writes them, that no step to be shown has to do with."""
+    flagged = _flagged(found)
+    loud = {
+        class_of(event.target)
+        for event in stream.trace.events
+        if not isinstance(event, Persistent)
+        and isinstance(class_of(event.target), Global)
+        and not _is_quiet(event, found, flagged)
+    }
+    return {
+        f"{event.written.module}.{event.written.name}"
+        for event in stream.trace.events
+        if isinstance(event, Resolve)
+        and event.target not in loud
+        and _is_quiet(event, found, flagged)
+    }
+
+
+def _decompiled(stream: Stream, found: Collector) -> Iterator[str]:
     nbytes = min(stream.trace.nbytes, MAX_NBYTES + 1)
-    text, why = decompile(stream.source.read_at(stream.offset, nbytes))
+    pickle = stream.source.read_at(stream.offset, nbytes)
+    text, why = decompile(pickle, inert=_inert(stream, found))
     if text is None:
         yield f"not decompiled: {escape(why or '')}"
         return
