@@ -21,7 +21,7 @@ from sdtool.checkpoint.errors import Malformed, Unreadable, UsageError
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.convert.copying import Progress
 from sdtool.convert.names import output_name
-from sdtool.convert.output import check_output, new_file
+from sdtool.convert.output import check_output, new_file, output_error
 from sdtool.convert.plan import ConvertPlan, plan_safetensors, select_all
 from sdtool.convert.writer import Written, refuse_input, write_safetensors
 
@@ -71,6 +71,16 @@ def read_index(path: str | os.PathLike[str]) -> ShardIndex:
     return ShardIndex(path, weight_map, metadata)
 
 
+def is_index(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is called as an index of shards is."""
+    return os.fspath(path).endswith(INDEX_SUFFIX)
+
+
+def index_name(path: str | os.PathLike[str]) -> str:
+    """Return what the index of a converted set is called."""
+    return output_name(Path(path).name.removesuffix(".index.json")) + ".index.json"
+
+
 def convert_shards(
     index: ShardIndex,
     folder: str | os.PathLike[str],
@@ -80,12 +90,13 @@ def convert_shards(
     force: bool = False,
     skip_unsupported: bool = False,
     allow_overflow: bool = False,
+    dry_run: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Written, ...]:
     """Convert every shard into `folder` and write the index last; all of it or nothing.
 
     `open_one` opens a shard, and is where a caller refuses what it judges unsafe. A shard without
-    tensors gives no file.
+    tensors gives no file. With `dry_run` everything is checked and nothing written.
 
     Raises:
         Malformed: the shards do not hold what the index says.
@@ -112,11 +123,17 @@ def convert_shards(
                 f"lists {len(absent)} tensors that its shards do not hold, first {absent[0]!a}",
                 where=os.fspath(index.path),
             )
-        index_out = folder / (
-            output_name(index.path.name.removesuffix(".index.json")) + ".index.json"
-        )
+        index_out = folder / index_name(index.path)
         for out in (*plans, index_out):
             check_output(out, force=force)
+        if dry_run:
+            return tuple(
+                Written(out, plan.nbytes, len(plan.tensors)) for out, plan in plans.items()
+            )
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise output_error(e, os.fspath(folder)) from e
         try:
             for out, plan in plans.items():
                 refuse_input(out, plan.tensors)

@@ -18,6 +18,8 @@ class Job:
 
     item: Item
     outs: tuple[Path, ...]
+    shards: tuple[str, ...] = ()
+    """The files of a sharded set, of which the item is the index."""
 
     @property
     def is_onto_itself(self) -> bool:

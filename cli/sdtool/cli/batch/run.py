@@ -34,6 +34,7 @@ from sdtool.convert.names import split_name
 from sdtool.convert.output import check_output
 from sdtool.convert.plan import ConvertPlan, Selection, plan_safetensors
 from sdtool.convert.pt_writer import PtPlan, plan_pt, write_pt
+from sdtool.convert.shards import is_index
 from sdtool.convert.verify import verify_against
 from sdtool.convert.writer import Written, write_safetensors
 from sdtool.scan.findings import Verdict
@@ -74,6 +75,9 @@ _ONTO_ITSELF = NothingToDo(
     hint="give the output another name with -o or another place with --out-dir",
 )
 
+MakeSet: TypeAlias = Callable[[Outcome, Job, "Wishes", Progress], None]
+"""Make the outputs of a sharded set, and note in its outcome what was made."""
+
 Choose: TypeAlias = Callable[[Checkpoint, Job], Sequence[Making | NothingToDo]]
 """What to make of an input, one for each output; raises what makes that impossible."""
 
@@ -105,6 +109,7 @@ def run(
     *,
     label: str,
     as_json: bool,
+    make_set: MakeSet | None = None,
 ) -> int:
     """Work through `jobs`, tell each as it ends, and return the exit code of the whole."""
     for problem in problems:
@@ -114,7 +119,7 @@ def run(
     total = sum(_nbytes(job) for job in jobs)
     with (
         console.progress(total, label) as progress,
-        _worked(jobs, choose, wishes, progress) as done,
+        _worked(jobs, choose, wishes, progress, make_set) as done,
     ):
         for made in done:
             passed_over += not made
@@ -135,11 +140,15 @@ def run(
 
 @contextmanager
 def _worked(
-    jobs: Sequence[Job], choose: Choose, wishes: Wishes, progress: Progress
+    jobs: Sequence[Job],
+    choose: Choose,
+    wishes: Wishes,
+    progress: Progress,
+    make_set: MakeSet | None,
 ) -> Generator[Iterable[list[Outcome]]]:
     """Give the outcomes of the jobs, in their order, worked on by `wishes.jobs` threads."""
     if wishes.jobs == 1 or len(jobs) < 2:
-        yield (_work(job, choose, wishes, progress) for job in jobs)
+        yield (_work(job, choose, wishes, progress, make_set) for job in jobs)
         return
     stopped = threading.Event()
 
@@ -150,7 +159,7 @@ def _worked(
 
     def work(job: Job) -> list[Outcome]:
         advance(0)
-        return _work(job, choose, wishes, advance)
+        return _work(job, choose, wishes, advance, make_set)
 
     with ThreadPoolExecutor(wishes.jobs) as pool:
         futures = [pool.submit(work, job) for job in jobs]
@@ -169,7 +178,9 @@ def _result(future: Future[list[Outcome]]) -> list[Outcome]:
     return future.result()
 
 
-def _work(job: Job, choose: Choose, wishes: Wishes, progress: Progress) -> list[Outcome]:
+def _work(
+    job: Job, choose: Choose, wishes: Wishes, progress: Progress, make_set: MakeSet | None
+) -> list[Outcome]:
     """Make the outputs of one input; an empty list is a file that is plainly no model."""
     begun = time.monotonic()
     path = job.item.path
@@ -184,6 +195,10 @@ def _work(job: Job, choose: Choose, wishes: Wishes, progress: Progress) -> list[
     try:
         if job.is_onto_itself:
             _idle(outcome, _ONTO_ITSELF, job)
+            return [outcome]
+        if make_set is not None and is_index(path):
+            make_set(outcome, job, wishes, advance)
+            outcome.seconds = time.monotonic() - begun
             return [outcome]
         with judged(path, wishes.allow) as (taken, report):
             outcome.verdict = report.verdict.value
@@ -202,7 +217,7 @@ def _work(job: Job, choose: Choose, wishes: Wishes, progress: Progress) -> list[
             _give_way(made, wishes.replace)
         return made
     except NotACheckpoint as e:
-        if not job.item.looks_like_model:
+        if not (job.item.looks_like_model or is_index(path)):
             return []
         _fail(outcome, e)
     except Exception as e:
@@ -403,6 +418,6 @@ def _tell(console: Console, outcome: Outcome, *, as_json: bool) -> None:
 
 def _nbytes(job: Job) -> int:
     try:
-        return os.path.getsize(job.item.path)
+        return sum(map(os.path.getsize, (job.item.path, *job.shards)))
     except OSError:
         return 0

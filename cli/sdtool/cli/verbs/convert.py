@@ -7,16 +7,19 @@ from typing import Any
 
 import click
 
+from sdtool.checkpoint.errors import UsageError
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.cli.batch.arguments import paths_argument
 from sdtool.cli.batch.expand import expand
 from sdtool.cli.batch.options import dtype_option, wishes_of, writing_options
 from sdtool.cli.batch.outputs import Job, plan_outputs
 from sdtool.cli.batch.run import Making, run
+from sdtool.cli.batch.sharded import set_maker, set_names, with_shards, without_shards
 from sdtool.cli.console import Console
 from sdtool.cli.verb import machine_readable, verb
 from sdtool.convert import output_name, select_parts
 from sdtool.convert.names import token_name
+from sdtool.convert.shards import is_index
 
 
 @verb(
@@ -55,8 +58,13 @@ def command(
     -o or --out-dir says otherwise, and replaces nothing without --force.
     """
     items, problems = expand(paths, console.stdin)
+    items = without_shards(items)
+    if out is not None and any(is_index(item.path) for item in items):
+        raise UsageError("-o names one file, and a sharded set has several", hint="take --out-dir")
 
     def names(path: str) -> list[str]:
+        if is_index(path):
+            return set_names(path)
         return [output_name(path, dtype=dtype, to=to or "safetensors")]
 
     def choose(checkpoint: Checkpoint, job: Job) -> Sequence[Making]:
@@ -72,6 +80,16 @@ def command(
             for token, selection in parts
         ]
 
-    jobs = plan_outputs(items, names, out=out, out_dir=out_dir)
+    jobs = list(map(with_shards, plan_outputs(items, names, out=out, out_dir=out_dir)))
+    make_set = set_maker(dtype=dtype, to=to, skip_unsupported=skip_unsupported)
     wishes = wishes_of(console, options)
-    return run(console, jobs, problems, choose, wishes, label="converting", as_json=as_json)
+    return run(
+        console,
+        jobs,
+        problems,
+        choose,
+        wishes,
+        label="converting",
+        as_json=as_json,
+        make_set=make_set,
+    )
