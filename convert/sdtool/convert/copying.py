@@ -1,12 +1,16 @@
 """Move tensors into a file: each stored byte is read once, checked, changed and written.
 
-A worker takes one storage at a time and streams it through one small buffer, so that reading,
-CRC-32 and writing of different storages overlap and memory does not depend on the file's size.
+Readers take one storage at a time and stream it through small buffers; the calling thread writes
+what they hand over. Reading, CRC-32 and casts so overlap with writing, and memory does not depend
+on the file's size. There is one writer because the kernel slows down each thread that fills its
+cache, under the lock of the file: two writers would each wait for the other's delay as well.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import queue
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,11 +32,13 @@ from sdtool.convert.layout import (
 from sdtool.convert.output import NewFile
 from sdtool.convert.plan import Placed
 
-WORKERS = 2 if hasattr(os, "preadv") else 1
-"""Writers of one file wait for each other in the kernel: more than two gain nothing."""
-
+READERS = 2 if hasattr(os, "preadv") else 1
+_BUFFERS = 6
 _SPLIT_NBYTES = 64 << 20
 _LARGEST_ITEM_NBYTES = 16
+_WAIT = 0.1
+"""Seconds: Ctrl-C does not interrupt a lock on Windows, so no wait is long."""
+
 Progress = Callable[[int], object]
 
 
@@ -44,6 +50,16 @@ class _Job:
     tensors: list[Placed]
     begin: int
     end: int
+
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        """Yield the ranges of the output that are complete when this is done: offset and size."""
+        for t in self.tensors:
+            if not t.entry.is_contiguous:
+                yield t.offset, t.nbytes
+                continue
+            first = max(0, self.begin - _begin(t))
+            last = min(t.entry.nbytes, self.end - _begin(t))
+            yield _place(t, first), _place(t, last) - _place(t, first)
 
 
 @dataclass(slots=True)
@@ -64,8 +80,8 @@ def copy_tensors(
 ) -> Copied:
     """Write every tensor to its place in `out`.
 
-    `progress` is told, on the calling thread, how many more bytes were written; `written`, on any
-    thread, which range of the output is complete (its offset and its size).
+    `progress` is told how many more bytes were written; `written`, which range of the output is
+    complete (its offset and its size). Both are called on the calling thread.
 
     Raises:
         Malformed: a record does not have its CRC-32; the message names the tensor.
@@ -73,29 +89,37 @@ def copy_tensors(
         Unreadable: the input could not be read, or has changed meanwhile.
         OutputError: the output could not be written.
     """
-    run = _Run(out, written, with_crc32)
-    run.jobs = iter(_jobs(tensors, split=not with_crc32))
-    threads = [threading.Thread(target=run.work, daemon=True) for _ in range(WORKERS)]
-    reported = 0
+    run = _Run(_jobs(tensors, split=not with_crc32), with_crc32)
+    threads = [threading.Thread(target=run.read, daemon=True) for _ in range(READERS)]
     try:
         for thread in threads:
             thread.start()
-        for thread in threads:
-            # short waits: Ctrl-C does not interrupt a lock on Windows
-            while thread.is_alive():
-                thread.join(0.05)
-                if progress is not None and run.done > reported:
-                    progress(run.done - reported)
-                    reported = run.done
+        reading = len(threads)
+        while reading:
+            try:
+                item = run.ready.get(timeout=_WAIT)
+            except queue.Empty:
+                continue
+            if item is None:
+                reading -= 1
+            elif isinstance(item, BaseException):
+                raise item
+            elif isinstance(item, _Job):
+                if written is not None:
+                    for place, nbytes in item.ranges():
+                        written(place, nbytes)
+            else:
+                for data, place in item.pieces:
+                    out.write_at(data, place)
+                if item.buffer is not None:
+                    run.free.put(item.buffer)
+                if progress is not None:
+                    progress(sum(len(data) for data, _ in item.pieces))
     finally:
-        run.stop = True
+        run.stopped.set()
         for thread in threads:
             if thread.ident is not None:
                 thread.join()
-    if run.error is not None:
-        raise run.error
-    if progress is not None and run.done > reported:
-        progress(run.done - reported)
     check_unchanged(t.entry.storage for t in tensors)
     return run.copied
 
@@ -121,58 +145,88 @@ def local_files(storages: Iterable[Storage]) -> tuple[LocalFile, ...]:
     return tuple({id(at[0]): at[0] for at in located if at is not None}.values())
 
 
-class _Run:
-    """The state that the workers of one copy share."""
+@dataclass(slots=True)
+class _Filled:
+    """Bytes to write, with their places; `buffer` may be filled again when that is done."""
 
-    def __init__(
-        self, out: NewFile, written: Callable[[int, int], None] | None, with_crc32: bool
-    ) -> None:
-        self.jobs: Iterator[_Job] = iter(())
-        self.done = 0
-        self.stop = False
-        self.error: BaseException | None = None
+    pieces: list[tuple[memoryview, int]]
+    buffer: bytearray | None
+
+
+class _Stopped(Exception):
+    """The copy is over: something else went wrong."""
+
+
+class _Run:
+    """What the readers of one copy share with its writer."""
+
+    def __init__(self, jobs: Iterator[_Job], with_crc32: bool) -> None:
+        self.ready: queue.Queue[_Filled | _Job | BaseException | None] = queue.Queue(_BUFFERS)
+        """What is to be written, what is complete, what went wrong; None where a reader ends."""
+        self.free: queue.Queue[bytearray] = queue.Queue()
+        for _ in range(_BUFFERS):
+            self.free.put(bytearray(CHUNK_NBYTES))
+        self.stopped = threading.Event()
         self.copied = Copied()
-        self._out = out
-        self._written = written
+        self._jobs = jobs
         self._with_crc32 = with_crc32
         self._lock = threading.Lock()
 
-    def work(self) -> None:
-        buffer = bytearray(CHUNK_NBYTES)
-        try:
-            while not self.stop:
-                with self._lock:
-                    job = next(self.jobs, None)
-                if job is None:
-                    return
-                self._copy(job, buffer)
-        except BaseException as e:
-            with self._lock:
-                self.error = self.error or e
-            self.stop = True
+    def read(self) -> None:
+        """Work through jobs until there are none: the body of a reader's thread."""
+        with contextlib.suppress(_Stopped):
+            try:
+                while True:
+                    with self._lock:
+                        job = next(self._jobs, None)
+                    if job is None:
+                        break
+                    self._copy(job)
+                    self._hand_over(job)
+                self._hand_over(None)
+            except _Stopped:
+                raise
+            except BaseException as e:
+                self._hand_over(e)
 
-    def _copy(self, job: _Job, buffer: bytearray) -> None:
+    def _hand_over(self, item: _Filled | _Job | BaseException | None) -> None:
+        while not self.stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                self.ready.put(item, timeout=_WAIT)
+                return
+        raise _Stopped
+
+    def _buffer(self) -> bytearray:
+        while not self.stopped.is_set():
+            with contextlib.suppress(queue.Empty):
+                return self.free.get(timeout=_WAIT)
+        raise _Stopped
+
+    def _copy(self, job: _Job) -> None:
         storage = job.storage
         casts = {
             t.name: Cast(t.entry.dtype, t.dtype)
             for t in job.tensors
             if t.dtype is not t.entry.dtype
         }
-        spans = sorted(
-            (_Span(t, changes(t.entry, casts.get(t.name))) for t in job.tensors),
-            key=lambda span: span.begin,
-        )
+        spans = [_Span(t, changes(t.entry, casts.get(t.name))) for t in job.tensors]
         direct = [span for span in spans if span.tensor.entry.is_contiguous]
         crc = 0
-        for start, view in _chunks(job, buffer):
-            if self.stop:
-                return
+        for start, view, buffer in self._chunks(job):
             if storage.crc32 is not None:
                 crc = zlib.crc32(view, crc)
+            pieces: list[tuple[memoryview, int]] = []
+            keeps = False
             for span in direct:
                 begin, end = max(start, span.begin), min(start + len(view), span.end)
                 if begin < end:
-                    self._write(span, view[begin - start : end - start], begin - span.begin)
+                    keeps = keeps or span.change is None
+                    part = view[begin - start : end - start]
+                    pieces.append(self._changed(span, part, begin - span.begin))
+            if pieces:
+                self._hand_over(_Filled(pieces, buffer if keeps else None))
+            if buffer is not None and not keeps:
+                self.free.put(buffer)
         if storage.crc32 is not None and crc != storage.crc32:
             raise Malformed(
                 f"the bytes of tensor {job.tensors[0].name} do not match their CRC-32",
@@ -183,34 +237,43 @@ class _Run:
             if not span.tensor.entry.is_contiguous:
                 position = 0
                 for block in gathered(span.tensor.entry):
-                    if self.stop:
-                        return
-                    self._write(span, memoryview(block), position)
-                    position += len(memoryview(block))
+                    piece = self._changed(span, memoryview(block), position)
+                    self._hand_over(_Filled([piece], None))
+                    position += len(block)
         with self._lock:
             for name, cast in casts.items():
                 self.copied.censuses.setdefault(name, Census()).add(cast.census)
             for span in spans:
                 if self._with_crc32:
                     self.copied.crc32[span.tensor.name] = span.crc
-        if self._written is not None:
-            for t in job.tensors:
-                first = max(0, job.begin - _begin(t))
-                last = min(t.entry.nbytes, job.end - _begin(t)) if t.entry.is_contiguous else None
-                item, size = t.entry.dtype.itemsize, t.dtype.itemsize
-                nbytes = t.nbytes if last is None else (last - first) // item * size
-                self._written(t.offset + (0 if last is None else first // item * size), nbytes)
 
-    def _write(self, span: _Span, view: memoryview, position: int) -> None:
-        """Write elements of a tensor that stand `position` bytes from its beginning when stored."""
-        t = span.tensor
+    def _chunks(self, job: _Job) -> Iterator[tuple[int, memoryview, bytearray | None]]:
+        """Yield the bytes that a job needs, with their position in the storage, and the buffer."""
+        storage, position = job.storage, job.begin
+        if storage.compression:
+            inflated = storage_chunks(storage, position, job.end - position)
+            for chunk in whole_elements(inflated, _LARGEST_ITEM_NBYTES):
+                yield position, memoryview(chunk), None
+                position += len(chunk)
+            return
+        while position < job.end:
+            buffer = self._buffer()
+            view = memoryview(buffer)[: min(len(buffer), job.end - position)]
+            if _read_into(storage, position, view) < len(view):
+                raise Truncated(
+                    f"the file ends in the middle of tensor {job.tensors[0].name}",
+                    where=storage.source.name,
+                    hint="download it again and compare its size with the one published",
+                )
+            yield position, view, buffer
+            position += len(view)
+
+    def _changed(self, span: _Span, view: memoryview, position: int) -> tuple[memoryview, int]:
+        """Return what to write for the elements `position` bytes into a tensor, and where."""
         data = view if span.change is None else memoryview(span.change(view))
         if self._with_crc32:
             span.crc = zlib.crc32(data, span.crc)
-        place = t.offset + position // t.entry.dtype.itemsize * t.dtype.itemsize
-        self._out.write_at(data, place)
-        with self._lock:
-            self.done += len(data)
+        return data, _place(span.tensor, position)
 
 
 class _Span:
@@ -228,6 +291,11 @@ class _Span:
 
 def _begin(tensor: Placed) -> int:
     return tensor.entry.offset * tensor.entry.dtype.itemsize
+
+
+def _place(tensor: Placed, position: int) -> int:
+    """Where the element goes that stands `position` bytes into a tensor as it is stored."""
+    return tensor.offset + position // tensor.entry.dtype.itemsize * tensor.dtype.itemsize
 
 
 def _jobs(tensors: Sequence[Placed], *, split: bool) -> Iterator[_Job]:
@@ -253,29 +321,6 @@ def _jobs(tensors: Sequence[Placed], *, split: bool) -> Iterator[_Job]:
                 end = begin + tensor.entry.nbytes
                 for start in range(begin, end, _SPLIT_NBYTES):
                     yield _Job(storage, [tensor], start, min(end, start + _SPLIT_NBYTES))
-
-
-def _chunks(job: _Job, buffer: bytearray) -> Iterator[tuple[int, memoryview]]:
-    """Yield the bytes that a job needs, with their position in the storage."""
-    storage, position = job.storage, job.begin
-    if storage.compression:
-        inflated = storage_chunks(storage, position, job.end - position)
-        for chunk in whole_elements(inflated, _LARGEST_ITEM_NBYTES):
-            yield position, memoryview(chunk)
-            position += len(chunk)
-        return
-    whole = memoryview(buffer)
-    while position < job.end:
-        view = whole[: min(len(whole), job.end - position)]
-        done = _read_into(storage, position, view)
-        if done < len(view):
-            raise Truncated(
-                f"the file ends in the middle of tensor {job.tensors[0].name}",
-                where=storage.source.name,
-                hint="download it again and compare its size with the one published",
-            )
-        yield position, view
-        position += len(view)
 
 
 def _read_into(storage: Storage, position: int, view: memoryview) -> int:

@@ -20,7 +20,7 @@ from sdtool.checkpoint.identify.ema import PREFIX, ema_name
 from sdtool.checkpoint.reading import Checkpoint, Reading, TensorEntry
 from sdtool.checkpoint.source import LocalFile, Source
 from sdtool.convert.casts import CASTABLE
-from sdtool.convert.copying import WORKERS
+from sdtool.convert.copying import READERS
 from sdtool.convert.hashes import Hashes, hash_file
 from sdtool.convert.layout import Buffer, Cast, nonfinite, row_major_chunks
 from sdtool.convert.metadata import told_left_out
@@ -190,7 +190,7 @@ def _compared(
 ) -> Iterator[_Found]:
     """Compare on a few threads, told one by one as they are done, in the order of the file."""
     waiting: list[Future[_Found]] = []
-    with ThreadPoolExecutor(WORKERS) as pool:
+    with ThreadPoolExecutor(READERS) as pool:
         try:
             for entry in entries:
                 candidates = pairs.candidates.get(entry.name, ())
