@@ -117,9 +117,13 @@ def _npy(source: Source, limits: Limits) -> Reading:
 
 
 def _looks_like_tar(head: bytes) -> bool:
-    from sdtool.checkpoint.containers.torch_tar import looks_like_tar
-
-    return looks_like_tar(head)
+    """Whether the first 512 bytes are a tar header: its checksum says so."""
+    if len(head) < 512 or not head[0]:
+        return False
+    field = head[148:156].strip(b" \0")
+    if not field or field.strip(b"01234567"):
+        return False
+    return int(field, 8) == sum(head[:148]) + 8 * 0x20 + sum(head[156:512])
 
 
 def _foreign(source: Source, head: bytes) -> Reading:

@@ -39,16 +39,6 @@ _PARTS = ("sys_info", "pickle", "tensors", "storages")
 _i4 = Struct("<i")
 
 
-def looks_like_tar(head: bytes) -> bool:
-    """Whether the first 512 bytes are a tar header: its checksum says so."""
-    if len(head) < 512 or not head[0]:
-        return False
-    field = head[148:156].strip(b" \0")
-    if not field or field.strip(b"01234567"):
-        return False
-    return int(field, 8) == sum(head[:148]) + 8 * 0x20 + sum(head[156:512])
-
-
 def tar_members(source: Source, limits: Limits) -> tuple[tuple[Member, ...], InputError | None]:
     """The members as `tarfile` lists them, and the error if it breaks off."""
     members: list[Member] = []
