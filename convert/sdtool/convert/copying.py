@@ -27,6 +27,7 @@ from sdtool.convert.layout import (
     Change,
     changes,
     gathered,
+    one_core_each,
     whole_elements,
 )
 from sdtool.convert.output import NewFile
@@ -89,39 +90,51 @@ def copy_tensors(
         Unreadable: the input could not be read, or has changed meanwhile.
         OutputError: the output could not be written.
     """
-    run = _Run(_jobs(tensors, split=not with_crc32), with_crc32)
-    threads = [threading.Thread(target=run.read, daemon=True) for _ in range(READERS)]
-    try:
-        for thread in threads:
-            thread.start()
-        reading = len(threads)
-        while reading:
-            try:
-                item = run.ready.get(timeout=_WAIT)
-            except queue.Empty:
-                continue
-            if item is None:
-                reading -= 1
-            elif isinstance(item, BaseException):
-                raise item
-            elif isinstance(item, _Job):
-                if written is not None:
-                    for place, nbytes in item.ranges():
-                        written(place, nbytes)
-            else:
-                for data, place in item.pieces:
-                    out.write_at(data, place)
-                if item.buffer is not None:
-                    run.free.put(item.buffer)
-                if progress is not None:
-                    progress(sum(len(data) for data, _ in item.pieces))
-    finally:
-        run.stopped.set()
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join()
+    casting = any(t.dtype is not t.entry.dtype for t in tensors)
+    with one_core_each(casting) as prepare:
+        run = _Run(_jobs(tensors, split=not with_crc32), with_crc32, prepare)
+        threads = [threading.Thread(target=run.read, daemon=True) for _ in range(READERS)]
+        try:
+            for thread in threads:
+                thread.start()
+            _write(run, out, progress, written)
+        finally:
+            run.stopped.set()
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join()
     check_unchanged(t.entry.storage for t in tensors)
     return run.copied
+
+
+def _write(
+    run: _Run,
+    out: NewFile,
+    progress: Progress | None,
+    written: Callable[[int, int], None] | None,
+) -> None:
+    """Write what the readers hand over, until all of them have ended."""
+    reading = READERS
+    while reading:
+        try:
+            item = run.ready.get(timeout=_WAIT)
+        except queue.Empty:
+            continue
+        if item is None:
+            reading -= 1
+        elif isinstance(item, BaseException):
+            raise item
+        elif isinstance(item, _Job):
+            if written is not None:
+                for place, nbytes in item.ranges():
+                    written(place, nbytes)
+        else:
+            for data, place in item.pieces:
+                out.write_at(data, place)
+            if item.buffer is not None:
+                run.free.put(item.buffer)
+            if progress is not None:
+                progress(sum(len(data) for data, _ in item.pieces))
 
 
 def check_unchanged(storages: Iterable[Storage]) -> None:
@@ -160,7 +173,9 @@ class _Stopped(Exception):
 class _Run:
     """What the readers of one copy share with its writer."""
 
-    def __init__(self, jobs: Iterator[_Job], with_crc32: bool) -> None:
+    def __init__(
+        self, jobs: Iterator[_Job], with_crc32: bool, prepare: Callable[[], object]
+    ) -> None:
         self.ready: queue.Queue[_Filled | _Job | BaseException | None] = queue.Queue(_BUFFERS)
         """What is to be written, what is complete, what went wrong; None where a reader ends."""
         self.free: queue.Queue[bytearray] = queue.Queue()
@@ -169,6 +184,7 @@ class _Run:
         self.stopped = threading.Event()
         self.copied = Copied()
         self._jobs = jobs
+        self._prepare = prepare
         self._with_crc32 = with_crc32
         self._lock = threading.Lock()
 
@@ -176,6 +192,7 @@ class _Run:
         """Work through jobs until there are none: the body of a reader's thread."""
         with contextlib.suppress(_Stopped):
             try:
+                self._prepare()
                 while True:
                     with self._lock:
                         job = next(self._jobs, None)

@@ -109,6 +109,22 @@ class Cast:
         census.largest_error = max(census.largest_error, -low, high)
 
 
+@contextmanager
+def one_core_each(casting: bool) -> Generator[Callable[[], object]]:
+    """Give what threads that cast side by side call first, so that torch does not split their work
+    once more; in the end torch is as it was.
+    """
+    if not casting:
+        yield lambda: None
+        return
+    torch = _torch()
+    before = torch.get_num_threads()
+    try:
+        yield lambda: torch.set_num_threads(1)  # of the calling thread, and of those to come
+    finally:
+        torch.set_num_threads(before)
+
+
 def changes(entry: TensorEntry, cast: Cast | None = None) -> Change | None:
     """Return what has to be done to the elements of `entry` in turn; None for nothing."""
     steps: list[Change] = []

@@ -22,7 +22,7 @@ from sdtool.checkpoint.source import LocalFile, Source
 from sdtool.convert.casts import CASTABLE
 from sdtool.convert.copying import READERS
 from sdtool.convert.hashes import Hashes, hash_file
-from sdtool.convert.layout import Buffer, Cast, nonfinite, row_major_chunks
+from sdtool.convert.layout import Buffer, Cast, nonfinite, one_core_each, row_major_chunks
 from sdtool.convert.metadata import told_left_out
 from sdtool.convert.plan import Selection
 
@@ -190,7 +190,16 @@ def _compared(
 ) -> Iterator[_Found]:
     """Compare on a few threads, told one by one as they are done, in the order of the file."""
     waiting: list[Future[_Found]] = []
-    with ThreadPoolExecutor(READERS) as pool:
+    entries = tuple(entries)
+    casting = any(
+        entry.dtype is not candidate.entry.dtype
+        for entry in entries
+        for candidate in pairs.candidates.get(entry.name, ())
+    )
+    with (
+        one_core_each(casting) as prepare,
+        ThreadPoolExecutor(READERS, initializer=prepare) as pool,
+    ):
         try:
             for entry in entries:
                 candidates = pairs.candidates.get(entry.name, ())
