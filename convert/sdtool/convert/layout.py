@@ -22,7 +22,8 @@ from sdtool.checkpoint.dtypes import BY_NAME, DType
 from sdtool.checkpoint.reading import Storage, TensorEntry
 from sdtool.checkpoint.records import storage_chunks
 
-CHUNK_NBYTES = 1 << 20
+CHUNK_NBYTES = 1 << 19
+"""What is read at once: a few of these stay in a core's cache, and each is worth a call."""
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
