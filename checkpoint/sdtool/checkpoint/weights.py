@@ -220,7 +220,7 @@ def _wrapper(pairs: list[tuple[Value, Value]], walk: _Walker) -> str | None:
     `state_dict` is so definite that it counts beside them.
     """
     named = {key: child for key, child in pairs if type(key) is str}
-    own = any(walk.tensor(child, ()) is not None for child in named.values())
+    own = any(walk.tensor(child, (key,)) is not None for key, child in named.items())
     for key in WRAPPERS:
         child = named.get(key)
         if child is None or (own and key != "state_dict"):
