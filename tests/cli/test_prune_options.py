@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,68 @@ def test_what_prune_changed_is_known_to_verify(
     assert pruned.code == 0, pruned.err
     assert sdtool("verify", "out.safetensors", "--against", "in.ckpt").code == 0
     assert sdtool("verify", "out.safetensors", "--against", "other.ckpt").code == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--ema-only", "--dtype", "fp16", "--vae-dtype", "bf16"],
+        ["--only", "vae"],
+        ["--drop", "*.bias", "--fix", "nai-names"],
+    ],
+)
+def test_a_baked_vae_is_proven_from_its_own_file(
+    options: list[str], sdtool: Run, tmp_path: Path
+) -> None:
+    prefix = "first_stage_model."
+    opened(tmp_path, lightning(tiny()), "in.ckpt")
+    for name, seed in (("new.vae.pt", 1), ("other.vae.pt", 2)):
+        state = tiny(seed=seed)
+        vae = {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
+        opened(tmp_path, {"state_dict": vae}, name)
+    bake = ["-o", "out.safetensors", "--bake-vae", "new.vae.pt", "--verify", *options]
+    result = sdtool("prune", "in.ckpt", *bake)
+    assert result.code == 0, result.err
+    assert "verified" in result.out
+
+    held = safetensors.torch.load_file(tmp_path / "out.safetensors")
+    vaes = {key for key in held if key.startswith((prefix, "encoder.", "decoder."))}
+    assert len(vaes) == 2
+    with safetensors.safe_open(tmp_path / "out.safetensors", "pt") as file:
+        assert "--bake-vae new.vae.pt" in file.metadata()["sdtool.prune"]
+
+    against = ("verify", "out.safetensors", "--against", "in.ckpt")
+    result = sdtool(*against)
+    assert result.code == 2
+    assert "NOT compared: 2 tensors of the VAE, baked in from new.vae.pt" in result.out
+    document = json.loads(sdtool(*against, "--json").out)
+    assert (document["ok"], document["failures"]) == (False, 0)
+    assert set(document["not_compared"]) == vaes
+    assert document["tensors"] == len(held) - 2
+
+    document = json.loads(sdtool(*against, "--baked-vae", "new.vae.pt", "--json").out)
+    assert (document["ok"], document["tensors"]) == (True, len(held))
+    assert document["not_compared"] == []
+    assert sdtool(*against, "--baked-vae", "new.vae.pt").code == 0
+    assert sdtool(*against, "--baked-vae", "other.vae.pt").code == 1
+    assert sdtool(*against, "--baked-vae", "in.ckpt").code == 1
+
+    # what is wrong outranks what was not compared
+    damaged = {key: value if key in vaes else value + 1 for key, value in held.items()}
+    with safetensors.safe_open(tmp_path / "out.safetensors", "pt") as file:
+        metadata = file.metadata()
+    safetensors.torch.save_file(damaged, tmp_path / "out.safetensors", metadata)
+    assert sdtool(*against).code == (2 if set(held) == vaes else 1)
+
+
+def test_a_baked_vae_has_to_have_been_baked(sdtool: Run, tmp_path: Path) -> None:
+    opened(tmp_path, lightning(tiny()), "in.ckpt")
+    assert sdtool("prune", "in.ckpt", "-o", "out.safetensors").code == 0
+    result = sdtool("verify", "out.safetensors", "--against", "in.ckpt", "--baked-vae", "in.ckpt")
+    assert result.code == 2
+    assert "its metadata names no baked VAE" in result.err
+    assert "wants --against" in sdtool("verify", "in.ckpt", "--baked-vae", "in.ckpt").err
 
 
 def test_the_variants_as_they_are_know_no_component_type(sdtool: Run, tmp_path: Path) -> None:

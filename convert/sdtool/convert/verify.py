@@ -7,7 +7,7 @@ import importlib.util
 import json
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -54,6 +54,8 @@ class Verification:
     failures: int = 0
     missing: tuple[str, ...] = ()
     """Weights of the input that the output lacks, but for EMA and training losses."""
+    unproven: tuple[str, ...] = ()
+    """Tensors that were not compared: they are of another file than the input."""
     ema: int = 0
     """Tensors that hold the EMA values of the input."""
     cast: int = 0
@@ -66,8 +68,13 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong. NaN and Inf are facts, not failures."""
-        return self.failures == 0 and not self.missing
+        """Whether all is proven. NaN and Inf are facts, not failures."""
+        return not (self.is_wrong or self.unproven)
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether something is not what it should be."""
+        return self.failures > 0 or bool(self.missing)
 
 
 def verify_against(
@@ -75,29 +82,34 @@ def verify_against(
     source: str | os.PathLike[str] | Checkpoint,
     *,
     selection: Selection | None = None,
+    foreign: Collection[str] = (),
     progress: Progress | None = None,
 ) -> Verification:
     """Compare every tensor of `out` with the one of `source` that it stands for, byte by byte.
 
     `selection` says which that is. Without it a name means the tensor of that name or its EMA,
     whichever has the values (an EMA-only prune); `emb_params` is the embedding of any token. Where
-    the types differ the input is cast again. `progress` is told bytes of the output.
+    the types differ the input is cast again. `foreign` names tensors of `out` that come from a file
+    that is not at hand: they are not compared, and so not proven. `progress` is told bytes of the
+    output.
 
     Raises:
         InputError: one of the two cannot be read.
     """
     with ExitStack() as stack:
         there = _opened(out, stack)
+        ours = [entry for entry in there.tensors if entry.name not in foreign]
         pairs = _pairs(there, _opened(source, stack), selection)
-        results = list(_compared(there.tensors, pairs, progress))
+        results = list(_compared(ours, pairs, progress))
     wrong = [d for found in results if (d := found.difference) is not None]
     wrong.extend(pairs.absent)
     return Verification(
-        tensors=len(there.tensors),
-        nbytes=sum(entry.nbytes for entry in there.tensors),
+        tensors=len(ours),
+        nbytes=sum(entry.nbytes for entry in ours),
         differences=tuple(wrong[:SHOWN]),
         failures=len(wrong),
         missing=pairs.missing,
+        unproven=tuple(entry.name for entry in there.tensors if entry.name in foreign),
         ema=sum(found.is_ema for found in results if found.difference is None),
         cast=sum(found.is_cast for found in results if found.difference is None),
     )

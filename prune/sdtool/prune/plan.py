@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from pathlib import PurePath
 from typing import Literal, TypeAlias
 
 from sdtool.checkpoint.errors import Unsupported, UsageError
@@ -179,11 +180,12 @@ def plan_prune(
     if equal:
         notes.append("the EMA weights are the raw weights, byte for byte")
     made: dict[str, str] = {}
-    if only is not None or drop or any(fixed.values()):
+    if only is not None or bake is not None or drop or any(fixed.values()):
         made[KEY] = record_of(
             {
                 "variant": variant, "fill_from_raw": fill_from_raw, "dtype": dtype,
                 "unet_dtype": unet_dtype, "vae_dtype": vae_dtype, "text_dtype": text_dtype,
+                "bake": None if bake is None else PurePath(bake.source.name).name,
                 "fix": [name for name, count in fixed.items() if count], "drop": drop, "only": only,
             }
         )  # fmt: skip

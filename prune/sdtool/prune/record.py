@@ -1,6 +1,7 @@
 """How a pruned file was made, where the names of its tensors do not tell: written and read.
 
-The record is the options of the command: `--ema-only --dtype fp16 --fix nai-names`.
+The record is the options of the command: `--ema-only --dtype fp16 --fix nai-names`. Of a baked VAE
+it has the file's name.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ _VALUED = {
     "--unet-dtype": "unet_dtype",
     "--vae-dtype": "vae_dtype",
     "--text-dtype": "text_dtype",
+    "--bake-vae": "bake",
     "--only": "only",
 }
 _REPEATED = {"--fix": "fix", "--drop": "drop"}
@@ -32,7 +34,7 @@ _FLAGS: Mapping[str, tuple[str, object]] = {
 
 
 def record_of(options: Mapping[str, object]) -> str:
-    """Return the record of the keyword arguments of `plan_prune`."""
+    """Return the record of the keyword arguments of `plan_prune`; `bake` is a file's name."""
     words: list[str] = [word for word, (key, value) in _FLAGS.items() if options.get(key) == value]
     for word, key in _VALUED.items():
         if options.get(key) not in (None, "keep"):
@@ -47,6 +49,8 @@ def record_of(options: Mapping[str, object]) -> str:
 
 def recorded_options(out: Checkpoint) -> dict[str, Any] | None:
     """Return the keyword arguments of `plan_prune` that `out` says it was made with, if it does.
+
+    `bake`, where a VAE was baked in, is the name that its file had.
 
     Raises:
         Malformed: the record is none that prune writes.

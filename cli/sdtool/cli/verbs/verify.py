@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 
 import click
 
 from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.errors import UsageError
 from sdtool.cli.console import Console, Progress, counted, size
-from sdtool.cli.exit_codes import DONE, FOUND
+from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE
 from sdtool.cli.main import version
 from sdtool.cli.verb import machine_readable, verb
 from sdtool.convert.verify import Verification, verify_against, verify_file
 from sdtool.prune import plan_prune, recorded_options
+from sdtool.prune.roles import Role, weight_role
 
 _SHOWN = 8
 
@@ -28,6 +31,7 @@ _SHOWN = 8
 )
 @click.argument("file", metavar="FILE")
 @click.option("--against", metavar="IN", help="Compare with IN, tensor by tensor.")
+@click.option("--baked-vae", metavar="VAE", help="The file that was given to prune --bake-vae.")
 @click.option("--sha256", metavar="HEX", help="The SHA-256 that FILE should have.")
 @click.option("--autov2", metavar="HEX", help="The short hash (AutoV2) that FILE should have.")
 @machine_readable()
@@ -35,6 +39,7 @@ def command(
     console: Console,
     file: str,
     against: str | None,
+    baked_vae: str | None,
     sha256: str | None,
     autov2: str | None,
     as_json: bool,
@@ -47,6 +52,8 @@ def command(
     """
     if against is not None and (sha256 or autov2):
         raise UsageError("--against does not go together with a hash")
+    if baked_vae is not None and against is None:
+        raise UsageError("--baked-vae wants --against too")
     for name, digits, length in (("--sha256", sha256, 64), ("--autov2", autov2, 10)):
         if digits is not None:
             _check_digits(name, digits, length)
@@ -54,22 +61,56 @@ def command(
         if against is None:
             found = verify_file(file, sha256=sha256, autov2=autov2, progress=progress)
         else:
-            found = _against(file, against, progress)
+            found = _against(file, against, baked_vae, progress)
     if as_json:
-        document = {"tool": "sdtool", "version": version(), **_document(found, file, against)}
+        document = {
+            "tool": "sdtool",
+            "version": version(),
+            **_document(found, file, against, baked_vae),
+        }
         console.json(document)
     elif not (console.quiet and found.ok):
         for line in _lines(found, file, against):
             console.line(line)
-    return DONE if found.ok else FOUND
+    if found.is_wrong:
+        return FOUND
+    return DONE if found.ok else TROUBLE
 
 
-def _against(file: str, against: str, progress: Progress) -> Verification:
-    """Compare with the input, through the renames and repairs that a pruned file has recorded."""
-    with open_checkpoint(file) as out, open_checkpoint(against) as source:
-        recorded = recorded_options(out)
-        selection = None if recorded is None else plan_prune(source, **recorded).selection
-        return verify_against(out, source, selection=selection, progress=progress)
+def _against(file: str, against: str, baked_vae: str | None, progress: Progress) -> Verification:
+    """Compare with the input, through the renames and repairs that a pruned file has recorded.
+
+    Raises:
+        UsageError: there is a `baked_vae`, and the file does not say that one was baked in.
+        InputError: one of the files cannot be read, or its metadata is wrong.
+    """
+    with ExitStack() as stack:
+        out = stack.enter_context(open_checkpoint(file))
+        source = stack.enter_context(open_checkpoint(against))
+        options = recorded_options(out)
+        baked = None if options is None else options.pop("bake", None)
+        if baked is None and baked_vae is not None:
+            raise UsageError("its metadata names no baked VAE", where=file)
+        vae = None if baked_vae is None else stack.enter_context(open_checkpoint(baked_vae))
+        if options is None:
+            return verify_against(out, source, progress=progress)
+        selection = plan_prune(source, **options, bake=vae).selection
+        if baked is None or vae is not None:
+            return verify_against(out, source, selection=selection, progress=progress)
+        kept = tuple(s for s in selection.entries if weight_role(s.name) is not Role.VAE)
+        foreign = {e.name for e in out.tensors if weight_role(e.name) is Role.VAE}
+        found = verify_against(
+            out,
+            source,
+            selection=replace(selection, entries=kept),
+            foreign=foreign,
+            progress=progress,
+        )
+        note = (
+            f"NOT compared: {counted(len(foreign), 'tensor')} of the VAE, baked in from {baked};"
+            " --baked-vae FILE compares them"
+        )
+        return replace(found, notes=(*found.notes, note))
 
 
 def _check_digits(option: str, digits: str, length: int) -> None:
@@ -85,10 +126,13 @@ def _nbytes(path: str) -> int:
         return 0
 
 
-def _document(found: Verification, file: str, against: str | None) -> dict[str, object]:
+def _document(
+    found: Verification, file: str, against: str | None, baked_vae: str | None
+) -> dict[str, object]:
     return {
         "path": file,
         "against": against,
+        "baked_vae": baked_vae,
         "ok": found.ok,
         "tensors": found.tensors,
         "nbytes": found.nbytes,
@@ -97,6 +141,7 @@ def _document(found: Verification, file: str, against: str | None) -> dict[str, 
         "failures": found.failures,
         "differences": [{"name": d.name, "what": d.what} for d in found.differences],
         "missing": list(found.missing),
+        "not_compared": list(found.unproven),
         "nan": dict(found.nan),
         "inf": dict(found.inf),
         "hashes": None if found.hashes is None else found.hashes.as_json(),
@@ -109,7 +154,9 @@ def _lines(found: Verification, file: str, against: str | None) -> Iterator[str]
     if against is None:
         yield f"{file}: {'whole' if found.ok else 'NOT whole'} ({what})"
     else:
-        yield f"{file}: {'holds' if found.ok else 'does NOT hold'} the values of {against} ({what})"
+        verdict = "does NOT hold" if found.is_wrong else "holds"
+        so_far = ", as far as was compared" if found.unproven else ""
+        yield f"{file}: {verdict} the values of {against}{so_far} ({what})"
     yield from (f"  {difference}" for difference in found.differences)
     if found.failures > len(found.differences):
         yield f"  and {found.failures - len(found.differences):,} more"
