@@ -1,4 +1,4 @@
-"""A new file that appears whole or not at all."""
+"""New files that appear whole or not at all, one by itself or several together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import secrets
 import shutil
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from sdtool.checkpoint.errors import OutputError
 PARTIAL = ".sdtool-partial-"
 """What the name of a file on its way holds, so that a leftover of a killed run is recognised."""
 
+_CLEAN = "; nothing was left behind"
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTSUP, errno.EMLINK, errno.EACCES}
 _REASONS = {
     errno.ENOSPC: "the disk is full",
@@ -33,12 +34,55 @@ _REASONS = {
 
 
 class NewFile:
-    """An open file that has no final name yet. Threads may read and write at once."""
+    """A file that grows under its `partial` name. Threads may read and write at once."""
 
-    def __init__(self, fd: int, name: str) -> None:
-        self.fd = fd
-        self.name = name
+    def __init__(self, out: Path) -> None:
+        # a name may have 255 bytes; most file systems count UTF-8
+        stem = out.name.encode(errors="surrogateescape")[:220].decode(errors="ignore")
+        self.out = out
+        self.partial = out.with_name(f".{stem}{PARTIAL}{secrets.token_hex(4)}")
+        self.name = os.fspath(out)
+        self.fd = -1
         self._lock = threading.Lock()  # where one descriptor has one position: Windows
+
+    def create(self, nbytes: int) -> None:
+        """Make the file, with room for `nbytes` bytes.
+
+        Raises:
+            OutputError: the operating system refused; the message says why.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        try:
+            self.fd = os.open(self.partial, flags | getattr(os, "O_CLOEXEC", 0), 0o666)
+            _preallocate(self.fd, nbytes)
+        except OSError as e:
+            raise output_error(e, self.name) from e
+
+    def finish(self) -> None:
+        """Flush it to the disk and close it; it waits for its name. Twice is as good as once.
+
+        Raises:
+            OutputError: the operating system refused; the message says why.
+        """
+        if self.fd < 0:
+            return
+        fd, self.fd = self.fd, -1
+        try:
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        except OSError as e:
+            raise output_error(e, self.name) from e
+
+    def remove(self) -> None:
+        """Remove what is left under the partial name."""
+        with contextlib.suppress(OSError):
+            if self.fd >= 0:
+                fd, self.fd = self.fd, -1
+                os.close(fd)
+        with contextlib.suppress(OSError):
+            self.partial.unlink()
 
     def write_at(self, data: bytes | bytearray | memoryview, offset: int) -> None:
         """Write all of `data` at `offset`.
@@ -71,40 +115,70 @@ class NewFile:
             raise output_error(e, self.name) from e
 
 
-@contextmanager
-def new_file(out: Path, nbytes: int, *, force: bool = False) -> Generator[NewFile]:
-    """Give a file of `nbytes` bytes to fill; on leaving, it gets its name `out` in one step.
+class Stage:
+    """The new files of one run that take their names together: see `staged`."""
 
-    Until then it is `.NAME.sdtool-partial-0a1b2c3d` beside it, and it is removed when anything is
-    raised, Ctrl-C included. Data and name are on the disk (fsync) when this returns. Without
-    `force` a file that has appeared under the name is never replaced.
+    def __init__(self, nbytes: Mapping[Path, int]) -> None:
+        self._nbytes = nbytes
+        self._files: dict[Path, NewFile] = {}
+
+    @property
+    def files(self) -> tuple[NewFile, ...]:
+        """Those that were opened, in the order of the announcement."""
+        return tuple(self._files[out] for out in self._nbytes if out in self._files)
+
+    def open(self, out: Path) -> NewFile:
+        """Give the file that is to become `out`, in the size that was announced.
+
+        Raises:
+            OutputError: the operating system refused.
+        """
+        file = self._files[out] = NewFile(out)
+        file.create(self._nbytes[out])
+        return file
+
+    def drop(self, out: Path) -> None:
+        """Give one up; the others go on."""
+        self._files.pop(out).remove()
+
+
+@contextmanager
+def staged(nbytes: Mapping[Path, int], *, force: bool = False) -> Generator[Stage]:
+    """Give a stage for new files, `nbytes` bytes each, of which all appear on leaving, or none.
+
+    Until then each is `.NAME.sdtool-partial-0a1b2c3d` beside its final place, and all are removed
+    when anything is raised, Ctrl-C included. They may be open at once and be filled side by side,
+    or one after the other; `NewFile.finish` flushes and closes one early. On leaving, all data is
+    on the disk (fsync) before the first takes its name, and they take their names in the order of
+    `nbytes`, each in one step. Without `force` a file that has appeared under a name is never
+    replaced. Where a name is refused although others are taken, these stay: they are whole.
 
     Raises:
-        OutputError: it exists, there is no room, or the operating system refused.
+        OutputError: one exists, there is no room for all, or the operating system refused.
     """
-    check_output(out, force=force)
-    _check_space(out, nbytes)
-    # a name may have 255 bytes; most file systems count UTF-8
-    stem = out.name.encode(errors="surrogateescape")[:220].decode(errors="ignore")
-    partial = out.with_name(f".{stem}{PARTIAL}{secrets.token_hex(4)}")
-    fd = -1
+    for out in nbytes:
+        check_output(out, force=force)
+    _check_space(nbytes)
+    stage = Stage(nbytes)
     try:
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        fd = os.open(partial, flags | getattr(os, "O_CLOEXEC", 0), 0o666)
-        _preallocate(fd, nbytes)
-        yield NewFile(fd, os.fspath(out))
-        os.fsync(fd)
-        os.close(fd)
-        fd = -1
-        _commit(partial, out, force=force)
+        yield stage
+        _take_names(stage.files, force=force)
     except OSError as e:
-        raise output_error(e, os.fspath(out)) from e
+        raise output_error(e, ", ".join(file.name for file in stage.files[-1:])) from e
     finally:
-        if fd >= 0:
-            os.close(fd)
-        with contextlib.suppress(OSError):
-            partial.unlink()
-    _sync_folder(out.parent)
+        for file in stage.files:
+            file.remove()
+
+
+@contextmanager
+def new_file(out: Path, nbytes: int, *, force: bool = False) -> Generator[NewFile]:
+    """Give one file of `nbytes` bytes to fill; on leaving, it gets its name `out` in one step.
+
+    Raises:
+        OutputError: as `staged` does.
+    """
+    with staged({out: nbytes}, force=force) as stage:
+        yield stage.open(out)
 
 
 def check_output(out: Path, *, force: bool) -> None:
@@ -127,22 +201,31 @@ def leftovers(folder: Path) -> tuple[Path, ...]:
 def output_error(e: OSError, where: str) -> OutputError:
     """Say in a person's words why a file could not be written."""
     reason = _REASONS.get(e.errno or 0) or (e.strerror or type(e).__name__).lower()
-    return OutputError(f"cannot be written ({reason}); nothing was left behind", where=where)
+    return OutputError(f"cannot be written ({reason}){_CLEAN}", where=where)
 
 
 def _exists(out: Path) -> OutputError:
     return OutputError("exists already", where=os.fspath(out), hint="overwrite it with --force")
 
 
-def _check_space(out: Path, nbytes: int) -> None:
-    try:
-        free = shutil.disk_usage(out.parent).free
-    except OSError as e:
-        raise output_error(e, os.fspath(out)) from e
-    if nbytes > free:
-        raise OutputError(
-            f"not enough room: {nbytes:,} bytes needed, {free:,} free", where=os.fspath(out)
-        )
+def _check_space(nbytes: Mapping[Path, int]) -> None:
+    """Check that each disk has room for all that goes there."""
+    by_disk: dict[int, list[Path]] = {}
+    for out in nbytes:
+        try:
+            by_disk.setdefault(out.parent.stat().st_dev, []).append(out)
+        except OSError as e:
+            raise output_error(e, os.fspath(out)) from e
+    for outs in by_disk.values():
+        needed, where = sum(nbytes[out] for out in outs), os.fspath(outs[0])
+        try:
+            free = shutil.disk_usage(outs[0].parent).free
+        except OSError as e:
+            raise output_error(e, where) from e
+        if needed > free:
+            raise OutputError(
+                f"not enough room: {needed:,} bytes needed, {free:,} free", where=where
+            )
 
 
 def _preallocate(fd: int, nbytes: int) -> None:
@@ -159,25 +242,48 @@ def _preallocate(fd: int, nbytes: int) -> None:
     os.ftruncate(fd, nbytes)
 
 
-def _commit(partial: Path, out: Path, *, force: bool) -> None:
+def _take_names(files: Sequence[NewFile], *, force: bool) -> None:
+    for file in files:
+        file.finish()
+    for file in files:  # rather none than some
+        check_output(file.out, force=force)
+    taken: list[Path] = []
+    try:
+        for file in files:
+            try:
+                _take_name(file, force=force)
+            except OSError as e:
+                raise output_error(e, file.name) from e
+            taken.append(file.out)
+    except OutputError as e:
+        if taken:
+            names = ", ".join(out.name for out in taken)
+            e.what = f"{e.what.removesuffix(_CLEAN)}; written before it: {names}"
+        raise
+    finally:
+        for folder in {out.parent for out in taken}:
+            _sync_folder(folder)
+
+
+def _take_name(file: NewFile, *, force: bool) -> None:
     if force:
-        os.replace(partial, out)
+        os.replace(file.partial, file.out)
     elif sys.platform == "win32":
         try:
-            os.rename(partial, out)  # on Windows this never replaces
+            os.rename(file.partial, file.out)  # on Windows this never replaces
         except FileExistsError:
-            raise _exists(out) from None
+            raise _exists(file.out) from None
     else:
         try:
-            os.link(partial, out)  # the one call that takes a name only if it is free
+            os.link(file.partial, file.out)  # the one call that takes a name only if it is free
         except FileExistsError:
-            raise _exists(out) from None
+            raise _exists(file.out) from None
         except OSError as e:
             if e.errno not in _NO_LINKS:
                 raise
             # FAT and some network folders have no links: a last look, then the rename
-            check_output(out, force=False)
-            os.replace(partial, out)
+            check_output(file.out, force=False)
+            os.replace(file.partial, file.out)
 
 
 def _sync_folder(folder: Path) -> None:

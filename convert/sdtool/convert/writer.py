@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from sdtool.convert.copying import Copied, Progress, copy_tensors, local_files
 from sdtool.convert.hashes import Following, Hashes, autov1
 from sdtool.convert.layout import Census
 from sdtool.convert.metadata import HASH_KEYS
-from sdtool.convert.output import NewFile, new_file
+from sdtool.convert.output import NewFile, Stage, staged
 from sdtool.convert.plan import ConvertPlan, Placed, header_bytes
 
 
@@ -30,6 +30,69 @@ class Written:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A safetensors file that has its header and waits for its tensors."""
+
+    plan: ConvertPlan
+    file: NewFile
+    hashes: bool
+    following: Following | None
+
+    @property
+    def written(self) -> Callable[[int, int], None] | None:
+        """To be told which range of the file is complete: offset and size, in any order."""
+        return None if self.following is None else self.following.written
+
+    def finish(self, copied: Copied, *, allow_overflow: bool = False) -> Written:
+        """Complete the file and flush it to the disk; it has its name when its stage is left.
+
+        Raises:
+            OutputError: a cast has overflowed, or the operating system refused.
+        """
+        refuse_overflow(copied, allow_overflow=allow_overflow)
+        plan, file, found = self.plan, self.file, None
+        if self.following is not None:
+            found = _finish(plan, file, self.following, hashes=self.hashes)
+        file.finish()
+        count = len(plan.tensors)
+        return Written(file.out, plan.nbytes, count, found, by_component(copied), plan.notes)
+
+
+@contextmanager
+def drafted(
+    plan: ConvertPlan, out: Path, stage: Stage, *, hashes: bool = False
+) -> Generator[Draft]:
+    """Open `out` on `stage` and write its header. Several drafts may be filled side by side:
+
+        with staged({out: plan.nbytes for out, plan in plans.items()}) as stage, ExitStack() as s:
+            drafts = [s.enter_context(drafted(plan, out, stage)) for out, plan in plans.items()]
+            ...  # write the tensors of each to its `file`, telling `written` of each
+            done = [draft.finish(copied) for draft, copied in ...]
+
+    `Stage.drop` gives one up, for instance one whose casts overflow; the others go on.
+
+    Raises:
+        UsageError: `out` is the input.
+        OutputError: the operating system refused.
+    """
+    refuse_input(out, plan.tensors)
+    file = stage.open(out)
+    head = len(plan.header).to_bytes(8, "little") + plan.header
+    file.write_at(head, 0)
+    following = None
+    if hashes or plan.hash_keys:
+        # a header that waits for the hash of the data leaves the whole file for afterwards
+        following = Following(
+            file.read_at, plan.data_offset, plan.nbytes, None if plan.hash_keys else head
+        )
+    try:
+        yield Draft(plan, file, hashes, following)
+    finally:
+        if following is not None:
+            following.stop()
+
+
 def write_safetensors(
     plan: ConvertPlan,
     out: str | os.PathLike[str],
@@ -38,11 +101,13 @@ def write_safetensors(
     progress: Progress | None = None,
     hashes: bool = False,
     allow_overflow: bool = False,
+    stage: Stage | None = None,
 ) -> Written:
     """Write the file that `plan` describes to `out`; nothing is left behind when that fails.
 
-    `progress` is told how many more bytes of tensors were written. Nothing is judged here: whether
-    the input may be converted at all was decided before.
+    `progress` is told how many more bytes of tensors were written. On a `stage` the file is
+    complete, and has its name when the stage is left. Nothing is judged here: whether the input may
+    be converted at all was decided before.
 
     Raises:
         OutputError: `out` exists and `force` is false, the disk is full, a cast would overflow.
@@ -53,25 +118,12 @@ def write_safetensors(
     """
     path = Path(out)
     refuse_input(path, plan.tensors)
-    with new_file(path, plan.nbytes, force=force) as file, contextlib.ExitStack() as stack:
-        head = len(plan.header).to_bytes(8, "little") + plan.header
-        file.write_at(head, 0)
-        following = None
-        if hashes or plan.hash_keys:
-            # a header that waits for the hash of the data leaves the whole file for afterwards
-            following = Following(
-                file.read_at, plan.data_offset, plan.nbytes, None if plan.hash_keys else head
-            )
-            stack.callback(following.stop)
-        copied = copy_tensors(
-            plan.tensors,
-            file,
-            progress=progress,
-            written=None if following is None else following.written,
-        )
-        refuse_overflow(copied, allow_overflow=allow_overflow)
-        found = None if following is None else _finish(plan, file, following, hashes=hashes)
-    return Written(path, plan.nbytes, len(plan.tensors), found, by_component(copied), plan.notes)
+    with ExitStack() as stack:
+        if stage is None:
+            stage = stack.enter_context(staged({path: plan.nbytes}, force=force))
+        draft = stack.enter_context(drafted(plan, path, stage, hashes=hashes))
+        copied = copy_tensors(plan.tensors, draft.file, progress=progress, written=draft.written)
+        return draft.finish(copied, allow_overflow=allow_overflow)
 
 
 def refuse_input(out: Path, tensors: Iterable[Placed]) -> None:
