@@ -121,6 +121,7 @@ def test_interrupted_by_its_own_progress(source: Path, out: Path) -> None:
     assert list(out.parent.iterdir()) == []
 
 
+@pytest.mark.usefixtures("buffers_only")
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
 def test_a_write_that_fails(
     source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, code: int
@@ -141,6 +142,7 @@ def test_a_write_that_fails(
     assert list(out.parent.iterdir()) == []
 
 
+@pytest.mark.usefixtures("buffers_only")
 def test_writes_that_are_cut_short_go_on(
     source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +194,7 @@ def test_an_input_that_cannot_be_read_in_the_middle(source: Path, out: Path) -> 
     assert list(out.parent.iterdir()) == []
 
 
+@pytest.mark.usefixtures("buffers_only")
 def test_a_kernel_read_that_fails(source: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not hasattr(os, "preadv"):
         pytest.skip("no preadv here")

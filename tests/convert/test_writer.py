@@ -29,6 +29,8 @@ from sdtool.checkpoint.errors import Malformed, OutputError, Truncated, UsageErr
 from sdtool.convert import plan_safetensors, select_all, write_safetensors
 from sdtool.convert.layout import row_major_chunks
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 NEGATED: Callable[[torch.Tensor], torch.Tensor] = vars(torch)["_neg_view"]  # sets the neg bit only
 
 
@@ -248,7 +250,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_large_tensors_without_checksums_are_shared_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sdtool.convert.copying._SPLIT_NBYTES", 1000)
+    monkeypatch.setattr("sdtool.convert.jobs._SPLIT_NBYTES", 1000)
     monkeypatch.setattr("sdtool.convert.copying.CHUNK_NBYTES", 96)
     state = {"w": torch.randn(12345), "h": torch.randn(777).half()}
     torch.save(state, tmp_path / "x.pth", _use_new_zipfile_serialization=False)

@@ -1,9 +1,10 @@
-"""Move tensors into a file: each stored byte is read once, checked, changed and written.
+"""Move tensors into files: each stored byte is read once, checked, changed and written.
 
-Readers take one storage at a time and stream it through small buffers; the calling thread writes
-what they hand over. Reading, CRC-32 and casts so overlap with writing, and memory does not depend
-on the file's size. There is one writer because the kernel slows down each thread that fills its
-cache, under the lock of the file: two writers would each wait for the other's delay as well.
+What needs no change the kernel copies (`straight.py`). For the rest, readers take one storage at
+a time and stream it through small buffers; the calling thread writes what they hand over. Reading,
+CRC-32 and casts so overlap with writing, and memory does not depend on the file's size. There is
+one writer because the kernel slows down each thread that fills its cache, under the lock of the
+file: two writers would each wait for the other's delay as well.
 """
 
 from __future__ import annotations
@@ -14,61 +15,33 @@ import queue
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TypeAlias
 
-from sdtool.checkpoint.errors import Malformed, Truncated, Unreadable
+from sdtool.checkpoint.errors import Truncated, Unreadable
 from sdtool.checkpoint.reading import Storage
 from sdtool.checkpoint.records import storage_chunks
 from sdtool.checkpoint.source import LocalFile
+from sdtool.convert.jobs import Copied, Filling, Job, Span, damaged, jobs_of
 from sdtool.convert.layout import (
     CHUNK_NBYTES,
-    Cast,
-    Census,
-    Change,
-    changes,
+    Buffer,
     gathered,
+    nonfinite,
     one_core_each,
     whole_elements,
 )
 from sdtool.convert.output import NewFile
 from sdtool.convert.plan import Placed
+from sdtool.convert.straight import Checks, copy_straight
 
 READERS = 2 if hasattr(os, "preadv") else 1
 _BUFFERS = 6
-_SPLIT_NBYTES = 64 << 20
 _LARGEST_ITEM_NBYTES = 16
 _WAIT = 0.1
 """Seconds: Ctrl-C does not interrupt a lock on Windows, so no wait is long."""
 
 Progress = Callable[[int], object]
-
-
-@dataclass(slots=True)
-class _Job:
-    """Tensors of one storage, or a part of one tensor: bytes [begin, end) of the storage."""
-
-    storage: Storage
-    tensors: list[Placed]
-    begin: int
-    end: int
-
-    def ranges(self) -> Iterator[tuple[int, int]]:
-        """Yield the ranges of the output that are complete when this is done: offset and size."""
-        for t in self.tensors:
-            if not t.entry.is_contiguous:
-                yield t.offset, t.nbytes
-                continue
-            first = max(0, self.begin - _begin(t))
-            last = min(t.entry.nbytes, self.end - _begin(t))
-            yield _place(t, first), _place(t, last) - _place(t, first)
-
-
-@dataclass(slots=True)
-class Copied:
-    """What copying found out: the census of each cast tensor, CRC-32 of what was written."""
-
-    censuses: dict[str, Census] = field(default_factory=dict[str, Census])
-    crc32: dict[str, int] = field(default_factory=dict[str, int])
 
 
 def copy_tensors(
@@ -78,41 +51,55 @@ def copy_tensors(
     progress: Progress | None = None,
     written: Callable[[int, int], None] | None = None,
     with_crc32: bool = False,
+    with_nonfinite: bool = False,
 ) -> Copied:
-    """Write every tensor to its place in `out`.
+    """Write every tensor to its place in `out`; see `fill`."""
+    filling = Filling(tensors, out, written, with_crc32, with_nonfinite)
+    fill([filling], progress)
+    return filling.copied
 
-    `progress` is told how many more bytes were written; `written`, which range of the output is
-    complete (its offset and its size). Both are called on the calling thread.
+
+def fill(fillings: Sequence[Filling], progress: Progress | None = None) -> None:
+    """Write the tensors of several files in one reading of what they are made of.
+
+    `progress` is told how many more bytes were written, on the calling thread.
 
     Raises:
         Malformed: a record does not have its CRC-32; the message names the tensor.
         Truncated: the input ends first.
         Unreadable: the input could not be read, or has changed meanwhile.
-        OutputError: the output could not be written.
+        OutputError: an output could not be written.
     """
-    casting = any(t.dtype is not t.entry.dtype for t in tensors)
+    goals = [goal for filling in fillings for goal in filling.tensors]
+    checks = Checks()
+    try:
+        left = copy_straight(jobs_of(fillings), checks, progress)
+        if left:
+            _copy(left, progress)
+        checks.finish()
+    finally:
+        checks.stop()
+    check_unchanged(goal.entry.storage for goal in goals)
+
+
+def _copy(jobs: Sequence[Job], progress: Progress | None) -> None:
+    """Copy through buffers of this process: what is to be changed, or where the kernel cannot."""
+    casting = any(span.dtype is not span.entry.dtype for job in jobs for span in job.spans)
     with one_core_each(casting) as prepare:
-        run = _Run(_jobs(tensors, split=not with_crc32), with_crc32, prepare)
+        run = _Run(iter(jobs), prepare)
         threads = [threading.Thread(target=run.read, daemon=True) for _ in range(READERS)]
         try:
             for thread in threads:
                 thread.start()
-            _write(run, out, progress, written)
+            _write(run, progress)
         finally:
             run.stopped.set()
             for thread in threads:
                 if thread.ident is not None:
                     thread.join()
-    check_unchanged(t.entry.storage for t in tensors)
-    return run.copied
 
 
-def _write(
-    run: _Run,
-    out: NewFile,
-    progress: Progress | None,
-    written: Callable[[int, int], None] | None,
-) -> None:
+def _write(run: _Run, progress: Progress | None) -> None:
     """Write what the readers hand over, until all of them have ended."""
     reading = READERS
     while reading:
@@ -124,17 +111,16 @@ def _write(
             reading -= 1
         elif isinstance(item, BaseException):
             raise item
-        elif isinstance(item, _Job):
-            if written is not None:
-                for place, nbytes in item.ranges():
-                    written(place, nbytes)
+        elif isinstance(item, Job):
+            item.tell_written()
         else:
-            for data, place in item.pieces:
-                out.write_at(data, place)
+            for filling, data, place in item.pieces:
+                filling.file.write_at(data, place)
+                filling.wrote(len(data))
             if item.buffer is not None:
                 run.free.put(item.buffer)
             if progress is not None:
-                progress(sum(len(data) for data, _ in item.pieces))
+                progress(sum(len(data) for _, data, _ in item.pieces))
 
 
 def check_unchanged(storages: Iterable[Storage]) -> None:
@@ -158,11 +144,15 @@ def local_files(storages: Iterable[Storage]) -> tuple[LocalFile, ...]:
     return tuple({id(at[0]): at[0] for at in located if at is not None}.values())
 
 
+_Piece: TypeAlias = tuple[Filling, Buffer, int]
+"""Bytes, and which file they go into at which place."""
+
+
 @dataclass(slots=True)
 class _Filled:
-    """Bytes to write, with their places; `buffer` may be filled again when that is done."""
+    """Bytes to write; `buffer` may be filled again when that is done."""
 
-    pieces: list[tuple[memoryview, int]]
+    pieces: list[_Piece]
     buffer: bytearray | None
 
 
@@ -173,19 +163,15 @@ class _Stopped(Exception):
 class _Run:
     """What the readers of one copy share with its writer."""
 
-    def __init__(
-        self, jobs: Iterator[_Job], with_crc32: bool, prepare: Callable[[], object]
-    ) -> None:
-        self.ready: queue.Queue[_Filled | _Job | BaseException | None] = queue.Queue(_BUFFERS)
+    def __init__(self, jobs: Iterator[Job], prepare: Callable[[], object]) -> None:
+        self.ready: queue.Queue[_Filled | Job | BaseException | None] = queue.Queue(_BUFFERS)
         """What is to be written, what is complete, what went wrong; None where a reader ends."""
         self.free: queue.Queue[bytearray] = queue.Queue()
         for _ in range(_BUFFERS):
             self.free.put(bytearray(CHUNK_NBYTES))
         self.stopped = threading.Event()
-        self.copied = Copied()
         self._jobs = jobs
         self._prepare = prepare
-        self._with_crc32 = with_crc32
         self._lock = threading.Lock()
 
     def read(self) -> None:
@@ -206,7 +192,7 @@ class _Run:
             except BaseException as e:
                 self._hand_over(e)
 
-    def _hand_over(self, item: _Filled | _Job | BaseException | None) -> None:
+    def _hand_over(self, item: _Filled | Job | BaseException | None) -> None:
         while not self.stopped.is_set():
             with contextlib.suppress(queue.Full):
                 self.ready.put(item, timeout=_WAIT)
@@ -219,52 +205,39 @@ class _Run:
                 return self.free.get(timeout=_WAIT)
         raise _Stopped
 
-    def _copy(self, job: _Job) -> None:
+    def _copy(self, job: Job) -> None:
         storage = job.storage
-        casts = {
-            t.name: Cast(t.entry.dtype, t.dtype)
-            for t in job.tensors
-            if t.dtype is not t.entry.dtype
-        }
-        spans = [_Span(t, changes(t.entry, casts.get(t.name))) for t in job.tensors]
-        direct = [span for span in spans if span.tensor.entry.is_contiguous]
+        spans = [span.prepared() for span in job.spans]
+        direct = [span for span in spans if span.entry.is_contiguous]
         crc = 0
         for start, view, buffer in self._chunks(job):
             if storage.crc32 is not None:
                 crc = zlib.crc32(view, crc)
-            pieces: list[tuple[memoryview, int]] = []
+            pieces: list[_Piece] = []
             keeps = False
             for span in direct:
                 begin, end = max(start, span.begin), min(start + len(view), span.end)
                 if begin < end:
                     keeps = keeps or span.change is None
                     part = view[begin - start : end - start]
-                    pieces.append(self._changed(span, part, begin - span.begin))
+                    pieces.extend(_changed(span, part, begin - span.begin))
             if pieces:
                 self._hand_over(_Filled(pieces, buffer if keeps else None))
             if buffer is not None and not keeps:
                 self.free.put(buffer)
         if storage.crc32 is not None and crc != storage.crc32:
-            raise Malformed(
-                f"the bytes of tensor {job.tensors[0].name} do not match their CRC-32",
-                where=f"{storage.source.name}, record {storage.member or storage.key}",
-                hint="the file is damaged: download or copy it again",
-            )
+            raise damaged(job)
         for span in spans:
-            if not span.tensor.entry.is_contiguous:
+            if not span.entry.is_contiguous:
                 position = 0
-                for block in gathered(span.tensor.entry):
-                    piece = self._changed(span, memoryview(block), position)
-                    self._hand_over(_Filled([piece], None))
+                for block in gathered(span.entry):
+                    self._hand_over(_Filled(list(_changed(span, block, position)), None))
                     position += len(block)
         with self._lock:
-            for name, cast in casts.items():
-                self.copied.censuses.setdefault(name, Census()).add(cast.census)
             for span in spans:
-                if self._with_crc32:
-                    self.copied.crc32[span.tensor.name] = span.crc
+                span.note()
 
-    def _chunks(self, job: _Job) -> Iterator[tuple[int, memoryview, bytearray | None]]:
+    def _chunks(self, job: Job) -> Iterator[tuple[int, memoryview, bytearray | None]]:
         """Yield the bytes that a job needs, with their position in the storage, and the buffer."""
         storage, position = job.storage, job.begin
         if storage.compression:
@@ -278,66 +251,24 @@ class _Run:
             view = memoryview(buffer)[: min(len(buffer), job.end - position)]
             if _read_into(storage, position, view) < len(view):
                 raise Truncated(
-                    f"the file ends in the middle of tensor {job.tensors[0].name}",
+                    f"the file ends in the middle of tensor {job.name}",
                     where=storage.source.name,
                     hint="download it again and compare its size with the one published",
                 )
             yield position, view, buffer
             position += len(view)
 
-    def _changed(self, span: _Span, view: memoryview, position: int) -> tuple[memoryview, int]:
-        """Return what to write for the elements `position` bytes into a tensor, and where."""
-        data = view if span.change is None else memoryview(span.change(view))
-        if self._with_crc32:
-            span.crc = zlib.crc32(data, span.crc)
-        return data, _place(span.tensor, position)
 
-
-class _Span:
-    """A tensor as it lies in its storage: contiguous ones are bytes [begin, end)."""
-
-    __slots__ = ("begin", "change", "crc", "end", "tensor")
-
-    def __init__(self, tensor: Placed, change: Change | None) -> None:
-        self.tensor = tensor
-        self.change = change
-        self.begin = _begin(tensor)
-        self.end = self.begin + tensor.entry.nbytes
-        self.crc = 0
-
-
-def _begin(tensor: Placed) -> int:
-    return tensor.entry.offset * tensor.entry.dtype.itemsize
-
-
-def _place(tensor: Placed, position: int) -> int:
-    """Where the element goes that stands `position` bytes into a tensor as it is stored."""
-    return tensor.offset + position // tensor.entry.dtype.itemsize * tensor.dtype.itemsize
-
-
-def _jobs(tensors: Sequence[Placed], *, split: bool) -> Iterator[_Job]:
-    """Yield the work, a storage at a time and in the order of the output.
-
-    Where there is no checksum of the whole, large tensors are split so that workers share them.
-    """
-    by_storage: dict[int, list[Placed]] = {}
-    for tensor in tensors:
-        by_storage.setdefault(id(tensor.entry.storage), []).append(tensor)
-    for sharers in by_storage.values():
-        storage = sharers[0].entry.storage
-        if storage.crc32 is not None or storage.compression:
-            yield _Job(storage, sharers, 0, storage.record_nbytes)
-            continue
-        for tensor in sharers:
-            begin = _begin(tensor)
-            if not tensor.entry.is_contiguous:
-                yield _Job(storage, [tensor], 0, 0)
-            elif not split:
-                yield _Job(storage, [tensor], begin, begin + tensor.entry.nbytes)
-            else:
-                end = begin + tensor.entry.nbytes
-                for start in range(begin, end, _SPLIT_NBYTES):
-                    yield _Job(storage, [tensor], start, min(end, start + _SPLIT_NBYTES))
+def _changed(span: Span, data: Buffer, position: int) -> Iterator[_Piece]:
+    """Yield what to write for the elements `position` bytes into a tensor, and where."""
+    data = data if span.change is None else span.change(data)
+    if span.sums:
+        span.crc32 = zlib.crc32(data, span.crc32)
+    if span.counts:
+        more = nonfinite(data, span.dtype)
+        span.nonfinite = span.nonfinite[0] + more[0], span.nonfinite[1] + more[1]
+    for filling, goal in span.goals:
+        yield filling, data, span.place(goal, position)
 
 
 def _read_into(storage: Storage, position: int, view: memoryview) -> int:
