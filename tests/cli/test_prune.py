@@ -143,3 +143,9 @@ def test_one_component_has_its_own_infix(sdtool: Run, training: Path, only: str,
     names = held(f"training-pruned.{only}.safetensors")
     assert names
     assert not [name for name in names if name.startswith(gone)]
+    out = f"training-pruned-fp16.{only}.safetensors"
+    for again in ("prune", "convert"):
+        taken = sdtool(again, "--dtype", "fp16", f"training-pruned.{only}.safetensors")
+        assert taken.code == 0, taken.err
+        assert f"cast {only}" in taken.out
+        Path(out).unlink()

@@ -83,6 +83,8 @@ def test_fp8_is_for_weights_of_two_dimensions_outside_of_vae_and_norms(tmp_path:
         "first_stage_model.decoder.conv_in.weight": torch.randn(4, 4, 3, 3),
         "vae.decoder.up.0.weight": torch.randn(4, 4),
         "encoder.down.0.block.0.conv1.weight": torch.randn(4, 4),
+        "quant_conv.weight": torch.randn(8, 8, 1, 1),
+        "post_quant_conv.weight": torch.randn(4, 4, 1, 1),
         "lora.alpha": torch.tensor(4.0),
     }
     may = {"model.diffusion_model.input_blocks.0.0.weight": torch.randn(4, 4, 3, 3)}

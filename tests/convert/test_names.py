@@ -54,6 +54,9 @@ def test_plain(path: str, expected: str) -> None:
         ("foo-fp32.ckpt", "raw-only", "fp16", "foo-pruned-fp16.safetensors"),
         ("foo-pruned-fp16.ckpt", "ema-only", "fp16", "foo-pruned-emaonly-fp16.safetensors"),
         ("pytorch_model.bin", "raw-only", "fp16", "model-pruned-fp16.safetensors"),
+        ("foo.unet.safetensors", None, "fp16", "foo-fp16.unet.safetensors"),
+        ("foo-pruned.text.safetensors", "raw-only", "bf16", "foo-pruned-bf16.text.safetensors"),
+        ("foo-pruned.UNet.pt", "ema-only", None, "foo-pruned-emaonly.UNet.safetensors"),
     ],
 )
 def test_variants_and_casts(
@@ -73,7 +76,9 @@ def test_an_inert_pt_is_never_called_like_its_input() -> None:
 
 def test_split() -> None:
     assert split_name("a.b.vae.ckpt") == ("a.b", ".vae")
+    assert split_name("a.text.safetensors") == ("a", ".text")
     assert split_name("vae.ckpt") == ("vae", "")
+    assert split_name("context.safetensors") == ("context", "")
 
 
 def test_a_token_cannot_leave_the_folder() -> None:

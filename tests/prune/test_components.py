@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from tests.prune.layouts import State, below, lightning, opened, shadow, tiny, written
+from tests.prune.layouts import (
+    State,
+    below,
+    lightning,
+    open_bytes,
+    opened,
+    shadow,
+    tiny,
+    written,
+)
 
 from sdtool.checkpoint.errors import Malformed, UsageError
 from sdtool.checkpoint.identify import architecture as known
-from sdtool.prune import component_file_name, plan_prune
+from sdtool.convert import plan_safetensors, write_safetensors
+from sdtool.prune import Component, component_file_name, plan_prune
 
 WHOLE = {
     "encoder.conv_in.weight": (8, 3, 3, 3),
@@ -162,6 +173,85 @@ def test_a_component_that_is_not_there_is_refused(tmp_path: Path) -> None:
         plan_prune(checkpoint, only="vae")
 
 
+CLIP_L = [f"cond_stage_model.transformer.{name}" for name in known.clip_l()]
+OPEN_CLIP = [f"cond_stage_model.model.{name}" for name in known.open_clip(1024, 24)]
+XL = [
+    *(f"conditioner.embedders.0.transformer.{name}" for name in known.clip_l()),
+    *(f"conditioner.embedders.1.model.{name}" for name in known.open_clip(1280, 32)),
+]
+
+
+@pytest.mark.parametrize("component", ["unet", "vae", "text"])
+@pytest.mark.parametrize("text", [CLIP_L, OPEN_CLIP, XL], ids=["v1", "v2", "xl"])
+def test_a_component_is_known_by_its_own_names(
+    component: Component, text: list[str], tmp_path: Path
+) -> None:
+    """Taken out, cast, and pruned once more: every tensor is counted and cast as what it is."""
+    unet = known.unet(known.UNET_XL if text is XL else known.UNET_V1)
+    names = [
+        *(f"model.diffusion_model.{name}" for name in unet),
+        *(f"first_stage_model.{name}" for name in known.vae()),
+        *(name for name in text if not name.endswith("position_ids")),
+    ]
+    checkpoint = opened(tmp_path, {name: torch.ones(2, 2) for name in names})
+    plan = plan_prune(checkpoint, only=component, dtype="fp16")
+    path = tmp_path / "one.safetensors"
+    census = write_safetensors(plan_safetensors(plan.selection), path).census
+    assert {part: counts.elements for part, counts in census.items()} == {
+        component: 4 * len(plan.selection.entries)
+    }
+    types: dict[str, Any] = {f"{component}_dtype": "bf16"}
+    again = written(plan_prune(open_bytes(path), **types), tmp_path)
+    assert len(again) == len(plan.selection.entries)
+    assert {value.dtype for value in again.values()} == {torch.bfloat16}
+
+
+def diffusers_models() -> dict[Component, torch.nn.Module]:
+    """The parts of a pipeline, with all that a UNet may have at its root."""
+    diffusers = pytest.importorskip("diffusers")
+    transformers = pytest.importorskip("transformers")
+    unet = diffusers.UNet2DConditionModel(
+        block_out_channels=(4, 4),
+        layers_per_block=1,
+        norm_num_groups=2,
+        cross_attention_dim=4,
+        attention_head_dim=2,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        class_embed_type="timestep",
+        addition_embed_type="text_time",
+        addition_time_embed_dim=4,
+        projection_class_embeddings_input_dim=12,
+        encoder_hid_dim=4,
+    )
+    vae = diffusers.AutoencoderKL(block_out_channels=(4,), norm_num_groups=2)
+    text = transformers.CLIPTextConfig(
+        hidden_size=4,
+        intermediate_size=4,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        vocab_size=9,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    encoder = transformers.CLIPTextModelWithProjection(text)
+    return {"unet": unet, "vae": vae, "text": encoder}
+
+
+def test_the_parts_of_a_diffusers_folder_are_known_by_their_names(tmp_path: Path) -> None:
+    for component, module in diffusers_models().items():
+        checkpoint = opened(tmp_path, module.state_dict(), f"{component}.bin")
+        plan = plan_prune(checkpoint, dtype="fp16")
+        path = tmp_path / f"{component}.safetensors"
+        census = write_safetensors(plan_safetensors(plan.selection), path).census
+        assert set(census) == {component}
+        assert "unknown" not in {row.role for row in plan.table}
+        types: dict[str, Any] = {f"{component}_dtype": "bf16"}
+        held = written(plan_prune(checkpoint, **types), tmp_path)
+        assert held.keys() == dict(module.named_parameters()).keys()
+        assert {value.dtype for value in held.values()} == {torch.bfloat16}
+
+
 @pytest.mark.parametrize(
     ("name", "component", "expected"),
     [
@@ -169,6 +259,7 @@ def test_a_component_that_is_not_there_is_refused(tmp_path: Path) -> None:
         ("foo-pruned.vae.safetensors", "vae", "foo-pruned.vae.safetensors"),
         ("v1.5-pruned-fp16.safetensors", "unet", "v1.5-pruned-fp16.unet.safetensors"),
         ("foo.text.safetensors", "text", "foo.text.safetensors"),
+        ("foo.VAE.safetensors", "vae", "foo.VAE.safetensors"),
     ],
 )
 def test_a_component_says_what_it_is_in_its_file_name(

@@ -31,7 +31,6 @@ _MARKERS = frozenset({"v_pred", "ztsnr", "sigmas", "log_sigmas"})
 _EXTRAS = frozenset({"lvlb_weights", "logvar", "scale_factor", "position_ids"})
 """What DDPM registers in some configurations, and positions that someone has made floats of."""
 _EMA_SCALARS = frozenset({"model_ema.decay", "model_ema.num_updates"})
-_VAE = re.compile(r"(first_stage_model|vae)\.|(encoder|decoder)\.(conv_in|down|up|mid|conv_out)")
 CASTABLE = frozenset({"float64", *(dtype.name for dtype in DTYPES.values())})
 """The torch dtypes that are ever cast; integers and the scales of other fp8 kinds are not."""
 
@@ -74,21 +73,50 @@ def _fp8_bears(name: str, entry: TensorEntry) -> bool:
         len(entry.shape) >= 2
         and "norm" not in name.lower()
         and "bias" not in last
-        and _VAE.match(name) is None
+        and component_of(name) != "vae"
     )
 
 
+UNET = (
+    r"model\.diffusion_model\."
+    r"|(time_embed|label_emb|input_blocks|middle_block|output_blocks|out)\.\d"
+    r"|(conv_in|down_blocks|mid_block|up_blocks|conv_norm_out|conv_out)\."
+    r"|(time|add|class)_embedding\.|encoder_hid_proj\."
+)
+"""The names of a UNet: in a checkpoint, by itself in LDM's naming, in diffusers'.
+
+Source: ldm/modules/diffusionmodules/openaimodel.py; diffusers UNet2DConditionModel."""
+
+VAE = (
+    r"(first_stage_model|vae)\.|(post_)?quant_conv\."
+    r"|(encoder|decoder)\.(conv_in|conv_out|norm_out|conv_norm_out)\."
+    r"|(encoder|decoder)\.(down|up|mid|down_blocks|up_blocks|mid_block)\."
+)
+"""The names of a VAE. Source: ldm/models/autoencoder.py; diffusers AutoencoderKL."""
+
+TEXT = (
+    r"(cond_stage_model|conditioner|text_encoders|text_model)\."
+    r"|transformer\.resblocks\.|(token_embedding|ln_final)\."
+    r"|(positional_embedding|text_projection(\.weight)?|logit_scale|attn_mask)\Z"
+)
+"""The names of a text encoder: in a checkpoint, by itself in CLIP's naming, in open_clip's.
+
+Source: ldm/modules/encoders/modules.py (FrozenCLIPEmbedder, FrozenOpenCLIPEmbedder); sgm
+GeneralConditioner; transformers CLIPTextModelWithProjection; open_clip model.py; ComfyUI
+`text_encoders.`."""
+
 _COMPONENTS = {
-    "unet": ("model.diffusion_model.", "unet.", "transformer."),
-    "ema": ("model_ema.",),
-    "vae": ("first_stage_model.", "vae."),
-    "text": ("cond_stage_model.", "conditioner.", "text_encoders.", "text_encoder"),
+    component: re.compile(pattern)
+    for component, pattern in (
+        ("ema", r"model_ema\."),
+        ("text", rf"{TEXT}|text_encoder"),
+        ("vae", VAE),
+        # the parts of diffusers' pipelines, after which their adapters are named
+        ("unet", rf"{UNET}|(unet|transformer)\."),
+    )
 }
 
 
 def component_of(name: str) -> str:
     """Return the part of a diffusion model that a tensor's name speaks of, for a table of casts."""
-    for component, prefixes in _COMPONENTS.items():
-        if name.startswith(prefixes):
-            return component
-    return "other"
+    return next((part for part, names in _COMPONENTS.items() if names.match(name)), "other")

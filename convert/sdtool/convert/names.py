@@ -13,7 +13,9 @@ SUFFIXES = (
 VARIANTS = {"raw-only": "-pruned", "ema-only": "-pruned-emaonly", "keep-both": "-pruned-full"}
 DTYPES = ("fp32", "fp16", "bf16", "fp8_e4m3fn", "fp8_e5m2")
 
-_KINDS = (".vae",)
+KINDS = (".vae", ".unet", ".text")
+"""What stands before the suffix of a file that holds one component."""
+
 _DTYPE = rf"[-_.](?:{'|'.join(DTYPES)})"
 _STEM = re.compile(
     rf"(?P<name>.+?)(?P<early>{_DTYPE})?"
@@ -53,13 +55,13 @@ def output_name(
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Return the stem and the kind infix (`.vae` or nothing) of a file name."""
+    """Return the stem and the kind infix (one of `KINDS`, or nothing) of a file name."""
     lower = name.lower()
     for suffix in sorted(SUFFIXES, key=len, reverse=True):
         if lower.endswith(suffix) and len(name) > len(suffix):
             name = name[: -len(suffix)]
             break
-    for kind in _KINDS:
+    for kind in KINDS:
         if name.lower().endswith(kind) and len(name) > len(kind):
             return name[: -len(kind)], name[-len(kind) :]
     return name, ""

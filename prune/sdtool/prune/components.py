@@ -110,7 +110,8 @@ def component_file_name(name: str, component: Component) -> str:
     Source: A1111 modules/sd_vae.py, which tells a VAE from a checkpoint by `.vae.`.
     """
     stem, suffix = splitext(name)
-    return name if stem.endswith(f".{component}") else f"{stem}.{component}{suffix}"
+    is_said = stem.lower().endswith(f".{component}")
+    return name if is_said else f"{stem}.{component}{suffix}"
 
 
 def take_only(choices: Sequence[Choice], component: Component) -> tuple[list[Choice], list[str]]:

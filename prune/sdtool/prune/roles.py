@@ -9,7 +9,7 @@ from enum import StrEnum
 from sdtool.checkpoint.identify.ema import PREFIX, SCALARS
 from sdtool.checkpoint.reading import TensorEntry
 from sdtool.checkpoint.values import Value
-from sdtool.convert.casts import SCHEDULE
+from sdtool.convert.casts import SCHEDULE, TEXT, UNET, VAE
 
 
 class Role(StrEnum):
@@ -57,19 +57,9 @@ _RULES: tuple[tuple[Role, re.Pattern[str]], ...] = tuple(
         # Tensors that only say how the model was trained. Source: ComfyUI
         # comfy/supported_models.py (SDXL.model_type, SD3); stable-diffusion.cpp model_loader.cpp.
         (Role.MARKER, r"(v_pred|ztsnr|edm_mean|edm_std|edm_vpred\.sigma_(max|min))\Z"),
-        # Source: configs/stable-diffusion/v1-inference.yaml and sgm's of XL; bare networks as
-        # UIs' folders hold them; diffusers UNet2DConditionModel.
-        (Role.UNET, r"model\.diffusion_model\."),
-        (Role.UNET, r"(time_embed|label_emb|input_blocks|middle_block|output_blocks|out)\.\d"),
-        (Role.UNET, r"(down_blocks|mid_block|up_blocks|time_embedding|add_embedding)\."),
-        # Source: ldm/models/autoencoder.py; diffusers AutoencoderKL.
-        (Role.VAE, r"(first_stage_model|vae)\."),
-        (Role.VAE, r"(encoder|decoder)\.(conv_in|conv_out|norm_out|conv_norm_out)\."),
-        (Role.VAE, r"(encoder|decoder)\.(down|up|mid|down_blocks|up_blocks|mid_block)\."),
-        (Role.VAE, r"(quant_conv|post_quant_conv)\."),
-        # Source: ldm/modules/encoders/modules.py (FrozenCLIPEmbedder, FrozenOpenCLIPEmbedder);
-        # sgm GeneralConditioner; transformers CLIPTextModel; ComfyUI `text_encoders.`.
-        (Role.TEXT, r"(cond_stage_model|conditioner|text_encoders|text_model)\."),
+        (Role.UNET, UNET),
+        (Role.VAE, VAE),
+        (Role.TEXT, TEXT),
         # ControlNet, MiDaS of the depth models, unCLIP's image embedder and noise augmentor.
         # Source: lllyasviel/ControlNet cldm/cldm.py; Stability-AI/stablediffusion
         # ldm/models/diffusion/ddpm.py (LatentDepth2ImageDiffusion), configs/stable-diffusion/
