@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import json
+import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from tests.cli.conftest import Run
-from tests.cli.schemas import WRITING
+from tests.cli.schemas import COUNT, TEXT, WRITING
+
+from sdtool.convert.verify import Verification
 
 SHARDS = ("pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin")
 INDEX = "pytorch_model.bin.index.json"
@@ -22,6 +29,27 @@ MADE = [
 ]
 
 
+def schema() -> dict[str, Any]:
+    """A document of convert whose files are sets: each lists its shards."""
+    document = copy.deepcopy(WRITING)
+    file = document["properties"]["files"]["items"]
+    keys = {"path": TEXT, "nbytes": COUNT, "tensors": COUNT, "hashes": {}}
+    file["properties"]["shards"] = {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "properties": keys,
+            "required": list(keys),
+            "additionalProperties": False,
+        },
+    }
+    return document
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
 class Trap:
     """Runs a program when loaded."""
 
@@ -30,7 +58,7 @@ class Trap:
 
 
 def sharded(folder: Path, *, trap: bool = False) -> dict[str, torch.Tensor]:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     halves = (
         {"a.weight": torch.randn(30, 2), "a.bias": torch.randn(30)},
         {"b.weight": torch.randn(4, 4)},
@@ -79,6 +107,19 @@ def test_another_folder_and_precision(sdtool: Run, tmp_path: Path) -> None:
     assert made(tmp_path / "set") == []
 
 
+def test_a_set_of_safetensors_is_one_unit_too(sdtool: Run, tmp_path: Path) -> None:
+    state = sharded(tmp_path / "set")
+    assert sdtool("convert", "set", "--out-dir", "made").code == 0
+    result = sdtool("convert", "made")
+    assert result.code == 0
+    assert f"{Path('made', MADE[2])}: nothing to do: " in result.out
+    assert sdtool("convert", f"made/{MADE[2]}", "--dtype", "fp16").code == 2
+    check(tmp_path / "made", state)
+    result = sdtool("convert", "made", "--dtype", "bf16", "--out-dir", "out", "--verify")
+    assert result.code == 0
+    check(tmp_path / "out", {name: t.bfloat16() for name, t in state.items()})
+
+
 def test_what_exists_is_kept(sdtool: Run, tmp_path: Path) -> None:
     state = sharded(tmp_path)
     Path(MADE[1]).write_bytes(b"mine")
@@ -89,11 +130,126 @@ def test_what_exists_is_kept(sdtool: Run, tmp_path: Path) -> None:
     check(tmp_path, state)
 
 
+def test_what_is_done_is_skipped(sdtool: Run, tmp_path: Path) -> None:
+    sharded(tmp_path / "set")
+    assert sdtool("convert", "set").code == 0
+    before = snapshot(tmp_path / "set")
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "set").iterdir()}
+    result = sdtool("convert", "set")
+    assert (result.code, result.err) == (0, "")
+    assert ": skipped: " in result.out
+    assert snapshot(tmp_path / "set") == before
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "set").iterdir()} == times
+    # the same run for a set whose weights are others': nothing is skipped, nothing replaced
+    sharded(tmp_path / "set")
+    changed = snapshot(tmp_path / "set")
+    result = sdtool("convert", "set")
+    assert result.code == 2 and "exists already" in result.err
+    assert snapshot(tmp_path / "set") == changed
+
+
+def test_force_replaces_all_or_nothing(sdtool: Run, tmp_path: Path) -> None:
+    """A damaged second shard is found after the first was written: the old set stays whole."""
+    folder = tmp_path / "set"
+    old = sharded(folder)
+    assert sdtool("convert", "set").code == 0
+    sharded(folder)
+    raw = bytearray((folder / SHARDS[1]).read_bytes())
+    raw[raw.index(torch.load(folder / SHARDS[1])["b.weight"].numpy().tobytes())] ^= 1
+    (folder / SHARDS[1]).write_bytes(raw)
+    result = sdtool("convert", "set", "--force")
+    assert result.code == 2 and "b.weight do not match their CRC-32" in result.err
+    check(folder, old)
+    assert not [name for name in os.listdir(folder) if name.startswith(".")]
+
+
+def test_verify_hash_and_provenance(sdtool: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    state = sharded(folder)
+    (folder / "pytorch_model.yaml").write_text("model: {}")
+    options = ("--verify", "--hash", "--provenance", "--sidecars", "copy", "--dtype", "fp16")
+    result = sdtool("convert", "set", "--out-dir", "out", "--json", *options)
+    assert (result.code, result.err) == (0, "")
+    document = json.loads(result.out)
+    jsonschema.validate(document, schema())
+    (file,) = document["files"]
+    assert (file["status"], file["verified"], file["verdict"]) == ("written", True, "clean")
+    assert (file["tensors"], file["hashes"]) == (3, None)
+    assert file["census"]["other"]["elements"] == sum(t.numel() for t in state.values())
+    assert file["output_nbytes"] == sum((tmp_path / "out" / n).stat().st_size for n in MADE)
+    assert [Path(shard["path"]).name for shard in file["shards"]] == MADE[:2]
+    for shard, source in zip(file["shards"], SHARDS, strict=True):
+        raw = Path(shard["path"]).read_bytes()
+        assert shard["hashes"]["sha256"] == hashlib.sha256(raw).hexdigest()
+        assert shard["nbytes"] == len(raw)
+        with safe_open(shard["path"], "pt") as written:
+            metadata = written.metadata()
+        assert metadata["sdtool.source"] == source
+        sha256 = hashlib.sha256((folder / source).read_bytes()).hexdigest()
+        assert metadata["sdtool.source.sha256"] == sha256
+    assert (tmp_path / "out" / "model.yaml").read_text() == "model: {}"
+    (tmp_path / "out" / "model.yaml").unlink()
+    check(tmp_path / "out", {name: t.half() for name, t in state.items()})
+    result = sdtool("convert", "set", "--hash", "--verify")
+    sha256 = hashlib.sha256((folder / MADE[1]).read_bytes()).hexdigest()
+    assert f"  sha256  {sha256}  {MADE[1]}\n" in result.out
+    assert ", verified, " in result.out
+
+
+def test_what_is_left_out_is_told(sdtool: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    sharded(folder)
+    weights = torch.load(folder / SHARDS[1])
+    torch.save({**weights, "c": torch.ones(2, dtype=torch.complex128)}, folder / SHARDS[1])
+    index = json.loads((folder / INDEX).read_text())
+    index["weight_map"]["c"] = SHARDS[1]
+    (folder / INDEX).write_text(json.dumps(index))
+    result = sdtool("convert", "set")
+    assert result.code == 2 and "complex128" in result.err and made(folder) == []
+    result = sdtool("convert", "set", "--skip-unsupported", "--json")
+    (file,) = json.loads(result.out)["files"]
+    assert file["left_out"] == [{"reason": "complex128", "tensors": 1, "nbytes": 32}]
+    assert "c" not in json.loads((folder / MADE[2]).read_text())["weight_map"]
+
+
+def test_replace_removes_the_whole_set_once_all_is_verified(sdtool: Run, tmp_path: Path) -> None:
+    state = sharded(tmp_path / "set")
+    result = sdtool("convert", "set", "--replace=delete")
+    assert result.code == 0 and "the original was deleted" in result.out
+    assert sorted(os.listdir(tmp_path / "set")) == MADE
+    check(tmp_path / "set", state)
+
+
+def test_a_set_that_fails_its_verification_is_not_written(
+    sdtool: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the disk had kept something else: nothing takes a name, nothing is removed."""
+    folder = tmp_path / "set"
+    old = sharded(folder)
+    assert sdtool("convert", "set").code == 0
+    sharded(folder)
+    before = snapshot(folder)
+    from sdtool.convert.verify import verify_against
+
+    def spoiled(written: Path, *arguments: Any, **options: Any) -> Verification:
+        if MADE[1] in written.name:
+            raw = bytearray(written.read_bytes())
+            raw[-1] ^= 1
+            written.write_bytes(raw)
+        return verify_against(written, *arguments, **options)
+
+    monkeypatch.setattr("sdtool.cli.batch.run.verify_against", spoiled)
+    result = sdtool("convert", "set", "--force", "--replace=delete")
+    assert result.code == 1 and "b.weight" in result.err
+    assert snapshot(folder) == before
+    check(folder, old)
+
+
 def test_one_unsafe_shard_refuses_the_set(sdtool: Run, tmp_path: Path) -> None:
     state = sharded(tmp_path / "set", trap=True)
     result = sdtool("convert", "set", "--json", "--out-dir", "out")
     document = json.loads(result.out)
-    jsonschema.validate(document, WRITING)
+    jsonschema.validate(document, schema())
     (file,) = document["files"]
     assert (result.code, file["status"], file["verdict"]) == (1, "refused", "unsafe")
     assert SHARDS[1] in file["error"]
@@ -118,3 +274,33 @@ def test_a_set_that_cannot_be_converted(sdtool: Run, tmp_path: Path) -> None:
     (tmp_path / "set" / INDEX).write_text("{}")
     result = sdtool("convert", f"set/{INDEX}")
     assert result.code == 2 and "is no index of shards" in result.err
+
+
+def test_a_folder_of_a_trainer(sdtool: Run, tmp_path: Path) -> None:
+    """What is no model there is passed over; by itself it is looked at."""
+    state = sharded(tmp_path / "run" / "text_encoder")
+    weights = {"w": torch.randn(3)}
+    parameter = torch.nn.Parameter(torch.randn(3))
+    optimizer = torch.optim.AdamW([parameter])
+    parameter.grad = torch.ones(3)
+    optimizer.step()
+    (tmp_path / "run" / "unet").mkdir()
+    torch.save(weights, tmp_path / "run" / "unet" / "diffusion_pytorch_model.bin")
+    torch.save(weights, tmp_path / "run" / "pytorch_model.bin")
+    torch.save(optimizer.state_dict(), tmp_path / "run" / "optimizer.bin")
+    torch.save({"cpu": torch.get_rng_state()}, tmp_path / "run" / "rng_state_0.pth")
+    torch.save({"last_epoch": 3}, tmp_path / "run" / "scheduler.pt")
+    torch.save(Trap(), tmp_path / "run" / "training_args.bin")
+    result = sdtool("convert", "run")
+    assert (result.code, result.err) == (0, "")
+    assert "3 written, 4 passed over" in result.out
+    assert sorted(
+        path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*safetensors*")
+    ) == [
+        "run/model.safetensors",
+        *(f"run/text_encoder/{name}" for name in MADE),
+        "run/unet/diffusion_pytorch_model.safetensors",
+    ]
+    check(tmp_path / "run" / "text_encoder", state)
+    assert torch.equal(load_file(tmp_path / "run" / "model.safetensors")["w"], weights["w"])
+    assert sdtool("convert", "run/training_args.bin").code == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 from sdtool.checkpoint import open_checkpoint
@@ -31,7 +32,7 @@ def convert_file(
     ever run, and a file that `sdtool.scan` calls unsafe still gives up its tensors here.
 
     `to` is `safetensors` or `pt`; without it that is what programs load this kind of file from.
-    With `verify` the output is compared with the input before this returns.
+    With `verify` the output is compared with the input before it gets its name.
 
     Raises:
         InputError: the input cannot be read, or holds what no output can.
@@ -41,27 +42,26 @@ def convert_file(
     try:
         to = to or default_format(checkpoint)
         selection = select_all(checkpoint, dtype=dtype, to=to, skip_unsupported=skip_unsupported)
+        check = partial(_verify, checkpoint, selection) if verify else None
         if to == "pt":
-            written = write_pt(
+            return write_pt(
                 plan_pt(checkpoint, selection),
                 out,
                 force=force,
                 progress=progress,
                 hashes=hashes,
                 allow_overflow=allow_overflow,
+                check=check,
             )
-        else:
-            written = write_safetensors(
-                plan_safetensors(selection),
-                out,
-                force=force,
-                progress=progress,
-                hashes=hashes,
-                allow_overflow=allow_overflow,
-            )
-        if verify:
-            _verify(written.path, checkpoint, selection)
-        return written
+        return write_safetensors(
+            plan_safetensors(selection),
+            out,
+            force=force,
+            progress=progress,
+            hashes=hashes,
+            allow_overflow=allow_overflow,
+            check=check,
+        )
     finally:
         if checkpoint is not source:
             checkpoint.close()
@@ -76,10 +76,13 @@ def default_format(checkpoint: Checkpoint) -> str:
     return "pt" if checkpoint.kind == "hypernetwork" else "safetensors"
 
 
-def _verify(out: Path, checkpoint: Checkpoint, selection: Selection) -> None:
+def _verify(checkpoint: Checkpoint, selection: Selection, written: Path) -> None:
     from sdtool.convert.verify import verify_against  # its imports are for this wish only
 
-    found = verify_against(out, checkpoint, selection=selection)
+    found = verify_against(written, checkpoint, selection=selection)
     if not found.ok:
         told = "; ".join(map(str, found.differences)) or f"{len(found.missing)} tensors missing"
-        raise OutputError(f"is not what its input holds ({told})", where=os.fspath(out))
+        raise OutputError(
+            f"what was written is not what the input holds, and was removed ({told})",
+            where=checkpoint.source.name,
+        )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -106,8 +106,11 @@ def write_pt(
     progress: Progress | None = None,
     hashes: bool = False,
     allow_overflow: bool = False,
+    check: Callable[[Path], object] | None = None,
 ) -> Written:
     """Write the file that `plan` describes to `out`; nothing is left behind when that fails.
+
+    `check` is called with where the complete file is before it has its name.
 
     Raises:
         SdtoolError: as `write_safetensors` does.
@@ -132,6 +135,9 @@ def write_pt(
             following = Following(file.read_at, 0, nbytes, None)
             following.written(0, nbytes)
             found = Hashes(following.finish()[0], autov1(file.read_at))
+        file.finish()
+        if check is not None:
+            check(file.partial)
     return Written(path, nbytes, len(plan.tensors), found, by_component(copied), plan.notes)
 
 

@@ -1,33 +1,35 @@
-"""Models in several files: `*.bin.index.json` and its shards, and the folders they live in.
+"""Models in several files: an index and its shards, and what else their folders hold.
 
 Source: transformers/modeling_utils.py (`load_sharded_checkpoint`, `save_pretrained`),
-diffusers/utils/constants.py.
+transformers/trainer.py (`*_NAME`), diffusers/utils/hub_utils.py (`_add_variant`),
+accelerate/utils/constants.py.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sdtool.checkpoint import open_checkpoint
-from sdtool.checkpoint.errors import Malformed, Unreadable, UsageError
+from sdtool.checkpoint.errors import Malformed, Unreadable
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.convert.copying import Progress
 from sdtool.convert.names import output_name
-from sdtool.convert.output import check_output, new_file, output_error
-from sdtool.convert.plan import ConvertPlan, plan_safetensors, select_all
+from sdtool.convert.output import staged
+from sdtool.convert.plan import ConvertPlan, Selection, plan_safetensors, select_all
 from sdtool.convert.writer import Written, refuse_input, write_safetensors
 
-INDEX_SUFFIX = ".bin.index.json"
+_INDEX = re.compile(r".+\.(bin|safetensors)\.index(\.[\w-]+)?\.json", re.DOTALL)
 _INDEX_NBYTES = 100_000_000
-_NOT_WEIGHTS = re.compile(r"(training_args|optimizer|scheduler|rng_state|random_states).*")
+_TRAINING_STATE = re.compile(
+    r"(training_args|optimizer|scheduler|scaler|sampler|dl_state_dict|rng_state|random_states)"
+    r"(_\d+)*\.(bin|pt|pth|pkl)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class ShardIndex:
 
 
 def read_index(path: str | os.PathLike[str]) -> ShardIndex:
-    """Read a `*.bin.index.json`.
+    """Read a `*.bin.index.json`, or that of a safetensors set.
 
     Raises:
         Malformed: it is no index, or names a file outside of its own folder.
@@ -71,107 +73,132 @@ def read_index(path: str | os.PathLike[str]) -> ShardIndex:
     return ShardIndex(path, weight_map, metadata)
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedShard:
+    """One file of a set to come: what it is made of, and where it goes."""
+
+    checkpoint: Checkpoint
+    selection: Selection
+    plan: ConvertPlan
+    out: Path
+
+
+@dataclass(frozen=True, slots=True)
+class SetPlan:
+    """A converted set to come: its shards, and the file that lists them."""
+
+    shards: tuple[PlannedShard, ...]
+    index: Path
+    content: bytes
+    """Of the index."""
+
+    @property
+    def nbytes(self) -> dict[Path, int]:
+        """The size of each file, in the order in which they take their names: the index is last."""
+        shards = {shard.out: shard.plan.nbytes for shard in self.shards}
+        return {**shards, self.index: len(self.content)}
+
+
 def is_index(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is called as an index of shards is."""
-    return os.fspath(path).endswith(INDEX_SUFFIX)
+    """Whether a file is called as an index is: `X.bin.index.json`, `X.bin.index.fp16.json`, ..."""
+    return _INDEX.fullmatch(Path(path).name) is not None
+
+
+def is_training_state(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is called as what trainers leave beside a model: `optimizer.bin`, ..."""
+    return _TRAINING_STATE.fullmatch(Path(path).name) is not None
 
 
 def index_name(path: str | os.PathLike[str]) -> str:
     """Return what the index of a converted set is called."""
-    return output_name(Path(path).name.removesuffix(".index.json")) + ".index.json"
+    single = set_name(path)
+    return output_name(single) + Path(path).name[len(single) :]
 
 
-def convert_shards(
+def set_name(path: str | os.PathLike[str]) -> str:
+    """Return what a set would be called if it were one file; `path` is its index."""
+    return re.sub(r"\.index(\.[\w-]+)?\.json$", "", Path(path).name)
+
+
+def plan_shards(
     index: ShardIndex,
     folder: str | os.PathLike[str],
+    open_one: Callable[[Path], Checkpoint],
     *,
     dtype: str = "keep",
-    open_one: Callable[[Path], Checkpoint] = open_checkpoint,
-    force: bool = False,
     skip_unsupported: bool = False,
-    allow_overflow: bool = False,
-    dry_run: bool = False,
-    progress: Progress | None = None,
-) -> tuple[Written, ...]:
-    """Convert every shard into `folder` and write the index last; all of it or nothing.
+    metadata: Callable[[Checkpoint], Mapping[str, str]] | None = None,
+) -> SetPlan:
+    """Lay out the files that a set becomes in `folder`; nothing is written.
 
-    `open_one` opens a shard, and is where a caller refuses what it judges unsafe. A shard without
-    tensors gives no file. With `dry_run` everything is checked and nothing written.
+    `open_one` opens a shard, and is where a caller refuses what it judges unsafe; what it opens has
+    to stay open until the set is written. `metadata` gives what to add to that of a shard. A shard
+    without tensors gives no file.
 
     Raises:
         Malformed: the shards do not hold what the index says.
-        SdtoolError: as `write_safetensors` does, for any of the shards.
+        InputError: one of them cannot be read, or holds what no output can.
     """
     folder = Path(folder)
-    done: list[Written] = []
-    with ExitStack() as stack:
-        plans: dict[Path, ConvertPlan] = {}
-        for shard in index.shards:
-            checkpoint = stack.enter_context(open_one(shard))
-            if not checkpoint.tensors:
-                continue
-            selection = select_all(checkpoint, dtype=dtype, skip_unsupported=skip_unsupported)
-            out = folder / output_name(shard)  # loaders look for these names, cast or not
-            plans[out] = plan_safetensors(selection)
-            _check(index, shard, checkpoint)
-        weight_map = {t.name: out.name for out, plan in plans.items() for t in plan.tensors}
-        listed = set(index.weight_map) - {
-            left.name for plan in plans.values() for left in plan.left_out
-        }
-        if absent := sorted(listed - weight_map.keys()):
-            raise Malformed(
-                f"lists {len(absent)} tensors that its shards do not hold, first {absent[0]!a}",
-                where=os.fspath(index.path),
-            )
-        index_out = folder / index_name(index.path)
-        for out in (*plans, index_out):
-            check_output(out, force=force)
-        if dry_run:
-            return tuple(
-                Written(out, plan.nbytes, len(plan.tensors)) for out, plan in plans.items()
-            )
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as e:
-            raise output_error(e, os.fspath(folder)) from e
-        try:
-            for out, plan in plans.items():
-                refuse_input(out, plan.tensors)
-                done.append(
-                    write_safetensors(
-                        plan, out, force=force, progress=progress, allow_overflow=allow_overflow
-                    )
-                )
-            total = sum(t.nbytes for plan in plans.values() for t in plan.tensors)
-            _write_index(index, index_out, weight_map, total, force=force)
-        except BaseException:
-            for written in done:
-                with contextlib.suppress(OSError):
-                    written.path.unlink()
-            raise
-    return tuple(done)
+    shards: list[PlannedShard] = []
+    for path in index.shards:
+        checkpoint = open_one(path)
+        if not checkpoint.tensors:
+            continue
+        selection = select_all(checkpoint, dtype=dtype, skip_unsupported=skip_unsupported)
+        if metadata is not None:
+            known = {**selection.metadata, **metadata(checkpoint)}
+            selection = replace(selection, metadata=known)
+        _check(index, path, checkpoint)
+        out = folder / output_name(path)  # loaders look for these names, cast or not
+        shards.append(PlannedShard(checkpoint, selection, plan_safetensors(selection), out))
+    weight_map = {t.name: shard.out.name for shard in shards for t in shard.plan.tensors}
+    left_out = {left.name for shard in shards for left in shard.plan.left_out}
+    if absent := sorted(set(index.weight_map) - left_out - weight_map.keys()):
+        raise Malformed(
+            f"lists {len(absent)} tensors that its shards do not hold, first {absent[0]!a}",
+            where=os.fspath(index.path),
+        )
+    total = sum(t.nbytes for shard in shards for t in shard.plan.tensors)
+    content = {"metadata": {**index.metadata, "total_size": total}, "weight_map": weight_map}
+    text = json.dumps(content, indent=2, sort_keys=True) + "\n"
+    return SetPlan(tuple(shards), folder / index_name(index.path), text.encode())
 
 
-def weights_in(folder: str | os.PathLike[str]) -> tuple[Path, ...]:
-    """List what there is to convert in a transformers or diffusers folder and the folders in it.
+def write_shards(
+    plan: SetPlan,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+    hashes: bool = False,
+    allow_overflow: bool = False,
+    check: Callable[[PlannedShard, Path], object] | None = None,
+) -> tuple[Written, ...]:
+    """Write a set: all files are complete before the first takes its name; the index is the last.
 
-    Files that end in `.bin`; an index stands for its shards. What training leaves beside them
-    (optimizer, scheduler, arguments) is not listed.
+    When anything goes wrong before that, nothing is left behind and what was there is as it was.
+    `check` is called with each shard and where it is until then, and raises what is wrong with it.
 
     Raises:
-        UsageError: it is no folder.
+        SdtoolError: as `write_safetensors` does, for any of the shards.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UsageError("is no folder", where=os.fspath(folder))
-    indexes = sorted(folder.rglob(f"*{INDEX_SUFFIX}"))
-    sharded = {shard for path in indexes for shard in read_index(path).shards}
-    single = (
-        path
-        for path in folder.rglob("*.bin")
-        if path not in sharded and not _NOT_WEIGHTS.match(path.name)
-    )
-    return tuple(sorted((*indexes, *single)))
+    for shard in plan.shards:
+        refuse_input(shard.out, shard.plan.tensors)
+    with staged(plan.nbytes, force=force) as stage:
+        done = tuple(
+            write_safetensors(
+                shard.plan,
+                shard.out,
+                progress=progress,
+                hashes=hashes,
+                allow_overflow=allow_overflow,
+                check=None if check is None else partial(check, shard),
+                stage=stage,
+            )
+            for shard in plan.shards
+        )
+        stage.open(plan.index).write_at(plan.content, 0)
+    return done
 
 
 def _check(index: ShardIndex, shard: Path, checkpoint: Checkpoint) -> None:
@@ -182,15 +209,3 @@ def _check(index: ShardIndex, shard: Path, checkpoint: Checkpoint) -> None:
                 f" {index.weight_map.get(entry.name, 'no shard')}",
                 where=os.fspath(shard),
             )
-
-
-def _write_index(
-    index: ShardIndex, out: Path, weight_map: Mapping[str, str], total: int, *, force: bool
-) -> None:
-    content = {
-        "metadata": {**index.metadata, "total_size": total},
-        "weight_map": dict(weight_map),
-    }
-    text = (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
-    with new_file(out, len(text), force=force) as file:
-        file.write_at(text, 0)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from sdtool.checkpoint.errors import OutputError, UsageError
 from sdtool.convert.casts import component_of
-from sdtool.convert.copying import Copied, Progress, copy_tensors, local_files
+from sdtool.convert.copying import Progress, copy_tensors, local_files
 from sdtool.convert.hashes import Following, Hashes, autov1
+from sdtool.convert.jobs import Copied
 from sdtool.convert.layout import Census
 from sdtool.convert.metadata import HASH_KEYS
 from sdtool.convert.output import NewFile, Stage, staged
@@ -101,13 +102,15 @@ def write_safetensors(
     progress: Progress | None = None,
     hashes: bool = False,
     allow_overflow: bool = False,
+    check: Callable[[Path], object] | None = None,
     stage: Stage | None = None,
 ) -> Written:
     """Write the file that `plan` describes to `out`; nothing is left behind when that fails.
 
-    `progress` is told how many more bytes of tensors were written. On a `stage` the file is
-    complete, and has its name when the stage is left. Nothing is judged here: whether the input may
-    be converted at all was decided before.
+    `progress` is told how many more bytes of tensors were written. `check` is called with where the
+    complete file is before it has its name, and raises what is wrong with it. On a `stage` it has
+    its name when the stage is left. Nothing is judged here: whether the input may be converted at
+    all was decided before.
 
     Raises:
         OutputError: `out` exists and `force` is false, the disk is full, a cast would overflow.
@@ -123,7 +126,10 @@ def write_safetensors(
             stage = stack.enter_context(staged({path: plan.nbytes}, force=force))
         draft = stack.enter_context(drafted(plan, path, stage, hashes=hashes))
         copied = copy_tensors(plan.tensors, draft.file, progress=progress, written=draft.written)
-        return draft.finish(copied, allow_overflow=allow_overflow)
+        written = draft.finish(copied, allow_overflow=allow_overflow)
+        if check is not None:
+            check(draft.file.partial)
+    return written
 
 
 def refuse_input(out: Path, tensors: Iterable[Placed]) -> None:

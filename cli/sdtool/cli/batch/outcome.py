@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from sdtool.checkpoint.errors import SdtoolError
 from sdtool.cli.console import counted, size
@@ -44,6 +46,8 @@ class Outcome:
     left_out: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
     """By reason: how many tensors, and their bytes."""
     hashes: dict[str, str] | None = None
+    shards: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    """Of a sharded set: each file, with its bytes, its tensors and its hashes."""
     census: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
     """What a cast did to the values, by component: see `sdtool.convert.layout.Census`."""
     sidecars: dict[str, str | None] = field(default_factory=dict[str, str | None])
@@ -89,6 +93,11 @@ class Outcome:
             "notes": self.notes,
             "warnings": self.warnings,
             **self.details,
+            **(
+                {"shards": [{"path": p, **s} for p, s in self.shards.items()]}
+                if self.shards
+                else {}
+            ),
             "seconds": round(self.seconds, 3),
             "error": self.error,
             "hint": self.hint,
@@ -118,6 +127,9 @@ class Outcome:
             yield f"  cast {part}: {_census(counts)}"
         for name, value in (self.hashes or {}).items():
             yield f"  {name}  {value}"
+        for path, shard in self.shards.items():
+            if shard["hashes"] is not None:
+                yield f"  sha256  {shard['hashes']['sha256']}  {os.path.basename(path)}"
         yield from (f"  note: {note}" for note in self.notes)
         left = [path for path, to in self.sidecars.items() if to is None]
         if left:

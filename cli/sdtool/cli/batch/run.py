@@ -32,9 +32,9 @@ from sdtool.cli.console import Console, Progress, as_error
 from sdtool.cli.exit_codes import DONE, TROUBLE, worst
 from sdtool.convert.names import split_name
 from sdtool.convert.output import check_output
-from sdtool.convert.plan import ConvertPlan, Selection, plan_safetensors
+from sdtool.convert.plan import ConvertPlan, LeftOut, Selection, plan_safetensors
 from sdtool.convert.pt_writer import PtPlan, plan_pt, write_pt
-from sdtool.convert.shards import is_index
+from sdtool.convert.shards import is_index, is_training_state
 from sdtool.convert.verify import verify_against
 from sdtool.convert.writer import Written, write_safetensors
 from sdtool.scan.findings import Verdict
@@ -196,9 +196,13 @@ def _work(
         if job.is_onto_itself:
             _idle(outcome, _ONTO_ITSELF, job)
             return [outcome]
+        if not job.item.alone and is_training_state(path):
+            return []
         if make_set is not None and is_index(path):
             make_set(outcome, job, wishes, advance)
             outcome.seconds = time.monotonic() - begun
+            if wishes.replace is not None:
+                _give_way([outcome], wishes.replace, (path, *job.shards))
             return [outcome]
         with judged(path, wishes.allow) as (taken, report):
             outcome.verdict = report.verdict.value
@@ -214,7 +218,7 @@ def _work(
                 for making in makings
             ]
         if wishes.replace is not None:
-            _give_way(made, wishes.replace)
+            _give_way(made, wishes.replace, (path,))
         return made
     except NotACheckpoint as e:
         if not (job.item.looks_like_model or is_index(path)):
@@ -286,9 +290,7 @@ def _make(
     outcome.table.extend(making.table)
     outcome.details.update(making.details)
     outcome.notes.extend(dict.fromkeys((*making.notes, *plan.notes)))
-    for left in plan.left_out:
-        count, nbytes = outcome.left_out.get(left.reason, (0, 0))
-        outcome.left_out[left.reason] = count + 1, nbytes + left.nbytes
+    note_left_out(outcome, plan.left_out)
     if not wishes.force and os.path.lexists(out) and is_made_of(plan, out):
         outcome.status = Status.SKIPPED
         outcome.notes = [f"{outcome.output} is there and was made of it"]
@@ -297,55 +299,73 @@ def _make(
     if wishes.dry_run:
         outcome.status = Status.PLANNED
         return
-    _make_folder(out.parent)
+    make_folder(out.parent)
     # the bar counts bytes of inputs: those written and those verified stand for a share of them
     scale = outcome.nbytes / (share * max(1, plan.nbytes) * (1 + wishes.verify))
 
     def advance(nbytes: int) -> None:
         progress(int(nbytes * scale))
 
-    written = _write(plan, out, wishes, advance)
+    def check(written: Path) -> None:
+        verify(written, out, checkpoint, selection, advance)
+
+    written = _write(plan, out, wishes, advance, check if wishes.verify else None)
     outcome.status = Status.WRITTEN
     outcome.notes.extend(note for note in written.notes if note not in outcome.notes)
     outcome.hashes = None if written.hashes is None else written.hashes.as_json()
     outcome.census = {part: asdict(census) for part, census in written.census.items()}
-    if wishes.verify:
-        _verify(outcome, checkpoint, selection, out, advance)
+    outcome.verified = wishes.verify
 
-    _mind_sidecars(outcome, Path(outcome.path), out, copy=wishes.copy_sidecars)
+    mind_sidecars(outcome, Path(outcome.path), out, copy=wishes.copy_sidecars)
 
 
-def _write(plan: ConvertPlan | PtPlan, out: Path, wishes: Wishes, progress: Progress) -> Written:
+def note_left_out(outcome: Outcome, left_out: Iterable[LeftOut]) -> None:
+    """Count what is not written, by its reason."""
+    for left in left_out:
+        count, nbytes = outcome.left_out.get(left.reason, (0, 0))
+        outcome.left_out[left.reason] = count + 1, nbytes + left.nbytes
+
+
+def _write(
+    plan: ConvertPlan | PtPlan,
+    out: Path,
+    wishes: Wishes,
+    progress: Progress,
+    check: Callable[[Path], None] | None,
+) -> Written:
     options: Any = {
         "force": wishes.force,
         "progress": progress,
         "hashes": wishes.hashes,
         "allow_overflow": wishes.allow_overflow,
+        "check": check,
     }
     if isinstance(plan, PtPlan):
         return write_pt(plan, out, **options)
     return write_safetensors(plan, out, **options)
 
 
-def _verify(
-    outcome: Outcome,
+def verify(
+    written: Path,
+    out: Path,
     checkpoint: Checkpoint,
     selection: Selection,
-    out: Path,
     progress: Progress,
 ) -> None:
-    """Compare what was written with its source; a file that differs does not stay."""
-    found = verify_against(out, checkpoint, selection=selection, progress=progress)
+    """Compare what was written, and is to become `out`, with its source.
+
+    Raises:
+        VerificationError: it differs.
+    """
+    found = verify_against(written, checkpoint, selection=selection, progress=progress)
     if not found.ok:
-        out.unlink(missing_ok=True)
         first = "; ".join(map(str, found.differences))
         raise VerificationError(
-            f"it was not written as it should and was removed ({first})", where=outcome.output
+            f"it was not written as it should and was removed ({first})", where=os.fspath(out)
         )
-    outcome.verified = True
 
 
-def _mind_sidecars(outcome: Outcome, source: Path, out: Path, *, copy: bool) -> None:
+def mind_sidecars(outcome: Outcome, source: Path, out: Path, *, copy: bool) -> None:
     """Name the files that programs would look for under the output's name, or copy them."""
     stem, out_stem = "".join(split_name(source.name)), "".join(split_name(out.name))
     for sidecar in sidecars(source, stem):
@@ -358,20 +378,21 @@ def _mind_sidecars(outcome: Outcome, source: Path, out: Path, *, copy: bool) -> 
             outcome.notes.append(f"{to} is there already and was kept")
 
 
-def _give_way(made: Sequence[Outcome], how: str) -> None:
-    """Trash or delete an original of which every output was written and verified."""
+def _give_way(made: Sequence[Outcome], how: str, originals: Iterable[str]) -> None:
+    """Trash or delete the originals if every output was written and verified."""
     if not all(outcome.status is Status.WRITTEN and outcome.verified for outcome in made):
         return
-    path = made[0].path
-    try:
-        if how == "trash":
-            import_module("send2trash").send2trash(path)  # an optional package
-        else:
-            os.unlink(path)
-    except OSError as e:
-        reason = (e.strerror or type(e).__name__).lower()
-        _fail(made[-1], OutputError(f"the original could not be removed ({reason})", where=path))
-        return
+    for path in originals:
+        try:
+            if how == "trash":
+                import_module("send2trash").send2trash(path)  # an optional package
+            else:
+                os.unlink(path)
+        except OSError as e:
+            reason = (e.strerror or type(e).__name__).lower()
+            error = OutputError(f"the original could not be removed ({reason})", where=path)
+            _fail(made[-1], error)
+            return
     for outcome in made:
         outcome.original = "deleted" if how == "delete" else "trashed"
 
@@ -389,7 +410,12 @@ def provenance(checkpoint: Checkpoint) -> dict[str, str]:
     }
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make the folder of an output.
+
+    Raises:
+        OutputError: the operating system refused.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:

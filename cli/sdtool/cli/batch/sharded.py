@@ -5,19 +5,39 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from sdtool.checkpoint.errors import InputError, UsageError
 from sdtool.checkpoint.reading import Checkpoint
+from sdtool.cli.batch.done import is_made_of
 from sdtool.cli.batch.expand import Item
 from sdtool.cli.batch.gate import admit, judged, worst_message
 from sdtool.cli.batch.outcome import Outcome, Status
 from sdtool.cli.batch.outputs import Job
-from sdtool.cli.batch.run import MakeSet, Wishes
+from sdtool.cli.batch.run import (
+    MakeSet,
+    Wishes,
+    make_folder,
+    mind_sidecars,
+    note_left_out,
+    provenance,
+    verify,
+)
 from sdtool.cli.console import Progress
+from sdtool.convert.layout import Census
 from sdtool.convert.names import output_name
-from sdtool.convert.shards import convert_shards, index_name, is_index, read_index
+from sdtool.convert.output import check_output
+from sdtool.convert.shards import (
+    PlannedShard,
+    SetPlan,
+    index_name,
+    is_index,
+    plan_shards,
+    read_index,
+    set_name,
+    write_shards,
+)
 from sdtool.scan import Verdict
 
 _GRAVEST = tuple(Verdict)
@@ -48,7 +68,8 @@ def set_maker(*, dtype: str, to: str | None, skip_unsupported: bool) -> MakeSet:
     """Return what makes the outputs of a set, each shard judged before anything is written."""
 
     def make(outcome: Outcome, job: Job, wishes: Wishes, progress: Progress) -> None:
-        _check_wishes(wishes, to, outcome.path)
+        if to == "pt":
+            raise UsageError("--to pt does not go with a sharded set", where=outcome.path)
         verdicts = [Verdict.CLEAN]
 
         with ExitStack() as stack:
@@ -67,38 +88,87 @@ def set_maker(*, dtype: str, to: str | None, skip_unsupported: bool) -> MakeSet:
                     )
                 return checkpoint
 
-            done = convert_shards(
+            plan = plan_shards(
                 read_index(outcome.path),
                 job.outs[0].parent,
+                open_one,
                 dtype=dtype,
-                open_one=open_one,
-                force=wishes.force,
                 skip_unsupported=skip_unsupported,
-                allow_overflow=wishes.allow_overflow,
-                dry_run=wishes.dry_run,
-                progress=progress,
+                metadata=provenance if wishes.provenance else None,
             )
-        outcome.output = os.fspath(job.outs[0])
-        outcome.output_nbytes = sum(written.nbytes for written in done)
-        outcome.tensors = sum(written.tensors for written in done)
-        outcome.notes.extend(dict.fromkeys(note for written in done for note in written.notes))
-        outcome.status = Status.PLANNED if wishes.dry_run else Status.WRITTEN
+            _tell(outcome, plan)
+            if not wishes.force and _is_there(plan):
+                outcome.status = Status.SKIPPED
+                outcome.notes = [f"{outcome.output} is there and was made of it"]
+                return
+            for out in plan.nbytes:
+                check_output(out, force=wishes.force)
+            if wishes.dry_run:
+                outcome.status = Status.PLANNED
+                return
+            make_folder(plan.index.parent)
+            _write(outcome, plan, wishes, progress)
+        # what programs would look for by the name of a model in one file
+        source = Path(outcome.path).with_name(set_name(outcome.path))
+        target = plan.index.with_name(set_name(plan.index))
+        mind_sidecars(outcome, source, target, copy=wishes.copy_sidecars)
 
     return make
 
 
-def _check_wishes(wishes: Wishes, to: str | None, path: str) -> None:
-    asked = {
-        "--to pt": to == "pt",
-        "--replace": wishes.replace is not None,
-        "--verify": wishes.verify,
-        "--hash": wishes.hashes,
-        "--provenance": wishes.provenance,
-    }
-    if given := [option for option, is_given in asked.items() if is_given]:
-        raise UsageError(
-            f"{given[0]} does not go with a sharded set", where=path, hint="convert it without"
+def _tell(outcome: Outcome, plan: SetPlan) -> None:
+    """Note in the outcome what is to be written."""
+    outcome.output = os.fspath(plan.index)
+    outcome.output_nbytes = sum(plan.nbytes.values())
+    notes = dict.fromkeys(note for shard in plan.shards for note in shard.plan.notes)
+    outcome.notes.extend(notes)
+    for shard in plan.shards:
+        outcome.tensors += len(shard.plan.tensors)
+        note_left_out(outcome, shard.plan.left_out)
+        outcome.shards[os.fspath(shard.out)] = {
+            "nbytes": shard.plan.nbytes,
+            "tensors": len(shard.plan.tensors),
+            "hashes": None,
+        }
+
+
+def _is_there(plan: SetPlan) -> bool:
+    """Whether every file of the set is there already, made of the same."""
+    try:
+        return plan.index.read_bytes() == plan.content and all(
+            is_made_of(shard.plan, shard.out) for shard in plan.shards
         )
+    except OSError:
+        return False
+
+
+def _write(outcome: Outcome, plan: SetPlan, wishes: Wishes, progress: Progress) -> None:
+    total = sum(shard.plan.nbytes for shard in plan.shards)
+    scale = outcome.nbytes / (max(1, total) * (1 + wishes.verify))
+
+    def advance(nbytes: int) -> None:
+        progress(int(nbytes * scale))
+
+    def check(shard: PlannedShard, written: Path) -> None:
+        verify(written, shard.out, shard.checkpoint, shard.selection, advance)
+
+    done = write_shards(
+        plan,
+        force=wishes.force,
+        progress=advance,
+        hashes=wishes.hashes,
+        allow_overflow=wishes.allow_overflow,
+        check=check if wishes.verify else None,
+    )
+    outcome.status = Status.WRITTEN
+    outcome.verified = wishes.verify
+    census: dict[str, Census] = {}
+    for written in done:
+        for part, counts in written.census.items():
+            census.setdefault(part, Census()).add(counts)
+        if written.hashes is not None:
+            outcome.shards[os.fspath(written.path)]["hashes"] = written.hashes.as_json()
+    outcome.census = {part: asdict(counts) for part, counts in sorted(census.items())}
 
 
 def _shards(path: str) -> tuple[str, ...]:
