@@ -283,21 +283,66 @@ def test_replace_keeps_the_original_when_something_went_wrong(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a child alone")
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_interrupted_it_leaves_nothing_half_written(tmp_path: Path, jobs: str) -> None:
-    for name in ("a.pt", "b.pt"):
-        torch.save({"w": torch.zeros(150_000_000, dtype=torch.uint8)}, tmp_path / name)
-    command = [sys.executable, "-m", "sdtool", "convert", ".", "--out-dir", "out", "--jobs", jobs]
+@pytest.mark.parametrize(
+    ("verb", "name", "jobs"),
+    [
+        ("convert", "SIGINT", "1"),
+        ("convert", "SIGINT", "2"),
+        ("convert", "SIGTERM", "1"),
+        ("convert", "SIGHUP", "2"),
+        ("prune", "SIGTERM", "2"),
+    ],
+)
+def test_interrupted_it_leaves_nothing_half_written(
+    tmp_path: Path, verb: str, name: str, jobs: str
+) -> None:
+    key = "model.diffusion_model.input_blocks.0.0.weight"
+    for file in ("a.pt", "b.pt"):
+        torch.save({key: torch.zeros(150_000_000, dtype=torch.uint8)}, tmp_path / file)
+    command = [sys.executable, "-m", "sdtool", verb, ".", "--out-dir", "out", "--jobs", jobs]
     process = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     while not list(tmp_path.glob("out/.*partial*")) and process.poll() is None:
         time.sleep(0.001)
-    process.send_signal(signal.SIGINT)
+    number = getattr(signal, name)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert err.strip() == b"sdtool: interrupted"
     assert not list(tmp_path.glob("out/.*"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
+    """As under nohup: the terminal goes, the work goes on."""
+    torch.save({"w": torch.zeros(50_000_000, dtype=torch.uint8)}, tmp_path / "a.pt")
+    command = [sys.executable, "-m", "sdtool", "convert", "a.pt", "--out-dir", "out"]
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    while not list(tmp_path.glob("out/.*partial*")) and process.poll() is None:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert os.listdir(tmp_path / "out") == ["a.safetensors"]
+
+
+@pytest.mark.parametrize("verb", ["convert", "prune"])
+def test_what_a_killed_run_has_left_is_named_and_kept(
+    sdtool: Run, training: Path, verb: str
+) -> None:
+    Path("out").mkdir()
+    left = Path("out", ".old.safetensors.sdtool-partial-0123abcd")
+    left.write_bytes(b"half")
+    result = sdtool(verb, "training.ckpt", "--out-dir", "out")
+    assert result.code == 0
+    (line,) = [line for line in result.err.splitlines() if str(left) in line]
+    assert line.startswith("sdtool: warning: a partial output")
+    assert left.read_bytes() == b"half"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no /dev/full")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.cli.conftest import Run
 
 from sdtool.checkpoint.errors import UsageError
 from sdtool.cli.batch.expand import Item, expand, listed
@@ -36,6 +37,30 @@ def test_a_file_is_itself(models: Path) -> None:
 
 def test_a_folder_is_walked_in_order(models: Path) -> None:
     assert paths(".") == ["./a.pt", "./b.ckpt", "./sub/c.safetensors", "./sub/deep/README.md"]
+
+
+def test_partial_outputs_of_other_runs_are_passed_over(models: Path) -> None:
+    left = models / "sub" / ".c.safetensors.sdtool-partial-0123abcd"
+    left.write_bytes(b"x")
+    (models / "sub" / ".sdtool-partial-notes").write_bytes(b"x")
+    told: list[str] = []
+    items, _ = expand(["sub"], passed=told.append)
+    assert told == [os.path.join("sub", left.name)]
+    assert left.name not in [os.path.basename(item.path) for item in items]
+    assert ".sdtool-partial-notes" in [os.path.basename(item.path) for item in items]
+    assert [item.path for item in expand([str(left)])[0]] == [str(left)]
+
+
+@pytest.mark.parametrize("verb", ["scan", "info"])
+def test_partial_outputs_are_named(sdtool: Run, training: Path, verb: str) -> None:
+    Path("models").mkdir()
+    training.rename("models/a.ckpt")
+    left = Path("models", ".b.safetensors.sdtool-partial-0123abcd")
+    left.write_bytes(bytes(100))
+    result = sdtool(verb, "models")
+    assert result.code == 0 and left.name not in result.out
+    (line,) = result.err.splitlines()
+    assert line.startswith("sdtool: warning: a partial output") and line.endswith(str(left))
 
 
 def test_a_pattern_matches_at_any_depth(models: Path) -> None:

@@ -116,6 +116,13 @@ class Console:
         """Say what a person should know although the work goes on."""
         self._tell("warning", what, where, hint)
 
+    def leftover(self, path: str) -> None:
+        """Name a partial output that is not a run's own."""
+        self.warning(
+            "a partial output; if no run is writing it, one was killed: it is safe to delete",
+            where=path,
+        )
+
     def note(self, text: str) -> None:
         """Say something on standard error that `--quiet` drops."""
         if not self.quiet:

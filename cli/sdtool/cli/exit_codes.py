@@ -12,6 +12,8 @@ TROUBLE = 2
 """A usage error, or something could not be read, converted or decided."""
 INTERRUPTED = 130
 """Ctrl-C."""
+STOPPED = 128
+"""To this is added the number of the signal that ended a run: 143 for SIGTERM, 129 for SIGHUP."""
 READER_GONE = 141
 """Whoever read the standard output went away; a shell shows the same for git and grep."""
 

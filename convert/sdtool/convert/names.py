@@ -11,6 +11,8 @@ SUFFIXES = (
 """The suffixes that are replaced; anything else after a dot belongs to the name."""
 
 VARIANTS = {"raw-only": "-pruned", "ema-only": "-pruned-emaonly", "keep-both": "-pruned-full"}
+PARTIAL = ".sdtool-partial-"
+"""What the name of a file on its way holds, so that a leftover of a killed run is recognised."""
 DTYPES = ("fp32", "fp16", "bf16", "fp8_e4m3fn", "fp8_e5m2")
 
 KINDS = (".vae", ".unet", ".text")
@@ -65,6 +67,11 @@ def split_name(name: str) -> tuple[str, str]:
         if name.lower().endswith(kind) and len(name) > len(kind):
             return name[: -len(kind)], name[-len(kind) :]
     return name, ""
+
+
+def is_partial(name: str) -> bool:
+    """Whether a file is called as one is that has not got its final name yet."""
+    return re.fullmatch(rf"\..*{re.escape(PARTIAL)}[0-9a-f]{{8}}", name, re.DOTALL) is not None
 
 
 def token_name(name: str, token: str) -> str:

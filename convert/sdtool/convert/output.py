@@ -15,9 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sdtool.checkpoint.errors import OutputError
-
-PARTIAL = ".sdtool-partial-"
-"""What the name of a file on its way holds, so that a leftover of a killed run is recognised."""
+from sdtool.convert.names import PARTIAL, is_partial
 
 _CLEAN = "; nothing was left behind"
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTSUP, errno.EMLINK, errno.EACCES}
@@ -195,7 +193,10 @@ def check_output(out: Path, *, force: bool) -> None:
 
 def leftovers(folder: Path) -> tuple[Path, ...]:
     """List what runs that were killed have left in `folder`; they are never deleted unasked."""
-    return tuple(sorted(path for path in folder.iterdir() if PARTIAL in path.name))
+    try:
+        return tuple(sorted(path for path in folder.iterdir() if is_partial(path.name)))
+    except OSError:  # no folder yet; whether it can be made is told when it is
+        return ()
 
 
 def output_error(e: OSError, where: str) -> OutputError:

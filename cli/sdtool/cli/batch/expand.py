@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -36,9 +36,14 @@ class Item:
 
 
 def expand(
-    arguments: Sequence[str], stdin: BinaryIO | None = None
+    arguments: Sequence[str],
+    stdin: BinaryIO | None = None,
+    *,
+    passed: Callable[[str], object] | None = None,
 ) -> tuple[list[Item], list[InputError]]:
     """Return the files that the arguments name, each once, and what could not be found or read.
+
+    In folders the partial outputs of other runs are passed over; `passed` is told of each.
 
     Raises:
         UsageError: `-` is given and there is no standard input.
@@ -55,6 +60,10 @@ def expand(
         else:
             found = list(_argument(argument, alone, problems))
         for item in found:
+            if item.root is not None and _is_partial(os.path.basename(item.path)):
+                if passed is not None:
+                    passed(item.path)
+                continue
             items.setdefault(os.path.normcase(os.path.abspath(item.path)), item)
     return list(items.values()), problems
 
@@ -122,6 +131,14 @@ def _walk(root: str, problems: list[InputError]) -> Iterator[Item]:
                 continue
             if regular:
                 yield Item(path, root=root)
+
+
+def _is_partial(name: str) -> bool:
+    if not name.startswith("."):
+        return False
+    from sdtool.convert.names import is_partial  # a scan starts without the rooms that write
+
+    return is_partial(name)
 
 
 def _no_access(e: OSError, path: str) -> Unreadable:

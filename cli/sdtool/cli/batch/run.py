@@ -31,7 +31,7 @@ from sdtool.cli.batch.sidecars import copy_sidecar, renamed, sidecars
 from sdtool.cli.console import Console, Progress, as_error
 from sdtool.cli.exit_codes import DONE, TROUBLE, worst
 from sdtool.convert.names import split_name
-from sdtool.convert.output import check_output
+from sdtool.convert.output import check_output, leftovers
 from sdtool.convert.plan import ConvertPlan, LeftOut, Selection, plan_safetensors
 from sdtool.convert.pt_writer import PtPlan, plan_pt, write_pt
 from sdtool.convert.shards import is_index, is_training_state
@@ -114,6 +114,9 @@ def run(
     """Work through `jobs`, tell each as it ends, and return the exit code of the whole."""
     for problem in problems:
         console.failed(problem)
+    for folder in dict.fromkeys(out.parent for job in jobs for out in job.outs):
+        for left in leftovers(folder):
+            console.leftover(os.fspath(left))
     outcomes: list[Outcome] = []
     passed_over = 0
     total = sum(_nbytes(job) for job in jobs)

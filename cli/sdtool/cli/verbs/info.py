@@ -58,7 +58,7 @@ def command(
     A file gets a card; several get a line each and a total. Names, shapes and
     types decide, and nothing of a file is ever run.
     """
-    items, problems = expand(paths, console.stdin)
+    items, problems = expand(paths, console.stdin, passed=console.leftover)
     allow = allowed_names(console)
     for problem in problems:
         console.failed(problem)

@@ -67,7 +67,7 @@ def command(
     are no models are passed over.
     """
     console.machine = form != "text"
-    items, problems = expand(paths, console.stdin)
+    items, problems = expand(paths, console.stdin, passed=console.leftover)
     names = allowed_names(console, allow)
     shown = _Shown(console, form, output)
     for problem in problems:
