@@ -42,21 +42,31 @@ def test_a_file_goes_right_into_the_output_folder() -> None:
     assert outs(Item("deep/down/a.ckpt"), out_dir="out") == ["out/a.safetensors"]
 
 
-def test_two_inputs_of_one_output_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"a\.ckpt and .*a\.pt would both become") as caught:
-        outs(Item("m/a.ckpt"), Item("m/a.pt"))
-    assert caught.value.where == os.path.join("m", "a.safetensors")
-    with pytest.raises(UsageError, match="would both become"):
-        outs(Item("x/a.ckpt"), Item("y/a.ckpt"), out_dir="out")
+@pytest.mark.parametrize("out_dir", [None, "out"])
+def test_two_inputs_of_one_output_fail_and_no_other(out_dir: str | None) -> None:
+    two = (
+        [Item("m/a.ckpt"), Item("m/a.pt")] if out_dir is None else [Item("x/a.pt"), Item("y/a.pt")]
+    )
+    first, second, other = plan_outputs([*two, Item("m/b.ckpt")], named, out_dir=out_dir)
+    shared = os.path.join(out_dir or "m", "a.safetensors")
+    for job, rival in ((first, second), (second, first)):
+        assert job.clash is not None
+        assert (job.clash.where, job.clash.what) == (
+            job.item.path,
+            f"its output {shared} is also that of {rival.item.path}",
+        )
+    assert other.clash is None
 
 
 def test_an_output_may_not_be_an_input() -> None:
     with pytest.raises(UsageError, match="-o names the input itself"):
         outs(Item("a.ckpt"), out="./a.ckpt")
-    with pytest.raises(UsageError, match="would replace another input"):
-        plan_outputs(
-            [Item("a.ckpt"), Item("b.ckpt")], lambda p: ["b.ckpt" if p == "a.ckpt" else "c.ckpt"]
-        )
+    first, second = plan_outputs(
+        [Item("a.ckpt"), Item("b.ckpt")], lambda p: ["b.ckpt" if p == "a.ckpt" else "c.ckpt"]
+    )
+    assert first.clash is not None
+    assert "its output b.ckpt is another input" in str(first.clash)
+    assert second.clash is None
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege")

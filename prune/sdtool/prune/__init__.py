@@ -7,7 +7,7 @@ plan = plan_prune(open_checkpoint("last.ckpt"), variant="ema-only")
 
 from __future__ import annotations
 
-from sdtool.prune.components import Component, component_file_name
+from sdtool.prune.components import Component, NotHeld, component_file_name
 from sdtool.prune.ema import ema_equals_raw
 from sdtool.prune.fixes import FIXES
 from sdtool.prune.plan import PrunePlan, Row, Variant, plan_prune
@@ -16,6 +16,7 @@ from sdtool.prune.record import recorded_options
 __all__ = [
     "FIXES",
     "Component",
+    "NotHeld",
     "PrunePlan",
     "Row",
     "Variant",

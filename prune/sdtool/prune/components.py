@@ -29,6 +29,10 @@ _TEXT_PREFIXES = (
 )  # fmt: skip
 
 
+class NotHeld(UsageError):
+    """The file does not hold what was asked for; among many files that is no mistake."""
+
+
 def bake_vae(choices: Sequence[Choice], vae: Checkpoint) -> list[Choice]:
     """Put the VAE of another file in the place of the one that is there, or is missing.
 
@@ -36,11 +40,11 @@ def bake_vae(choices: Sequence[Choice], vae: Checkpoint) -> list[Choice]:
     taken; its types are kept.
 
     Raises:
-        UsageError: the file to prune is no checkpoint in the original layout.
+        NotHeld: the file to prune is no checkpoint in the original layout.
         Malformed: `vae` holds no whole VAE, or one of other shapes.
     """
     if not any(choice.name is not None and choice.name.startswith(_UNET) for choice in choices):
-        raise UsageError(
+        raise NotHeld(
             "there is no checkpoint to put a VAE into",
             hint="--bake-vae wants one in the original layout (model.diffusion_model.*)",
         )
@@ -121,7 +125,8 @@ def take_only(choices: Sequence[Choice], component: Component) -> tuple[list[Cho
     The two text encoders of XL keep theirs: their loaders want a file each.
 
     Raises:
-        UsageError: the file does not hold it.
+        NotHeld: the file does not hold it.
+        UsageError: there is no such component.
 
     Source: A1111 modules/sd_vae.py (`load_vae_dict`); ComfyUI comfy/sd.py (`load_clip`,
     `load_diffusion_model`).
@@ -131,7 +136,7 @@ def take_only(choices: Sequence[Choice], component: Component) -> tuple[list[Cho
         raise UsageError(f"no such component: {component}", hint="one of unet, vae, text")
     found = [c.name for c in choices if c.name is not None and weight_role(c.name) is role]
     if not found:
-        raise UsageError(f"it holds no {role}", hint=f"leave --only {component} away")
+        raise NotHeld(f"it holds no {role}", hint=f"leave --only {component} away")
     notes: list[str] = []
     prefixes: tuple[str, ...] = ()
     if component == "vae":

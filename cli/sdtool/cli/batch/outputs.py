@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sdtool.checkpoint.errors import UsageError
 from sdtool.cli.batch.expand import Item
+from sdtool.cli.batch.rivals import made_of_another
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,10 @@ class Job:
     outs: tuple[Path, ...]
     shards: tuple[str, ...] = ()
     """The files of a sharded set, of which the item is the index."""
+    clash: UsageError | None = None
+    """Why its outputs cannot be made beside those of the other inputs."""
+    passed_over: str | None = None
+    """Why another input is worked on in its place."""
 
     @property
     def is_onto_itself(self) -> bool:
@@ -36,8 +41,12 @@ def plan_outputs(
 ) -> list[Job]:
     """Give every input its outputs: `out`, or `names(path)` beside it, or mirrored in `out_dir`.
 
+    Inputs that share an output, or would replace another input, get a `clash`, so that nothing is
+    made of them. Of files in a folder, those that were plainly made of one another are settled: one
+    is taken, the others are `passed_over`.
+
     Raises:
-        UsageError: two inputs share an output, or an output is an input that is worked on.
+        UsageError: the options contradict each other or the inputs.
     """
     if out is not None and out_dir is not None:
         raise UsageError("-o and --out-dir do not go together")
@@ -60,8 +69,7 @@ def plan_outputs(
     ]
     if out is not None and jobs and jobs[0].is_onto_itself:
         raise UsageError("-o names the input itself", where=out)
-    _check_collisions(jobs)
-    return jobs
+    return _without_clashes(jobs)
 
 
 def same_file(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:
@@ -82,21 +90,45 @@ def _place(item: Item, name: str, out_dir: str | None) -> Path:
     return Path(folder, name)
 
 
-def _check_collisions(jobs: Iterable[Job]) -> None:
-    working = [job for job in jobs if not job.is_onto_itself]
-    inputs = {_key(job.item.path): job.item.path for job in working}
-    claimed: dict[str, str] = {}
-    for path, out in [(job.item.path, out) for job in working for out in job.outs]:
-        key = _key(out)
-        if key in inputs:
-            raise UsageError(f"the output of {path} would replace another input", where=inputs[key])
-        if key in claimed:
-            raise UsageError(
-                f"{claimed[key]} and {path} would both become",
-                where=os.fspath(out),
-                hint="nothing was written; give one of them another output with -o",
-            )
-        claimed[key] = path
+def _without_clashes(jobs: Sequence[Job]) -> list[Job]:
+    """Mark the jobs that get in each other's way."""
+    working = {job.item.path: job for job in jobs if not job.is_onto_itself}
+    inputs = {_key(path): path for path in working}
+    claims: dict[str, list[tuple[str, Path]]] = {}
+    for path, job in working.items():
+        for out in job.outs:
+            claims.setdefault(_key(out), []).append((path, out))
+    passed_over: dict[str, str] = {}
+    clashes: dict[str, UsageError] = {}
+    for key, claimed in claims.items():
+        for path, out in claimed:
+            if key in inputs:
+                clashes[path] = _clash(path, f"its output {out} is another input")
+        paths = [path for path, _ in claimed if path not in passed_over]
+        if len(paths) > 1 and _are_neighbours([working[path].item for path in paths]):
+            passed_over |= made_of_another(paths)
+            paths = [path for path in paths if path not in passed_over]
+        if len(paths) > 1:
+            for path, out in claimed:
+                if path in paths:
+                    other = paths[0] if path != paths[0] else paths[1]
+                    clashes[path] = _clash(path, f"its output {out} is also that of {other}")
+    return [
+        replace(job, clash=clashes.get(path), passed_over=passed_over.get(path))
+        if working.get(path := job.item.path) is job
+        else job
+        for job in jobs
+    ]
+
+
+def _clash(path: str, what: str) -> UsageError:
+    return UsageError(what, where=path, hint="nothing was made of it; take it by itself, with -o")
+
+
+def _are_neighbours(items: Sequence[Item]) -> bool:
+    """Whether all were found in one folder, none named by itself."""
+    folders = {os.path.dirname(item.path) for item in items}
+    return len(folders) == 1 and all(item.root is not None for item in items)
 
 
 def _key(path: str | os.PathLike[str]) -> str:

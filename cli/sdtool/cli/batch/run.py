@@ -196,8 +196,10 @@ def _work(
         progress(nbytes)
 
     try:
-        if job.is_onto_itself:
-            _idle(outcome, _ONTO_ITSELF, job)
+        if job.clash is not None:
+            raise job.clash
+        if job.is_onto_itself or job.passed_over is not None:
+            _idle(outcome, NothingToDo(job.passed_over) if job.passed_over else _ONTO_ITSELF, job)
             return [outcome]
         if not job.item.alone and is_training_state(path):
             return []

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from sdtool.checkpoint.errors import UsageError
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.cli.batch.arguments import paths_argument
 from sdtool.cli.batch.expand import expand
@@ -21,6 +22,7 @@ from sdtool.convert.names import output_name
 from sdtool.prune import (
     FIXES,
     Component,
+    NotHeld,
     PrunePlan,
     Variant,
     component_file_name,
@@ -96,31 +98,26 @@ def command(
     never touch integers, schedules, EMA scalars or marker tensors.
     """
     forms = _forms(variant, dtype)
+    if out is not None and len(forms) > 1:
+        raise UsageError(
+            "-o names one output, and --all-variants makes several", hint="take --out-dir"
+        )
     items, problems = expand(paths, console.stdin)
     wishes = wishes_of(console, options)
 
-    def names(path: str) -> list[str]:
-        made = [output_name(path, variant=kind, dtype=form) for kind, form in forms]
-        return made if only is None else [component_file_name(name, only) for name in made]
+    def forms_of(path: str) -> dict[str, tuple[Variant, str]]:
+        """The forms by the names of their files; of two that a name cannot tell apart, the cast."""
+        made: dict[str, tuple[Variant, str]] = {}
+        for kind, form in forms:
+            name = output_name(path, variant=kind, dtype=form)
+            made[name if only is None else component_file_name(name, only)] = kind, form
+        return made
 
     def choose(checkpoint: Checkpoint, job: Job) -> Sequence[Making | NothingToDo]:
-        plans = [
-            plan_prune(
-                checkpoint,
-                variant=kind,
-                dtype=form,
-                unet_dtype=unet_dtype if form == dtype else None,
-                vae_dtype=vae_dtype if form == dtype else None,
-                text_dtype=text_dtype if form == dtype else None,
-                fill_from_raw=fill_from_raw,
-                drop=drop,
-                fix=fix,
-                bake=baked,
-                only=only,
-                compare_ema=kind != "keep-both" and (kind, form) == forms[0],
-            )
-            for kind, form in forms
-        ]
+        try:
+            plans = plans_of(checkpoint, list(forms_of(job.item.path).values()))
+        except NotHeld as e:
+            return [NothingToDo(e.what, is_wrong=True, hint=e.hint)]
         return [
             Making(
                 plan.selection,
@@ -138,7 +135,26 @@ def command(
             for plan, place in zip(plans, job.outs, strict=True)
         ]
 
-    jobs = plan_outputs(items, names, out=out, out_dir=out_dir)
+    def plans_of(checkpoint: Checkpoint, forms: list[tuple[Variant, str]]) -> list[PrunePlan]:
+        return [
+            plan_prune(
+                checkpoint,
+                variant=kind,
+                dtype=form,
+                unet_dtype=unet_dtype if form == dtype else None,
+                vae_dtype=vae_dtype if form == dtype else None,
+                text_dtype=text_dtype if form == dtype else None,
+                fill_from_raw=fill_from_raw,
+                drop=drop,
+                fix=fix,
+                bake=baked,
+                only=only,
+                compare_ema=kind != "keep-both" and (kind, form) == forms[0],
+            )
+            for kind, form in forms
+        ]
+
+    jobs = plan_outputs(items, lambda path: list(forms_of(path)), out=out, out_dir=out_dir)
     with ExitStack() as stack:
         baked = None
         if bake_vae is not None:
