@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 import signal
@@ -23,7 +24,7 @@ from sdtool.checkpoint.errors import OutputError, Truncated, Unreadable
 from sdtool.checkpoint.source import LocalFile
 from sdtool.convert import plan_safetensors, select_all, write_safetensors
 from sdtool.convert.names import PARTIAL
-from sdtool.convert.output import NewFile, leftovers, new_file
+from sdtool.convert.output import NewFile, leftovers, new_file, staged
 
 STATE = {f"w{i}": torch.full((300_000,), float(i)) for i in range(16)}
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals and modes of POSIX")
@@ -67,10 +68,10 @@ except KeyboardInterrupt:
 """
 
 
-def run_and_stop(source: Path, out: Path, sig: int, delay: float) -> int:
+def run_and_stop(source: Path, out: Path, sig: int, delay: float, code: str = CHILD) -> int:
     """Convert in a child process and send it a signal after `delay` seconds of work."""
     child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, source, out],
+        [sys.executable, "-c", code, source, out],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -393,3 +394,104 @@ def test_reading_back_what_was_written(out: Path) -> None:
         file.write_at(b"abc", 3)
         file.write_at(memoryview(b"xyz"), 0)
         assert file.read_at(1, 4) == b"yzab"
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_several_files_side_by_side(out: Path) -> None:
+    """All have their partial names until all are whole; one that was given up is gone."""
+    sizes = {out.with_name(name): 3 for name in ("b", "a", "dropped", "unopened")}
+    first, second, dropped, _ = sizes
+    with staged(sizes) as stage:
+        files = [stage.open(path) for path in (second, first, dropped)]
+        for file in files:
+            file.write_at(b"bc", 1)
+        for file in files:
+            file.write_at(b"a", 0)
+        files[0].finish()
+        assert files[0].partial.read_bytes() == b"abc" and not second.exists()
+        stage.drop(dropped)
+        assert [file.out for file in stage.files] == [first, second]
+        assert all(name.startswith(".") for name in names_in(out.parent))
+    assert {path.name: path.read_bytes() for path in out.parent.iterdir()} == {
+        "a": b"abc", "b": b"abc",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, OutputError, OSError])
+def test_what_goes_wrong_with_one_file_takes_back_all(
+    out: Path, error: type[BaseException]
+) -> None:
+    first, second = out.with_name("first"), out.with_name("second")
+    first.write_bytes(b"old")
+    expected = OutputError if error is OSError else error
+    with pytest.raises(expected), staged({first: 3, second: 3}, force=True) as stage:
+        stage.open(first).write_at(b"new", 0)
+        stage.open(second)
+        stage.files[0].finish()
+        raise error("wrong")
+    assert names_in(out.parent) == ["first"] and first.read_bytes() == b"old"
+
+
+def test_there_has_to_be_room_for_all_together(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = type("Usage", (), {"free": 150})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    sizes = {out.with_name("first"): 100, out.with_name("second"): 100}
+    with pytest.raises(OutputError, match="200 bytes needed, 150 free"), staged(sizes):
+        pytest.fail("a file could be opened")
+    assert names_in(out.parent) == []
+
+
+def test_one_name_that_is_taken_at_the_end_keeps_all_from_theirs(out: Path) -> None:
+    first, second = out.with_name("first"), out.with_name("second")
+    with pytest.raises(OutputError, match="exists already"), staged({first: 1, second: 1}) as stage:
+        for path in (first, second):
+            stage.open(path)
+        second.write_bytes(b"somebody else's")
+    assert names_in(out.parent) == ["second"] and second.read_bytes() == b"somebody else's"
+
+
+SET_CHILD = """
+import sys
+from pathlib import Path
+from sdtool.cli.main import main
+print("ready", flush=True)
+sys.stdin.read(1)
+sys.exit(main(["convert", sys.argv[1], "--out-dir", str(Path(sys.argv[2]).parent), "--force"]))
+"""
+
+
+@posix_only
+def test_a_set_that_is_killed_is_the_old_one_or_the_new_one_file_by_file(tmp_path: Path) -> None:
+    """A kill while names are taken leaves whole files; before that, every old one."""
+    source, out = tmp_path / "in", tmp_path / "out"
+    shards = [f"pytorch_model-{i}-of-2.bin" for i in (1, 2)]
+    states = [{f"w{i}": torch.full((3_000_000,), float(i))} for i in (1, 2)]
+    source.mkdir()
+    out.mkdir()
+    for name, state in zip(shards, states, strict=True):
+        torch.save(state, source / name)
+    weight_map = {"w1": shards[0], "w2": shards[1]}
+    (source / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    made = [f"model-{i}-of-2.safetensors" for i in (1, 2)]
+    moments = random.Random(6)
+    for _ in range(8):
+        for name in made:
+            (out / name).write_bytes(b"old")
+        sig = moments.choice([signal.SIGKILL, signal.SIGTERM])
+        code = run_and_stop(source, out / "x", sig, moments.uniform(0, 0.15), SET_CHILD)
+        assert code in (0, -sig, 128 + signal.SIGTERM)
+        new = [(out / name).read_bytes() != b"old" for name in made]
+        assert new in ([False, False], [True, False], [True, True])
+        for name, state, is_new in zip(made, states, new, strict=True):
+            if is_new:
+                found = load_file(out / name)
+                assert all(torch.equal(found[key], tensor) for key, tensor in state.items())
+        if code == 0:
+            assert all(new)
+        if code != -signal.SIGKILL:
+            assert leftovers(out) == ()
+        for path in out.iterdir():
+            path.unlink()

@@ -81,30 +81,6 @@ def test_a_sharded_set(tmp_path: Path) -> None:
     assert index["weight_map"].keys() == state.keys()
 
 
-def test_transformers_reads_what_we_wrote(tmp_path: Path) -> None:
-    modeling = pytest.importorskip("transformers")
-    config = modeling.CLIPTextConfig(
-        vocab_size=50, hidden_size=16, intermediate_size=16, num_hidden_layers=2,
-        num_attention_heads=2, max_position_embeddings=8,
-    )  # fmt: skip
-    model = modeling.CLIPTextModel(config)
-    state = model.state_dict()
-    names = list(state)
-    halves = (names[: len(names) // 2], names[len(names) // 2 :])
-    for file, half in zip(NAMES, halves, strict=True):
-        torch.save({name: state[name] for name in half}, tmp_path / file)
-    weight_map = {name: file for file, half in zip(NAMES, halves, strict=True) for name in half}
-    index = {"metadata": {"total_size": 0}, "weight_map": weight_map}
-    (tmp_path / INDEX).write_text(json.dumps(index))
-    out = tmp_path / "out"
-    out.mkdir()
-    convert_shards(tmp_path / INDEX, out)
-    config.save_pretrained(out)
-    loaded = modeling.CLIPTextModel.from_pretrained(out).state_dict()
-    assert loaded.keys() == state.keys()
-    assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
-
-
 def test_an_empty_shard_gives_no_file(tmp_path: Path) -> None:
     state = sharded(tmp_path, is_empty=True)
     index_path = tmp_path / INDEX
