@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import struct
 import subprocess
@@ -28,6 +29,7 @@ from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.errors import Malformed, OutputError, Truncated, UsageError
 from sdtool.convert import plan_safetensors, select_all, write_safetensors
 from sdtool.convert.layout import row_major_chunks
+from sdtool.convert.writer import Written, write_together
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 
@@ -302,3 +304,39 @@ def test_random_state_dicts_are_byte_identical(tmp_path: Path) -> None:
         plain = {name: tensor.contiguous().clone() for name, tensor in state.items()}
         expected = saved_by_safetensors(plain, tmp_path / "ref.safetensors")
         assert (tmp_path / f"{i}.safetensors").read_bytes() == expected, i
+
+
+def test_files_written_together_are_those_written_alone(tmp_path: Path) -> None:
+    """Several plans of one checkpoint, one of which cannot be: the others are as if alone."""
+    state = {n: t for n, t in every_dtype().items() if t.dtype is not torch.float64}
+    state |= {"large": torch.tensor([1.0, 1e6]), "odd": torch.tensor([torch.nan])}
+    torch.save(state, tmp_path / "x.ckpt")
+    dtypes = ("keep", "bf16", "fp16")
+    seen: list[tuple[str, bool]] = []
+    with open_checkpoint(tmp_path / "x.ckpt") as checkpoint:
+        plans = {d: plan_safetensors(select_all(checkpoint, dtype=d)) for d in dtypes}
+        for d in ("keep", "bf16"):
+            write_safetensors(plans[d], tmp_path / f"alone-{d}.safetensors")
+        outs = {tmp_path / f"{d}.safetensors": plans[d] for d in dtypes}
+        done = write_together(
+            outs,
+            hashes=True,
+            nonfinite=True,
+            check=lambda out, partial: seen.append((out.name, partial.exists() > out.exists())),
+        )
+    for d in ("keep", "bf16"):
+        found, out = (tmp_path / f"{d}.safetensors").read_bytes(), tmp_path / f"{d}.safetensors"
+        assert found == (tmp_path / f"alone-{d}.safetensors").read_bytes()
+        written = done[out]
+        assert isinstance(written, Written)
+        assert written.hashes is not None
+        assert written.hashes.sha256 == hashlib.sha256(found).hexdigest()
+        assert written.nonfinite["odd"] == (1, 0)
+    refused = done[tmp_path / "fp16.safetensors"]
+    assert isinstance(refused, OutputError)
+    assert "large" in str(refused)
+    assert seen == [("keep.safetensors", True), ("bf16.safetensors", True)]
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "x.ckpt", "keep.safetensors", "bf16.safetensors",
+        "alone-keep.safetensors", "alone-bf16.safetensors",
+    }  # fmt: skip

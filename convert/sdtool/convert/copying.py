@@ -22,7 +22,7 @@ from sdtool.checkpoint.errors import Truncated, Unreadable
 from sdtool.checkpoint.reading import Storage
 from sdtool.checkpoint.records import storage_chunks
 from sdtool.checkpoint.source import LocalFile
-from sdtool.convert.jobs import Copied, Filling, Job, Span, damaged, jobs_of
+from sdtool.convert.jobs import Filling, Job, Span, damaged, jobs_of
 from sdtool.convert.layout import (
     CHUNK_NBYTES,
     Buffer,
@@ -31,8 +31,6 @@ from sdtool.convert.layout import (
     one_core_each,
     whole_elements,
 )
-from sdtool.convert.output import NewFile
-from sdtool.convert.plan import Placed
 from sdtool.convert.straight import Checks, copy_straight
 
 READERS = 2 if hasattr(os, "preadv") else 1
@@ -42,21 +40,6 @@ _WAIT = 0.1
 """Seconds: Ctrl-C does not interrupt a lock on Windows, so no wait is long."""
 
 Progress = Callable[[int], object]
-
-
-def copy_tensors(
-    tensors: Sequence[Placed],
-    out: NewFile,
-    *,
-    progress: Progress | None = None,
-    written: Callable[[int, int], None] | None = None,
-    with_crc32: bool = False,
-    with_nonfinite: bool = False,
-) -> Copied:
-    """Write every tensor to its place in `out`; see `fill`."""
-    filling = Filling(tensors, out, written, with_crc32, with_nonfinite)
-    fill([filling], progress)
-    return filling.copied
 
 
 def fill(fillings: Sequence[Filling], progress: Progress | None = None) -> None:

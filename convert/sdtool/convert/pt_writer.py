@@ -17,12 +17,19 @@ from sdtool.checkpoint.errors import Unsupported
 from sdtool.checkpoint.reading import TORCH, Checkpoint
 from sdtool.checkpoint.values import Instance, Value
 from sdtool.checkpoint.weights import children
-from sdtool.convert.copying import Progress, copy_tensors
+from sdtool.convert.copying import Progress, fill
 from sdtool.convert.hashes import Following, Hashes, autov1
+from sdtool.convert.jobs import Filling
 from sdtool.convert.output import new_file
 from sdtool.convert.pickle_writer import Plain, TensorRecord, pickle_of
 from sdtool.convert.plan import LeftOut, Placed, Selected, Selection, check_names, supported
-from sdtool.convert.writer import Written, by_component, refuse_input, refuse_overflow
+from sdtool.convert.writer import (
+    Written,
+    by_component,
+    nonfinite_in,
+    refuse_input,
+    refuse_overflow,
+)
 
 _ROOT = "archive"
 _ALIGNMENT = 64
@@ -119,7 +126,9 @@ def write_pt(
     nbytes = plan.nbytes
     refuse_input(path, plan.tensors)
     with new_file(path, nbytes, force=force) as file:
-        copied = copy_tensors(plan.tensors, file, progress=progress, with_crc32=True)
+        filling = Filling(plan.tensors, file, with_crc32=True)
+        fill([filling], progress)
+        copied = filling.copied
         refuse_overflow(copied, allow_overflow=allow_overflow)
         checksums: dict[str, int] = {}
         for record in plan.records:
@@ -138,7 +147,8 @@ def write_pt(
         file.finish()
         if check is not None:
             check(file.partial)
-    return Written(path, nbytes, len(plan.tensors), found, by_component(copied), plan.notes)
+    census, strange = by_component(copied), nonfinite_in(copied)
+    return Written(path, nbytes, len(plan.tensors), found, census, plan.notes, strange)
 
 
 def _root(checkpoint: Checkpoint) -> Value:

@@ -8,11 +8,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sdtool.checkpoint.errors import OutputError, UsageError
+from sdtool.checkpoint.errors import OutputError, SdtoolError, UsageError
 from sdtool.convert.casts import component_of
-from sdtool.convert.copying import Progress, copy_tensors, local_files
+from sdtool.convert.copying import Progress, fill, local_files
 from sdtool.convert.hashes import Following, Hashes, autov1
-from sdtool.convert.jobs import Copied
+from sdtool.convert.jobs import Copied, Filling
 from sdtool.convert.layout import Census
 from sdtool.convert.metadata import HASH_KEYS
 from sdtool.convert.output import NewFile, Stage, staged
@@ -29,6 +29,9 @@ class Written:
     hashes: Hashes | None = None
     census: Mapping[str, Census] = field(default_factory=dict[str, Census])
     notes: tuple[str, ...] = ()
+    nonfinite: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    """NaN and infinite elements of the source by tensor, where there are any: of the cast ones, and
+    of all if that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,9 @@ class Draft:
         if self.following is not None:
             found = _finish(plan, file, self.following, hashes=self.hashes)
         file.finish()
-        count = len(plan.tensors)
-        return Written(file.out, plan.nbytes, count, found, by_component(copied), plan.notes)
+        count, census = len(plan.tensors), by_component(copied)
+        strange = nonfinite_in(copied)
+        return Written(file.out, plan.nbytes, count, found, census, plan.notes, strange)
 
 
 @contextmanager
@@ -102,15 +106,16 @@ def write_safetensors(
     progress: Progress | None = None,
     hashes: bool = False,
     allow_overflow: bool = False,
+    nonfinite: bool = False,
     check: Callable[[Path], object] | None = None,
     stage: Stage | None = None,
 ) -> Written:
     """Write the file that `plan` describes to `out`; nothing is left behind when that fails.
 
-    `progress` is told how many more bytes of tensors were written. `check` is called with where the
-    complete file is before it has its name, and raises what is wrong with it. On a `stage` it has
-    its name when the stage is left. Nothing is judged here: whether the input may be converted at
-    all was decided before.
+    `progress` is told how many more bytes of tensors were written. With `nonfinite` NaN and Inf are
+    counted in every tensor. `check` is called with where the complete file is before it has its
+    name, and raises what is wrong with it. On a `stage` it has its name when the stage is left.
+    Nothing is judged here: whether the input may be converted at all was decided before.
 
     Raises:
         OutputError: `out` exists and `force` is false, the disk is full, a cast would overflow.
@@ -125,11 +130,52 @@ def write_safetensors(
         if stage is None:
             stage = stack.enter_context(staged({path: plan.nbytes}, force=force))
         draft = stack.enter_context(drafted(plan, path, stage, hashes=hashes))
-        copied = copy_tensors(plan.tensors, draft.file, progress=progress, written=draft.written)
-        written = draft.finish(copied, allow_overflow=allow_overflow)
+        filling = Filling(plan.tensors, draft.file, written=draft.written, with_nonfinite=nonfinite)
+        fill([filling], progress)
+        written = draft.finish(filling.copied, allow_overflow=allow_overflow)
         if check is not None:
             check(draft.file.partial)
     return written
+
+
+def write_together(
+    plans: Mapping[Path, ConvertPlan],
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+    hashes: bool = False,
+    allow_overflow: bool = False,
+    nonfinite: bool = False,
+    check: Callable[[Path, Path], object] | None = None,
+) -> Mapping[Path, Written | SdtoolError]:
+    """Write several files in one reading of what they share, each as `write_safetensors` would.
+
+    A cast that overflows and a `check` that fails (it is given the name to come and the complete
+    file) stop the file they are about: it is not written, and its error is in the answer. All the
+    others take their names together.
+
+    Raises:
+        SdtoolError: as `write_safetensors` does, where it is about all of them.
+    """
+    done: dict[Path, Written | SdtoolError] = {}
+    sizes = {out: plan.nbytes for out, plan in plans.items()}
+    with staged(sizes, force=force) as stage, ExitStack() as stack:
+        work: list[tuple[Draft, Filling]] = []
+        for out, plan in plans.items():
+            draft = stack.enter_context(drafted(plan, out, stage, hashes=hashes))
+            filling = Filling(plan.tensors, draft.file, draft.written, with_nonfinite=nonfinite)
+            work.append((draft, filling))
+        fill([filling for _, filling in work], progress)
+        for draft, filling in work:
+            out = draft.file.out
+            try:
+                done[out] = draft.finish(filling.copied, allow_overflow=allow_overflow)
+                if check is not None:
+                    check(out, draft.file.partial)
+            except SdtoolError as e:
+                done[out] = e
+                stage.drop(out)
+    return done
 
 
 def refuse_input(out: Path, tensors: Iterable[Placed]) -> None:
@@ -170,6 +216,12 @@ def by_component(copied: Copied) -> dict[str, Census]:
     for name, census in sorted(copied.censuses.items()):
         total.setdefault(component_of(name), Census()).add(census)
     return total
+
+
+def nonfinite_in(copied: Copied) -> dict[str, tuple[int, int]]:
+    """Return the NaN and infinite elements that the source had, by tensor."""
+    casts = {name: (c.nan, c.inf) for name, c in copied.censuses.items() if c.nan or c.inf}
+    return dict(sorted({**copied.nonfinite, **casts}.items()))
 
 
 def _finish(
