@@ -120,6 +120,20 @@ def test_a_set_of_safetensors_is_one_unit_too(sdtool: Run, tmp_path: Path) -> No
     check(tmp_path / "out", {name: t.bfloat16() for name, t in state.items()})
 
 
+def test_of_a_set_and_what_was_made_of_it_one_is_taken(sdtool: Run, tmp_path: Path) -> None:
+    """As repositories keep both: the same weights in `.bin` and in safetensors."""
+    state = sharded(tmp_path / "set")
+    assert sdtool("convert", "set").code == 0
+    result = sdtool("convert", "set", "--dtype", "fp16", "--out-dir", "out")
+    assert (result.code, result.err) == (0, "")
+    assert f"{Path('set', MADE[2])} holds its tensors and was taken" in result.out
+    check(tmp_path / "out", {name: t.half() for name, t in state.items()})
+    sharded(tmp_path / "set")  # other weights: nobody knows which are meant
+    result = sdtool("convert", "set", "--out-dir", "another")
+    assert result.code == 2 and "is also that of" in result.err
+    assert not (tmp_path / "another").exists()
+
+
 def test_what_exists_is_kept(sdtool: Run, tmp_path: Path) -> None:
     state = sharded(tmp_path)
     Path(MADE[1]).write_bytes(b"mine")

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 
-from sdtool.checkpoint.errors import InputError
+from sdtool.checkpoint.errors import InputError, UnsafeError
 from sdtool.checkpoint.identify.ema import ema_name
 from sdtool.checkpoint.reading import Checkpoint, TensorEntry
 from sdtool.cli.batch.gate import admit, judged
 from sdtool.convert.casts import CASTABLE
 from sdtool.convert.layout import Cast, row_major_chunks
+from sdtool.convert.shards import is_index, read_index
 from sdtool.scan import Verdict
 
 _PROBE_NBYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """What a file holds, or a sharded set of which it is the index."""
+
+    path: str
+    tensors: tuple[TensorEntry, ...]
+    is_safetensors: bool
+
+    @property
+    def worth(self) -> tuple[int, bool]:
+        return sum(entry.nbytes for entry in self.tensors), self.is_safetensors
 
 
 def made_of_another(paths: Sequence[str]) -> dict[str, str]:
@@ -22,30 +38,32 @@ def made_of_another(paths: Sequence[str]) -> dict[str, str]:
     The other is the one with most; of equals a safetensors file, which needs no unpickler. One
     file is made of another when each of its tensors has the name and the shape of a weight or its
     EMA there, and begins with the same 4 KiB of values, cast if the types differ: another
-    fine-tune differs there. Nothing is said of files that are not clean.
+    fine-tune differs there. An index stands for its shards. Nothing is said of files that are not
+    clean.
     """
     try:
         with ExitStack() as stack:
-            files: list[tuple[str, Checkpoint]] = []
-            for path in paths:
-                taken, report = stack.enter_context(judged(path, {}))
-                if report.verdict is not Verdict.CLEAN:
-                    return {}
-                files.append((path, admit(taken, report, disarm=False)))
-            (best, whole), *others = sorted(files, key=_worth, reverse=True)
-            named = {entry.name: entry for entry in whole.tensors}
+            models = [_opened(path, stack) for path in paths]
+            best, *others = sorted(models, key=lambda model: model.worth, reverse=True)
+            named = {entry.name: entry for entry in best.tensors}
             return {
-                path: f"{best} holds its tensors and was taken"
-                for path, part in others
+                part.path: f"{best.path} holds its tensors and was taken"
+                for part in others
                 if part.tensors and all(_is_there(entry, named) for entry in part.tensors)
             }
-    except InputError:
+    except (InputError, UnsafeError):
         return {}  # told when the file's turn comes
 
 
-def _worth(file: tuple[str, Checkpoint]) -> tuple[int, bool]:
-    checkpoint = file[1]
-    return sum(e.nbytes for e in checkpoint.tensors), checkpoint.format == "safetensors"
+def _opened(path: str, stack: ExitStack) -> _Model:
+    parts: list[Checkpoint] = []
+    for part in read_index(path).shards if is_index(path) else (path,):
+        taken, report = stack.enter_context(judged(os.fspath(part), {}))
+        parts.append(admit(taken, report, disarm=False))
+        if report.verdict is not Verdict.CLEAN:
+            raise InputError("is not clean", where=report.path)
+    tensors = tuple(entry for checkpoint in parts for entry in checkpoint.tensors)
+    return _Model(path, tensors, all(part.format == "safetensors" for part in parts))
 
 
 def _is_there(entry: TensorEntry, named: Mapping[str, TensorEntry]) -> bool:
