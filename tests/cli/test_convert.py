@@ -140,15 +140,15 @@ def test_what_was_made_of_another_source_is_not_skipped(sdtool: Run, training: P
     assert "exists already: training.safetensors" in result.err
 
 
-def test_two_inputs_of_one_output_are_found_before_anything_is_written(
-    sdtool: Run, training: Path
-) -> None:
+def test_of_two_inputs_of_one_output_nothing_is_made(sdtool: Run, training: Path) -> None:
     shutil.copy(training, "training.pt")
     shutil.copy(training, "another.ckpt")
-    result = sdtool("convert", ".")
+    result = sdtool("convert", "training.ckpt", "training.pt", "another.ckpt")
     assert result.code == 2
-    assert "would both become" in result.err
-    assert not list(Path().glob("*.safetensors"))
+    for one, other in (("ckpt", "pt"), ("pt", "ckpt")):
+        clash = f"its output training.safetensors is also that of training.{other}: training.{one}"
+        assert f"sdtool: error: {clash}\n" in result.err
+    assert [path.name for path in Path().glob("*.safetensors")] == ["another.safetensors"]
 
 
 def test_an_output_onto_the_input_is_refused(sdtool: Run, training: Path) -> None:

@@ -115,3 +115,35 @@ def test_the_variants_as_they_are_know_no_component_type(sdtool: Run, tmp_path: 
         "in-pruned-fp16.safetensors": torch.bfloat16,
         "in-pruned-emaonly-fp16.safetensors": torch.bfloat16,
     }
+
+
+def test_an_incomplete_ema_stops_its_own_variant_only(sdtool: Run, tmp_path: Path) -> None:
+    state = tiny()
+    del state["model_ema.diffusion_modelout2weight"]
+    opened(tmp_path, lightning(state), "in.ckpt")
+    result = sdtool("prune", "in.ckpt", "--all-variants")
+    assert result.code == 2
+    assert "the EMA is not complete: 1 weight (model.diffusion_model.out.2.weight)" in result.err
+    assert [path.name for path in tmp_path.glob("*.safetensors")] == ["in-pruned.safetensors"]
+    held = safetensors.torch.load_file("in-pruned.safetensors")
+    assert all(torch.equal(value, state[name]) for name, value in held.items())
+
+
+@pytest.mark.parametrize(("only", "tells"), [("vae", False), ("text", False), ("unet", True)])
+def test_the_ema_is_missed_where_the_component_has_one(
+    only: str, tells: bool, sdtool: Run, tmp_path: Path
+) -> None:
+    opened(tmp_path, lightning(tiny()), "in.ckpt")
+    result = sdtool("prune", "in.ckpt", "--only", only)
+    assert result.code == 0
+    assert ("--ema-only" in result.out) is tells
+    assert "other components (" in result.out
+
+
+def test_what_no_variant_can_be_made_for_is_told_once(sdtool: Run, tmp_path: Path) -> None:
+    opened(tmp_path, {"lora_unet_x.lora_up.weight": torch.ones(2, 2)}, "lora.pt")
+    opened(tmp_path, lightning(tiny()), "in.ckpt")
+    result = sdtool("prune", "lora.pt", "--all-variants", "--dtype", "keep")
+    assert (result.code, result.out.count("nothing to do")) == (0, 1 + result.out.count("no EMA"))
+    result = sdtool("prune", "in.ckpt", "--all-variants", "--bake-vae", "lora.pt")
+    assert (result.code, result.err.count("holds no VAE")) == (2, 1)

@@ -17,14 +17,16 @@ from sdtool.convert.metadata import metadata_of
 from sdtool.convert.plan import LeftOut, Selected, Selection
 from sdtool.prune.choice import (
     AVERAGED,
+    BAKED,
     DROPPED,
     KEPT,
+    NOT_ASKED,
     OUTDONE,
     Choice,
     keep,
     leave,
 )
-from sdtool.prune.components import Component, bake_vae, take_only
+from sdtool.prune.components import COMPONENT_ROLES, Component, bake_vae, take_only
 from sdtool.prune.ema import ema_equals_raw, listed, num_updates, take_averages
 from sdtool.prune.fixes import damaged_position_ids, repair
 from sdtool.prune.record import KEY, record_of
@@ -160,7 +162,7 @@ def plan_prune(
     ema = ema_pairs(entry.name for entry in checkpoint.tensors)
     lacks_ema = variant == "ema-only" and ema.state == "none"
     lacks_ema = lacks_ema and "params_ema" not in checkpoint.wrappers
-    choices, notes = _choose(checkpoint, ema, variant, fill_from_raw=fill_from_raw)
+    choices, notes = _choose(checkpoint, ema, variant, only, fill_from_raw=fill_from_raw)
     choices = _dropped(choices, drop, notes)
     choices, fixed = repair(choices, fix)
     notes.extend(_fix_notes(choices, fixed))
@@ -205,7 +207,12 @@ def plan_prune(
 
 
 def _choose(
-    checkpoint: Checkpoint, ema: Ema, variant: Variant, *, fill_from_raw: bool
+    checkpoint: Checkpoint,
+    ema: Ema,
+    variant: Variant,
+    only: Component | None,
+    *,
+    fill_from_raw: bool,
 ) -> tuple[list[Choice], list[str]]:
     """Decide on every tensor by its role and the variant."""
     roles = weight_roles(checkpoint.tensors)
@@ -237,14 +244,16 @@ def _choose(
             choices.append(leave(entry, role, OUTDONE))
         else:
             choices.append(keep(entry, role))
-    notes.extend(_ema_notes(checkpoint, ema, variant))
+    notes.extend(_ema_notes(checkpoint, ema, variant, only))
     unknown = [name for name, role in roles.items() if role is Role.UNKNOWN]
     if unknown:
         notes.append(f"kept, though no rule knows them: {listed(unknown)}; see --drop")
     return choices, notes
 
 
-def _ema_notes(checkpoint: Checkpoint, ema: Ema, variant: Variant) -> Iterator[str]:
+def _ema_notes(
+    checkpoint: Checkpoint, ema: Ema, variant: Variant, only: Component | None
+) -> Iterator[str]:
     """Say what a person may not expect of the EMA."""
     if ema.state == "scalars-only" and variant != "keep-both":
         yield "its weights are EMA weights already: of the EMA only its numbers are left"
@@ -252,12 +261,11 @@ def _ema_notes(checkpoint: Checkpoint, ema: Ema, variant: Variant) -> Iterator[s
         yield f"kept, as there are no raw weights for them: {listed(ema.orphans)} of the EMA"
         return
     entries = {entry.name: entry for entry in checkpoint.tensors}
-    if ema.pairs and variant == "raw-only":
-        nbytes = sum(entries[key].nbytes for key in ema.pairs.values())
-        yield (
-            f"the EMA weights are left out ({len(ema.pairs):,} tensors, {nbytes:,} bytes);"
-            " --ema-only keeps them instead"
-        )
+    asked = None if only is None else COMPONENT_ROLES.get(only)
+    left = [key for raw, key in ema.pairs.items() if asked in (None, weight_role(raw))]
+    if left and variant == "raw-only":
+        nbytes = sum(entries[key].nbytes for key in left)
+        yield f"EMA left out ({len(left):,} tensors, {nbytes:,} bytes); --ema-only keeps it instead"
     if ema.orphans and variant != "keep-both":
         yield f"left out, as no raw weight has their names: {listed(ema.orphans)} of the EMA"
     if ema.pairs and variant == "ema-only":
@@ -302,7 +310,8 @@ def _cast(
 def _fix_notes(choices: Iterable[Choice], fixed: Mapping[str, int]) -> Iterator[str]:
     """Say what repairs did, and which one is wanting."""
     for name, count in fixed.items():
-        yield f"--fix {name}: {count:,} tensors repaired" if count else f"--fix {name}: not needed"
+        plural = "s" * (count != 1)
+        yield f"--fix {name}: {f'{count:,} tensor{plural} repaired' if count else 'not needed'}"
     damaged = damaged_position_ids(c.entry for c in choices if c.name is not None)
     if damaged:
         yield f"damaged: {listed([e.name for e in damaged])}; --fix position-ids restores them"
@@ -326,8 +335,14 @@ def _selection(
     return Selection(tuple(entries), metadata, tuple(left), checkpoint.notes)
 
 
+_REASONS = {OUTDONE: "raw weights", BAKED: "former VAE", NOT_ASKED: "other components"}
+
+
 def _reason(choice: Choice) -> str:
-    return choice.role.value if choice.goes_to == "dropped" else choice.goes_to
+    """What a list of what is left out calls it."""
+    if choice.goes_to == DROPPED:
+        return choice.role.value
+    return _REASONS.get(choice.goes_to, choice.goes_to)
 
 
 def _table(checkpoint: Checkpoint, choices: Iterable[Choice]) -> tuple[Row, ...]:

@@ -19,6 +19,7 @@ from sdtool.checkpoint.errors import (
     InputError,
     NotACheckpoint,
     OutputError,
+    SdtoolError,
     UnsafeError,
     UsageError,
 )
@@ -78,8 +79,8 @@ _ONTO_ITSELF = NothingToDo(
 MakeSet: TypeAlias = Callable[[Outcome, Job, "Wishes", Progress], None]
 """Make the outputs of a sharded set, and note in its outcome what was made."""
 
-Choose: TypeAlias = Callable[[Checkpoint, Job], Sequence[Making | NothingToDo]]
-"""What to make of an input, one for each output; raises what makes that impossible."""
+Choose: TypeAlias = Callable[[Checkpoint, Job], Sequence[Making | NothingToDo | SdtoolError]]
+"""What to make of an input, or why not, one for each output; raises what makes all impossible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,14 +197,14 @@ def _work(
         progress(nbytes)
 
     try:
-        if job.clash is not None:
-            raise job.clash
         if job.is_onto_itself or job.passed_over is not None:
             _idle(outcome, NothingToDo(job.passed_over) if job.passed_over else _ONTO_ITSELF, job)
             return [outcome]
         if not job.item.alone and is_training_state(path):
             return []
         if make_set is not None and is_index(path):
+            if job.clash is not None:
+                raise job.clash
             make_set(outcome, job, wishes, advance)
             outcome.seconds = time.monotonic() - begun
             if wishes.replace is not None:
@@ -212,6 +213,8 @@ def _work(
         with judged(path, wishes.allow) as (taken, report):
             outcome.verdict = report.verdict.value
             checkpoint = admit(taken, report, disarm=wishes.disarm)
+            if job.clash is not None:  # what would be refused anyway is told as that
+                raise job.clash
             if report.verdict is Verdict.SUSPICIOUS:
                 outcome.warnings.append(f"suspicious ({worst_message(report)})")
             elif report.verdict is Verdict.UNSAFE:
@@ -237,7 +240,7 @@ def _work(
     return [outcome]
 
 
-def _check_distinct(makings: Sequence[Making | NothingToDo]) -> None:
+def _check_distinct(makings: Sequence[Making | NothingToDo | SdtoolError]) -> None:
     """Check that no two outputs of an input share a name (two tokens may look alike)."""
     outs = [making.out for making in makings if isinstance(making, Making)]
     twice = [out for out, count in Counter(outs).items() if count > 1]
@@ -247,7 +250,7 @@ def _check_distinct(makings: Sequence[Making | NothingToDo]) -> None:
 
 def _guarded(
     outcome: Outcome,
-    making: Making | NothingToDo,
+    making: Making | NothingToDo | SdtoolError,
     job: Job,
     checkpoint: Checkpoint,
     wishes: Wishes,
@@ -257,6 +260,8 @@ def _guarded(
     """Make one of `share` outputs; what goes wrong with it does not stop the others."""
     begun = time.monotonic()
     try:
+        if isinstance(making, SdtoolError):
+            raise making
         if isinstance(making, NothingToDo):
             _idle(outcome, making, job)
         else:

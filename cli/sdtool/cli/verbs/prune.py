@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import click
 
-from sdtool.checkpoint.errors import UsageError
+from sdtool.checkpoint.errors import SdtoolError, UsageError
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.cli.batch.arguments import paths_argument
 from sdtool.cli.batch.expand import expand
@@ -113,31 +114,25 @@ def command(
             made[name if only is None else component_file_name(name, only)] = kind, form
         return made
 
-    def choose(checkpoint: Checkpoint, job: Job) -> Sequence[Making | NothingToDo]:
-        try:
-            plans = plans_of(checkpoint, list(forms_of(job.item.path).values()))
-        except NotHeld as e:
-            return [NothingToDo(e.what, is_wrong=True, hint=e.hint)]
-        return [
-            Making(
-                plan.selection,
-                place,
-                table=_table(plan) if wishes.dry_run or console.verbose else (),
-                notes=plan.notes,
-                details={"prune": plan.as_json()},
-            )
-            if plan.nothing_to_do is None
-            else NothingToDo(
-                plan.nothing_to_do,
-                is_wrong=plan.lacks_ema and len(forms) == 1,
-                hint="--raw-only keeps the weights that are there" if plan.lacks_ema else None,
-            )
-            for plan, place in zip(plans, job.outs, strict=True)
-        ]
+    def choose(checkpoint: Checkpoint, job: Job) -> Sequence[Making | NothingToDo | SdtoolError]:
+        here = forms_of(job.item.path).values()
+        result: list[Making | NothingToDo | SdtoolError] = []
+        told: set[str] = set()
+        for (kind, form), place in zip(here, job.outs, strict=True):
+            made = making(checkpoint, kind, form, place)
+            if not isinstance(made, Making):
+                why = made.why if isinstance(made, NothingToDo) else str(made)
+                if why in told:  # of all variants: once is enough
+                    continue
+                told.add(why)
+            result.append(made)
+        return result
 
-    def plans_of(checkpoint: Checkpoint, forms: list[tuple[Variant, str]]) -> list[PrunePlan]:
-        return [
-            plan_prune(
+    def making(
+        checkpoint: Checkpoint, kind: Variant, form: str, place: Path
+    ) -> Making | NothingToDo | SdtoolError:
+        try:
+            plan = plan_prune(
                 checkpoint,
                 variant=kind,
                 dtype=form,
@@ -151,8 +146,23 @@ def command(
                 only=only,
                 compare_ema=kind != "keep-both" and (kind, form) == forms[0],
             )
-            for kind, form in forms
-        ]
+        except NotHeld as e:
+            return NothingToDo(e.what, is_wrong=True, hint=e.hint)
+        except SdtoolError as e:
+            return e  # the EMA may be incomplete where the raw weights are not
+        if plan.nothing_to_do is not None:
+            return NothingToDo(
+                plan.nothing_to_do,
+                is_wrong=plan.lacks_ema and len(forms) == 1,
+                hint="--raw-only keeps the weights that are there" if plan.lacks_ema else None,
+            )
+        return Making(
+            plan.selection,
+            place,
+            table=_table(plan) if wishes.dry_run or console.verbose else (),
+            notes=plan.notes,
+            details={"prune": plan.as_json()},
+        )
 
     jobs = plan_outputs(items, lambda path: list(forms_of(path)), out=out, out_dir=out_dir)
     with ExitStack() as stack:
