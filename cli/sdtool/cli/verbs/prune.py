@@ -29,6 +29,7 @@ from sdtool.prune import (
     component_file_name,
     plan_prune,
 )
+from sdtool.prune.ema_folder import averaged_updates, ema_folder_of
 
 _BOTH: tuple[Variant, ...] = ("raw-only", "ema-only")
 
@@ -119,7 +120,7 @@ def command(
         result: list[Making | NothingToDo | SdtoolError] = []
         told: set[str] = set()
         for (kind, form), place in zip(here, job.outs, strict=True):
-            made = making(checkpoint, kind, form, place)
+            made = making(checkpoint, kind, form, job.item.path, place)
             if not isinstance(made, Making):
                 why = made.why if isinstance(made, NothingToDo) else str(made)
                 if why in told:  # of all variants: once is enough
@@ -129,39 +130,49 @@ def command(
         return result
 
     def making(
-        checkpoint: Checkpoint, kind: Variant, form: str, place: Path
+        checkpoint: Checkpoint, kind: Variant, form: str, path: str, place: Path
     ) -> Making | NothingToDo | SdtoolError:
         try:
-            plan = plan_prune(
-                checkpoint,
-                variant=kind,
-                dtype=form,
-                unet_dtype=unet_dtype if form == dtype else None,
-                vae_dtype=vae_dtype if form == dtype else None,
-                text_dtype=text_dtype if form == dtype else None,
-                fill_from_raw=fill_from_raw,
-                drop=drop,
-                fix=fix,
-                bake=baked,
-                only=only,
-                compare_ema=kind != "keep-both" and (kind, form) == forms[0],
-            )
+            plan = planned(checkpoint, kind, form)
+            notes = plan.notes
+            updates = averaged_updates(path) if plan.lacks_ema else None
+            if updates is not None:  # what is called raw here are the averages
+                plan = planned(checkpoint, "raw-only", form)
+                notes = (f"its weights are the EMA, updated {updates:,} times", *plan.notes)
         except NotHeld as e:
             return NothingToDo(e.what, is_wrong=True, hint=e.hint)
         except SdtoolError as e:
             return e  # the EMA may be incomplete where the raw weights are not
+        if updates is not None and plan.nothing_to_do is not None:
+            return NothingToDo(notes[0])
         if plan.nothing_to_do is not None:
             return NothingToDo(
                 plan.nothing_to_do,
                 is_wrong=plan.lacks_ema and len(forms) == 1,
-                hint="--raw-only keeps the weights that are there" if plan.lacks_ema else None,
+                hint=_without_ema(path) if plan.lacks_ema else None,
             )
         return Making(
             plan.selection,
             place,
             table=_table(plan) if wishes.dry_run or console.verbose else (),
-            notes=plan.notes,
+            notes=notes,
             details={"prune": plan.as_json()},
+        )
+
+    def planned(checkpoint: Checkpoint, kind: Variant, form: str) -> PrunePlan:
+        return plan_prune(
+            checkpoint,
+            variant=kind,
+            dtype=form,
+            unet_dtype=unet_dtype if form == dtype else None,
+            vae_dtype=vae_dtype if form == dtype else None,
+            text_dtype=text_dtype if form == dtype else None,
+            fill_from_raw=fill_from_raw,
+            drop=drop,
+            fix=fix,
+            bake=baked,
+            only=only,
+            compare_ema=kind != "keep-both" and (kind, form) == forms[0],
         )
 
     jobs = plan_outputs(items, lambda path: list(forms_of(path)), out=out, out_dir=out_dir)
@@ -182,6 +193,13 @@ def _forms(variant: str, dtype: str) -> list[tuple[Variant, str]]:
             kinds = _BOTH
     dtypes = ("keep",) if dtype == "keep" else ("keep", dtype)
     return [(kind, form) for form in dtypes for kind in kinds]
+
+
+def _without_ema(path: str) -> str:
+    folder = ema_folder_of(path)
+    if folder is not None:
+        return f"its EMA is a model of its own: {folder}"
+    return "--raw-only keeps the weights that are there"
 
 
 def _table(plan: PrunePlan) -> tuple[str, ...]:
