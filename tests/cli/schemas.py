@@ -75,6 +75,7 @@ WRITTEN = _object(
     verified={"type": "boolean"},
     hashes={"type": ["object", "null"], "additionalProperties": TEXT},
     census={"type": "object", "additionalProperties": CENSUS},
+    nonfinite={"type": "object", "additionalProperties": _object(nan=COUNT, inf=COUNT)},
     sidecars={"type": "array", "items": _object(path=TEXT, copied_to=MAYBE)},
     original={"enum": ["trashed", "deleted", None]},
     notes=TEXTS,

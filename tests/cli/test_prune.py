@@ -78,6 +78,51 @@ def test_all_variants_in_one_go(sdtool: Run, training: Path) -> None:
     assert again.out.count("skipped") == 4
 
 
+def test_a_variant_that_overflows_does_not_stop_the_others(sdtool: Run) -> None:
+    name = "model.diffusion_model.out.2.weight"
+    state = {
+        name: torch.tensor([[1.0, 1e6]]),
+        "model_ema.diffusion_modelout2weight": torch.ones(1, 2),
+    }
+    torch.save({"state_dict": state}, "x.ckpt")
+    result = sdtool("prune", "--all-variants", "--dtype", "fp16", "x.ckpt", "--verify")
+    assert result.code == 2
+    assert sorted(path.name for path in Path().iterdir() if path.suffix == ".safetensors") == [
+        "x-pruned-emaonly-fp16.safetensors",
+        "x-pruned-emaonly.safetensors",
+        "x-pruned.safetensors",
+    ]
+    assert name in result.err
+    assert torch.equal(held("x-pruned.safetensors")[name], state[name])
+    assert torch.equal(held("x-pruned-emaonly-fp16.safetensors")[name], torch.ones(1, 2).half())
+
+
+def test_a_black_image_checkpoint_is_found(sdtool: Run) -> None:
+    """NaN and Inf are told of, cast or not, and of the weights that are kept only."""
+    prefix = "model.diffusion_model.out."
+    state = {
+        f"{prefix}2.weight": torch.ones(2, 2),
+        f"{prefix}2.bias": torch.tensor([torch.nan, torch.inf]),
+        f"{prefix}0.weight": torch.tensor([-torch.inf, torch.nan, torch.nan]).half(),
+        "model_ema.diffusion_modelout2weight": torch.ones(2, 2),
+        "model_ema.diffusion_modelout2bias": torch.ones(2),
+        "model_ema.diffusion_modelout0weight": torch.ones(3).half(),
+    }
+    torch.save({"state_dict": state}, "x.ckpt")
+    for options in ((), ("--dtype", "bf16")):
+        result = sdtool("prune", "--raw-only", "--json", "--force", "x.ckpt", *options)
+        assert result.code == 0
+        (file,) = json.loads(result.out)["files"]
+        assert file["nonfinite"] == {
+            f"{prefix}0.weight": {"nan": 2, "inf": 1},
+            f"{prefix}2.bias": {"nan": 1, "inf": 1},
+        }
+        assert "NaN or Inf in 2 tensors of x-pruned" in result.err
+        assert f"{prefix}2.bias" in result.err
+    result = sdtool("prune", "--ema-only", "x.ckpt")
+    assert (result.code, result.err) == (0, "")
+
+
 def test_the_plan_before_a_byte_is_written(sdtool: Run, training: Path) -> None:
     result = sdtool("prune", "--ema-only", "--dry-run", "training.ckpt")
     assert result.code == 0

@@ -25,6 +25,7 @@ from sdtool.checkpoint.source import LocalFile
 from sdtool.convert.jobs import Filling, Job, Span, damaged, jobs_of
 from sdtool.convert.layout import (
     CHUNK_NBYTES,
+    MUCH_NBYTES,
     Buffer,
     gathered,
     nonfinite,
@@ -67,9 +68,10 @@ def fill(fillings: Sequence[Filling], progress: Progress | None = None) -> None:
 
 def _copy(jobs: Sequence[Job], progress: Progress | None) -> None:
     """Copy through buffers of this process: what is to be changed, or where the kernel cannot."""
-    casting = any(span.dtype is not span.entry.dtype for job in jobs for span in job.spans)
-    with one_core_each(casting) as prepare:
-        run = _Run(iter(jobs), prepare)
+    casts = [s.entry for job in jobs for s in job.spans if s.dtype is not s.entry.dtype]
+    by_torch = sum(entry.nbytes for entry in casts) > MUCH_NBYTES
+    with one_core_each(by_torch) as prepare:
+        run = _Run(iter(jobs), prepare, by_torch)
         threads = [threading.Thread(target=run.read, daemon=True) for _ in range(READERS)]
         try:
             for thread in threads:
@@ -146,7 +148,7 @@ class _Stopped(Exception):
 class _Run:
     """What the readers of one copy share with its writer."""
 
-    def __init__(self, jobs: Iterator[Job], prepare: Callable[[], object]) -> None:
+    def __init__(self, jobs: Iterator[Job], prepare: Callable[[], object], by_torch: bool) -> None:
         self.ready: queue.Queue[_Filled | Job | BaseException | None] = queue.Queue(_BUFFERS)
         """What is to be written, what is complete, what went wrong; None where a reader ends."""
         self.free: queue.Queue[bytearray] = queue.Queue()
@@ -155,6 +157,7 @@ class _Run:
         self.stopped = threading.Event()
         self._jobs = jobs
         self._prepare = prepare
+        self._by_torch = by_torch
         self._lock = threading.Lock()
 
     def read(self) -> None:
@@ -190,7 +193,7 @@ class _Run:
 
     def _copy(self, job: Job) -> None:
         storage = job.storage
-        spans = [span.prepared() for span in job.spans]
+        spans = [span.prepared(by_torch=self._by_torch) for span in job.spans]
         direct = [span for span in spans if span.entry.is_contiguous]
         crc = 0
         for start, view, buffer in self._chunks(job):

@@ -96,9 +96,11 @@ class Span:
         """Where the element goes that stands `position` bytes into the tensor as it is stored."""
         return goal.offset + position // self.entry.dtype.itemsize * self.dtype.itemsize
 
-    def prepared(self) -> Span:
+    def prepared(self, *, by_torch: bool = False) -> Span:
         """Return it with its cast and its change, for one thread."""
-        cast = None if self.dtype is self.entry.dtype else Cast(self.entry.dtype, self.dtype)
+        cast = None
+        if self.dtype is not self.entry.dtype:
+            cast = Cast(self.entry.dtype, self.dtype, by_torch=by_torch)
         return Span(self.entry, self.dtype, self.goals, cast, changes(self.entry, cast))
 
     def note(self) -> None:

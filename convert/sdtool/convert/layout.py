@@ -1,7 +1,8 @@
 """One tensor's bytes as a file has them: row-major, little-endian, in the type asked for.
 
-numpy and torch are imported in here only, and only for a tensor that is strided or cast: torch
-casts to fp16 many times as fast as numpy, numpy copies strided values in a tenth of the memory.
+numpy and torch are imported in here only: numpy for a tensor that is strided or cast between the
+common types, or where NaN and Inf are counted; torch for the other casts, and for what numpy leaves
+to it (`halves.py`).
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from functools import cache
 from typing import Any, TypeAlias
 
 from sdtool.checkpoint.dtypes import BY_NAME, DType
-from sdtool.checkpoint.reading import Storage, TensorEntry
+from sdtool.checkpoint.reading import TensorEntry
 from sdtool.checkpoint.records import storage_chunks
+from sdtool.convert import halves
+from sdtool.convert.output import output_error
 
 CHUNK_NBYTES = 1 << 19
 """What is read at once: a few of these stay in a core's cache, and each is worth a call."""
@@ -29,6 +32,9 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 
 Change: TypeAlias = Callable[[Buffer], Buffer]
 """Turns the stored bytes of some elements into the bytes to write."""
+
+MUCH_NBYTES = 1 << 30
+"""To cast more than this, torch takes less time than numpy, its import included."""
 
 _UNSIGNED = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
@@ -70,9 +76,21 @@ class Cast:
     before: DType
     after: DType
     census: Census = field(default_factory=Census)
+    by_torch: bool = False
+    """Whether torch is to do it although numpy could: for much, where its import is worth it."""
+
+    def __post_init__(self) -> None:
+        if (self.before.name, self.after.name) not in halves.CAN or _numpy() is None:
+            self.by_torch = True
 
     def __call__(self, data: Buffer) -> Buffer:
         """Cast the elements of `data`, as torch's `.to(dtype)` does."""
+        if not self.by_torch:
+            done = halves.cast(_numpy(), data, self.before.name, self.after.name)
+            if done is not None:
+                out, lost, error = done
+                self.census.add(Census(len(data) // self.before.itemsize, 0, lost, 0, 0, error))
+                return out
         torch = _torch()
         out = bytearray(len(data) // self.before.itemsize * self.after.itemsize)
         if out:
@@ -152,7 +170,7 @@ def changes(entry: TensorEntry, cast: Cast | None = None) -> Change | None:
 def gathered(entry: TensorEntry, chunk_nbytes: int = CHUNK_NBYTES) -> Iterator[Buffer]:
     """Yield the stored elements of a strided tensor in row-major order, a block at a time.
 
-    The storage is mapped, so memory holds a block and the pages it came from.
+    A copy of them is mapped, so memory holds a block and the pages it came from.
     """
     if not entry.numel:
         return
@@ -164,17 +182,17 @@ def gathered(entry: TensorEntry, chunk_nbytes: int = CHUNK_NBYTES) -> Iterator[B
         row *= entry.shape[axis]
     outer = entry.shape[: max(0, axis - 1)]
     step = max(1, chunk_nbytes // row)
-    with _mapped(entry.storage) as (buffer, base):
+    with _held(entry) as buffer:
         for index in itertools.product(*map(range, outer)):
-            start = entry.offset + sum(i * s for i, s in zip(index, entry.stride, strict=False))
+            start = sum(i * s for i, s in zip(index, entry.stride, strict=False))
             if axis == 0:
-                yield _block(buffer, base, item, entry.shape, entry.stride, start)
+                yield _block(buffer, item, entry.shape, entry.stride, start)
                 continue
             rest, strides = entry.shape[axis:], entry.stride[axis - 1 :]
             for first in range(0, entry.shape[axis - 1], step):
                 count = min(step, entry.shape[axis - 1] - first)
                 at = start + first * entry.stride[axis - 1]
-                yield _block(buffer, base, item, (count, *rest), strides, at)
+                yield _block(buffer, item, (count, *rest), strides, at)
                 if hasattr(mmap, "MADV_DONTNEED"):
                     buffer.madvise(mmap.MADV_DONTNEED)  # else every page touched stays resident
 
@@ -257,49 +275,48 @@ def whole_elements(chunks: Iterator[bytes], itemsize: int) -> Iterator[bytes]:
 
 def _block(
     buffer: mmap.mmap,
-    base: int,
     item: int,
     shape: tuple[int, ...],
     stride: tuple[int, ...],
     offset: int,
 ) -> Buffer:
-    """Copy `shape` elements of `item` bytes out of `buffer`; `base` is bytes, the rest elements."""
+    """Copy `shape` elements of `item` bytes out of `buffer`; `offset` and `stride` are elements."""
     out = bytearray(math.prod(shape) * item)
     kind = f"V{item}"
     numpy = _numpy()
     if numpy is not None:
         block = numpy.ndarray(
-            shape, kind, buffer, base + offset * item, tuple(step * item for step in stride)
+            shape, kind, buffer, offset * item, tuple(step * item for step in stride)
         )
         numpy.ndarray(shape, kind, out)[...] = block
         return out
     torch = _torch()
     dtype = getattr(torch, {1: "int8", 2: "int16", 4: "int32", 8: "int64"}.get(item, "complex128"))
     count = 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
-    flat = torch.frombuffer(buffer, dtype=dtype, offset=base + offset * item, count=count)
+    flat = torch.frombuffer(buffer, dtype=dtype, offset=offset * item, count=count)
     torch.frombuffer(out, dtype=dtype).view(shape).copy_(flat.as_strided(shape, stride))
     return out
 
 
 @contextmanager
-def _mapped(storage: Storage) -> Generator[tuple[mmap.mmap, int]]:
-    """Map the bytes of a storage; gives the map, and where in it the storage begins."""
-    located = None if storage.compression else storage.source.locate(storage.offset)
+def _held(entry: TensorEntry) -> Generator[mmap.mmap]:
+    """Give the stored bytes from the first element of `entry` to its last, to read in any order.
+
+    They are a copy: a page of the input itself that the disk cannot give, or that is gone because
+    the file was cut meanwhile, would end the process where a read tells of it.
+    """
+    item = entry.dtype.itemsize
+    steps = zip(entry.shape, entry.stride, strict=True)
+    nbytes = (1 + sum((size - 1) * step for size, step in steps)) * item
     with tempfile.TemporaryFile() as spill:
-        if located is not None:
-            file, position = located
-            number = file.fileno()
-        else:
-            for chunk in storage_chunks(storage, 0, storage.nbytes):
+        for chunk in storage_chunks(entry.storage, entry.offset * item, nbytes):
+            try:
                 spill.write(chunk)
-            spill.flush()
-            number, position = spill.fileno(), 0
-        base = position % mmap.ALLOCATIONGRANULARITY
+                spill.flush()
+            except OSError as e:
+                raise output_error(e, tempfile.gettempdir()) from e
         # a private map: torch wants buffers that could be written, and nothing writes
-        buffer = mmap.mmap(
-            number, base + storage.nbytes, access=mmap.ACCESS_COPY, offset=position - base
-        )
-        yield buffer, base  # closed when the last array on it is gone
+        yield mmap.mmap(spill.fileno(), nbytes, access=mmap.ACCESS_COPY)
 
 
 def _swapped(data: Buffer, size: int) -> Buffer:

@@ -22,7 +22,14 @@ from sdtool.checkpoint.source import LocalFile, Source
 from sdtool.convert.casts import CASTABLE
 from sdtool.convert.copying import READERS
 from sdtool.convert.hashes import Hashes, hash_file
-from sdtool.convert.layout import Buffer, Cast, nonfinite, one_core_each, row_major_chunks
+from sdtool.convert.layout import (
+    MUCH_NBYTES,
+    Buffer,
+    Cast,
+    nonfinite,
+    one_core_each,
+    row_major_chunks,
+)
 from sdtool.convert.metadata import told_left_out
 from sdtool.convert.plan import Selection
 
@@ -203,19 +210,21 @@ def _compared(
     """Compare on a few threads, told one by one as they are done, in the order of the file."""
     waiting: list[Future[_Found]] = []
     entries = tuple(entries)
-    casting = any(
-        entry.dtype is not candidate.entry.dtype
+    casts = [
+        candidate.entry.nbytes
         for entry in entries
         for candidate in pairs.candidates.get(entry.name, ())
-    )
+        if entry.dtype is not candidate.entry.dtype
+    ]
+    by_torch = sum(casts) > MUCH_NBYTES
     with (
-        one_core_each(casting) as prepare,
+        one_core_each(by_torch) as prepare,
         ThreadPoolExecutor(READERS, initializer=prepare) as pool,
     ):
         try:
             for entry in entries:
                 candidates = pairs.candidates.get(entry.name, ())
-                waiting.append(pool.submit(_compare, entry, candidates))
+                waiting.append(pool.submit(_compare, entry, candidates, by_torch))
             for entry, future in zip(entries, waiting, strict=True):
                 while not future.done():
                     wait([future], 0.1, FIRST_COMPLETED)  # Windows: Ctrl-C does not end a lock
@@ -228,11 +237,11 @@ def _compared(
             raise
 
 
-def _compare(entry: TensorEntry, candidates: tuple[_Candidate, ...]) -> _Found:
+def _compare(entry: TensorEntry, candidates: tuple[_Candidate, ...], by_torch: bool) -> _Found:
     """Find the candidate whose values the tensor holds; else tell how the first differs."""
     first: _Found | None = None
     for candidate in candidates:
-        what = _difference(entry, candidate)
+        what = _difference(entry, candidate, by_torch)
         if what is None:
             is_cast = entry.dtype is not candidate.entry.dtype
             return _Found(is_ema=candidate.is_ema, is_cast=is_cast)
@@ -240,7 +249,7 @@ def _compare(entry: TensorEntry, candidates: tuple[_Candidate, ...]) -> _Found:
     return first or _Found(Difference(entry.name, "is not in the input"))
 
 
-def _difference(entry: TensorEntry, candidate: _Candidate) -> str | None:
+def _difference(entry: TensorEntry, candidate: _Candidate, by_torch: bool) -> str | None:
     origin = candidate.entry
     if entry.shape != origin.shape:
         return f"has the shape {list(entry.shape)}, in the input {list(origin.shape)}"
@@ -250,7 +259,7 @@ def _difference(entry: TensorEntry, candidate: _Candidate) -> str | None:
     if entry.dtype is not origin.dtype:
         if not {entry.dtype.name, origin.dtype.name} <= CASTABLE:
             return f"is {entry.dtype}, in the input {origin.dtype}"
-        cast = Cast(origin.dtype, entry.dtype)
+        cast = Cast(origin.dtype, entry.dtype, by_torch=by_torch)
     position = 0
     for ours, theirs in _aligned(row_major_chunks(entry), row_major_chunks(origin, cast)):
         if ours != theirs:

@@ -50,6 +50,8 @@ class Outcome:
     """Of a sharded set: each file, with its bytes, its tensors and its hashes."""
     census: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
     """What a cast did to the values, by component: see `sdtool.convert.layout.Census`."""
+    nonfinite: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    """NaN and infinite elements of the source, by tensor."""
     sidecars: dict[str, str | None] = field(default_factory=dict[str, str | None])
     """Files that belong to the input's name, and what each was copied to."""
     original: str | None = None
@@ -88,6 +90,9 @@ class Outcome:
             "verified": self.verified,
             "hashes": self.hashes,
             "census": self.census,
+            "nonfinite": {
+                name: {"nan": nan, "inf": inf} for name, (nan, inf) in self.nonfinite.items()
+            },
             "sidecars": [{"path": path, "copied_to": to} for path, to in self.sidecars.items()],
             "original": self.original,
             "notes": self.notes,

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -29,7 +30,7 @@ from sdtool.cli.batch.gate import admit, judged, worst_message
 from sdtool.cli.batch.outcome import Outcome, Status, summary, summary_line
 from sdtool.cli.batch.outputs import Job, same_file
 from sdtool.cli.batch.sidecars import copy_sidecar, renamed, sidecars
-from sdtool.cli.console import Console, Progress, as_error
+from sdtool.cli.console import Console, Progress, as_error, counted
 from sdtool.cli.exit_codes import DONE, TROUBLE, worst
 from sdtool.convert.names import split_name
 from sdtool.convert.output import check_output, leftovers
@@ -37,7 +38,7 @@ from sdtool.convert.plan import ConvertPlan, LeftOut, Selection, plan_safetensor
 from sdtool.convert.pt_writer import PtPlan, plan_pt, write_pt
 from sdtool.convert.shards import is_index, is_training_state
 from sdtool.convert.verify import verify_against
-from sdtool.convert.writer import Written, write_safetensors
+from sdtool.convert.writer import Written, write_together
 from sdtool.scan.findings import Verdict
 
 
@@ -98,6 +99,8 @@ class Wishes:
     copy_sidecars: bool = False
     disarm: bool = False
     allow_overflow: bool = False
+    nonfinite: bool = False
+    """Whether NaN and Inf are counted in what is not cast, too."""
     jobs: int = 1
 
 
@@ -221,10 +224,7 @@ def _work(
                 outcome.warnings.append(f"disarmed: {worst_message(report)}; nothing of it was run")
             makings = choose(checkpoint, job)
             _check_distinct(makings)
-            made = [
-                _guarded(deepcopy(outcome), making, job, checkpoint, wishes, advance, len(makings))
-                for making in makings
-            ]
+            made = _made(outcome, makings, job, checkpoint, wishes, advance)
         if wishes.replace is not None:
             _give_way(made, wishes.replace, (path,))
         return made
@@ -248,28 +248,49 @@ def _check_distinct(makings: Sequence[Making | NothingToDo | SdtoolError]) -> No
         raise UsageError("two of its parts would become", where=os.fspath(twice[0]))
 
 
-def _guarded(
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """An output that nothing speaks against: its file is laid out and waits to be written."""
+
+    outcome: Outcome
+    out: Path
+    selection: Selection
+    plan: ConvertPlan | PtPlan
+
+
+def _made(
     outcome: Outcome,
-    making: Making | NothingToDo | SdtoolError,
+    makings: Sequence[Making | NothingToDo | SdtoolError],
     job: Job,
     checkpoint: Checkpoint,
     wishes: Wishes,
     progress: Progress,
-    share: int,
-) -> Outcome:
-    """Make one of `share` outputs; what goes wrong with it does not stop the others."""
+) -> list[Outcome]:
+    """Make the outputs of one input; what is wrong with one of them does not stop the others."""
     begun = time.monotonic()
+    made: list[Outcome] = []
+    ready: list[_Ready] = []
+    for making in makings:
+        one = deepcopy(outcome)
+        made.append(one)
+        try:
+            if isinstance(making, SdtoolError):
+                raise making
+            if isinstance(making, NothingToDo):
+                _idle(one, making, job)
+            elif (planned := _planned(one, making, checkpoint, wishes)) is not None:
+                ready.append(planned)
+        except Exception as e:
+            _fail(one, e)
     try:
-        if isinstance(making, SdtoolError):
-            raise making
-        if isinstance(making, NothingToDo):
-            _idle(outcome, making, job)
-        else:
-            _make(outcome, making, checkpoint, wishes, progress, share)
+        _write(ready, checkpoint, wishes, progress)
     except Exception as e:
-        _fail(outcome, e)
-    outcome.seconds = time.monotonic() - begun
-    return outcome
+        for waiting in ready:
+            if waiting.outcome.status is not Status.WRITTEN:
+                _fail(waiting.outcome, e)
+    for one in made:
+        one.seconds = time.monotonic() - begun
+    return made
 
 
 def _idle(outcome: Outcome, nothing: NothingToDo, job: Job) -> None:
@@ -279,14 +300,10 @@ def _idle(outcome: Outcome, nothing: NothingToDo, job: Job) -> None:
     outcome.notes.append(nothing.why)
 
 
-def _make(
-    outcome: Outcome,
-    making: Making,
-    checkpoint: Checkpoint,
-    wishes: Wishes,
-    progress: Progress,
-    share: int,
-) -> None:
+def _planned(
+    outcome: Outcome, making: Making, checkpoint: Checkpoint, wishes: Wishes
+) -> _Ready | None:
+    """Lay one output out and note what it is; None where that is all there is to do."""
     out = making.out
     selection = making.selection
     if wishes.provenance:
@@ -304,29 +321,58 @@ def _make(
     if not wishes.force and os.path.lexists(out) and is_made_of(plan, out):
         outcome.status = Status.SKIPPED
         outcome.notes = [f"{outcome.output} is there and was made of it"]
-        return
+        return None
     check_output(out, force=wishes.force)
     if wishes.dry_run:
         outcome.status = Status.PLANNED
-        return
+        return None
     make_folder(out.parent)
+    return _Ready(outcome, out, selection, plan)
+
+
+def _write(
+    ready: Sequence[_Ready], checkpoint: Checkpoint, wishes: Wishes, progress: Progress
+) -> None:
+    """Write the outputs of one input in one reading of it, and note in each what was written."""
     # the bar counts bytes of inputs: those written and those verified stand for a share of them
-    scale = outcome.nbytes / (share * max(1, plan.nbytes) * (1 + wishes.verify))
+    total = sum(one.plan.nbytes for one in ready) * (1 + wishes.verify)
 
     def advance(nbytes: int) -> None:
-        progress(int(nbytes * scale))
+        progress(int(nbytes * ready[0].outcome.nbytes / max(1, total)))
 
-    def check(written: Path) -> None:
-        verify(written, out, checkpoint, selection, advance)
+    def check(out: Path, written: Path) -> None:
+        if wishes.verify:
+            (selection,) = (one.selection for one in ready if one.out == out)
+            verify(written, out, checkpoint, selection, advance)
 
-    written = _write(plan, out, wishes, advance, check if wishes.verify else None)
+    options: Any = {
+        "force": wishes.force,
+        "progress": advance,
+        "hashes": wishes.hashes,
+        "allow_overflow": wishes.allow_overflow,
+    }
+    plans = {one.out: one.plan for one in ready if isinstance(one.plan, ConvertPlan)}
+    done: dict[Path, Written | SdtoolError] = {}
+    if plans:
+        done.update(write_together(plans, nonfinite=wishes.nonfinite, check=check, **options))
+    for one in ready:
+        if isinstance(one.plan, PtPlan):
+            done[one.out] = write_pt(one.plan, one.out, check=partial(check, one.out), **options)
+        _note_written(one, done[one.out], wishes)
+
+
+def _note_written(ready: _Ready, written: Written | SdtoolError, wishes: Wishes) -> None:
+    outcome = ready.outcome
+    if isinstance(written, SdtoolError):
+        _fail(outcome, written)
+        return
     outcome.status = Status.WRITTEN
     outcome.notes.extend(note for note in written.notes if note not in outcome.notes)
     outcome.hashes = None if written.hashes is None else written.hashes.as_json()
     outcome.census = {part: asdict(census) for part, census in written.census.items()}
+    note_nonfinite(outcome, written)
     outcome.verified = wishes.verify
-
-    mind_sidecars(outcome, Path(outcome.path), out, copy=wishes.copy_sidecars)
+    mind_sidecars(outcome, Path(outcome.path), ready.out, copy=wishes.copy_sidecars)
 
 
 def note_left_out(outcome: Outcome, left_out: Iterable[LeftOut]) -> None:
@@ -336,23 +382,17 @@ def note_left_out(outcome: Outcome, left_out: Iterable[LeftOut]) -> None:
         outcome.left_out[left.reason] = count + 1, nbytes + left.nbytes
 
 
-def _write(
-    plan: ConvertPlan | PtPlan,
-    out: Path,
-    wishes: Wishes,
-    progress: Progress,
-    check: Callable[[Path], None] | None,
-) -> Written:
-    options: Any = {
-        "force": wishes.force,
-        "progress": progress,
-        "hashes": wishes.hashes,
-        "allow_overflow": wishes.allow_overflow,
-        "check": check,
-    }
-    if isinstance(plan, PtPlan):
-        return write_pt(plan, out, **options)
-    return write_safetensors(plan, out, **options)
+def note_nonfinite(outcome: Outcome, written: Written) -> None:
+    """Warn of values that no honest training leaves behind."""
+    if not written.nonfinite:
+        return
+    outcome.nonfinite.update(written.nonfinite)
+    names = list(written.nonfinite)
+    first = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    outcome.warnings.append(
+        f"NaN or Inf in {counted(len(names), 'tensor')} of {written.path}: images may come out"
+        f" black ({first})"
+    )
 
 
 def verify(

@@ -21,6 +21,7 @@ from sdtool.cli.batch.run import (
     make_folder,
     mind_sidecars,
     note_left_out,
+    note_nonfinite,
     provenance,
     verify,
 )
@@ -166,6 +167,7 @@ def _write(outcome: Outcome, plan: SetPlan, wishes: Wishes, progress: Progress) 
     for written in done:
         for part, counts in written.census.items():
             census.setdefault(part, Census()).add(counts)
+        note_nonfinite(outcome, written)
         if written.hashes is not None:
             outcome.shards[os.fspath(written.path)]["hashes"] = written.hashes.as_json()
     outcome.census = {part: asdict(counts) for part, counts in sorted(census.items())}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def command(
             "-o names one output, and --all-variants makes several", hint="take --out-dir"
         )
     items, problems = expand(paths, console.stdin)
-    wishes = wishes_of(console, options)
+    wishes = replace(wishes_of(console, options), nonfinite=True)
 
     def forms_of(path: str) -> dict[str, tuple[Variant, str]]:
         """The forms by the names of their files; of two that a name cannot tell apart, the cast."""
