@@ -1,17 +1,19 @@
 """Measure sdtool beside its rivals: seconds and peak memory of whole processes.
 
     python benchmarks/run.py scan training.ckpt --rival "picklescan=picklescan -p {in}"
-    python benchmarks/run.py convert training.ckpt --pairs 9
+    python benchmarks/run.py convert training.ckpt --pairs 9 --slow-pairs 3
     python benchmarks/run.py prune training.ckpt
+    python benchmarks/run.py variants training.ckpt --pairs 3
     python benchmarks/run.py growth --rival "picklescan=picklescan -p {in}"
     python benchmarks/run.py folder --rival "picklescan=picklescan -p {in}"
     python benchmarks/run.py machine training.ckpt
 
 Everyone takes a turn in each round, forwards in one and backwards in the next, with disks synced
-and the output removed in between; the input is in the page cache. A round's ratio is to the first
-command of the same round. Peak memory is the kernel's (ru_maxrss of the child and of its own
-children), so this process never imports torch or numpy: a child starts with its parent's peak.
-The table and the plot go to `--results`.
+and the output removed in between; the input is in the page cache. A round's ratio is that of the
+first command to the one in the row, in the same round. Commands that load the whole file take part
+in the first `--slow-pairs` rounds only. Peak memory is the kernel's (ru_maxrss of the child and of
+its own children), so this process never imports torch or numpy: a child starts with its parent's
+peak. The table and the plot go to `--results`.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 PYTHON = shlex.quote(sys.executable)
@@ -41,25 +43,28 @@ SAVE = "from safetensors.torch import save_file; save_file(s, sys.argv[2], {'for
 
 @dataclass(frozen=True)
 class Contender:
-    """A command under its name; `{in}` and `{out}` stand for the paths."""
+    """A command; `{in}`, `{out}` and the `{folder}` of `{out}` stand for paths."""
 
     name: str
     command: str
+    is_slow: bool = False
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One run: wall seconds, peak bytes, exit status."""
+    """One run: wall seconds, peak bytes, exit status, bytes of what it wrote."""
 
     seconds: float
     peak_nbytes: int
     status: int
+    output_nbytes: int = 0
 
 
 def filled(command: str, source: Path, out: Path) -> str:
     """The command with its paths."""
-    command = command.replace("{in}", shlex.quote(str(source)))
-    return command.replace("{out}", shlex.quote(str(out)))
+    for name, path in (("in", source), ("out", out), ("folder", out.parent)):
+        command = command.replace(f"{{{name}}}", shlex.quote(str(path)))
+    return command
 
 
 def run_once(command: str) -> Sample:
@@ -76,17 +81,23 @@ def run_once(command: str) -> Sample:
     return Sample(seconds, usage.ru_maxrss * 1024, child.returncode)
 
 
-def measure(contenders: list[Contender], source: Path, pairs: int) -> dict[str, list[Sample]]:
+def measure(
+    contenders: list[Contender], source: Path, pairs: int, slow_pairs: int | None = None
+) -> dict[str, list[Sample]]:
     """Run every contender `pairs` times, in alternating order, and collect the samples."""
     samples: dict[str, list[Sample]] = {contender.name: [] for contender in contenders}
     with tempfile.TemporaryDirectory(dir=source.parent) as folder:
         out = Path(folder, "out.safetensors")
         for round_number in range(pairs):
             for contender in contenders[:: -1 if round_number % 2 else 1]:
+                if contender.is_slow and slow_pairs is not None and round_number >= slow_pairs:
+                    continue
                 sample = run_once(filled(contender.command, source, out))
+                written = list(Path(folder).iterdir())
+                sample = replace(sample, output_nbytes=sum(p.stat().st_size for p in written))
                 samples[contender.name].append(sample)
                 print(f"{contender.name}: {sample}", file=sys.stderr)
-                for path in Path(folder).iterdir():
+                for path in written:
                     path.unlink()
     return samples
 
@@ -98,14 +109,29 @@ def child_python(*statements: str) -> str:
 
 COPY = "cp --reflink=never {in} {out} && sync {out}"
 TO_FP16 = SDTOOL + " convert --quiet --dtype fp16 {in} -o {out}"
+VARIANTS = [
+    Contender("--all-variants", SDTOOL + " prune --quiet --all-variants {in} --out-dir {folder}"),
+    *(
+        Contender(f"{option}", f"{SDTOOL} prune --quiet {option} {{in}} --out-dir {{folder}}")
+        for option in ("--raw-only", "--ema-only", "--keep-both")
+    ),
+    *(
+        Contender(option, f"{SDTOOL} prune --quiet {option} {{in}} --out-dir {{folder}}")
+        for option in (
+            "--all-variants --dtype fp16", "--raw-only --dtype fp16", "--ema-only --dtype fp16"
+        )
+    ),
+]  # fmt: skip
 PRUNE = SDTOOL + " prune --ema-only --quiet {in} -o {out}"
 LOADED, MAPPED = LOAD.format(""), LOAD.format(", mmap=True")
 CONVERT = [
     Contender("sdtool convert", SDTOOL + " convert --quiet {in} -o {out}"),
     Contender("cp + sync", COPY),
     Contender("cp + sync again", COPY),
-    Contender("torch.load + save_file + sync", child_python(LOADED, OWN, SAVE)),
-    Contender("torch.load(mmap) + save_file + sync", child_python(MAPPED, OWN, SAVE)),
+    Contender("torch.load + save_file + sync", child_python(LOADED, OWN, SAVE), is_slow=True),
+]
+BY_MMAP = [
+    Contender("torch.load(mmap) + save_file + sync", child_python(MAPPED, OWN, SAVE), is_slow=True)
 ]
 CONVERT_FP16 = [
     Contender("sdtool convert --dtype fp16", TO_FP16),
@@ -158,22 +184,25 @@ def measure_machine(path: Path, pairs: int) -> dict[str, list[Sample]]:
 
 
 def table(title: str, samples: dict[str, list[Sample]]) -> str:
-    """A markdown table; ratios are to the first row, round by round."""
+    """A markdown table; ratios are those of the first row to each, round by round."""
     first = next(iter(samples.values()))
     lines = [
         f"## {title}",
         "",
-        "| | seconds, median (min to max) | ratio, median | peak MiB | exit |",
-        "| --- | ---: | ---: | ---: | ---: |",
+        "| | runs | seconds, median (min to max) | first / this | peak MiB | bytes written | exit |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, row in samples.items():
         seconds = [sample.seconds for sample in row]
-        ratio = statistics.median(a.seconds / b.seconds for a, b in zip(row, first, strict=True))
+        ratio = statistics.median(a.seconds / b.seconds for a, b in zip(first, row, strict=False))
         peak = max(sample.peak_nbytes for sample in row) / (1 << 20)
         exits = ", ".join(sorted({str(sample.status) for sample in row}))
         middle = statistics.median(seconds)
         spread = f"{middle:.3f} ({min(seconds):.3f} to {max(seconds):.3f})"
-        lines.append(f"| {name} | {spread} | {ratio:.2f} | {peak:.1f} | {exits} |")
+        count, nbytes = len(row), max(sample.output_nbytes for sample in row)
+        lines.append(
+            f"| {name} | {count} | {spread} | {ratio:.2f} | {peak:.1f} | {nbytes:,} | {exits} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -244,8 +273,14 @@ def measure_suite(options: argparse.Namespace) -> dict[str, dict[str, list[Sampl
             if options.suite == "scan":
                 results[of] = measure(scan, source, options.pairs)
             elif options.suite == "convert":
-                results[of] = measure([*CONVERT, *rivals], source, options.pairs)
-                results[f"{of}, to fp16"] = measure(CONVERT_FP16, source, options.pairs)
+                by_mmap = BY_MMAP if zipfile.is_zipfile(source) else []
+                contenders = [*CONVERT, *by_mmap, *rivals]
+                results[of] = measure(contenders, source, options.pairs, options.slow_pairs)
+                pairs = options.pairs if options.fp16_pairs is None else options.fp16_pairs
+                if by_mmap and pairs:
+                    results[f"{of}, to fp16"] = measure(CONVERT_FP16, source, pairs)
+            elif options.suite == "variants":
+                results[of] = measure(VARIANTS, source, options.pairs)
             elif options.suite == "prune":
                 contenders = [*prune_contenders(source, scratch), *rivals]
                 results[of] = measure(contenders, source, options.pairs)
@@ -259,10 +294,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    suites = ("scan", "convert", "prune", "growth", "folder", "machine")
+    suites = ("scan", "convert", "prune", "variants", "growth", "folder", "machine")
     parser.add_argument("suite", choices=suites)
     parser.add_argument("file", type=Path, nargs="?")
     parser.add_argument("--pairs", type=int, default=9, help="rounds")
+    parser.add_argument("--slow-pairs", type=int, help="rounds of those that load the whole file")
+    parser.add_argument("--fp16-pairs", type=int, help="rounds of convert --dtype fp16")
     parser.add_argument("--rival", action="append", default=[], metavar="NAME=COMMAND")
     parser.add_argument("--scratch", type=Path, help="where growth and folder put their files")
     parser.add_argument("--results", type=Path, default=Path(__file__).with_name("results"))
