@@ -99,7 +99,7 @@ def measure(
                 print(f"{contender.name}: {sample}", file=sys.stderr)
                 for path in written:
                     path.unlink()
-    return samples
+    return {name: row for name, row in samples.items() if row}
 
 
 def child_python(*statements: str) -> str:
@@ -189,7 +189,7 @@ def table(title: str, samples: dict[str, list[Sample]]) -> str:
     lines = [
         f"## {title}",
         "",
-        "| | runs | seconds, median (min to max) | first / this | peak MiB | bytes written | exit |",
+        "| | runs | seconds, median (min, max) | first / this | peak MiB | bytes written | exit |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, row in samples.items():
@@ -198,7 +198,7 @@ def table(title: str, samples: dict[str, list[Sample]]) -> str:
         peak = max(sample.peak_nbytes for sample in row) / (1 << 20)
         exits = ", ".join(sorted({str(sample.status) for sample in row}))
         middle = statistics.median(seconds)
-        spread = f"{middle:.3f} ({min(seconds):.3f} to {max(seconds):.3f})"
+        spread = f"{middle:.2f} ({min(seconds):.2f}, {max(seconds):.2f})"
         count, nbytes = len(row), max(sample.output_nbytes for sample in row)
         lines.append(
             f"| {name} | {count} | {spread} | {ratio:.2f} | {peak:.1f} | {nbytes:,} | {exits} |"
