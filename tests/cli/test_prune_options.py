@@ -147,3 +147,20 @@ def test_what_no_variant_can_be_made_for_is_told_once(sdtool: Run, tmp_path: Pat
     assert (result.code, result.out.count("nothing to do")) == (0, 1 + result.out.count("no EMA"))
     result = sdtool("prune", "in.ckpt", "--all-variants", "--bake-vae", "lora.pt")
     assert (result.code, result.err.count("holds no VAE")) == (2, 1)
+
+
+def test_a_sharded_set_is_left_to_convert(sdtool: Run, tmp_path: Path) -> None:
+    """Neither the set nor one of its shards by itself has anything that only training needs."""
+    folder = tmp_path / "unet"
+    folder.mkdir()
+    names = {f"diffusion_pytorch_model-0000{i}-of-00002.bin": f"conv_{i}.weight" for i in (1, 2)}
+    for file, name in names.items():
+        torch.save({name: torch.ones(2, 2)}, folder / file)
+    index = folder / "diffusion_pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"weight_map": {name: file for file, name in names.items()}}))
+    before = sorted(folder.iterdir())
+    for path in (folder, index):
+        result = sdtool("prune", path)
+        assert (result.code, result.err) == (0, "")
+        assert "nothing to do: a sharded set has nothing to prune" in result.out
+    assert sorted(folder.iterdir()) == before

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import click
 
 from sdtool.cli.console import Console, ReaderGone
-from sdtool.cli.exit_codes import INTERRUPTED, READER_GONE, STOPPED, TROUBLE
+from sdtool.cli.exit_codes import FOUND, INTERRUPTED, READER_GONE, STOPPED, TROUBLE
 
 VERBS = {
     "scan": "Say what a file would do if a program loaded it.",
@@ -95,8 +95,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         _explain(console, e)
         return TROUBLE
     except Exception as e:
+        from sdtool.checkpoint.errors import UnsafeError
+
         console.failed(e)
-        return TROUBLE
+        return FOUND if isinstance(e, UnsafeError) else TROUBLE
 
 
 class _Stopped(BaseException):

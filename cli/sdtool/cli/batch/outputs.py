@@ -122,7 +122,11 @@ def _without_clashes(jobs: Sequence[Job]) -> list[Job]:
 
 
 def _clash(path: str, what: str) -> UsageError:
-    return UsageError(what, where=path, hint="nothing was made of it; take it by itself, with -o")
+    return UsageError(
+        what,
+        where=path,
+        hint="nothing was made of it; take it by itself, with another -o or --out-dir",
+    )
 
 
 def _are_neighbours(items: Sequence[Item]) -> bool:

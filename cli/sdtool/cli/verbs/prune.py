@@ -16,9 +16,11 @@ from sdtool.cli.batch.arguments import paths_argument
 from sdtool.cli.batch.expand import expand
 from sdtool.cli.batch.gate import admit, judged
 from sdtool.cli.batch.options import dtype_option, wishes_of, writing_options
+from sdtool.cli.batch.outcome import Outcome, Status
 from sdtool.cli.batch.outputs import Job, plan_outputs
-from sdtool.cli.batch.run import Making, NothingToDo, run
-from sdtool.cli.console import Console, size
+from sdtool.cli.batch.run import Making, NothingToDo, Wishes, run
+from sdtool.cli.batch.sharded import without_shards
+from sdtool.cli.console import Console, Progress, size
 from sdtool.cli.verb import machine_readable, verb
 from sdtool.convert.names import output_name
 from sdtool.prune import (
@@ -106,6 +108,7 @@ def command(
             "-o names one output, and --all-variants makes several", hint="take --out-dir"
         )
     items, problems = expand(paths, console.stdin)
+    items = without_shards(items)
     wishes = replace(wishes_of(console, options), nonfinite=True)
 
     def forms_of(path: str) -> dict[str, tuple[Variant, str]]:
@@ -182,7 +185,22 @@ def command(
         if bake_vae is not None:
             taken, report = stack.enter_context(judged(bake_vae, wishes.allow))
             baked = admit(taken, report, disarm=wishes.disarm)
-        return run(console, jobs, problems, choose, wishes, label="pruning", as_json=as_json)
+        return run(
+            console,
+            jobs,
+            problems,
+            choose,
+            wishes,
+            label="pruning",
+            as_json=as_json,
+            make_set=_leave_set,
+        )
+
+
+def _leave_set(outcome: Outcome, job: Job, wishes: Wishes, progress: Progress) -> None:
+    """Make nothing of a sharded set: programs save models in shards for inference."""
+    outcome.status = Status.NOTHING_TO_DO
+    outcome.notes.append("a sharded set has nothing to prune; sdtool convert takes it")
 
 
 def _forms(variant: str, dtype: str) -> list[tuple[Variant, str]]:
