@@ -98,20 +98,18 @@ class Cast:
             before = torch.frombuffer(writable, dtype=getattr(torch, self.before.name))
             after = torch.frombuffer(out, dtype=getattr(torch, self.after.name))
             after.copy_(before)
+            lost = _zeros(out, self.after.itemsize)
+            if lost:
+                lost -= _zeros(writable, self.before.itemsize)
+            self.census.underflowed += lost
             wide = torch.float64 if self.before.itemsize == 8 else torch.float32
-            bits = after.view(getattr(torch, f"int{8 * self.after.itemsize}"))
-            # a pass over the bits, where counting zeros takes four times as long
-            has_zeros = not int((bits & torch.iinfo(bits.dtype).max).amin())
-            self._count(torch, before.to(wide), after.to(wide, copy=True), has_zeros=has_zeros)
+            self._count(torch, before.to(wide), after.to(wide, copy=True))
         return out
 
-    def _count(self, torch: Any, before: Any, after: Any, *, has_zeros: bool) -> None:
+    def _count(self, torch: Any, before: Any, after: Any) -> None:
         """Compare the values before and after, both in the wider type; `after` is used up."""
         census = self.census
         census.elements += len(before)
-        if has_zeros:
-            lost = int(torch.count_nonzero(before)) - int(torch.count_nonzero(after))
-            census.underflowed += lost
         low, high = map(float, after.sub_(before).aminmax())
         if not math.isfinite(low + high):  # only then is any value, before or after, not finite
             finite = torch.isfinite(before)
@@ -126,6 +124,17 @@ class Cast:
             large = (before.abs() > _CLIPS[self.after.name]) & torch.isfinite(before)
             census.overflowed += int(large.sum())
         census.largest_error = max(census.largest_error, -low, high)
+
+
+def _zeros(data: Buffer, itemsize: int) -> int:
+    """Count the floating elements that are zero, of either sign: counting bits is much faster."""
+    numpy = _numpy()
+    if numpy is not None:
+        bits = numpy.frombuffer(data, f"<u{itemsize}")
+        return len(bits) - int(numpy.count_nonzero(bits << 1))
+    torch = _torch()
+    bits = torch.frombuffer(data, dtype=getattr(torch, f"int{8 * itemsize}"))
+    return len(bits) - int(torch.count_nonzero(bits << 1))
 
 
 @contextmanager
