@@ -109,19 +109,24 @@ def child_python(*statements: str) -> str:
 
 COPY = "cp --reflink=never {in} {out} && sync {out}"
 TO_FP16 = SDTOOL + " convert --quiet --dtype fp16 {in} -o {out}"
+
+
+def variant(options: str) -> str:
+    """A command that writes variants into the folder of the output."""
+    return f"{SDTOOL} prune --quiet {options} {{in}} --out-dir {{folder}}"
+
+
+SINGLE = ("--raw-only", "--ema-only", "--raw-only --dtype fp16", "--ema-only --dtype fp16")
 VARIANTS = [
-    Contender("--all-variants", SDTOOL + " prune --quiet --all-variants {in} --out-dir {folder}"),
-    *(
-        Contender(f"{option}", f"{SDTOOL} prune --quiet {option} {{in}} --out-dir {{folder}}")
-        for option in ("--raw-only", "--ema-only", "--keep-both")
-    ),
-    *(
-        Contender(option, f"{SDTOOL} prune --quiet {option} {{in}} --out-dir {{folder}}")
-        for option in (
-            "--all-variants --dtype fp16", "--raw-only --dtype fp16", "--ema-only --dtype fp16"
-        )
-    ),
-]  # fmt: skip
+    Contender("--all-variants", variant("--all-variants")),
+    Contender("the same two one after the other", " && ".join(map(variant, SINGLE[:2]))),
+    *(Contender(options, variant(options)) for options in (*SINGLE[:2], "--keep-both")),
+]
+VARIANTS_FP16 = [
+    Contender("--all-variants --dtype fp16", variant("--all-variants --dtype fp16")),
+    Contender("the same four one after the other", " && ".join(map(variant, SINGLE))),
+    *(Contender(options, variant(options)) for options in SINGLE[2:]),
+]
 PRUNE = SDTOOL + " prune --ema-only --quiet {in} -o {out}"
 LOADED, MAPPED = LOAD.format(""), LOAD.format(", mmap=True")
 CONVERT = [
@@ -281,6 +286,7 @@ def measure_suite(options: argparse.Namespace) -> dict[str, dict[str, list[Sampl
                     results[f"{of}, to fp16"] = measure(CONVERT_FP16, source, pairs)
             elif options.suite == "variants":
                 results[of] = measure(VARIANTS, source, options.pairs)
+                results[f"{of}, to fp16"] = measure(VARIANTS_FP16, source, options.pairs)
             elif options.suite == "prune":
                 contenders = [*prune_contenders(source, scratch), *rivals]
                 results[of] = measure(contenders, source, options.pairs)
