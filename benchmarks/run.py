@@ -314,7 +314,8 @@ def main() -> None:
     options.results.mkdir(exist_ok=True)
     stem = options.suite + (f"-{options.file.stem}" if options.file else "")
     parts = [f"# {stem}", "", machine_line()]
-    for number, (title, samples) in enumerate(results.items()):
+    measured = {title: samples for title, samples in results.items() if samples}
+    for number, (title, samples) in enumerate(measured.items()):
         picture = f"{stem}-{number}.svg"
         (options.results / picture).write_text(plot(title, samples), "utf-8")
         parts += [table(title, samples), f"![{title}]({picture})\n"]
