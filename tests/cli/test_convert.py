@@ -17,9 +17,11 @@ import jsonschema
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tests.cli.conftest import Run
 from tests.cli.schemas import WRITING
+
+from sdtool.cli.batch import run
 
 
 def state(path: Path) -> dict[str, torch.Tensor]:
@@ -282,6 +284,40 @@ def test_replace_keeps_the_original_when_something_went_wrong(
     assert trapped.exists()
 
 
+def test_an_original_that_was_replaced_meanwhile_is_kept(
+    sdtool: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trainer saves its last state under the same name again: that one was never converted."""
+    path = tmp_path / "last.ckpt"
+    torch.save({"w": torch.zeros(2)}, path)
+    verify = run.verify
+
+    def late(*arguments: Any) -> None:
+        torch.save({"w": torch.ones(2)}, tmp_path / "next")
+        os.replace(tmp_path / "next", path)
+        verify(*arguments)
+
+    monkeypatch.setattr(run, "verify", late)
+    result = sdtool("convert", "--replace=delete", path)
+    assert result.code == 2
+    assert "changed meanwhile and was kept" in result.err
+    assert torch.equal(torch.load(path)["w"], torch.ones(2))
+    assert torch.equal(load_file(tmp_path / "last.safetensors")["w"], torch.zeros(2))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a file that opens and cannot be read")
+@pytest.mark.parametrize("options", [["convert", "--dtype", "fp16"], ["prune", "--all-variants"]])
+def test_a_sidecar_that_cannot_be_copied_is_told(
+    sdtool: Run, training: Path, options: list[str]
+) -> None:
+    Path("training.yaml").symlink_to("/proc/self/mem")
+    result = sdtool(*options, "--sidecars", "copy", "--replace=delete", training)
+    assert result.code == 2
+    assert ".yaml" in result.err
+    assert training.exists()
+    assert list(Path().glob("training-*.safetensors"))
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a child alone")
 @pytest.mark.parametrize(
     ("verb", "name", "jobs"),
@@ -300,12 +336,16 @@ def test_interrupted_it_leaves_nothing_half_written(
     for file in ("a.pt", "b.pt"):
         torch.save({key: torch.zeros(150_000_000, dtype=torch.uint8)}, tmp_path / file)
     command = [sys.executable, "-m", "sdtool", verb, ".", "--out-dir", "out", "--jobs", jobs]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    number = getattr(signal, name)
+    before = signal.signal(number, signal.SIG_DFL)  # the tests themselves may run under nohup
+    try:
+        process = subprocess.Popen(
+            command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+    finally:
+        signal.signal(number, before)
     while not list(tmp_path.glob("out/.*partial*")) and process.poll() is None:
         time.sleep(0.001)
-    number = getattr(signal, name)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number

@@ -192,6 +192,7 @@ def _work(
     begun = time.monotonic()
     path = job.item.path
     outcome = Outcome(path, nbytes=_nbytes(job))
+    originals = _seen((path, *job.shards))
     told = 0
 
     def advance(nbytes: int) -> None:
@@ -211,7 +212,7 @@ def _work(
             make_set(outcome, job, wishes, advance)
             outcome.seconds = time.monotonic() - begun
             if wishes.replace is not None:
-                _give_way([outcome], wishes.replace, (path, *job.shards))
+                _give_way([outcome], wishes.replace, originals)
             return [outcome]
         with judged(path, wishes.allow) as (taken, report):
             outcome.verdict = report.verdict.value
@@ -226,7 +227,7 @@ def _work(
             _check_distinct(makings)
             made = _made(outcome, makings, job, checkpoint, wishes, advance)
         if wishes.replace is not None:
-            _give_way(made, wishes.replace, (path,))
+            _give_way(made, wishes.replace, originals)
         return made
     except NotACheckpoint as e:
         if not (job.item.looks_like_model or is_index(path)):
@@ -356,9 +357,13 @@ def _write(
     if plans:
         done.update(write_together(plans, nonfinite=wishes.nonfinite, check=check, **options))
     for one in ready:
-        if isinstance(one.plan, PtPlan):
-            done[one.out] = write_pt(one.plan, one.out, check=partial(check, one.out), **options)
-        _note_written(one, done[one.out], wishes)
+        try:
+            if isinstance(one.plan, PtPlan):
+                seen = partial(check, one.out)
+                done[one.out] = write_pt(one.plan, one.out, check=seen, **options)
+            _note_written(one, done[one.out], wishes)
+        except Exception as e:
+            _fail(one.outcome, e)
 
 
 def _note_written(ready: _Ready, written: Written | SdtoolError, wishes: Wishes) -> None:
@@ -428,9 +433,31 @@ def mind_sidecars(outcome: Outcome, source: Path, out: Path, *, copy: bool) -> N
             outcome.notes.append(f"{to} is there already and was kept")
 
 
-def _give_way(made: Sequence[Outcome], how: str, originals: Iterable[str]) -> None:
-    """Trash or delete the originals if every output was written and verified."""
+_Seen: TypeAlias = Mapping[str, tuple[int, int, int, int] | None]
+"""Files as they were before anything was read: disk, number, size and time."""
+
+
+def _seen(paths: Iterable[str]) -> _Seen:
+    seen: dict[str, tuple[int, int, int, int] | None] = {}
+    for path in paths:
+        try:
+            found = os.stat(path)
+            seen[path] = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+        except OSError:
+            seen[path] = None
+    return seen
+
+
+def _give_way(made: Sequence[Outcome], how: str, originals: _Seen) -> None:
+    """Trash or delete the originals if every output was written and verified.
+
+    One that was replaced meanwhile, as a trainer replaces its last state, is another and stays.
+    """
     if not all(outcome.status is Status.WRITTEN and outcome.verified for outcome in made):
+        return
+    if _seen(originals) != originals or None in originals.values():
+        error = OutputError("changed meanwhile and was kept", where=made[0].path)
+        _fail(made[-1], error)
         return
     for path in originals:
         try:
