@@ -398,3 +398,39 @@ def test_a_reader_that_leaves_and_a_full_disk_are_no_tracebacks(training: Path) 
         assert "Traceback" not in done.stderr
         assert "Exception ignored" not in done.stderr
         assert done.returncode == code
+
+
+def test_an_output_of_this_run_is_never_overwritten_by_another(sdtool: Run, tmp_path: Path) -> None:
+    """The tokens of an embedding give names that only its content tells, with --force as well."""
+    folder = tmp_path / "f"
+    folder.mkdir()
+
+    def embedding(**tokens: torch.Tensor) -> dict[str, object]:
+        return {"string_to_token": dict.fromkeys(tokens, 265), "string_to_param": dict(tokens)}
+
+    torch.save(embedding(a=torch.ones(1, 768), b=torch.ones(1, 768)), folder / "emb.pt")
+    torch.save(embedding(zzz=torch.zeros(1, 768)), folder / "emb-a.pt")
+    result = sdtool("convert", folder, "--force", "--replace=delete")
+    assert result.code == 2
+    assert "is also that of" in result.err
+    assert (folder / "emb.pt").exists()
+    assert float(load_file(folder / "emb-a.safetensors")["emb_params"].sum()) == 0
+
+
+def test_another_input_is_never_overwritten(sdtool: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "g"
+    folder.mkdir()
+    save_file({"w": torch.zeros(4)}, folder / "m.sft")
+    save_file({"w": torch.ones(4)}, folder / "m.safetensors")
+    result = sdtool("convert", folder, "--force", "--replace=delete")
+    assert result.code == 2
+    assert "is another input" in result.err
+    assert torch.equal(load_file(folder / "m.safetensors")["w"], torch.ones(4))
+    assert (folder / "m.sft").exists()
+
+
+def test_what_is_left_out_is_not_lost_with_the_original(sdtool: Run, tmp_path: Path) -> None:
+    torch.save({"w": torch.ones(2), "c": torch.ones(2, dtype=torch.complex128)}, "x.pt")
+    result = sdtool("convert", "x.pt", "--skip-unsupported", "--replace=delete")
+    assert (result.code, Path("x.pt").exists()) == (2, True)
+    assert "do not go together" in result.err

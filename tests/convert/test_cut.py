@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from sdtool.convert.layout import whole_elements
+
 _CUT = """
 import os, sys
 from sdtool.checkpoint import open_checkpoint
@@ -43,3 +45,11 @@ def test_a_strided_tensor_of_a_file_that_is_cut(blocks: int, told: str, tmp_path
     assert done.stdout.startswith(told)
     if told == "whole":
         assert (tmp_path / "x.pt.raw").read_bytes() == tensor.contiguous().numpy().tobytes()
+
+
+def test_pieces_hold_whole_elements_and_are_never_empty() -> None:
+    """An empty piece is the end to whoever compares two streams."""
+    pieces = [b"a", b"", b"bc", b"defgh", b"ij"]
+    found = list(whole_elements(iter(pieces), 4))
+    assert found == [b"abcdefgh", b"ij"]
+    assert list(whole_elements(iter([b"ab"]), 4)) == [b"ab"]

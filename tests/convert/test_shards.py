@@ -279,3 +279,19 @@ def test_the_names_of_indexes(name: str, converted: str | None) -> None:
 )  # fmt: skip
 def test_what_trainers_leave_beside_a_model(name: str, is_one: bool) -> None:
     assert is_training_state(name) is is_one
+
+
+def test_an_index_of_nothing_and_shards_that_would_share_a_name(tmp_path: Path) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text('{"weight_map": {}}')
+    with pytest.raises(Malformed, match="lists no tensors"):
+        read_index(index)
+    torch.save({"a": torch.ones(1)}, tmp_path / "m.bin")
+    torch.save({"b": torch.ones(1)}, tmp_path / "m.pt")
+    index.write_text('{"weight_map": {"a": "m.bin", "b": "m.pt"}}')
+    with pytest.raises(Malformed, match=r"would become m\.safetensors"), ExitStack() as stack:
+        plan_shards(
+            read_index(index),
+            tmp_path / "out",
+            lambda path: stack.enter_context(open_checkpoint(path)),
+        )

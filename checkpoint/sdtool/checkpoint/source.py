@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,7 @@ class LocalFile:
         self.path = Path(path)
         self.name = os.fspath(path)
         self.nbytes_read = 0
+        self._lock = threading.Lock()  # where one descriptor has one position: Windows
         try:
             self._file = open(self.path, "rb", buffering=0)
             self.stat = os.fstat(self._file.fileno())
@@ -65,9 +67,10 @@ class LocalFile:
                     if not more:
                         break
                     data += more
-            else:  # Windows: one descriptor, one position; readers there share nothing
-                self._file.seek(offset)
-                data = self._file.read(nbytes) or b""
+            else:
+                with self._lock:
+                    self._file.seek(offset)
+                    data = self._file.read(nbytes) or b""
         except OSError as e:
             raise Unreadable(_reason(e), where=self.name) from e
         self.nbytes_read += len(data)

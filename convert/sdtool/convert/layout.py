@@ -277,7 +277,8 @@ def whole_elements(chunks: Iterator[bytes], itemsize: int) -> Iterator[bytes]:
             chunk = rest + chunk
         cut = len(chunk) - len(chunk) % itemsize
         rest = chunk[cut:]
-        yield chunk[:cut] if rest else chunk
+        if cut:  # an empty piece would look like the end
+            yield chunk[:cut] if rest else chunk
     if rest:
         yield rest
 

@@ -68,6 +68,8 @@ def read_index(path: str | os.PathLike[str]) -> ShardIndex:
     for shard in shards:
         if not isinstance(shard, str) or re.search(r"[/\\:\x00]|^\.*$", shard):
             raise Malformed(f"names a file outside of its folder: {shard!a}", where=os.fspath(path))
+    if not shards:
+        raise Malformed("lists no tensors", where=os.fspath(path))
     if not isinstance(metadata, dict):
         raise Malformed("its metadata is no table", where=os.fspath(path))
     return ShardIndex(path, weight_map, metadata)
@@ -151,6 +153,8 @@ def plan_shards(
             selection = replace(selection, metadata=known)
         _check(index, path, checkpoint)
         out = folder / output_name(path)  # loaders look for these names, cast or not
+        if any(out == shard.out for shard in shards):
+            raise Malformed(f"has two shards that would become {out.name}", where=str(index.path))
         shards.append(PlannedShard(checkpoint, selection, plan_safetensors(selection), out))
     weight_map = {t.name: shard.out.name for shard in shards for t in shard.plan.tensors}
     left_out = {left.name for shard in shards for left in shard.plan.left_out}

@@ -271,6 +271,8 @@ def _difference(entry: TensorEntry, candidate: _Candidate, by_torch: bool) -> st
                 f" {_shown(ours[cut], entry.dtype)}, should be {_shown(theirs[cut], entry.dtype)}"
             )
         position += len(ours)
+    if position != entry.nbytes:
+        return f"could be compared for {position:,} of its {entry.nbytes:,} bytes only"
     return None
 
 

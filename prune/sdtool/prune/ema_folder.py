@@ -29,5 +29,5 @@ def averaged_updates(path: str | os.PathLike[str]) -> int | None:
 
 def ema_folder_of(path: str | os.PathLike[str]) -> str | None:
     """Return the folder with the EMA of the model in `path`'s folder: `unet_ema` beside `unet`."""
-    folder = f"{os.path.dirname(path)}_ema"
+    folder = f"{os.path.dirname(os.path.abspath(path))}_ema"
     return folder if os.path.isfile(os.path.join(folder, "config.json")) else None

@@ -74,7 +74,7 @@ def plan_outputs(
 
 def same_file(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:
     """Whether two paths are one file, through links and whatever the case of their letters."""
-    if _key(a) == _key(b):
+    if file_key(a) == file_key(b):
         return True
     try:
         return os.path.samefile(a, b)
@@ -93,11 +93,11 @@ def _place(item: Item, name: str, out_dir: str | None) -> Path:
 def _without_clashes(jobs: Sequence[Job]) -> list[Job]:
     """Mark the jobs that get in each other's way."""
     working = {job.item.path: job for job in jobs if not job.is_onto_itself}
-    inputs = {_key(path): path for path in working}
+    inputs = {file_key(path): path for path in working}
     claims: dict[str, list[tuple[str, Path]]] = {}
     for path, job in working.items():
-        for out in job.outs:
-            claims.setdefault(_key(out), []).append((path, out))
+        for key, out in {file_key(out): out for out in job.outs}.items():
+            claims.setdefault(key, []).append((path, out))
     passed_over: dict[str, str] = {}
     clashes: dict[str, UsageError] = {}
     for key, claimed in claims.items():
@@ -135,7 +135,8 @@ def _are_neighbours(items: Sequence[Item]) -> bool:
     return len(folders) == 1 and all(item.root is not None for item in items)
 
 
-def _key(path: str | os.PathLike[str]) -> str:
+def file_key(path: str | os.PathLike[str]) -> str:
+    """Return what two paths of one file share, whatever the case of their letters."""
     folder, name = os.path.split(os.path.abspath(path))
     whole = os.path.normcase(os.path.join(os.path.realpath(folder), name))
     return whole.casefold() if sys.platform == "darwin" else whole

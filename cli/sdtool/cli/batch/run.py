@@ -28,7 +28,7 @@ from sdtool.checkpoint.reading import Checkpoint
 from sdtool.cli.batch.done import is_made_of
 from sdtool.cli.batch.gate import admit, judged, worst_message
 from sdtool.cli.batch.outcome import Outcome, Status, summary, summary_line
-from sdtool.cli.batch.outputs import Job, same_file
+from sdtool.cli.batch.outputs import Job, file_key, same_file
 from sdtool.cli.batch.sidecars import copy_sidecar, renamed, sidecars
 from sdtool.cli.console import Console, Progress, as_error, counted
 from sdtool.cli.exit_codes import DONE, TROUBLE, worst
@@ -84,6 +84,35 @@ Choose: TypeAlias = Callable[[Checkpoint, Job], Sequence[Making | NothingToDo | 
 """What to make of an input, or why not, one for each output; raises what makes all impossible."""
 
 
+class Claims:
+    """The files that a run reads and those that it writes: none is both, none is written twice.
+
+    `--force` is for what was there before. Names are only known for certain when an input was
+    opened (the tokens of an embedding), so this is asked just before each output is written.
+    """
+
+    def __init__(self, inputs: Iterable[str] = ()) -> None:
+        self._inputs = {file_key(path) for path in inputs}
+        self._outputs: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def claim(self, out: Path, source: str, *, is_made_of_it: bool) -> None:
+        """Take a name for an output of `source`.
+
+        Raises:
+            UsageError: another input is called so and does not hold the same, or another output is.
+        """
+        key = file_key(out)
+        hint = "choose another place for it with -o or --out-dir"
+        with self._lock:
+            if key in self._inputs and key != file_key(source) and not is_made_of_it:
+                raise UsageError(f"its output {out} is another input", where=source, hint=hint)
+            other = self._outputs.setdefault(key, source)
+        if other != source:
+            what = f"its output {out} is also that of {other}"
+            raise UsageError(what, where=source, hint=hint)
+
+
 @dataclass(frozen=True, slots=True)
 class Wishes:
     """The options that convert and prune share."""
@@ -102,6 +131,7 @@ class Wishes:
     nonfinite: bool = False
     """Whether NaN and Inf are counted in what is not cast, too."""
     jobs: int = 1
+    claims: Claims = field(default_factory=Claims)
 
 
 def run(
@@ -124,6 +154,7 @@ def run(
     outcomes: list[Outcome] = []
     passed_over = 0
     total = sum(_nbytes(job) for job in jobs)
+    wishes = replace(wishes, claims=Claims(job.item.path for job in jobs))
     with (
         console.progress(total, label) as progress,
         _worked(jobs, choose, wishes, progress, make_set) as done,
@@ -319,7 +350,9 @@ def _planned(
     outcome.details.update(making.details)
     outcome.notes.extend(dict.fromkeys((*making.notes, *plan.notes)))
     note_left_out(outcome, plan.left_out)
-    if not wishes.force and os.path.lexists(out) and is_made_of(plan, out):
+    is_there = os.path.lexists(out) and is_made_of(plan, out)
+    wishes.claims.claim(out, outcome.path, is_made_of_it=is_there)
+    if is_there and not wishes.force:
         outcome.status = Status.SKIPPED
         outcome.notes = [f"{outcome.output} is there and was made of it"]
         return None

@@ -57,6 +57,11 @@ def command(
     training state is left out. The output stands beside the input unless
     -o or --out-dir says otherwise, and replaces nothing without --force.
     """
+    if skip_unsupported and options["replace"] is not None:
+        raise UsageError(
+            "--skip-unsupported and --replace do not go together",
+            hint="what is left out would be lost with the original",
+        )
     items, problems = expand(paths, console.stdin)
     items = without_shards(items)
     if out is not None and any(is_index(item.path) for item in items):
