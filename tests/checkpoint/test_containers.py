@@ -289,7 +289,7 @@ def test_archives_in_archives_are_opened_to_a_depth() -> None:
     (outer,) = read(data)
     assert outer.inner[0].inner[0].format == "torch-zip"
     (shallow,) = read(data, limits=Limits(nesting=1))
-    assert shallow.inner[0].unread
+    assert isinstance(shallow.inner[0].inner[0].error, LimitExceeded)
     with pytest.raises(Unsupported):
         open_checkpoint(Memory(data, "t"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
+import struct
 from collections import OrderedDict
 from typing import Any
 
@@ -251,8 +252,9 @@ def test_every_prefix_of_a_pickle_is_truncated_not_clean() -> None:
 def test_limits_stop_the_machine() -> None:
     limits = Limits(opcodes=100)
     assert isinstance(run(b"N0" * 200 + b"N.", limits=limits).error, LimitExceeded)
-    stream = run(b"\x8b\xff\xff\xff\x7f", limits=limits)
+    stream = run(b"\x8b" + struct.pack("<i", 1 << 17) + bytes(1 << 17) + b".", limits=limits)
     assert isinstance(stream.error, LimitExceeded)
+    assert isinstance(run(b"\x8b\xff\xff\xff\x7f", limits=limits).error, Truncated)
 
 
 def test_nesting_costs_no_recursion() -> None:

@@ -169,6 +169,8 @@ _CONSTRUCTORS = """
     numpy: uint8
     pathlib: Path PosixPath PurePath PurePosixPath PureWindowsPath WindowsPath
     torch._tensor: Tensor _rebuild_from_type_v2
+    torch._dynamo.decorators: _DimRange
+    torch.nested._internal.nested_tensor: NestedTensor _rebuild_njt
     torch._utils: _rebuild_device_tensor_from_cpu_tensor
     torch._utils: _rebuild_device_tensor_from_numpy
     torch._utils: _rebuild_meta_tensor_no_storage _rebuild_nested_tensor

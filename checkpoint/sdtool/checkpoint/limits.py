@@ -13,18 +13,21 @@ class Limits:
     training checkpoint has 3,897 members and some 200,000 opcodes.
     """
 
-    opcodes: int = 10_000_000
-    """Opcodes of one stream."""
+    opcodes: int = 100_000_000
+    """Opcodes of one file; a small file has fewer (see `containers.opening.Budget`)."""
+    objects: int = 12_000_000
+    """Tuples and memo entries of all pickles of one file, some 80 bytes each; what has content of
+    its own (a dict, a call) counts twice. A small file has fewer."""
     memo_index: int = 50_000_000
     """The largest memo index; the C unpickler allocates an array of this length."""
     depth: int = 200
     """Containers inside containers, where values are walked."""
-    line_nbytes: int = 1 << 20
+    line_nbytes: int = 1 << 28
     """One line of a text opcode."""
     inline_nbytes: int = 1 << 16
     """A longer string or bytes argument stays in the file and becomes an `Extent`."""
     int_nbytes: int = 1 << 16
-    """The longest integer of LONG1 and LONG4."""
+    """The longest integer that is read; a longer one becomes an `Extent`."""
     pickles: int = 1_000
     """Pickles in a row in one stream."""
     members: int = 1_000_000
@@ -34,9 +37,7 @@ class Limits:
     header_nbytes: int = 100_000_000
     """The JSON header of a safetensors file (the format's own bound)."""
     inflated_nbytes: int = 256 << 20
-    """A compressed pickle, inflated."""
-    inflation_ratio: int = 1_100
-    """Inflated size over stored size; deflate itself cannot exceed 1,032."""
+    """A compressed member, inflated; all that a small file holds may inflate to less."""
     nesting: int = 4
     """Archives inside archives, pickles inside pickles."""
     leaves: int = 2_000_000

@@ -24,12 +24,13 @@ import codecs
 import re
 import warnings
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from struct import Struct
 from struct import error as struct_error
 
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
+from sdtool.checkpoint.joblib_arrays import array_of, joblib_class
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.reading import PICKLE, LoaderProfile, Stream
 from sdtool.checkpoint.source import Source
@@ -55,8 +56,10 @@ COMPUTED = Global("<computed>", "<computed>")
 
 HIGHEST_PROTOCOL = 5
 
-_WINDOW_NBYTES = 1 << 20
+_WINDOW_NBYTES = 1 << 18
 _FIRST_WINDOW_NBYTES = 1 << 17
+_LINE_NBYTES = 1 << 20
+_LINE_CHUNK_NBYTES = 1 << 20
 _NO_FRAME = 1 << 63
 _ANOMALIES_PER_SLUG = 20
 
@@ -115,6 +118,8 @@ class _State:
     base: int = 0
     buf: bytes = b""
     frame_end: int = _NO_FRAME
+    objects: int = 0
+    """Objects that the handlers made; see `Limits.objects`."""
 
     def fail(self, error: InputError) -> None:
         """Note that the C unpickler has stopped; the Trace goes on for the others."""
@@ -122,19 +127,33 @@ class _State:
 
 
 def _run(
-    source: Source, offset: int, trace: Trace, profile: LoaderProfile, limits: Limits
+    source: Source,
+    offset: int,
+    trace: Trace,
+    profile: LoaderProfile,
+    limits: Limits,
+    going_on: _State | None = None,
+    given: Sequence[Value] = (),
 ) -> tuple[Value, InputError | None]:
-    """Fill `trace`; return the value, or the error that the C unpickler would raise."""
+    """Fill `trace`; return the value, or the error that the C unpickler would raise.
+
+    `going_on` and `given` are the memo, the marks and the stack of a run that is taken up where
+    another one stands.
+    """
     end = source.nbytes
     inline = limits.inline_nbytes
     margin = inline + 64  # so that a fixed or inline argument never crosses the window
     window = max(_WINDOW_NBYTES, 2 * margin)
     events = trace.events
     record = events.append
-    stack: list[Value] = []
+    stack: list[Value] = list(given)
     metastack: list[list[Value]] = []
     memo: dict[int, Value] = {}
     state = _State(source, end, trace, profile, limits, memo, metastack)
+    if going_on is not None:
+        memo.update(going_on.memo)
+        metastack.extend(list(below) for below in going_on.metastack)
+        state.protocol = going_on.protocol
     frame_end = _NO_FRAME
 
     base = offset
@@ -143,6 +162,7 @@ def _run(
     low = len(buf) if base + len(buf) >= end else len(buf) - margin
     watch = low if low > 0 else 0
     count = 0
+    made_here = 0
     here = offset
 
     try:
@@ -162,6 +182,9 @@ def _run(
                     frame_end = _NO_FRAME
                 if here >= end:
                     raise _truncated(here, "an opcode")
+                total = made_here + state.objects + len(memo) + len(metastack)
+                if total > limits.objects:
+                    raise LimitExceeded(f"more than {limits.objects:,} objects in one file")
                 if pos >= low:
                     base, pos = here, 0
                     buf = source.read_at(base, window)
@@ -213,17 +236,20 @@ def _run(
                 items = stack
                 stack = metastack.pop()
                 stack.append(tuple(items))
+                made_here += 1
             elif op == 0x52:  # REDUCE
                 args = stack.pop()
                 made = Instance(stack[-1], args, "REDUCE", base + at)
                 stack[-1] = made
                 record(made)
+                made_here += 2
                 if type(args) is not tuple:
                     _odd_arguments(state, "REDUCE", args, base + at)
             elif op == 0x51:  # BINPERSID
                 persistent = Persistent(stack[-1], base + at)
                 stack[-1] = persistent
                 record(persistent)
+                made_here += 1
                 if profile is PICKLE:
                     state.fail(
                         Malformed(
@@ -248,14 +274,17 @@ def _run(
                 stack.append(())
             elif op == 0x85:  # TUPLE1
                 stack[-1] = (stack[-1],)
+                made_here += 1
             elif op == 0x86:  # TUPLE2
                 pair = (stack[-2], stack[-1])
                 stack.pop()
                 stack[-1] = pair
+                made_here += 1
             elif op == 0x87:  # TUPLE3
                 triple = (stack[-3], stack[-2], stack[-1])
                 del stack[-2:]
                 stack[-1] = triple
+                made_here += 1
             elif op == 0x4E:  # NONE
                 stack.append(None)
             elif op == 0x47:  # BINFLOAT
@@ -263,8 +292,10 @@ def _run(
                 pos += 8
             elif op == 0x7D:  # EMPTY_DICT
                 stack.append(Instance(DICT, (), "EMPTY_DICT", base + at))
+                made_here += 2
             elif op == 0x5D:  # EMPTY_LIST
                 stack.append(Instance(LIST, (), "EMPTY_LIST", base + at))
+                made_here += 2
             elif op == 0x75:  # SETITEMS
                 items = stack
                 stack = metastack.pop()
@@ -293,6 +324,11 @@ def _run(
                     else:
                         target.states = [content]
                     target.mutated = base + at
+                    if joblib_class(target) is not None:
+                        state.base, state.buf, state.frame_end = base, buf, frame_end
+                        pos = _array_behind(state, target, pos, stack)
+                        frame_end = _NO_FRAME
+                        watch = 0  # the array may end far beyond the window
             elif op == 0x2E:  # STOP
                 here = base + pos
                 if here > end:
@@ -335,17 +371,64 @@ def _run(
     except (ValueError, OverflowError) as e:  # bad digits, bad UTF-8, bad escapes
         error = Malformed(f"a bad argument before offset {base + pos:,} ({type(e).__name__})")
     finally:
-        trace.opcodes = count + 1
+        trace.opcodes += count + 1
+        trace.objects += made_here + state.objects + len(memo)
         trace.nbytes = min(base + pos, end) - offset
     return None, state.broken or error
+
+
+def _array_behind(state: _State, target: Instance, pos: int, stack: list[Value]) -> int:
+    """A joblib array: its bytes, or the pickle of its objects, stand behind the BUILD opcode.
+
+    joblib reads them there and goes on behind them; any other unpickler takes them for opcodes,
+    and what it would do with those is in the Trace as well. The wrapper on the stack becomes the
+    array. Returns the position behind it.
+    """
+    here = state.base + pos
+    trace, limits = state.trace, state.limits
+    if state.frame_end not in (here, _NO_FRAME):
+        _note(trace, "loader-disagreement", "an array behind the middle of a frame", here)
+        raise Malformed(f"an array inside a frame at offset {here:,}")
+    array = array_of(target, state.source, here)
+    state.objects += len(state.memo) + len(stack)
+    if state.objects > limits.objects:
+        raise LimitExceeded(f"more than {limits.objects:,} objects in one file")
+    less = replace(limits, opcodes=limits.opcodes // 16, objects=limits.objects - state.objects)
+    if array.holds_objects:
+        inner = Trace()
+        _, error = _run(state.source, array.offset, inner, state.profile, less)
+        _take_over(trace, inner)
+        if error is not None:
+            raise error
+        end = array.offset + inner.nbytes
+    else:
+        other = Trace()
+        _, error = _run(state.source, here, other, PICKLE, less, state, stack)
+        if other.events or error is None:
+            _note(trace, "loader-disagreement", "the bytes of an array that run as opcodes", here)
+            _take_over(trace, other)
+        end = array.offset + array.nbytes
+        if end > state.end:
+            raise _truncated(here, f"an array of {array.nbytes:,} bytes")
+    stack[-1] = array.value
+    return end - state.base
+
+
+def _take_over(trace: Trace, other: Trace) -> None:
+    """Add what another run over the same bytes has found."""
+    trace.events.extend(other.events)
+    for anomaly in other.anomalies:
+        _note(trace, anomaly.slug, anomaly.detail, anomaly.offset or 0)
+    trace.opcodes += other.opcodes
+    trace.objects += other.objects
 
 
 def _name(state: _State, op: int, pos: int, stack: list[Value]) -> tuple[list[Value], int]:
     """GLOBAL, INST and STACK_GLOBAL: a name that a loader would import."""
     at = state.base + pos - 1
     if op == 0x63 or op == 0x69:  # GLOBAL, INST
-        module, pos = _line(state, pos)
-        name, pos = _line(state, pos)
+        module, pos = _line(state, op, pos)
+        name, pos = _line(state, op, pos)
         name_at_end = name[-1:] != b"\n"
         encoding = "utf-8" if op == 0x63 else "ascii"
         # The Python unpickler cuts the last character of a line that the file's end cut.
@@ -366,6 +449,7 @@ def _name(state: _State, op: int, pos: int, stack: list[Value]) -> tuple[list[Va
             stack = state.metastack.pop()
             made = Instance(found, tuple(items), "INST", at)
             stack.append(made)
+            state.objects += 2
             state.trace.events.append(made)
     elif op == 0x93:  # STACK_GLOBAL
         name_value = stack.pop()
@@ -388,6 +472,7 @@ def _name(state: _State, op: int, pos: int, stack: list[Value]) -> tuple[list[Va
 def _object(state: _State, op: int, pos: int, stack: list[Value]) -> tuple[list[Value], int]:
     """NEWOBJ, NEWOBJ_EX and OBJ: an instance of a class."""
     at = state.base + pos - 1
+    state.objects += 2
     if op == 0x81:  # NEWOBJ
         args = stack.pop()
         made = Instance(stack.pop(), args, "NEWOBJ", at)
@@ -426,6 +511,7 @@ def _taken(state: _State, pos: int, nbytes: int, *, is_text: bool) -> bytes | Ex
 def _bytes(state: _State, op: int, pos: int, stack: list[Value]) -> tuple[list[Value], int]:
     """SHORT_BINBYTES, BINBYTES, BINBYTES8 and BYTEARRAY8."""
     at = state.base + pos - 1
+    state.objects += 2 * (op == 0x96)
     if op == 0x43:
         n, width = state.buf[pos], 1
     elif op == 0x42:
@@ -473,7 +559,9 @@ def _long(state: _State, op: int, pos: int, stack: list[Value]) -> tuple[list[Va
         if n < 0:
             raise Malformed(f"LONG4 with a negative length at offset {at:,}")
     if n > state.limits.int_nbytes:
-        raise LimitExceeded(f"an integer of {n:,} bytes at offset {at:,}")
+        stack.append(_extent(state.base + pos, n, state.end, is_text=False))
+        state.fail(LimitExceeded(f"an integer of {n:,} bytes at offset {at:,}"))
+        return stack, pos + n
     raw = buf[pos : pos + n]
     if len(raw) != n:
         raise _truncated(at, "an integer")
@@ -515,6 +603,7 @@ def _prologue(state: _State, op: int, pos: int, stack: list[Value]) -> tuple[lis
 def _collection(state: _State, op: int, pos: int, stack: list[Value]) -> tuple[list[Value], int]:
     """EMPTY_SET, ADDITEMS, FROZENSET, DICT and LIST."""
     at = state.base + pos - 1
+    state.objects += 2
     if op == 0x8F:  # EMPTY_SET
         stack.append(Instance(SET, (), "EMPTY_SET", at))
     elif op == 0x90:  # ADDITEMS
@@ -585,9 +674,13 @@ def _outside(state: _State, op: int, pos: int, stack: list[Value]) -> tuple[list
 def _text(state: _State, op: int, pos: int, stack: list[Value]) -> tuple[list[Value], int]:
     """The text opcodes of protocol 0: GET, PUT, UNICODE, STRING, PERSID, FLOAT, INT and LONG."""
     at = state.base + pos - 1
-    line, pos = _line(state, pos)
+    start = pos
+    line, pos = _line(state, op, pos)
     if line[-1:] != b"\n":
         raise _truncated(at, "a line")
+    if pos - start > _LINE_NBYTES and op in b"VS":
+        stack.append(Extent(state.base + start, pos - start - 1, is_text=False))
+        return stack, pos  # with its escapes: nobody takes it for a text
     line = line[:-1]
     if b"\0" in line and op in b"gpFIL":  # where C's number ends, and Python sees none
         _odd_number(state, line, at)
@@ -608,6 +701,7 @@ def _text(state: _State, op: int, pos: int, stack: list[Value]) -> tuple[list[Va
             raise Malformed(f"an unquoted STRING at offset {at:,}")
         stack.append(_python2_string(_unescape(line[1:-1])))
     elif op == 0x50:  # PERSID
+        state.objects += 1
         persistent = Persistent(str(line, "ascii"), at)
         stack.append(persistent)
         state.trace.events.append(persistent)
@@ -676,18 +770,39 @@ def _extent(offset: int, nbytes: int, end: int, *, is_text: bool) -> Extent:
     return Extent(offset, nbytes, is_text)
 
 
-def _line(state: _State, pos: int) -> tuple[bytes, int]:
-    """The line at `pos` of the window, newline included if there is one, and what follows it."""
+def _line(state: _State, op: int, pos: int) -> tuple[bytes, int]:
+    """The line at `pos` of the window, newline included if there is one, and what follows it.
+
+    Of a long one the first `_LINE_NBYTES` bytes.
+    """
     stop = state.buf.find(b"\n", pos) + 1
     if stop:
         return state.buf[pos:stop], stop
-    nbytes = state.limits.line_nbytes
-    line = state.source.read_at(state.base + pos, nbytes)
-    stop = line.find(b"\n") + 1
-    if not stop and len(line) == nbytes:
-        raise LimitExceeded(f"a line of more than {nbytes:,} bytes at {state.base + pos:,}")
-    line = line[:stop] if stop else line
-    return line, pos + len(line)
+    at = state.base + pos
+    line = b""
+    offset, most = at, at + state.limits.line_nbytes
+    while offset < most:
+        chunk = state.source.read_at(offset, min(_LINE_CHUNK_NBYTES, most - offset))
+        if not chunk:
+            return line, pos + offset - at
+        stop = chunk.find(b"\n") + 1
+        part = chunk[:stop] if stop else chunk
+        offset += len(part)
+        # Of a long line its beginning is kept: Python's import of a name ends at a NUL as well.
+        line += part[: max(0, _LINE_NBYTES - len(line))]
+        if len(line) == _LINE_NBYTES and not _may_be_long(op, line):
+            raise Malformed(f"a line of more than {_LINE_NBYTES:,} bytes at {at:,}")
+        if stop:
+            return line if line[-1:] == b"\n" else line + b"\n", pos + offset - at
+    raise LimitExceeded(f"a line of more than {state.limits.line_nbytes:,} bytes at {at:,}")
+
+
+def _may_be_long(op: int, begin: bytes) -> bool:
+    """Whether an unpickler would go on behind a line of more than a megabyte that begins so."""
+    if op in b"ci":  # no module has such a name, but for one that a NUL ends
+        name, nul, _ = begin.partition(b"\0")
+        return bool(nul) and name.decode("utf-8", "replace").isprintable()
+    return op in b"VSP" or not begin.strip(b"0123456789")
 
 
 def _resolve(written: Global, protocol: int, names: dict[tuple[str, str, bool], Global]) -> Global:

@@ -18,16 +18,16 @@ class LoaderProfile:
     """How the loader that a stream is meant for treats what plain pickle leaves open."""
 
     name: str
-    """`torch` (persistent ids are storages), `pickle` (plain pickle.load) or `numpy`."""
-    encoding: str
-    """How strings of python 2 are decoded."""
-    maps_storages: bool
-    """Whether names holding "Storage" become storage types, as torch's find_class does."""
 
 
-TORCH = LoaderProfile("torch", "utf-8", maps_storages=True)
-PICKLE = LoaderProfile("pickle", "ascii", maps_storages=False)
-NUMPY = LoaderProfile("numpy", "latin-1", maps_storages=False)
+TORCH = LoaderProfile("torch")
+"""torch.load: persistent ids are storages."""
+SCRIPT = LoaderProfile("torchscript")
+"""torch.jit.load, torch.package: as torch; names below `__torch__` are the archive's own code."""
+PICKLE = LoaderProfile("pickle")
+"""pickle.load and its kin: a persistent id is an error."""
+NUMPY = LoaderProfile("numpy")
+"""numpy.load, for arrays of objects."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

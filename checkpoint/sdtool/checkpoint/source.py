@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -124,6 +124,30 @@ class Memory:
     def locate(self, offset: int) -> tuple[LocalFile, int] | None:
         """See `Source.locate`."""
         return None
+
+
+class Inflated:
+    """What a compressed member inflates to: in memory, until it is released and when read again."""
+
+    def __init__(self, name: str, nbytes: int, inflate: Callable[[], bytes]) -> None:
+        self.name = name
+        self.nbytes = nbytes
+        self._inflate = inflate
+        self._data: bytes | None = inflate()
+
+    def read_at(self, offset: int, nbytes: int) -> bytes:
+        """See `Source.read_at`."""
+        if self._data is None:
+            self._data = self._inflate()
+        return self._data[offset : offset + nbytes]
+
+    def locate(self, offset: int) -> tuple[LocalFile, int] | None:
+        """See `Source.locate`."""
+        return None
+
+    def release(self) -> None:
+        """Give the memory back."""
+        self._data = None
 
 
 def read_exactly(source: Source, offset: int, nbytes: int, what: str) -> bytes:

@@ -53,6 +53,8 @@ class Trace:
     noted: dict[str, int] = field(default_factory=dict[str, int])
     """How often each slug came up; `anomalies` keeps the first few of each."""
     opcodes: int = 0
+    objects: int = 0
+    """What was built, as `Limits.objects` counts it."""
     nbytes: int = 0
     """Length of the pickle, STOP included."""
     protocol: int = 0

@@ -494,6 +494,15 @@ _TABLE: tuple[tuple[Danger, str], ...] = (
     (
         _CHANGES,
         """
+        fickling *
+        picklescan *
+        modelscan *
+        modelaudit *
+        sdtool *
+        torch.serialization add_safe_globals clear_safe_globals register_package
+        torch.serialization set_default_load_endianness set_crc32_options
+        torch._weights_only_unpickler *
+        torch._utils_internal *
         shutil *
         pathlib Path.write_bytes Path.write_text Path.unlink Path.rename Path.replace Path.touch
         pathlib Path.mkdir Path.rmdir Path.chmod Path.symlink_to Path.hardlink_to Path.link_to
@@ -652,7 +661,18 @@ _LEADS_ANYWHERE = frozenset(
 )
 
 # Modules whose `*` stops here: harmless submodules or names of a module that is dangerous.
-_HARMLESS = frozenset({"os.path", "xml.sax.saxutils"})
+_HARMLESS = frozenset(
+    {
+        "os.path",
+        "xml.sax.saxutils",
+        "torch.jit._pickle",
+        "torch.distributed.checkpoint.metadata",
+        "torch.distributed.checkpoint.filesystem._StorageInfo",
+        "torch._dynamo.decorators._DimRange",
+        "joblib.numpy_pickle.NumpyArrayWrapper",
+    }
+)
+"""Modules and names inside of dangerous ones that only hold data."""
 
 # Modules that a pickle can pick up as an attribute of another one (`torch.serialization` + `os`).
 _MODULES = frozenset(

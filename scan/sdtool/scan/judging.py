@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.machine import COMPUTED
-from sdtool.checkpoint.reading import PICKLE, Stream
+from sdtool.checkpoint.reading import PICKLE, SCRIPT, LoaderProfile, Stream
 from sdtool.checkpoint.trace import Mutation, Resolve
 from sdtool.checkpoint.values import (
     LITERAL_OPCODES,
@@ -48,6 +47,11 @@ _MODEL_PACKAGES = frozenset(
 _MODEL_MODULES = ("torch.nn", "torch.fx", "torch.jit", "torch.optim")
 
 
+_WORK = 4_000_000
+_CONTAINERS = 1_000_000
+"""Filled containers of one value that are counted; a full training checkpoint has some 10,000."""
+
+
 @dataclass(slots=True)
 class Known:
     """What is known of one name in one stream."""
@@ -80,6 +84,8 @@ class Collector:
         default_factory=dict[str, tuple[int, str | None]]
     )
     """Packages whose classes make up a pickled model, and where each is first named."""
+    unjudged: str | None = None
+    """Why some calls were not judged, if some were not: then nothing is clean."""
     _seen: dict[tuple[str, str], _Seen] = field(default_factory=dict[tuple[str, str], _Seen])
 
     def add(
@@ -134,8 +140,9 @@ def judge_stream(stream: Stream, found: Collector, limits: Limits = DEFAULT_LIMI
     member = stream.member
     nested: list[Value] = []
     rows: dict[int, Known] = {}  # by identity: the machine has one Global a name
-    arguments: _Arguments = {}
+    arguments = _Arguments()
     trace = stream.trace
+    work = _WORK + 8 * trace.opcodes
     told = {anomaly.slug: anomaly for anomaly in reversed(trace.anomalies)}
     for slug, anomaly in told.items():
         found.add(
@@ -153,6 +160,8 @@ def judge_stream(stream: Stream, found: Collector, limits: Limits = DEFAULT_LIMI
                     continue
                 rows[id(event.target)] = known
             known.called = True
+            if work < 0:
+                continue
             row = known.row
             if row is None:
                 if known.danger is not None and _is_pickle_bytes(event.args):
@@ -171,10 +180,14 @@ def judge_stream(stream: Stream, found: Collector, limits: Limits = DEFAULT_LIMI
                 nested.append(event.args[0])
             elif row.is_sealed:
                 continue
-            _follow(event, arguments)
+            work -= _follow(event, arguments)
         elif type(event) is Resolve:
-            _name(event, found, member)
+            _name(event, found, member, stream.profile)
         elif type(event) is Mutation:
+            # One state may be set a million times: each time it would be looked at again.
+            work -= _size(event.value)
+            if work < 0:
+                continue
             problem = _mutation_problem(event, found)
             if problem:
                 found.add(
@@ -188,11 +201,16 @@ def judge_stream(stream: Stream, found: Collector, limits: Limits = DEFAULT_LIMI
                 _follow_state(event, arguments)
         elif type(event) is Persistent and not _is_honest_id(event.pid, stream):
             found.add(Problem("odd-persistent-id", ""), offset=event.offset, member=member)
-    for container, used in arguments.values():
+    if work < 0:
+        found.unjudged = "it sets the same large states again and again"
+    for container, used in arguments.containers.values():
         if container.mutated > used:
             problem = Problem("escaped-mutation", "")
             found.add(problem, offset=container.mutated, member=member)
-    if _unfolds(stream.value, limits):
+    unfolds = _unfolds(stream.value, limits)
+    if unfolds is None:
+        found.unjudged = f"more than {_CONTAINERS:,} containers"
+    elif unfolds:
         found.add(
             Problem("alias-bomb", f"more than {limits.leaves:,} leaves"),
             offset=stream.offset,
@@ -280,7 +298,11 @@ def _package(target: Global) -> str | None:
     return "torch.nn" if inside else None
 
 
-def _name(event: Resolve, found: Collector, member: str | None) -> None:
+def _is_script(target: Global) -> bool:
+    return target.module == "__torch__" or target.module.startswith("__torch__.")
+
+
+def _name(event: Resolve, found: Collector, member: str | None, profile: LoaderProfile) -> None:
     if event.computed:
         found.add(Problem("computed-name", ""), offset=event.offset, member=member)
         return
@@ -292,6 +314,8 @@ def _name(event: Resolve, found: Collector, member: str | None) -> None:
             known = Known("allowed", problem=Problem("allowed-global", reason))
         else:
             known = judge_name(target, walks_dots=event.walks_dots)
+        if profile is SCRIPT and known.kind == "unknown" and _is_script(target):
+            known = Known("unknown")  # a class of the archive's own code, which is a finding itself
         found.known[target] = known
         if known.kind == "model":
             found.models.setdefault(_package(target) or "", (event.offset, member))
@@ -372,7 +396,7 @@ def _is_honest_id(pid: Value, stream: Stream) -> bool:
     if type(pid) is tuple and 5 <= len(pid) <= 6 and pid[0] == "storage":
         return (
             type(pid[1]) is Global
-            and type(pid[2]) is str
+            and (type(pid[2]) is str or (stream.profile is SCRIPT and type(pid[2]) is int))
             and type(pid[3]) is str
             and type(pid[4]) is int
         )
@@ -385,20 +409,33 @@ def _is_honest_id(pid: Value, stream: Stream) -> bool:
 
 # --- arguments that change afterwards -----------------------------------------------------------
 
-_Arguments: TypeAlias = dict[int, tuple[Instance, int]]
-"""By identity: each object that a call was given, with the offset of the first such call."""
+
+@dataclass(slots=True)
+class _Arguments:
+    """What calls were given, by identity."""
+
+    containers: dict[int, tuple[Instance, int]] = field(
+        default_factory=dict[int, tuple[Instance, int]]
+    )
+    """Each object, with the offset of the first call that was given it."""
+    tuples: set[int] = field(default_factory=set[int])
 
 
-def _follow(call: Instance, arguments: _Arguments) -> None:
-    """Note what a call was given: objects, and the containers in them, each once."""
+def _follow(call: Instance, arguments: _Arguments) -> int:
+    """Note what a call was given: objects, and the containers in them, each once.
+
+    Returns how much there was to look at.
+    """
     args = call.args
     pending: list[Value] = list(args) if type(args) is tuple else [args]
-    seen: set[int] = set()
+    seen = arguments.tuples
+    steps = 0
     while pending:
         part = pending.pop()
+        steps += 1
         if type(part) is Instance:
-            if id(part) not in arguments:
-                arguments[id(part)] = (part, call.offset)
+            if id(part) not in arguments.containers:
+                arguments.containers[id(part)] = (part, call.offset)
                 if part.opcode in LITERAL_OPCODES:
                     inner = (*part.items, *(item for _, item in part.pairs))
                     # What a call made may be filled later, as an object in its own list.
@@ -408,6 +445,20 @@ def _follow(call: Instance, arguments: _Arguments) -> None:
         elif type(part) is tuple and part and type(part[0]) is not int and id(part) not in seen:
             seen.add(id(part))
             pending.extend(part)
+    return steps
+
+
+def _size(value: Value) -> int:
+    """How much there is to look at in what an opcode sets."""
+    if type(value) is Instance:
+        return 1 + len(value.pairs) + len(value.items)
+    if type(value) is tuple or type(value) is list:
+        return 1 + sum(map(_size_within, value))
+    return 1
+
+
+def _size_within(value: Value) -> int:
+    return 1 + len(value.pairs) + len(value.items) if type(value) is Instance else 1
 
 
 def _follow_state(event: Mutation, arguments: _Arguments) -> None:
@@ -415,14 +466,17 @@ def _follow_state(event: Mutation, arguments: _Arguments) -> None:
     parts: tuple[Value, ...] = event.value if type(event.value) is tuple else (event.value,)
     for part in parts:
         if type(part) is Instance and part.opcode in LITERAL_OPCODES:
-            arguments.setdefault(id(part), (part, event.offset))
+            arguments.containers.setdefault(id(part), (part, event.offset))
 
 
 # --- how many leaves a value unfolds into -------------------------------------------------------
 
 
-def _unfolds(value: Value, limits: Limits) -> bool:
-    """Whether a walk that does not remember where it was takes far more steps than there are."""
+def _unfolds(value: Value, limits: Limits) -> bool | None:
+    """Whether a walk that does not remember where it was takes far more steps than there are.
+
+    None where there are too many containers to tell.
+    """
     if type(value) is not Instance and type(value) is not tuple:
         return False
     counts: dict[int, int] = {}
@@ -438,6 +492,8 @@ def _unfolds(value: Value, limits: Limits) -> bool:
             counts[id(part)] = steps
         elif id(part) not in counts:
             counts[id(part)] = 1  # a cycle counts once
+            if len(counts) > _CONTAINERS:
+                return None
             edges += len(inner)
             pending.append((part, True))
             pending.extend(

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from sdtool.checkpoint import readings
+from sdtool.checkpoint.containers.opening import Budget
 from sdtool.checkpoint.errors import NotACheckpoint
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.reading import Reading, Stream
@@ -50,8 +51,12 @@ class _State:
     found: Collector
     limits: Limits
     deep: bool
+    budget: Budget
+    """What all nested pickles of the file may cost together."""
     gaps: list[tuple[str, str | None]] = field(default_factory=list[tuple[str, str | None]])
     """Why something was not read to its end, and what to do about it."""
+    nested: set[tuple[object, ...]] = field(default_factory=set[tuple[object, ...]])
+    """The nested pickles that were read already: the same bytes run the same way again."""
 
 
 def judge(
@@ -70,9 +75,13 @@ def judge(
     """
     start = time.perf_counter()
     all_readings = tuple(readings)
-    state = _State(Collector(allowed_globals(allow)), limits, deep)
+    source = all_readings[0].source
+    budget = Budget.for_file(source.nbytes, limits)
+    state = _State(Collector(allowed_globals(allow)), limits, deep, budget)
     for reading in all_readings:
         _judge_reading(reading, state, "", 0)
+    if state.found.unjudged is not None:
+        _gap(state, state.found.unjudged, None)
     findings = tuple(sorted(state.found.findings(), key=_rank))
     foreign = [r.error for r in all_readings if isinstance(r.error, NotACheckpoint)]
     verdict = verdict_of(findings, read_to_the_end=not state.gaps)
@@ -80,7 +89,6 @@ def judge(
     if foreign and len(foreign) == len(all_readings) and verdict is Verdict.CLEAN:
         verdict, error = Verdict.NOT_A_CHECKPOINT, escape(foreign[0].what)
         hint = foreign[0].hint
-    source = all_readings[0].source
     names = sorted(state.found.known.items(), key=lambda item: (item[0].module, item[0].name))
     return Report(
         path=os.fspath(path),
@@ -146,8 +154,25 @@ def _judge_nested(argument: Value, stream: Stream, state: _State, depth: int) ->
     if depth >= state.limits.nesting:
         _gap(state, f"pickles more than {state.limits.nesting} deep", stream.member)
         return
-    for reading in readings(content, limits=state.limits, deep=state.deep):
+    key = _identity(argument, stream)
+    if key in state.nested:
+        return
+    state.nested.add(key)
+    # A loader is handed these bytes: what no reader can take to its end is a gap, and never
+    # something that is no checkpoint.
+    for reading in readings(
+        content, limits=state.limits, deep=state.deep, announced=True, budget=state.budget
+    ):
         _judge_reading(reading, state, where, depth + 1)
+        if isinstance(reading.error, NotACheckpoint):
+            _gap(state, reading.error.what, where, reading.error.hint)
+
+
+def _identity(argument: Value, stream: Stream) -> tuple[object, ...]:
+    """What equal nested bytes have in common."""
+    if type(argument) is Extent:
+        return stream.source.name, argument.offset, argument.nbytes
+    return (as_bytes(argument),)
 
 
 def _content(argument: Value, stream: Stream, name: str) -> Source | None:

@@ -19,9 +19,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import prod
 from typing import NamedTuple, TypeAlias
 
 from sdtool.checkpoint.dtypes import TABLE
+from sdtool.checkpoint.joblib_arrays import WRAPPERS as JOBLIB_WRAPPERS
 from sdtool.checkpoint.values import (
     DICT,
     LIST,
@@ -110,7 +112,16 @@ def _is_no_hooks(value: Value) -> bool:
         return True
     if type(value) is not Instance or value.pairs or value.states or value.items:
         return False
-    return (value.target == ORDERED_DICT and not value.args) or value.opcode == "EMPTY_DICT"
+    if value.opcode == "EMPTY_DICT":
+        return True
+    if value.target != ORDERED_DICT or type(value.args) is not tuple:
+        return False
+    # Python 2 hands it a list of pairs, of which there are none.
+    return not value.args or (len(value.args) == 1 and _is_empty_list(value.args[0]))
+
+
+def _is_empty_list(value: Value) -> bool:
+    return is_literal(value, LIST) and not value.items
 
 
 def _is_storage(value: Value) -> bool:
@@ -494,7 +505,7 @@ def _numpy_dtype_state(state: Value) -> Problem | None:
         if type(field) is not tuple or len(field) != 2 or type(field[1]) is not int:
             return _state_problem("an element type with odd fields")
         code = _dtype_code(field[0])
-        if code in (None, "O", "O8") or not 0 <= field[1] <= itemsize - _element_nbytes(code):
+        if code is None or code[0] == "O" or not 0 <= field[1] <= itemsize - _element_nbytes(code):
             return _state_problem("an element type with odd fields")
     return None
 
@@ -529,10 +540,16 @@ def _numpy_array_state(state: Value) -> Problem | None:
     if not _is_sizes(shape) or code is None or type(order) not in (bool, int):
         return _state_problem("not the state of an array")
     if code.startswith("O"):
-        good = is_literal(content, LIST)
+        good = is_literal(content, LIST) and len(content.items) == _numel(shape)
     else:
         good = _is_bytes(content) or type(content) is str
     return None if good else _state_problem("an array of odd contents")
+
+
+def _numel(shape: Value) -> int:
+    """The elements of a shape; numpy takes a list for an array without counting them."""
+    sizes = shape if type(shape) is tuple else shape.args[0] if shape.args else ()
+    return prod(sizes)
 
 
 def _numpy_scalar(args: Value) -> Problem | None:
@@ -618,9 +635,69 @@ def _anything(value: Value) -> Problem | None:
 
 
 def _no_methods(pairs: Value) -> Problem | None:
-    """Items of a dict whose items are its attributes too."""
-    if any(type(key) is str and key[:2] == "__" and key[-2:] == "__" for key, _ in pairs):
-        return _state_problem("an item that is a method")
+    """Items of a dict whose items are its attributes too; a key that a call makes may be any."""
+    for key, _ in pairs:
+        if type(key) not in (str, int) or (
+            type(key) is str and (key in _METHODS or (key[:2] == "__" and key[-2:] == "__"))
+        ):
+            return _state_problem("an item that is a method")
+    return None
+
+
+def _nested_tensor(args: Value) -> Problem | None:
+    """The keyword arguments of a jagged tensor: tensors, and a cache of its lengths."""
+    if type(args) is not tuple or len(args) != 1 or not is_literal(args[0], DICT):
+        return _odd("not the arguments of a nested tensor")
+    for key, value in args[0].pairs:
+        if type(key) is not str or key not in _NJT_KEYS:
+            return _odd("not the arguments of a nested tensor")
+        parts = [v for _, v in value.pairs] if is_literal(value, DICT) else [value]
+        if not all(p is None or type(p) in (bool, int) or _is_tensor(p) for p in parts):
+            return _odd("not the arguments of a nested tensor")
+    return None
+
+
+_NJT_KEYS = frozenset(
+    {"values", "offsets", "lengths", "_ragged_idx", "_metadata_cache", "requires_grad"}
+)
+
+
+def _numbers_list(state: Value) -> Problem | None:
+    """The fields of a small frozen dataclass with slots: a list of numbers."""
+    if is_literal(state, LIST) and all(v is None or _is_int(v) for v in state.items):
+        return None
+    return _state_problem("a state that is not a list of numbers")
+
+
+def _tensor_properties(state: Value) -> Problem | None:
+    """(dtype, layout, requires_grad, memory format, pin_memory), or a dict of older versions."""
+    if type(state) is tuple and len(state) == 5:
+        return None  # five attributes, whose values are judged where they are made
+    return _attributes(state)
+
+
+def _one_int(args: Value) -> Problem | None:
+    if type(args) is tuple and len(args) == 1 and _is_int(args[0]):
+        return None
+    return _odd("not the number of an enumeration")
+
+
+def _one_list(args: Value) -> Problem | None:
+    """TorchScript's `build_*`: they return the list they are given."""
+    if type(args) is tuple and 1 <= len(args) <= 2:
+        return None
+    return _odd("not the arguments of a list")
+
+
+def _array_wrapper(state: Value) -> Problem | None:
+    """joblib's wrapper of an array: its class, shape and element type; the machine reads them."""
+    if problem := _attributes(state):
+        return problem
+    fields = dict(state.pairs)
+    code = _dtype_code(fields.get("dtype"))
+    plain = fields.get("subclass") == _NDARRAY and fields.get("order") in ("C", "F")
+    if not plain or code is None or not _is_sizes(fields.get("shape")):
+        return _state_problem("not the state of a joblib array")
     return None
 
 
@@ -669,6 +746,7 @@ _TENSOR_CLASSES = frozenset(
         Global("torch._tensor", "Tensor"),
         Global("torch.nn.parameter", "Parameter"),
         Global("torch.nn.parameter", "Buffer"),
+        Global("torch.nested._internal.nested_tensor", "NestedTensor"),
     }
 )
 _TENSOR_CONSTANTS = frozenset(
@@ -727,6 +805,9 @@ _TORCH: dict[Global, Vouched] = {
     ),
     **_rows("torch._utils", ("_rebuild_wrapper_subclass",), Vouched(call=_wrapper_subclass)),
     **_rows("torch._tensor", ("_rebuild_from_type_v2",), Vouched(call=_from_type)),
+    **_rows(
+        "torch.nested._internal.nested_tensor", ("_rebuild_njt",), Vouched(call=_nested_tensor)
+    ),
 }
 
 REBUILDERS = frozenset(_TORCH) | {Global("torch.nn.parameter", "Parameter")}
@@ -741,8 +822,54 @@ _CALLBACKS = (
     ("gradient_accumulation_scheduler", "GradientAccumulationScheduler"),
 )
 
+_CHECKPOINT = "torch.distributed.checkpoint"
+
 VOUCHED: dict[Global, Vouched] = {
     **_TORCH,
+    # jagged tensors
+    Global("torch.nested._internal.nested_tensor", "NestedTensor"): _REFERENCE,
+    **_rows("torch._dynamo.decorators", ("_DimRange",), Vouched(new=_nothing, state=_numbers_list)),
+    # the index of a distributed checkpoint
+    **_rows(
+        f"{_CHECKPOINT}.metadata",
+        (
+            "Metadata",
+            "TensorStorageMetadata",
+            "ChunkStorageMetadata",
+            "BytesStorageMetadata",
+            "MetadataIndex",
+            "StorageMeta",
+        ),
+        _DATA_OBJECT,
+    ),
+    **_rows(
+        f"{_CHECKPOINT}.metadata",
+        ("TensorProperties",),
+        Vouched(new=_nothing, state=_tensor_properties),
+    ),
+    **_rows(f"{_CHECKPOINT}.metadata", ("_MEM_FORMAT_ENCODING",), Vouched(call=_one_int)),
+    **_rows(f"{_CHECKPOINT}.filesystem", ("_StorageInfo",), _DATA_OBJECT),
+    # states of DeepSpeed's ZeRO
+    **_rows(
+        "deepspeed.runtime.fp16.loss_scaler", ("LossScaler", "DynamicLossScaler"), _DATA_OBJECT
+    ),
+    **_rows("deepspeed.runtime.zero.config", ("ZeroStageEnum",), Vouched(call=_one_int)),
+    **_rows("deepspeed.utils.tensor_fragment", ("fragment_address",), _DATA_OBJECT),
+    # TorchScript
+    **_rows(
+        "torch.jit._pickle",
+        (
+            "build_intlist",
+            "build_tensorlist",
+            "build_doublelist",
+            "build_boollist",
+            "build_tensor_from_id",
+            "restore_type_tag",
+        ),
+        Vouched(call=_one_list),
+    ),
+    # arrays of joblib
+    **dict.fromkeys(JOBLIB_WRAPPERS, Vouched(new=_nothing, state=_array_wrapper)),
     **_rows("torch", _STORAGES, _REFERENCE),
     **_rows("torch.cuda", _STORAGES, _REFERENCE),
     **_rows(

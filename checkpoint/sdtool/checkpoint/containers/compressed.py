@@ -1,64 +1,112 @@
-"""A file inside a compressed stream: gzip, bzip2, xz, lzma and zlib (joblib writes all of them).
+"""A file inside a compressed stream: gzip, bzip2, xz, lzma, zlib and joblib's z-files.
+
+    1f 8b 08            gzip
+    42 5a 68 3n ...     bzip2
+    fd 37 7a 58 5a 00   xz
+    5d 00 00 80 00      lzma alone: properties, size of the dictionary, size of the content
+    78 xx               zlib, a multiple of 31 as a big-endian number
+    5a 46 30 78 ...     `ZF`, the content's size in hexadecimal, blanks, zlib: joblib before 0.10
 
 The standard library's readers are what loaders use, so they say what the content is.
 
-Source: RFC 1950 and 1952; joblib/compressor.py (the prefixes).
+Source: RFC 1950 and 1952; joblib/compressor.py (the prefixes, `BinaryZlibFile`),
+joblib/numpy_pickle_compat.py (`read_zfile`); liblzma, alone_decoder.c (`alone_decode`).
 """
 
 from __future__ import annotations
 
+import io
+import re
 import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO, cast
 
+from sdtool.checkpoint.containers.opening import Opening
 from sdtool.checkpoint.containers.source_file import SourceFile
-from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed
-from sdtool.checkpoint.limits import Limits
-from sdtool.checkpoint.source import Memory, Source
+from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, NotACheckpoint
+from sdtool.checkpoint.reading import Reading
+from sdtool.checkpoint.source import Memory, Slice, Source
 
 _CHUNK_NBYTES = 1 << 16
+_ZFILE = re.compile(rb"ZF0x[0-9a-fA-F]{1,16} *\Z")
+_ZFILE_NBYTES = 2 + len(f"{1 << 64:#x}")
+_FAINT = frozenset({"zlib", "lzma"})
+"""Known by so little that many other files begin alike: what does not inflate is none."""
+
+
+def read_compressed(opening: Opening) -> Iterator[Reading]:
+    """Read what a compressed file holds; nothing where it is no compressed file."""
+    source = opening.source
+    compression = compression_of(source.read_at(0, 32))
+    if compression is None:
+        return
+    if opening.depth >= opening.limits.nesting:
+        too_deep = LimitExceeded(
+            f"compressed more than {opening.limits.nesting} times", where=source.name
+        )
+        yield Reading(compression, source, error=too_deep)
+        return
+    content, error = inflate_file(opening, compression)
+    if not content.nbytes and error is not None and compression in _FAINT:
+        return
+    inner = tuple(r for r in opening.inside(content) if not isinstance(r.error, NotACheckpoint))
+    if error is None and not inner:
+        error = NotACheckpoint(f"a {compression} file with no checkpoint inside", where=source.name)
+    yield Reading(compression, source, inner=inner, error=error)
 
 
 def compression_of(head: bytes) -> str | None:
-    """The name of the compression that `head` (16 bytes) begins, or None."""
+    """The name of the compression that `head` (32 bytes) begins, or None."""
     if head[:3] == b"\x1f\x8b\x08":
         return "gzip"
     if head[:3] == b"BZh" and head[4:10] in (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90"):
         return "bzip2"
     if head[:6] == b"\xfd7zXZ\0":
         return "xz"
-    if head[:5] == b"\x5d\0\0\x80\0":
-        return "lzma"
+    if _ZFILE.match(head[:_ZFILE_NBYTES].rstrip()):
+        return "z-file"
     if head[:1] == b"\x78" and len(head) > 1 and int.from_bytes(head[:2], "big") % 31 == 0:
         return "zlib"
-    return None
+    return "lzma" if _begins_lzma(head) else None
 
 
-def inflate_file(
-    source: Source, compression: str, limits: Limits
-) -> tuple[Memory, InputError | None]:
+def _begins_lzma(head: bytes) -> bool:
+    """Whether liblzma would take the header of a .lzma file: it knows no magic number."""
+    if len(head) < 14 or head[0] >= 225:
+        return False
+    dictionary = int.from_bytes(head[1:5], "little")
+    size = int.from_bytes(head[5:13], "little")
+    if size >= 1 << 38 and size != (1 << 64) - 1:
+        return False
+    bits = dictionary.bit_count()  # 2**n, or 2**n + 2**(n-1)
+    even = bits == 1 or (bits == 2 and dictionary & (dictionary >> 1))
+    return bool(even) or dictionary == 0xFFFFFFFF
+
+
+def inflate_file(opening: Opening, compression: str) -> tuple[Memory, InputError | None]:
     """The content of a compressed file, in memory, as far as a loader would get.
 
     The error says why it goes no further: damaged, cut, or beyond the limits. A pickle in front of
     the damage has run before the loader notices.
     """
-    parts: list[bytes] = []
-    room = limits.inflated_nbytes
+    source = opening.source
+    most = room = opening.inflates_to()
+    content = io.BytesIO()
     error: InputError | None = None
     try:
         for chunk in _chunks(source, compression):
             room -= len(chunk)
             if room < 0:
                 error = LimitExceeded(
-                    f"the {compression} data inflates to more than"
-                    f" {limits.inflated_nbytes:,} bytes",
+                    f"the {compression} data inflates to more than {most:,} bytes",
                     where=source.name,
                 )
                 break
-            parts.append(chunk)
+            content.write(chunk)
     except (OSError, EOFError, ValueError, zlib.error, _lzma_error()):
         error = Malformed(f"the {compression} data is damaged or cut", where=source.name)
-    return Memory(b"".join(parts), f"{source.name}!{compression}"), error
+    opening.budget.inflated_nbytes -= content.tell()
+    return Memory(content.getvalue(), f"{source.name}!{compression}"), error
 
 
 def _lzma_error() -> type[Exception]:
@@ -70,6 +118,10 @@ def _lzma_error() -> type[Exception]:
 def _chunks(source: Source, compression: str) -> Iterator[bytes]:
     if compression == "zlib":
         yield from _zlib_chunks(source)
+        return
+    if compression == "z-file":
+        behind = _ZFILE_NBYTES + (source.read_at(_ZFILE_NBYTES, 1) == b" ")
+        yield from _zlib_chunks(Slice(source, behind, source.nbytes - behind, source.name))
         return
     file = cast("BinaryIO", SourceFile(source))
     if compression == "gzip":
@@ -89,14 +141,21 @@ def _chunks(source: Source, compression: str) -> Iterator[bytes]:
 
 
 def _zlib_chunks(source: Source) -> Iterator[bytes]:
+    """zlib streams behind each other, as joblib reads them."""
     machine = zlib.decompressobj()
     offset = 0
     pending = b""
-    while not machine.eof:
+    begun = False
+    while True:
+        if machine.eof:
+            pending, machine, begun = machine.unused_data, zlib.decompressobj(), False
         if not pending:
-            pending = source.read_at(offset, 1 << 16)
+            pending = source.read_at(offset, _CHUNK_NBYTES)
             offset += len(pending)
             if not pending:
-                raise EOFError
+                if begun or not offset:
+                    raise EOFError
+                return
+        begun = True
         yield machine.decompress(pending, _CHUNK_NBYTES)
         pending = machine.unconsumed_tail

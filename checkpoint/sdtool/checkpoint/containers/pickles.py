@@ -1,54 +1,146 @@
-"""Pickles behind each other, and whether bytes that nobody announced are a pickle."""
+"""Pickles behind each other, and whether bytes that nobody announced are a pickle.
+
+    80 04 95 ...        PROTO: a pickle
+    63 6f 73 0a ...     GLOBAL 'os': without PROTO, a pickle if an unpickler would look a name up
+
+Source: Lib/pickle.py (`_Unpickler.load`: PROTO is optional at every protocol).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from sys import stdlib_module_names
 
+from sdtool.checkpoint.containers.opening import Opening
 from sdtool.checkpoint.errors import LimitExceeded, Truncated
-from sdtool.checkpoint.limits import Limits
-from sdtool.checkpoint.machine import run_pickle
-from sdtool.checkpoint.reading import PICKLE, Stream
+from sdtool.checkpoint.reading import PICKLE, LoaderProfile, Reading, Stream
 from sdtool.checkpoint.source import Source
-from sdtool.checkpoint.trace import Resolve, Trace
+from sdtool.checkpoint.trace import Anomaly, Resolve
+from sdtool.checkpoint.values import Global, Persistent
+
+_HEAD_NBYTES = 4096
+_INSTALLED = stdlib_module_names | {
+    "__builtin__", "torch", "numpy", "joblib", "pandas", "scipy", "sklearn", "pip", "setuptools",
+    "pkg_resources", "transformers", "diffusers", "accelerate", "PIL", "cv2", "tensorflow",
+}  # fmt: skip
+"""Packages that are on most machines where a model is loaded."""
+
+
+def read_pickles(opening: Opening, first: Stream) -> Iterator[Reading]:
+    """Read pickles in a row, of which `first` is the first; nothing where nothing is a pickle.
+
+    A loader may stop at the first STOP or go on, so each of them counts. Bytes that a loader is
+    handed as a pickle are one, whatever they look like.
+    """
+    source = opening.source
+    streams = [first, *_following(opening, first)]
+    is_whole = first.error is None and first.trace.nbytes == source.nbytes > 1
+    if not (is_whole or opening.announced or any(map(looks_like_pickle, streams))):
+        return
+    anomalies: tuple[Anomaly, ...] = ()
+    last = streams[-1]
+    end = last.offset + last.trace.nbytes
+    if last.error is None and end < source.nbytes:
+        detail = f"{source.nbytes - end:,} bytes behind the pickle"
+        anomalies = (Anomaly("trailing-data", detail, end),)
+    yield Reading("pickle", source, tuple(streams), anomalies=anomalies)
+
+
+def _following(opening: Opening, first: Stream) -> list[Stream]:
+    """The pickles behind the first one, up to the last that matters.
+
+    `N.` is a pickle of None that nobody minds; the next one may be another.
+    """
+    found: list[Stream] = []
+    matter = 0
+    last = first
+    for _ in range(opening.limits.pickles):
+        offset = last.offset + last.trace.nbytes
+        if last.error is not None or offset >= opening.source.nbytes:
+            break
+        last = opening.pickle(opening.source, offset)
+        found.append(last)
+        if looks_like_pickle(last):
+            matter = len(found)
+    else:
+        matter = len(found)
+        found[-1] = _too_many(opening, found[-1])
+    return found[:matter]
+
+
+def _too_many(opening: Opening, last: Stream) -> Stream:
+    error = LimitExceeded(f"more than {opening.limits.pickles:,} pickles in a row")
+    return Stream(last.member, last.offset, last.profile, last.source, last.trace, None, error)
 
 
 def pickles_in_a_row(
-    content: Source, offset: int, limits: Limits, member: str | None
+    opening: Opening,
+    content: Source,
+    offset: int,
+    member: str | None = None,
+    profile: LoaderProfile = PICKLE,
 ) -> Iterator[Stream]:
     """Pickles behind each other from `offset`, while they look like pickles."""
-    for _ in range(limits.pickles):
+    for number in range(opening.limits.pickles + 1):
         if offset >= content.nbytes:
             return
-        stream = run_pickle(content, offset, profile=PICKLE, limits=limits, member=member)
+        stream = opening.pickle(content, offset, profile=profile, member=member)
         if not looks_like_pickle(stream):
             return
-        yield stream
+        yield _too_many(opening, stream) if number == opening.limits.pickles else stream
         if stream.trace.nbytes <= 0 or stream.error is not None:
             return
         offset += stream.trace.nbytes
-    yield Stream(
-        member, offset, PICKLE, content, Trace(), None,
-        LimitExceeded(f"more than {limits.pickles:,} pickles in a row"),
-    )  # fmt: skip
 
 
 def looks_like_pickle(stream: Stream) -> bool:
     """Whether bytes that nobody declared to be a pickle are one that matters.
 
-    Without a PROTO opcode it must look up a name: nothing else can do harm, and two bytes of a
-    tensor (`N.`) make a perfect pickle of None.
+    What an unpickler would look up makes a pickle of any bytes, also where it breaks off
+    afterwards: the name has been imported by then, and may have been called. Without a name there
+    has to be a PROTO opcode: two bytes of a tensor (`N.`) make a perfect pickle of None.
     """
+    if isinstance(stream.error, LimitExceeded) and stream.trace.opcodes != 1:
+        return True  # broken off in the middle, or not begun: not for what its first opcode holds
+    names = [event.target for event in stream.trace.events if type(event) is Resolve]
+    if names and (stream.error is None or _could_run(names, stream)):
+        return True
     head = stream.source.read_at(stream.offset, 2)
     if head[:1] == b"\x80" and head[1:] <= b"\x05":
-        cut = isinstance(stream.error, (Truncated, LimitExceeded))
-        return stream.trace.opcodes > 2 or stream.error is None or cut
-    names = (event.target for event in stream.trace.events if isinstance(event, Resolve))
-    if stream.error is None:
-        return any(True for _ in names)
-    # "config\nfoo\n" is text that begins with GLOBAL; what can be imported everywhere is a reason
-    # to take it seriously.
-    return any(
-        name.module.split(".")[0] in stdlib_module_names and name.name.isidentifier()
-        for name in names
+        return stream.trace.opcodes > 2 or stream.error is None or type(stream.error) is Truncated
+    return False
+
+
+def _could_run(names: list[Global], stream: Stream) -> bool:
+    """Whether any loader would get as far as to import one of the names.
+
+    `config`, a line end, `foo` and a line end are a GLOBAL opcode too, and so is any list of words
+    that begins with a c. What is text from end to end and only names what is not installed
+    anywhere imports nothing.
+    """
+    importable = [name for name in names if _is_importable(name)]
+    if not importable:
+        return False
+    if any(name.module.partition("\0")[0].split(".")[0] in _INSTALLED for name in importable):
+        return True
+    acts = any(type(event) not in (Resolve, Persistent) for event in stream.trace.events)
+    return acts or not _is_text(stream.source.read_at(stream.offset, _HEAD_NBYTES))
+
+
+def _is_importable(name: Global) -> bool:
+    """Whether Python would find anything by that name; an import ends at a NUL."""
+    module = name.module.partition("\0")[0]
+    return all(
+        part and part.isprintable() and not any(map(str.isspace, part))
+        for part in (*module.split("."), *name.name.split("."))
     )
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = head.decode()
+    except UnicodeDecodeError as e:
+        if e.start < len(head) - 3:  # the last character may be cut in two
+            return False
+        text = head[: e.start].decode()
+    return all(char.isprintable() or char in "\t\n\r\f" for char in text)

@@ -7,6 +7,8 @@ from typing import Any
 
 from sdtool.checkpoint.source import Source
 
+_MOST_NBYTES = 64 << 20
+
 
 class SourceFile(io.RawIOBase):
     """Seekable and read-only; a position beyond the end reads nothing."""
@@ -32,6 +34,12 @@ class SourceFile(io.RawIOBase):
         """Move, as `io.IOBase.seek` does."""
         self._at = offset + (0, self._at, self._source.nbytes)[whence]
         return self._at
+
+    def read(self, size: int = -1, /) -> bytes | None:
+        """As `io.RawIOBase.read`, within bounds: a header that wants more is no header."""
+        if not -1 <= size <= _MOST_NBYTES:
+            raise OSError(f"a read of {size:,} bytes")
+        return super().read(size)
 
     def readinto(self, buffer: Any, /) -> int:
         """Fill `buffer` as far as the source goes."""

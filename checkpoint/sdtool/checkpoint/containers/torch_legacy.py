@@ -16,10 +16,11 @@ Source: torch/serialization.py (`_legacy_save`, `_legacy_load`); torch/csrc/seri
 from __future__ import annotations
 
 from sdtool.checkpoint.claims import claim_anomalies
-from sdtool.checkpoint.containers.pickles import looks_like_pickle, pickles_in_a_row
+from sdtool.checkpoint.containers.opening import Opening
+from sdtool.checkpoint.containers.pickles import pickles_in_a_row
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
+from sdtool.checkpoint.index_claims import index_anomalies
 from sdtool.checkpoint.limits import Limits
-from sdtool.checkpoint.machine import run_pickle
 from sdtool.checkpoint.reading import PICKLE, TORCH, Reading, Storage, Stream
 from sdtool.checkpoint.rebuild import StorageId, storage_id
 from sdtool.checkpoint.source import Source
@@ -29,8 +30,9 @@ from sdtool.checkpoint.values import LIST, Instance, Persistent
 MAGIC = 0x1950A86A20F9469CFC6C
 
 
-def read_torch_legacy(source: Source, first: Stream, limits: Limits) -> Reading:
+def read_torch_legacy(opening: Opening, first: Stream) -> Reading:
     """Read the five pickles, of which `first` is the first, and find where each storage is."""
+    source, limits = opening.source, opening.limits
     streams = [first]
     anomalies: list[Anomaly] = []
     storages: dict[str, Storage] = {}
@@ -45,19 +47,20 @@ def read_torch_legacy(source: Source, first: Stream, limits: Limits) -> Reading:
                     hint="download it again and compare its size with the one published",
                 )
             profile = TORCH if number == 4 else PICKLE
-            stream = run_pickle(source, offset, profile=profile, limits=limits)
+            stream = opening.pickle(source, offset, profile=profile)
             streams.append(stream)
             if stream.error is not None:
                 return Reading("torch-legacy", source, tuple(streams), anomalies=tuple(anomalies))
             offset += stream.trace.nbytes
         end = _find_storages(source, offset, streams[3], streams[4], limits, storages, anomalies)
         anomalies.extend(claim_anomalies(streams[3], storages, limits))
+        anomalies.extend(index_anomalies(streams[3], storages, limits))
         if end < source.nbytes:
             anomalies.append(
                 Anomaly("unused-bytes", f"{source.nbytes - end:,} bytes behind the storages", end)
             )
-            behind = list(pickles_in_a_row(source, end, limits, None))
-            if any(looks_like_pickle(stream) for stream in behind):
+            behind = list(pickles_in_a_row(opening, source, end))
+            if behind:
                 anomalies.append(Anomaly("hidden-pickle", "behind the storages", end))
                 streams.extend(behind)
     except InputError as e:

@@ -6,117 +6,126 @@
                 int64 sizes, int64 strides, int64 storage offset
     pickle      the object; its persistent ids are the keys of tensors and storages
 
-torch opens it with `tarfile`, so `tarfile` says what the members are.
+torch opens it with `tarfile`, so `tarfile` says what the members are: the last of a name counts,
+and a link is what it leads to. It loads `storages` before it looks for the others.
 
 Source: torch/serialization.py (`legacy_load`), torch 0.1.12 `torch/serialization.py`.
 """
 
 from __future__ import annotations
 
-import tarfile
 from struct import Struct
 
+from sdtool.checkpoint.containers.opening import Opening, first_few
 from sdtool.checkpoint.containers.pickles import pickles_in_a_row
-from sdtool.checkpoint.containers.source_file import SourceFile
+from sdtool.checkpoint.containers.tars import PARTS, TarArchive, TarEntry
 from sdtool.checkpoint.dtypes import BY_STORAGE, DType
-from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
+from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, NotACheckpoint, Truncated
 from sdtool.checkpoint.limits import Limits
-from sdtool.checkpoint.machine import run_pickle
-from sdtool.checkpoint.reading import (
-    PICKLE,
-    TORCH,
-    Member,
-    Reading,
-    Storage,
-    Stream,
-    TensorEntry,
-)
-from sdtool.checkpoint.source import Slice, Source, read_exactly
+from sdtool.checkpoint.reading import PICKLE, TORCH, Reading, Storage, Stream, TensorEntry
+from sdtool.checkpoint.source import Source, read_exactly
 from sdtool.checkpoint.trace import Anomaly
 from sdtool.checkpoint.values import LIST, Global, Instance, Value
 
-_PARTS = ("sys_info", "pickle", "tensors", "storages")
 _i4 = Struct("<i")
 
 
-def tar_members(source: Source, limits: Limits) -> tuple[tuple[Member, ...], InputError | None]:
-    """The members as `tarfile` lists them, and the error if it breaks off."""
-    members: list[Member] = []
-    try:
-        with tarfile.open(fileobj=SourceFile(source), mode="r:") as archive:
-            for info in archive:
-                if len(members) >= limits.members:
-                    raise LimitExceeded(f"more than {limits.members:,} members", where=source.name)
-                if info.isreg() and info.sparse is None:
-                    members.append(Member(info.name, info.offset_data, info.size, info.size, 0, 0))
-                else:
-                    members.append(Member(info.name, info.offset, 0, 0, 0, 0, is_folder=True))
-    except (tarfile.TarError, ValueError, OverflowError, EOFError, OSError) as e:
-        return tuple(members), Malformed(f"the tar archive is damaged ({e})", where=source.name)
-    except InputError as e:
-        return tuple(members), e
-    return tuple(members), None
+def is_torch_tar(archive: TarArchive) -> bool:
+    """Whether torch would load anything of the archive: it begins with `storages`."""
+    return any(_name(entry) == "storages" for entry in archive.entries)
 
 
-def is_torch_tar(members: tuple[Member, ...]) -> bool:
-    """Whether the members are those of torch's first format."""
-    names = {member.name.removeprefix("./") for member in members}
-    return {"pickle", "storages", "tensors"} <= names
-
-
-def read_torch_tar(
-    source: Source, members: tuple[Member, ...], error: InputError | None, limits: Limits
-) -> Reading:
+def read_torch_tar(opening: Opening, archive: TarArchive) -> Reading:
     """Read every pickle of the four members; tensors come from `tensors` and `storages`."""
+    source = opening.source
     streams: list[Stream] = []
-    anomalies: list[Anomaly] = []
+    anomalies = list(archive.anomalies)
+    inner: list[Reading] = []
+    unread: list[str] = []
     storages: dict[str, Storage] = {}
     tensors: dict[str, TensorEntry] = {}
+    error = archive.error
     parts: dict[str, Source] = {}
-    for member in members:
-        name = member.name.removeprefix("./")
-        if member.is_folder or name not in _PARTS:
+    for entry in archive.entries:
+        member, name = entry.member, _name(entry)
+        if entry.error is not None:
+            error = error or entry.error
+        if name not in PARTS:
+            if entry.content is not None:
+                inner.extend(_hidden(opening, entry, entry.content, anomalies))
             continue
+        if entry.odd is not None:
+            anomalies.append(
+                Anomaly("irregular-member", entry.odd, member.header_offset, member.name)
+            )
         if name in parts:
             anomalies.append(Anomaly("duplicate-member", "", member.header_offset, member.name))
-        if member.header_offset + member.nbytes > source.nbytes:
-            error = error or Truncated(f"{member.name} is cut", where=source.name)
-        parts[name] = Slice(
-            source, member.header_offset, member.nbytes, f"{source.name}!{member.name}"
-        )
+            streams.extend(_pickles(opening, parts[name], name, anomalies))
+        if entry.content is not None:
+            parts[name] = entry.content
+        elif entry.error is None:
+            unread.append(f"{member.name}: {entry.odd or 'a folder'} where a file belongs")
+    missing = [name for name in PARTS[1:] if name not in parts]
+    if missing and error is None and not unread:
+        error = Malformed(f"the tar archive has no {missing[0]!r}", where=source.name)
     try:
-        _storages(parts["storages"], streams, storages, limits)
-        _tensors(parts["tensors"], streams, storages, tensors, limits)
+        if "storages" in parts:
+            _storages(opening, parts["storages"], streams, storages)
+        if "tensors" in parts:
+            _tensors(opening, parts["tensors"], streams, storages, tensors)
     except InputError as e:
         error = error or e
     for name in ("sys_info", "pickle"):
         if name in parts:
-            profile = TORCH if name == "pickle" else PICKLE
-            stream = run_pickle(parts[name], 0, profile=profile, limits=limits, member=name)
-            streams.append(stream)
-            end = stream.trace.nbytes
-            if stream.error is None and end < parts[name].nbytes:
-                detail = f"{parts[name].nbytes - end:,} bytes behind the pickle"
-                anomalies.append(Anomaly("trailing-data", detail, end, name))
-                streams.extend(pickles_in_a_row(parts[name], end, limits, name))
+            streams.extend(_pickles(opening, parts[name], name, anomalies))
     return Reading(
         "torch-tar",
         source,
         tuple(streams),
-        members,
+        archive.members,
         storages,
         tuple(anomalies),
         error,
         tensors=tuple(tensors.values()),
+        inner=tuple(inner),
+        unread=first_few(unread),
     )
 
 
+def _name(entry: TarEntry) -> str:
+    return entry.member.name.removeprefix("./").rstrip("/")
+
+
+def _pickles(opening: Opening, part: Source, name: str, anomalies: list[Anomaly]) -> list[Stream]:
+    """The pickle of a member, and whatever stands behind its STOP."""
+    profile = TORCH if name == "pickle" else PICKLE
+    stream = opening.pickle(part, profile=profile, member=name)
+    end = stream.trace.nbytes
+    if stream.error is not None or end >= part.nbytes or name in ("storages", "tensors"):
+        return [stream]
+    detail = f"{part.nbytes - end:,} bytes behind the pickle"
+    anomalies.append(Anomaly("trailing-data", detail, end, name))
+    return [stream, *pickles_in_a_row(opening, part, end, name)]
+
+
+def _hidden(
+    opening: Opening, entry: TarEntry, content: Source, anomalies: list[Anomaly]
+) -> list[Reading]:
+    """Readings of a member that torch does not look at."""
+    found = [r for r in opening.inside(content) if not isinstance(r.error, NotACheckpoint)]
+    if any(reading.streams for reading in found):
+        anomalies.append(
+            Anomaly("hidden-pickle", "", entry.member.header_offset, entry.member.name)
+        )
+    return found
+
+
 def _next(
-    part: Source, offset: int, streams: list[Stream], member: str, limits: Limits
+    opening: Opening, part: Source, offset: int, streams: list[Stream], member: str
 ) -> tuple[Value, int]:
-    if len(streams) > limits.members:
-        raise LimitExceeded(f"more than {limits.members:,} pickles", where=part.name)
-    stream = run_pickle(part, offset, profile=PICKLE, limits=limits, member=member)
+    if len(streams) > opening.limits.members:
+        raise LimitExceeded(f"more than {opening.limits.members:,} pickles", where=part.name)
+    stream = opening.pickle(part, offset, profile=PICKLE, member=member)
     streams.append(stream)
     if stream.error is not None:
         raise Malformed(f"{member}: {stream.error.what}", where=part.name)
@@ -124,13 +133,14 @@ def _next(
 
 
 def _storages(
-    part: Source, streams: list[Stream], storages: dict[str, Storage], limits: Limits
+    opening: Opening, part: Source, streams: list[Stream], storages: dict[str, Storage]
 ) -> None:
-    count, offset = _next(part, 0, streams, "storages", limits)
+    limits = opening.limits
+    count, offset = _next(opening, part, 0, streams, "storages")
     if type(count) is not int or not 0 <= count <= limits.members:
-        raise Malformed("the count of storages is no count", where=part.name)
+        raise Malformed("an invalid storage count", where=part.name)
     for _ in range(count):
-        head, offset = _next(part, offset, streams, "storages", limits)
+        head, offset = _next(opening, part, offset, streams, "storages")
         if type(head) is not tuple or len(head) != 3 or type(head[2]) is not Global:
             raise Malformed("a storage without key, place and class", where=part.name)
         dtype = BY_STORAGE.get(head[2].name)
@@ -143,12 +153,12 @@ def _storages(
             raise Truncated(f"storage {_key(head[0])} is cut", where=part.name)
         storages[_key(head[0])] = Storage(_key(head[0]), part, offset, nbytes, member=dtype.name)
         offset += nbytes
-    views, _ = _next(part, offset, streams, "storages", limits)
+    views, _ = _next(opening, part, offset, streams, "storages")
     if type(views) is not Instance or views.target != LIST:
-        raise Malformed("the list of storage views is no list", where=part.name)
+        raise Malformed("the list of storage views is not a list", where=part.name)
     for view in views.items:
         if type(view) is not tuple or len(view) != 4 or _key(view[1]) not in storages:
-            raise Malformed("a storage view of nothing", where=part.name)
+            raise Malformed("a view of a missing storage", where=part.name)
         root = storages[_key(view[1])]
         itemsize = _dtype(root).itemsize
         if not all(type(n) is int and n >= 0 for n in view[2:]):
@@ -161,17 +171,18 @@ def _storages(
 
 
 def _tensors(
+    opening: Opening,
     part: Source,
     streams: list[Stream],
     storages: dict[str, Storage],
     tensors: dict[str, TensorEntry],
-    limits: Limits,
 ) -> None:
-    count, offset = _next(part, 0, streams, "tensors", limits)
+    limits: Limits = opening.limits
+    count, offset = _next(opening, part, 0, streams, "tensors")
     if type(count) is not int or not 0 <= count <= limits.members:
-        raise Malformed("the count of tensors is no count", where=part.name)
+        raise Malformed("an invalid tensor count", where=part.name)
     for _ in range(count):
-        head, offset = _next(part, offset, streams, "tensors", limits)
+        head, offset = _next(opening, part, offset, streams, "tensors")
         if type(head) is not tuple or len(head) != 3 or _key(head[1]) not in storages:
             raise Malformed("a tensor without key, storage and class", where=part.name)
         (rank,) = _i4.unpack(read_exactly(part, offset, 4, "a tensor"))

@@ -4,36 +4,54 @@
     <root>/byteorder          `little` or `big`; missing means little
     <root>/data/<key>         one storage each, stored, aligned to 64 bytes
     <root>/version            `3`
-    <root>/code/, constants.pkl   a TorchScript archive instead of a state dict
+    <root>/constants.pkl      a TorchScript archive instead of a state dict, with code/
 
 `<root>` is any name: the file's stem, or `archive`. torch takes the folder of the first entry, and
 looks records up without regard to case.
 
-Source: torch/serialization.py (`_save`, `_load`); caffe2/serialize/inline_container.cc
-(`PyTorchStreamReader::init`, `getRecordID`).
+Source: torch/serialization.py (`_save`, `_load`, `_is_torchscript_zip`);
+caffe2/serialize/inline_container.cc (`PyTorchStreamReader::init`, `getRecordID`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 
 from sdtool.checkpoint.claims import claim_anomalies
-from sdtool.checkpoint.containers.pickles import looks_like_pickle, pickles_in_a_row
+from sdtool.checkpoint.containers.numpy_file import MAGIC as NPY_MAGIC
+from sdtool.checkpoint.containers.opening import Opening, first_few
+from sdtool.checkpoint.containers.pickles import pickles_in_a_row
+from sdtool.checkpoint.containers.programs import (
+    TORCHSCRIPT,
+    ProgramFormat,
+    code_anomalies,
+    program_format,
+)
 from sdtool.checkpoint.containers.zip_archive import (
     STORED,
     ZipArchive,
     data_offset,
     deep_anomalies,
     local_header_anomalies,
-    locator,
+    member_head,
     open_member,
 )
-from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Unsupported
-from sdtool.checkpoint.limits import Limits
-from sdtool.checkpoint.machine import run_pickle
-from sdtool.checkpoint.reading import TORCH, Member, Reading, Storage, Stream
-from sdtool.checkpoint.source import Source
+from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, NotACheckpoint
+from sdtool.checkpoint.index_claims import index_anomalies
+from sdtool.checkpoint.reading import (
+    SCRIPT,
+    TORCH,
+    LoaderProfile,
+    Member,
+    Reading,
+    Storage,
+    Stream,
+)
+from sdtool.checkpoint.source import Inflated, Slice, Source
 from sdtool.checkpoint.trace import Anomaly, Trace
 from sdtool.checkpoint.values import Persistent
 
@@ -43,120 +61,107 @@ _BOOKKEEPING = frozenset(
 )  # fmt: skip
 _LINE_NBYTES = 128
 _BOOKKEEPING_TEXT = re.compile(rb"(?:[0-9]{1,64}\n?|little|big)\Z")
+_CHUNK_NBYTES = 1 << 20
 
 
 def find_root(archive: ZipArchive) -> str | None:
     """The folder that torch takes for the model's, slash included, or None for another zip."""
-    if not archive.members:
-        return None
-    first, slash, _ = archive.members[0].name.partition("/")
-    root = first + slash
+    root = first_folder(archive)
     wanted = f"{root}data.pkl".lower()
-    return root if slash and any(m.name.lower() == wanted for m in archive.members) else None
+    return root if root and any(m.name.lower() == wanted for m in archive.members) else None
 
 
-LookInside = Callable[[Source], Iterable[Reading]]
-"""Reads the content of a member as a file of its own."""
+def first_folder(archive: ZipArchive) -> str:
+    """The folder of the first entry, slash included; empty where it is in none."""
+    first, slash, _ = archive.members[0].name.partition("/") if archive.members else ("", "", "")
+    return first + slash if slash else ""
 
 
-def read_torch_zip(
-    source: Source,
-    archive: ZipArchive,
-    root: str,
-    limits: Limits,
-    look_inside: LookInside,
-    *,
-    deep: bool,
-) -> Reading:
+@dataclass(slots=True)
+class _Found:
+    """What the members of one archive come to."""
+
+    streams: list[Stream] = field(default_factory=list[Stream])
+    inner: list[Reading] = field(default_factory=list[Reading])
+    anomalies: list[Anomaly] = field(default_factory=list[Anomaly])
+    unread: list[str] = field(default_factory=list[str])
+
+
+def read_torch_zip(opening: Opening, archive: ZipArchive, root: str) -> Reading:
     """Read every pickle of a torch zip, and find where each storage is."""
-    anomalies = list(archive.anomalies)
-    folded = root.lower()
-    streams: list[Stream] = []
-    unread: list[str] = []
-    by_name = {m.name[len(root) :]: m for m in archive.members if m.name.lower().startswith(folded)}
-    byteorder, error = _byteorder(source, by_name, limits)
-    storages: dict[str, Storage] = {}
-    for member in archive.members:
-        if member.name.startswith(f"{root}data/") and not member.is_folder:
-            key = member.name[len(root) + 5 :]
-            storages[key] = _storage(source, member, key, byteorder)
-    if storages and all(s.crc32 == 0 for s in storages.values() if s.nbytes):
-        # torch.serialization.set_crc32_options(False) writes zeros: no checksum, not a wrong one.
-        storages = {
-            key: _storage(source, m, key, byteorder, has_crc32=False)
-            for key, m in ((k, by_name[f"data/{k}"]) for k in storages)
-        }
+    source, limits, deep = opening.source, opening.limits, opening.deep
+    found = _Found(anomalies=list(archive.anomalies))
+    by_name = {m.name[len(root) :]: m for m in archive.members if m.name.startswith(root)}
+    is_script = "constants.pkl" in by_name
+    program = TORCHSCRIPT if is_script else program_format(by_name)
+    main = f"{root}data.pkl".lower()
+    byteorder, error = _byteorder(source, by_name)
+    storages = _storages(source, by_name, byteorder)
 
-    main = f"{folded}data.pkl"
     for member in archive.members:
         if member.name.lower() == main:
             if not deep:
-                anomalies.extend(local_header_anomalies(source, member))
-            streams.extend(_pickles(source, member, limits, unread))
-    for stream in streams:
+                found.anomalies.extend(local_header_anomalies(source, member))
+            _main_pickle(opening, member, found, SCRIPT if is_script else TORCH)
+    for stream in found.streams:
         if stream.profile is TORCH:
-            anomalies.extend(claim_anomalies(stream, storages, limits))
-    referenced = referenced_keys(streams)
+            found.anomalies.extend(claim_anomalies(stream, storages, limits))
+            found.anomalies.extend(index_anomalies(stream, storages, limits))
+    referenced = referenced_keys(found.streams)
     if deep:
-        anomalies.extend(deep_anomalies(source, archive))
-    files: list[Reading] = []
-    script = [m.name for m in archive.members if m.name.startswith(f"{root}code/")]
+        found.anomalies.extend(deep_anomalies(source, archive))
     for member in archive.members:
-        name = member.name
-        if member.is_folder or name.lower() == main:
+        if member.is_folder or member.name.lower() == main:
             continue
-        inner = name[len(root) :] if name.startswith(root) else name
+        inner = member.name[len(root) :] if member.name.startswith(root) else member.name
         if inner in _BOOKKEEPING and not deep:
-            anomalies.extend(local_header_anomalies(source, member))
-        if inner.startswith("data/") and inner[5:] in referenced and not deep:
-            continue
-        try:
-            content = open_member(source, member, limits)
-        except InputError as e:
-            unread.append(f"{name}: {e.what}")
-            continue
-        if inner in _BOOKKEEPING and _BOOKKEEPING_TEXT.match(content.read_at(0, _LINE_NBYTES)):
-            continue
-        found, wrapped, is_hidden = _hidden(content, limits, name, look_inside)
-        streams.extend(found)
-        files.extend(wrapped)
-        if is_hidden and inner != "constants.pkl":
-            anomalies.append(Anomaly("hidden-pickle", "", member.header_offset, name))
+            found.anomalies.extend(local_header_anomalies(source, member))
+        if inner.startswith("data/") and inner[5:] in referenced:
+            _storage_record(opening, member, found)
+        elif is_script and inner.endswith(("pkl", ".py")):
+            _script_member(opening, member, inner, found)
+        else:
+            _other_member(opening, member, inner, found)
     missing = referenced - storages.keys()
-    if missing and error is None and not script:
+    if missing and error is None and not is_script:
         error = Malformed(
             f"storage {min(missing)!a} is used and is not in the file",
             where=source.name,
             hint="the file is damaged or unfinished: download it again",
         )
-    if script or "constants.pkl" in by_name:
-        anomalies.append(
-            Anomaly("torchscript", f"{len(script):,} members of code", None, root + "code/")
-        )
-        error = error or Unsupported(
-            "a TorchScript program, not a state dict",
-            where=source.name,
-            hint="ask its publisher for the weights, saved from `module.state_dict()`",
-        )
+    found.anomalies.extend(_program_anomalies(by_name, program, root))
+    if program is not None:
+        error = error or program.error(source.name)
     return Reading(
-        "torchscript" if script else "torch-zip",
+        "torch-zip" if program is None else program.format,
         source,
-        tuple(streams),
+        tuple(found.streams),
         archive.members,
         storages,
-        tuple(anomalies),
+        tuple(found.anomalies),
         error,
         byteorder,
-        inner=tuple(files),
-        unread=tuple(unread),
+        inner=tuple(found.inner),
+        unread=first_few(found.unread),
     )
+
+
+def _program_anomalies(
+    names: Mapping[str, Member], program: ProgramFormat | None, root: str
+) -> Iterator[Anomaly]:
+    if program is not None and program.rule is not None:
+        code = sum(name.startswith("code/") for name in names)
+        detail = f"{code:,} members of code" if program is TORCHSCRIPT else program.label
+        yield Anomaly(program.rule, detail, None, root + "code/" if code else None)
+    sources = (name for name in names if program is not TORCHSCRIPT or name[:5] != "code/")
+    yield from code_anomalies(sources)
 
 
 def referenced_keys(streams: list[Stream]) -> set[str]:
     """The storage keys that the persistent ids of torch's own pickles name."""
     keys: set[str] = set()
     for stream in streams:
-        if stream.profile is TORCH:
+        if stream.profile is TORCH or stream.profile is SCRIPT:
             for event in stream.trace.events:
                 if isinstance(event, Persistent):
                     pid = event.pid
@@ -165,32 +170,36 @@ def referenced_keys(streams: list[Stream]) -> set[str]:
     return keys
 
 
-def _storage(
-    source: Source, member: Member, key: str, byteorder: str, *, has_crc32: bool = True
-) -> Storage:
-    return Storage(
-        key,
-        source,
-        locator(source, member),
-        member.nbytes,
-        byteorder=byteorder,
-        member=member.name,
-        crc32=member.crc32 if has_crc32 else None,
-        compression=member.compression,
-        stored_nbytes=member.stored_nbytes,
-    )
+def _storages(source: Source, by_name: Mapping[str, Member], byteorder: str) -> dict[str, Storage]:
+    records = {
+        name[5:]: member
+        for name, member in by_name.items()
+        if name.startswith("data/") and not member.is_folder
+    }
+    # torch.serialization.set_crc32_options(False) writes zeros: no checksum, not a wrong one.
+    has_crc32 = any(member.crc32 for member in records.values() if member.nbytes)
+    return {
+        key: Storage(
+            key,
+            source,
+            partial(data_offset, source, member),
+            member.nbytes,
+            byteorder=byteorder,
+            member=member.name,
+            crc32=member.crc32 if has_crc32 else None,
+            compression=member.compression,
+            stored_nbytes=member.stored_nbytes,
+        )
+        for key, member in records.items()
+    }
 
 
-def _byteorder(
-    source: Source, by_name: dict[str, Member], limits: Limits
-) -> tuple[str, InputError | None]:
+def _byteorder(source: Source, by_name: Mapping[str, Member]) -> tuple[str, InputError | None]:
     member = by_name.get("byteorder")
     if member is None:
         return "little", None
     try:
-        if member.nbytes > _LINE_NBYTES:
-            raise Malformed(f"a byteorder record of {member.nbytes:,} bytes", where=source.name)
-        raw = open_member(source, member, limits).read_at(0, member.nbytes)
+        raw = open_member(source, member, _LINE_NBYTES).read_at(0, member.nbytes)
         order = str(raw, "ascii", "replace")
         if order not in ("little", "big"):
             raise Malformed(f"a byte order called {order!a}", where=source.name)
@@ -199,52 +208,104 @@ def _byteorder(
     return order, None
 
 
-def _pickles(source: Source, member: Member, limits: Limits, unread: list[str]) -> Iterator[Stream]:
+def open_inside(opening: Opening, member: Member) -> Slice | Inflated:
+    """The bytes of a member, paid for from the budget of the file.
+
+    Raises:
+        InputError: it cannot be opened, or inflates to too much.
+    """
+    content = open_member(opening.source, member, opening.inflates_to())
+    if member.compression != STORED:
+        opening.budget.inflated_nbytes -= member.nbytes
+    return content
+
+
+def _main_pickle(opening: Opening, member: Member, found: _Found, profile: LoaderProfile) -> None:
     """The pickle of `data.pkl`, and whatever stands behind its STOP."""
     try:
-        content = open_member(source, member, limits)
+        content = open_inside(opening, member)
     except InputError as e:
-        unread.append(f"{member.name}: {e.what}")
-        yield Stream(member.name, 0, TORCH, source, Trace(), None, e)
+        found.unread.append(f"{member.name}: {e.what}")
+        found.streams.append(Stream(member.name, 0, profile, opening.source, Trace(), None, e))
         return
-    first = run_pickle(content, 0, profile=TORCH, limits=limits, member=member.name)
-    yield first
+    if not opening.deep and not _has_its_crc32(content, member):
+        found.anomalies.append(
+            Anomaly("crc-mismatch", "its CRC-32 is not the declared one", 0, member.name)
+        )
+    first = opening.pickle(content, profile=profile, member=member.name)
+    found.streams.append(first)
     offset = first.trace.nbytes
     if first.error is None and offset < content.nbytes:
         # torch stops at the first STOP; another loader may go on.
-        yield from pickles_in_a_row(content, offset, limits, member.name)
+        found.streams.extend(pickles_in_a_row(opening, content, offset, member.name))
 
 
-def _hidden(
-    content: Source, limits: Limits, name: str, look_inside: LookInside
-) -> tuple[list[Stream], list[Reading], bool]:
-    """Pickles in a member that no tensor refers to, bare or in a file of another kind.
+def _has_its_crc32(content: Source, member: Member) -> bool:
+    """Whether the bytes of a member have their checksum; zero is one that was never written."""
+    if not member.crc32:
+        return True
+    crc32 = at = 0
+    while chunk := content.read_at(at, _CHUNK_NBYTES):
+        crc32 = zlib.crc32(chunk, crc32)
+        at += len(chunk)
+    return crc32 == member.crc32
+
+
+def _storage_record(opening: Opening, member: Member, found: _Found) -> None:
+    """The record of a storage that tensors refer to: data to torch, and to numpy an array file.
+
+    `numpy.load` opens any zip and reads the members that begin as an array file does. No other
+    loader takes these bytes for anything, so what else they begin like means nothing.
+    """
+    if member_head(opening.source, member, len(NPY_MAGIC)) == NPY_MAGIC:
+        _other_member(opening, member, "", found)
+
+
+def _script_member(opening: Opening, member: Member, inner: str, found: _Found) -> None:
+    """A pickle of a TorchScript archive, read by the loader of such archives; or its code."""
+    if inner.startswith("code/") and inner.endswith(".py"):
+        return
+    try:
+        content = open_inside(opening, member)
+    except InputError as e:
+        found.unread.append(f"{member.name}: {e.what}")
+        return
+    stream = opening.pickle(content, profile=SCRIPT, member=member.name)
+    found.streams.append(stream)
+    if stream.error is None:
+        found.streams.extend(
+            pickles_in_a_row(opening, content, stream.trace.nbytes, member.name, SCRIPT)
+        )
+
+
+def _other_member(opening: Opening, member: Member, inner: str, found: _Found) -> None:
+    try:
+        content = open_inside(opening, member)
+    except InputError as e:
+        found.unread.append(f"{member.name}: {e.what}")
+        return
+    if inner in _BOOKKEEPING and _BOOKKEEPING_TEXT.match(content.read_at(0, _LINE_NBYTES)):
+        return
+    _look_inside(opening, member, content, found)
+    if isinstance(content, Inflated):
+        content.release()
+
+
+def _look_inside(opening: Opening, member: Member, content: Source, found: _Found) -> None:
+    """Pickles in a member that torch does not read, bare or in a file of another kind.
 
     Bytes of a tensor begin like a compressed file now and then: what holds no pickle is nothing.
     """
-    found = list(pickles_in_a_row(content, 0, limits, name))
-    if found:
-        return found, [], True
-    files = [
-        reading
-        for reading in look_inside(content)
-        if reading.streams or reading.inner or isinstance(reading.error, LimitExceeded)
-    ]
-    return [], files, bool(files)
-
-
-def salvage(source: Source, limits: Limits) -> Iterator[Stream]:
-    """The `data.pkl` that a local header at the start announces, where the directory is missing."""
-    head = source.read_at(0, 30)
-    if len(head) < 30 or int.from_bytes(head[8:10], "little") != STORED:
-        return
-    name_nbytes = int.from_bytes(head[26:28], "little")
-    name = str(source.read_at(30, name_nbytes), "utf-8", "replace")
-    member = Member(name, 0, 0, 0, 0, STORED)
-    try:
-        offset = data_offset(source, member)
-    except InputError:
-        return
-    stream = run_pickle(source, offset, profile=TORCH, limits=limits, member=name)
-    if looks_like_pickle(stream):
-        yield stream
+    pickles = list(pickles_in_a_row(opening, content, 0, member.name))
+    found.streams.extend(pickles)
+    files: list[Reading] = []
+    if not pickles:
+        files = [
+            reading
+            for reading in opening.inside(content)
+            if not isinstance(reading.error, NotACheckpoint)
+            and (reading.streams or reading.inner or isinstance(reading.error, LimitExceeded))
+        ]
+        found.inner.extend(files)
+    if pickles or files:
+        found.anomalies.append(Anomaly("hidden-pickle", "", member.header_offset, member.name))

@@ -15,6 +15,8 @@ miniz.h (`mz_zip_reader_read_central_dir`).
 
 from __future__ import annotations
 
+import contextlib
+import io
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -23,7 +25,7 @@ from struct import Struct
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated, Unsupported
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.reading import Member
-from sdtool.checkpoint.source import Memory, Slice, Source, read_exactly
+from sdtool.checkpoint.source import Inflated, Slice, Source, read_exactly
 from sdtool.checkpoint.trace import Anomaly
 
 STORED = 0
@@ -39,6 +41,7 @@ _UTF8 = 0x800
 _DESCRIPTOR_NBYTES = (0, 12, 16, 20, 24)
 _USUAL_SLACK = 64 + 4 + 28 + 24  # padding to 64 bytes, its header, zip64, a descriptor
 _CHUNK_NBYTES = 1 << 20
+_HEAD_NBYTES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +173,8 @@ def _entries(raw: bytes, start: int, where: str) -> Iterator[Member]:
             name = str(raw_name, "utf-8")
         except UnicodeDecodeError:
             name = str(raw_name, "cp437")
-        is_folder = name.endswith("/") or bool(attributes & 0x10 and not nbytes)
+        # An entry with bytes is a file to zipfile and to np.load, whatever its name ends with.
+        is_folder = not (nbytes or stored_nbytes) and (name.endswith("/") or attributes & 0x10 > 0)
         yield Member(
             name, start + header_offset, nbytes, stored_nbytes, crc32, compression, flags, is_folder
         )
@@ -213,10 +217,15 @@ def _odd_names(members: tuple[Member, ...]) -> Iterator[Anomaly]:
             yield Anomaly("encrypted-member", "", member.header_offset, name)
         if "\0" in name:
             yield Anomaly("local-header-mismatch", "a NUL in the name", member.header_offset, name)
-        if ".." in name or name[:1] in "/\\" or "\\" in name or name[1:2] == ":":
-            parts = name.replace("\\", "/").split("/")
-            if ".." in parts or name[:1] in "/\\" or name[1:2] == ":":
-                yield Anomaly("path-traversal-member", "", member.header_offset, name)
+        if leads_out(name):
+            yield Anomaly("path-traversal-member", "", member.header_offset, name)
+
+
+def leads_out(name: str) -> bool:
+    """Whether a member called `name` would be unpacked outside of the folder."""
+    if name[:1] in ("/", "\\") or name[1:2] == ":":
+        return True
+    return ".." in name and ".." in name.replace("\\", "/").split("/")
 
 
 def layout_anomalies(source: Source, archive: ZipArchive) -> Iterator[Anomaly]:
@@ -376,12 +385,12 @@ def local_header_anomalies(source: Source, member: Member) -> Iterator[Anomaly]:
         )
 
 
-def open_member(source: Source, member: Member, limits: Limits) -> Source:
+def open_member(source: Source, member: Member, most_nbytes: int) -> Slice | Inflated:
     """The bytes of one member: a slice when it is stored, inflated into memory when it is small.
 
     Raises:
         Unsupported: encrypted, or a compression other than deflate.
-        LimitExceeded: it inflates to more than the limits allow.
+        LimitExceeded: it inflates to more than `most_nbytes`.
         Malformed: the compressed data is damaged, or is not as long as it says.
     """
     name = f"{source.name}!{member.name}"
@@ -394,10 +403,36 @@ def open_member(source: Source, member: Member, limits: Limits) -> Source:
         raise Unsupported(
             f"{member.name} is compressed with method {member.compression}", where=source.name
         )
-    if member.nbytes > limits.inflated_nbytes:
-        raise LimitExceeded(f"{member.name} inflates to {member.nbytes:,} bytes", where=source.name)
-    data = b"".join(inflate(source, offset, member.stored_nbytes, member.nbytes, member.name))
-    return Memory(data, name)
+    if member.nbytes > most_nbytes:
+        raise LimitExceeded(
+            f"{member.name} inflates to {member.nbytes:,} bytes, more than {most_nbytes:,}",
+            where=source.name,
+        )
+
+    def inflated() -> bytes:
+        data = io.BytesIO()
+        for chunk in inflate(source, offset, member.stored_nbytes, member.nbytes, member.name):
+            data.write(chunk)
+        return data.getvalue()
+
+    return Inflated(name, member.nbytes, inflated)
+
+
+def member_head(source: Source, member: Member, nbytes: int) -> bytes:
+    """The first bytes of a member, fewer than `nbytes` where they cannot be had in one read."""
+    raw = source.read_at(member.header_offset, _HEAD_NBYTES)
+    if len(raw) < _LOCAL.size or raw[:4] != b"PK\x03\x04":
+        return b""
+    begin = _LOCAL.size + sum(int.from_bytes(raw[i : i + 2], "little") for i in (26, 28))
+    if begin + nbytes > len(raw):
+        raw, begin = source.read_at(member.header_offset + begin, _HEAD_NBYTES), 0
+    if member.compression == STORED:
+        return raw[begin : begin + nbytes]
+    if member.compression != DEFLATED:
+        return b""
+    with contextlib.suppress(zlib.error):
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(raw[begin:], nbytes)
+    return b""
 
 
 def inflate(

@@ -1,0 +1,97 @@
+"""One opening of a file: what is read, within which bounds, and how what is inside gets read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from sdtool.checkpoint.errors import LimitExceeded
+from sdtool.checkpoint.limits import Limits
+from sdtool.checkpoint.machine import run_pickle
+from sdtool.checkpoint.reading import PICKLE, LoaderProfile, Reading, Stream
+from sdtool.checkpoint.source import Source
+from sdtool.checkpoint.trace import Trace
+
+_OPCODES, _OBJECTS, _INFLATED_NBYTES = 4_000_000, 300_000, 48 << 20
+_BYTES_PER_OBJECT, _INFLATED_PER_BYTE = 3, 8
+
+
+@dataclass(slots=True)
+class Budget:
+    """What may still be spent on one file, shared by everything that is found inside of it.
+
+    A well-formed file spends an opcode for some four bytes of pickle, and inflates to a few times
+    its size. Without a common budget a small file costs without end: one member listed a thousand
+    times, a pickle inside a pickle inside a pickle.
+    """
+
+    opcodes: int
+    objects: int
+    inflated_nbytes: int
+
+    @classmethod
+    def for_file(cls, nbytes: int, limits: Limits) -> Budget:
+        """The budget for a file of `nbytes` bytes: in proportion to it, and within `limits`."""
+        return cls(
+            min(limits.opcodes, _OPCODES + nbytes),
+            min(limits.objects, _OBJECTS + nbytes // _BYTES_PER_OBJECT),
+            _INFLATED_NBYTES + nbytes * _INFLATED_PER_BYTE,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a reader of one container is given.
+
+    `depth` counts the containers around it; `announced` says that a loader is handed these bytes,
+    whatever they look like: then they are a pickle if they are nothing else.
+    """
+
+    source: Source
+    limits: Limits
+    budget: Budget
+    deep: bool
+    depth: int
+    announced: bool
+    read: Callable[[Opening], Iterator[Reading]]
+    """Every reading of another opening: how a container reads what is inside of it."""
+
+    def pickle(
+        self,
+        content: Source,
+        offset: int = 0,
+        *,
+        profile: LoaderProfile = PICKLE,
+        member: str | None = None,
+    ) -> Stream:
+        """Run the pickle at `offset` of `content`, paid for from the budget of the file."""
+        budget = self.budget
+        if budget.opcodes <= 0 or budget.objects <= 0:
+            error = LimitExceeded("more to follow than a file of its size has", where=content.name)
+            return Stream(member, offset, profile, content, Trace(), None, error)
+        limits = replace(self.limits, opcodes=budget.opcodes, objects=budget.objects)
+        stream = run_pickle(content, offset, profile=profile, limits=limits, member=member)
+        budget.opcodes -= stream.trace.opcodes
+        budget.objects -= stream.trace.objects
+        return stream
+
+    def inside(self, content: Source, *, announced: bool = False) -> Iterator[Reading]:
+        """Every reading of what this container holds; a reading with an error if it is too deep."""
+        if self.depth >= self.limits.nesting:
+            error = LimitExceeded(
+                f"archives more than {self.limits.nesting} deep", where=self.source.name
+            )
+            return iter((Reading("unknown", content, error=error),))
+        return self.read(replace(self, source=content, depth=self.depth + 1, announced=announced))
+
+    def inflates_to(self) -> int:
+        """How many bytes one compressed member may inflate to, within limits and budget."""
+        return max(0, min(self.limits.inflated_nbytes, self.budget.inflated_nbytes))
+
+
+def first_few(reasons: Iterable[str], most: int = 20) -> tuple[str, ...]:
+    """The first few of `reasons`, and a last one that counts the others."""
+    every = list(reasons)
+    if len(every) <= most:
+        return tuple(every)
+    return (*every[:most], f"and {len(every) - most:,} more")

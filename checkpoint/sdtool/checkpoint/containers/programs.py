@@ -1,0 +1,90 @@
+"""Archives that carry a program: formats that are made to run one, and members that are one.
+
+    code/**/*.py, constants.pkl              TorchScript
+    .data/extern_modules, pkg/**/*.py        torch.package: imports the sources it holds
+    archive_format = pt2, models/*.json      torch.export: interprets a graph, loads libraries
+    MAR-INF/MANIFEST.json, handler.py        TorchServe: runs the handler
+    config.json, model.weights.h5            Keras 3: a Lambda layer is Python
+
+Names are those below the archive's root.
+
+Source: torch/package/package_importer.py; torch/export/pt2_archive/constants.py;
+torch/csrc/jit/serialization/export_module.cpp; pytorch/serve model-archiver; keras/src/saving.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+
+from sdtool.checkpoint.errors import Unsupported
+from sdtool.checkpoint.trace import Anomaly
+
+_PYTHON = frozenset({".py", ".pyc", ".pyo", ".pyw", ".pyx"})
+_NATIVE = frozenset({".so", ".dll", ".dylib", ".pyd", ".exe", ".o", ".a", ".cubin", ".hsaco"})
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramFormat:
+    """A kind of archive that runs something when it is loaded as what it is."""
+
+    format: str
+    """As `Reading.format`."""
+    rule: str | None
+    label: str
+    hint: str
+
+    def error(self, where: str) -> Unsupported:
+        """Why no weights can be taken of it."""
+        return Unsupported(f"{self.label}, not a state dict", where=where, hint=self.hint)
+
+
+_STATE_DICT = "ask its publisher for the weights, saved from `module.state_dict()`"
+
+TORCHSCRIPT = ProgramFormat("torchscript", "torchscript", "a TorchScript program", _STATE_DICT)
+PACKAGE = ProgramFormat(
+    "torch-package", "packaged-code", "a torch.package archive with its own sources", _STATE_DICT
+)
+EXPORTED = ProgramFormat(
+    "torch-export", "exported-program", "an exported program of torch.export", _STATE_DICT
+)
+SERVED = ProgramFormat(
+    "torchserve",
+    "packaged-code",
+    "a TorchServe archive with its own handler",
+    "unpack it, then give sdtool the model inside",
+)
+KERAS = ProgramFormat(
+    "keras",
+    None,
+    "a Keras model",
+    "open it with Keras in safe mode, or look for a safetensors version",
+)
+
+
+def program_format(names: Collection[str]) -> ProgramFormat | None:
+    """What kind of program an archive with members `names` is, or None."""
+    if ".data/extern_modules" in names:
+        return PACKAGE
+    if "archive_format" in names or "serialized_exported_program.json" in names:
+        return EXPORTED
+    if "MAR-INF/MANIFEST.json" in names:
+        return SERVED
+    if {"config.json", "metadata.json", "model.weights.h5"} <= set(names):
+        return KERAS
+    return None
+
+
+def code_anomalies(names: Iterable[str]) -> Iterator[Anomaly]:
+    """The members that are sources or libraries by their name: one anomaly for all of a kind."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        suffix = os.path.splitext(name)[1].lower()
+        if suffix in _PYTHON:
+            found.setdefault("Python", []).append(name)
+        elif suffix in _NATIVE or ".so." in name:
+            found.setdefault("native code", []).append(name)
+    for what, members in found.items():
+        many = f" and {len(members) - 1:,} more" if len(members) > 1 else ""
+        yield Anomaly("packaged-code", f"{what} in {members[0]}{many}", None, members[0])

@@ -1,0 +1,198 @@
+"""Zip files: torch's, numpy's npz, exported programs, and archives of anything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+
+from sdtool.checkpoint.containers.opening import Opening, first_few
+from sdtool.checkpoint.containers.pickles import looks_like_pickle, pickles_in_a_row
+from sdtool.checkpoint.containers.programs import (
+    KERAS,
+    PACKAGE,
+    ProgramFormat,
+    code_anomalies,
+    program_format,
+)
+from sdtool.checkpoint.containers.torch_zip import (
+    find_root,
+    first_folder,
+    open_inside,
+    read_torch_zip,
+)
+from sdtool.checkpoint.containers.zip_archive import (
+    STORED,
+    ZipArchive,
+    data_offset,
+    deep_anomalies,
+    find_end,
+    local_header_anomalies,
+    read_directory,
+)
+from sdtool.checkpoint.errors import InputError, NotACheckpoint, Truncated
+from sdtool.checkpoint.foreign import foreign_kind
+from sdtool.checkpoint.reading import SCRIPT, TORCH, Member, Reading, Stream
+from sdtool.checkpoint.source import Inflated
+from sdtool.checkpoint.trace import Anomaly
+
+_HEAD_NBYTES = 4096
+_LAMBDA = (b'"Lambda"', b'"__lambda__"', b'"registered_name": "Custom')
+
+
+def begins_zip(head: bytes) -> bool:
+    """Whether a file that begins with `head` is meant to be a zip: a local header, or an end."""
+    return head[:4] in (b"PK\x03\x04", b"PK\x05\x06")
+
+
+def read_zip(opening: Opening) -> Iterator[Reading]:
+    """The archive as zipfile finds it, and as torch does where the two differ."""
+    source = opening.source
+    end = find_end(source)
+    if end is None:
+        error = Truncated(
+            "the zip directory is missing from the end: the file was cut, or never finished",
+            where=source.name,
+            hint="download it again and compare its size with the one published",
+        )
+        yield Reading("torch-zip", source, tuple(_salvage(opening)), error=error)
+        return
+    archive = read_directory(source, end, opening.limits)
+    if archive.error is not None:
+        streams = tuple(_salvage(opening))
+        yield Reading("zip", source, streams, anomalies=archive.anomalies, error=archive.error)
+    else:
+        yield _read_archive(opening, archive)
+    if any(a.slug == "prefix-data" for a in archive.anomalies):
+        as_written = read_directory(source, end, opening.limits, shifts=False)
+        if as_written.members:
+            yield _read_archive(opening, as_written)
+
+
+def _read_archive(opening: Opening, archive: ZipArchive) -> Reading:
+    if not archive.members:
+        return _without_members(opening, archive)
+    root = find_root(archive)
+    if root is not None:
+        reading = read_torch_zip(opening, archive, root)
+    else:
+        reading = _read_plain(opening, archive)
+    if archive.comment is None:
+        return reading
+    behind = tuple(pickles_in_a_row(opening, archive.comment, 0))
+    if not behind:
+        return reading
+    hidden = Anomaly("hidden-pickle", "behind the end of the archive", archive.comment.offset)
+    return replace(
+        reading,
+        streams=(*reading.streams, *behind),
+        anomalies=(*reading.anomalies, hidden),
+    )
+
+
+def _without_members(opening: Opening, archive: ZipArchive) -> Reading:
+    """A directory without entries: an empty archive, unless there is something before it."""
+    source = opening.source
+    if archive.directory_offset == archive.start:
+        kind = foreign_kind(source.read_at(0, _HEAD_NBYTES), b"", os.path.basename(source.name))
+        empty = NotACheckpoint("an empty zip archive", where=source.name, hint="download it again")
+        return Reading(kind.slug if kind else "empty-zip", source, error=empty)
+    detail = f"{archive.directory_offset - archive.start:,} bytes that no entry lists"
+    anomalies = (*archive.anomalies, Anomaly("gap-data", detail, archive.start))
+    error = Truncated("the zip directory lists no members", where=source.name)
+    return Reading("zip", source, tuple(_salvage(opening)), anomalies=anomalies, error=error)
+
+
+def _read_plain(opening: Opening, archive: ZipArchive) -> Reading:
+    """An archive that is not torch's own state dict: npz, a program, or something packed."""
+    source = opening.source
+    anomalies = list(archive.anomalies)
+    files = [member for member in archive.members if not member.is_folder]
+    if opening.deep:
+        anomalies.extend(deep_anomalies(source, archive))
+    else:
+        for member in files:
+            anomalies.extend(local_header_anomalies(source, member))
+    root = first_folder(archive)
+    names = {m.name.removeprefix(root): m for m in files}
+    program = program_format(names) or program_format({m.name for m in files})
+    streams: list[Stream] = []
+    inner: list[Reading] = []
+    unread: list[str] = []
+    done: set[tuple[int, int]] = set()
+    for member in files:
+        place = (member.header_offset, member.stored_nbytes)
+        if place in done:
+            continue  # listed twice: the same bytes, which is an anomaly already
+        done.add(place)
+        try:
+            content = open_inside(opening, member)
+        except InputError as e:
+            unread.append(f"{member.name}: {e.what}")
+            continue
+        if program is PACKAGE and member.name.endswith(".pkl"):
+            streams.append(opening.pickle(content, profile=SCRIPT, member=member.name))
+        else:
+            found = opening.inside(content)
+            inner.extend(r for r in found if not isinstance(r.error, NotACheckpoint))
+        if isinstance(content, Inflated):
+            content.release()
+    if program is not None:
+        anomalies.extend(_program_anomalies(opening, program, names))
+    return Reading(
+        _format(program, files),
+        source,
+        tuple(streams),
+        members=archive.members,
+        anomalies=tuple(anomalies),
+        error=_error(opening, program, inner, unread),
+        inner=tuple(inner),
+        unread=first_few(unread),
+    )
+
+
+def _format(program: ProgramFormat | None, files: list[Member]) -> str:
+    if program is not None:
+        return program.format
+    is_npz = bool(files) and all(member.name.endswith(".npy") for member in files)
+    return "npz" if is_npz else "zip"
+
+
+def _error(
+    opening: Opening, program: ProgramFormat | None, inner: list[Reading], unread: list[str]
+) -> InputError | None:
+    if program is not None:
+        return program.error(opening.source.name)
+    if inner or unread:
+        return None
+    return NotACheckpoint("a zip archive with no checkpoint inside", where=opening.source.name)
+
+
+def _program_anomalies(
+    opening: Opening, program: ProgramFormat, names: dict[str, Member]
+) -> Iterator[Anomaly]:
+    if program.rule is not None:
+        yield Anomaly(program.rule, program.label)
+    if program is not PACKAGE:
+        yield from code_anomalies(names)
+    if program is KERAS:
+        config = open_inside(opening, names["config.json"])
+        if any(sign in config.read_at(0, config.nbytes) for sign in _LAMBDA):
+            yield Anomaly("packaged-code", "a layer that is Python", None, "config.json")
+
+
+def _salvage(opening: Opening) -> Iterator[Stream]:
+    """The `data.pkl` that a local header at the start announces, where the directory is missing."""
+    source = opening.source
+    head = source.read_at(0, 30)
+    if len(head) < 30 or int.from_bytes(head[8:10], "little") != STORED:
+        return
+    name_nbytes = int.from_bytes(head[26:28], "little")
+    name = str(source.read_at(30, name_nbytes), "utf-8", "replace")
+    try:
+        offset = data_offset(source, Member(name, 0, 0, 0, 0, STORED))
+    except InputError:
+        return
+    stream = opening.pickle(source, offset, profile=TORCH, member=name)
+    if looks_like_pickle(stream):
+        yield stream
