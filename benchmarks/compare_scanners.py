@@ -179,7 +179,7 @@ def table(groups: dict[str, list[str]], results: dict[str, dict[str, str]]) -> s
     lines = [
         "# Scanners compared",
         "",
-        "Cells: flagged / called clean / error or skipped. Files: `tests/scan/vectors.py` and",
+        "Cells: flagged / called clean / error or skipped. Files: `tests/scan/vectors` and",
         "`tests/scan/corpus.py`. A live attack is one that a test has seen to run. The others are",
         "structures that no honest writer makes, files that only cost memory, and payloads that",
         "another platform or a later step would run.",

@@ -11,6 +11,7 @@ every field that a loader looks at.
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import struct
@@ -467,6 +468,11 @@ def tar_file(members: Mapping[str, bytes]) -> bytes:
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
     return out.getvalue()
+
+
+def gz(data: bytes, level: int = 9) -> bytes:
+    """A gzip member, with no time in it."""
+    return gzip.compress(data, level, mtime=0)
 
 
 def torch_tar(

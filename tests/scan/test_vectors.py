@@ -1,4 +1,7 @@
-"""Every hostile file is flagged, for the reason it was made for."""
+"""Every hostile file gets exactly the verdict and the rules that ledger.txt has for it.
+
+`SDTOOL_LEDGER=write` rewrites the ledger from what a scan says now; read the diff.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +10,60 @@ from pathlib import Path
 
 import pytest
 from tests.scan.live import LOADERS
-from tests.scan.vectors import FLAGGED, VECTORS, Vector
+from tests.scan.vectors import VECTORS, Vector, ledger
+from tests.scan.vectors.known_holes import KNOWN_HOLES
 
-from sdtool.scan.scanner import scan_file
+from sdtool.scan.findings import Severity
+from sdtool.scan.rules import RULES
 
-
-@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.name)
-def test_vector_is_flagged(vector: Vector, tmp_path: Path) -> None:
-    path = tmp_path / f"model{vector.suffix}"
-    path.write_bytes(vector.build())
-    report = scan_file(path, deep=vector.deep)
-    rules = {finding.rule for finding in report.findings}
-    assert report.verdict in vector.verdicts, (vector.why, rules, report.error)
-    if vector.rules and report.findings:
-        assert rules & set(vector.rules), vector.why
-    if report.verdict == "undecided":
-        assert report.error
+LEDGER = ledger.ledger()
+NAMES = tuple(vector.name for vector in VECTORS)
+each_vector = pytest.mark.parametrize("vector", VECTORS, ids=NAMES)
 
 
-def test_the_table_keeps_its_own_rules() -> None:
-    assert [name for name, n in Counter(v.name for v in VECTORS).items() if n > 1] == []
+@each_vector
+def test_vector(vector: Vector, tmp_path: Path) -> None:
+    report = ledger.scanned(vector, tmp_path)
+    outcome = ledger.outcome(report)
+    if vector.name in KNOWN_HOLES:
+        assert report.verdict in ledger.PASSED, (
+            f"closed: take it off KNOWN_HOLES and write\n{ledger.line_of(vector.name, outcome)}"
+        )
+        return
+    if ledger.WRITES:
+        ledger.write({vector.name: outcome}, NAMES)
+        return
+    expected, _ = LEDGER.get(vector.name, ("nothing", ""))
+    assert outcome.split() == expected.split(), (
+        f"{vector.why}\nledger.txt should say\n{ledger.line_of(vector.name, outcome)}"
+    )
+    assert (report.error is not None) == (report.coverage == "partial"), report.error
+
+
+def test_the_ledger_has_a_line_for_each_vector() -> None:
+    assert [n for n, times in Counter(NAMES).items() if times > 1] == []
+    assert set(NAMES) >= KNOWN_HOLES
+    assert list(ledger.ledger()) == [name for name in NAMES if name not in KNOWN_HOLES]
+
+
+def test_vectors_name_loaders_and_every_class_of_attack() -> None:
     assert {v.threat for v in VECTORS} == set(range(1, 19))
+    assert {loader for v in VECTORS for loader in v.loaders} == LOADERS.keys()
+
+
+def test_no_hostile_file_passes() -> None:
+    """What runs is an attack: `undecided` is not enough."""
     for vector in VECTORS:
-        assert set(vector.loaders) <= LOADERS.keys()
-        # What runs is an attack: `undecided` is not enough.
-        assert not vector.loaders or vector.verdicts <= FLAGGED, vector.name
+        if vector.name not in KNOWN_HOLES:
+            verdict = ledger.ledger()[vector.name][0].split()[0]
+            allowed = {"unsafe", "suspicious"} if vector.loaders else {"undecided"}
+            assert verdict in {"unsafe", "suspicious"} | allowed, vector.name
+
+
+def test_every_rule_is_the_only_one_somewhere() -> None:
+    alone: set[str] = set()
+    for outcome, _ in ledger.ledger().values():
+        rules = [word for word in outcome.split()[1:] if word[0] not in "(["]
+        alone.update(rules if len(rules) == 1 else ())
+    judged = {slug for slug, rule in RULES.items() if rule.severity is not Severity.INFO}
+    assert judged - alone == set()

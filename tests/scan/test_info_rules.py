@@ -1,0 +1,65 @@
+"""What a report mentions without holding it against a file, exactly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.forge import (
+    call,
+    dict_of,
+    legacy_storage,
+    name,
+    pickled,
+    short_bytes,
+    tensor,
+    torch_legacy,
+    torch_zip,
+)
+
+from sdtool.scan.findings import Finding, Severity, Verdict
+from sdtool.scan.rules import RULES
+from sdtool.scan.scanner import scan_file
+
+NESTED = call(name("torch.storage", "_load_from_bytes"), short_bytes(pickled({"a": 1})))
+TWO = pickled([NESTED, NESTED])
+MODULE = pickled(call(name("module", "thing"), 1))
+LEGACY = torch_legacy(pickled(dict_of({"w": tensor(legacy_storage())})), {"0": bytes(16)})
+
+Fields = tuple[str, str | None, int | None, str | None]
+CASES: dict[str, tuple[bytes, dict[str, str], Fields]] = {
+    "nested-pickle": (
+        torch_zip(pickled(NESTED)),
+        {},
+        ("", "archive/data.pkl", 0, None),
+    ),
+    "nested-pickle twice": (TWO, {}, (" (2 times)", None, 0, None)),
+    "allowed-global": (
+        MODULE,
+        {"module.thing": "our own"},
+        (": module.thing - our own", None, 2, "GLOBAL module thing"),
+    ),
+    "unused-bytes": (
+        LEGACY + bytes(9),
+        {},
+        (": 9 bytes behind the storages", None, len(LEGACY), None),
+    ),
+}
+"""A file, the names that are allowed, and its one finding: detail, member, offset, evidence."""
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_info_finding(case: str, tmp_path: Path) -> None:
+    data, allow, (detail, member, offset, evidence) = CASES[case]
+    (tmp_path / "model.pt").write_bytes(data)
+    report = scan_file(tmp_path / "model.pt", allow=allow)
+    slug = case.split()[0]
+    assert report.verdict is Verdict.CLEAN
+    assert report.findings == (
+        Finding(slug, Severity.INFO, RULES[slug].title + detail, member, offset, evidence),
+    )
+
+
+def test_every_info_rule_has_a_case() -> None:
+    info = {slug for slug, rule in RULES.items() if rule.severity is Severity.INFO}
+    assert {case.split()[0] for case in CASES} == info
