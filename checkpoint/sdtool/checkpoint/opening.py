@@ -23,6 +23,7 @@ from sdtool.checkpoint.weights import checkpoint_of
 
 _HEAD_NBYTES = 4096
 _TAIL_NBYTES = 512
+_TAR_BLOCK_NBYTES = 512
 
 
 def readings(
@@ -88,7 +89,8 @@ def _readings(opening: Opening) -> Iterator[Reading]:
     if first is not None:
         found.extend(_tar(opening, head))
         found.extend(_pickles(opening, first, or_nothing=not found))
-    if not is_zip and find_end(source) is not None:
+    end = None if is_zip else find_end(source)
+    if end is not None and not _is_member_of(found, end):
         archives = list(read_zip(opening))
         found.extend(a for a in archives if a.members or not found)
     if len(found) > 1:
@@ -98,6 +100,16 @@ def _readings(opening: Opening) -> Iterator[Reading]:
     if not found:
         found.append(_foreign(source, head))
     yield from found
+
+
+def _is_member_of(found: list[Reading], offset: int) -> bool:
+    """Whether a position belongs to a member of an archive that was read already."""
+    return any(
+        member.header_offset <= offset < member.header_offset + _TAR_BLOCK_NBYTES + member.nbytes
+        for reading in found
+        if reading.format in ("tar", "torch-tar")
+        for member in reading.members
+    )
 
 
 # Most files are zip or safetensors: the readers of the others are imported when one turns up.

@@ -18,6 +18,7 @@ from tests.scan.vectors.hidden import hidden
 from tests.scan.vectors.memo import memo
 from tests.scan.vectors.names import computed_names, dotted_names, odd_names, python2_names
 from tests.scan.vectors.nested import nested
+from tests.scan.vectors.programs import programs
 from tests.scan.vectors.streams import broken, streams
 from tests.scan.vectors.tensor_files import tensor_files
 from tests.scan.vectors.vector import Vector
@@ -47,6 +48,7 @@ _FAMILIES: tuple[tuple[int, Callable[[], Iterator[Vector]]], ...] = (
     (18, disagreements),
     (17, tensor_files),
     (0, alone),
+    (0, programs),
 )
 """The class of attack of docs/threat-model.md, and its files; 0 where each has its own."""
 
