@@ -115,6 +115,16 @@ MAGIC: tuple[tuple[int, bytes, Foreign], ...] = (
         b"TFL3",
         Foreign("tflite", "a TensorFlow Lite model", "use it with its own runtime", "model"),
     ),
+    (
+        4,
+        b"PTMF",
+        Foreign("torch-mobile", "a PyTorch mobile program", "use it with its own runtime", "model"),
+    ),
+    (
+        4,
+        b"ET12",
+        Foreign("executorch", "an ExecuTorch program", "use it with its own runtime", "model"),
+    ),
     (0, b"\x93NUMPY", Foreign("npy", "one NumPy array", "load it with numpy.load", "model")),
     # packed files
     (0, b"7z\xbc\xaf\x27\x1c", Foreign("7z", "a 7-Zip archive", _UNPACK, "archive")),

@@ -64,15 +64,23 @@ KERAS = ProgramFormat(
 
 
 def program_format(names: Collection[str]) -> ProgramFormat | None:
-    """What kind of program an archive with members `names` is, or None."""
-    if ".data/extern_modules" in names:
+    """What kind of program an archive with members `names` is, or None.
+
+    torch looks its records up without regard to case.
+    """
+    folded = {name.lower() for name in names}
+    if ".data/extern_modules" in folded:
         return PACKAGE
-    if "archive_format" in names or "serialized_exported_program.json" in names:
+    if "archive_format" in folded or "serialized_exported_program.json" in folded:
         return EXPORTED
-    if "MAR-INF/MANIFEST.json" in names:
+    if any(name.startswith("data/aotinductor/") for name in folded):
+        return EXPORTED
+    if "mar-inf/manifest.json" in folded:
         return SERVED
-    if {"config.json", "metadata.json", "model.weights.h5"} <= set(names):
+    if {"config.json", "metadata.json", "model.weights.h5"} <= folded:
         return KERAS
+    if "constants.pkl" in folded:
+        return TORCHSCRIPT
     return None
 
 

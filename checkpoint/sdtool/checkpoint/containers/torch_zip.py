@@ -92,8 +92,8 @@ def read_torch_zip(opening: Opening, archive: ZipArchive, root: str) -> Reading:
     source, limits, deep = opening.source, opening.limits, opening.deep
     found = _Found(anomalies=list(archive.anomalies))
     by_name = {m.name[len(root) :]: m for m in archive.members if m.name.startswith(root)}
-    is_script = "constants.pkl" in by_name
-    program = TORCHSCRIPT if is_script else program_format(by_name)
+    program = program_format(by_name)
+    is_script = program is TORCHSCRIPT
     main = f"{root}data.pkl".lower()
     byteorder, error = _byteorder(source, by_name)
     storages = _storages(source, by_name, byteorder)
@@ -113,10 +113,11 @@ def read_torch_zip(opening: Opening, archive: ZipArchive, root: str) -> Reading:
     for member in archive.members:
         if member.is_folder or member.name.lower() == main:
             continue
-        inner = member.name[len(root) :] if member.name.startswith(root) else member.name
+        is_below = member.name.startswith(root)
+        inner = member.name[len(root) :] if is_below else member.name
         if inner in _BOOKKEEPING and not deep:
             found.anomalies.extend(local_header_anomalies(source, member))
-        if inner.startswith("data/") and inner[5:] in referenced:
+        if is_below and inner.startswith("data/") and inner[5:] in referenced:
             _storage_record(opening, member, found)
         elif is_script and inner.endswith(("pkl", ".py")):
             _script_member(opening, member, inner, found)

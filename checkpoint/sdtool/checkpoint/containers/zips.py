@@ -33,7 +33,7 @@ from sdtool.checkpoint.containers.zip_archive import (
 from sdtool.checkpoint.errors import InputError, NotACheckpoint, Truncated
 from sdtool.checkpoint.foreign import foreign_kind
 from sdtool.checkpoint.reading import SCRIPT, TORCH, Member, Reading, Stream
-from sdtool.checkpoint.source import Inflated
+from sdtool.checkpoint.source import Inflated, Slice
 from sdtool.checkpoint.trace import Anomaly
 
 _HEAD_NBYTES = 4096
@@ -58,7 +58,10 @@ def read_zip(opening: Opening) -> Iterator[Reading]:
         yield Reading("torch-zip", source, tuple(_salvage(opening)), error=error)
         return
     archive = read_directory(source, end, opening.limits)
-    if archive.error is not None:
+    parts = _archives_in_a_row(opening, archive)
+    if parts:
+        yield _read_shard(opening, parts)
+    elif archive.error is not None:
         streams = tuple(_salvage(opening))
         yield Reading("zip", source, streams, anomalies=archive.anomalies, error=archive.error)
     else:
@@ -67,6 +70,40 @@ def read_zip(opening: Opening) -> Iterator[Reading]:
         as_written = read_directory(source, end, opening.limits, shifts=False)
         if as_written.members:
             yield _read_archive(opening, as_written)
+
+
+def _archives_in_a_row(opening: Opening, last: ZipArchive) -> list[Slice]:
+    """The archives that a file consists of, if it is nothing but archives behind each other."""
+    source = opening.source
+    found: list[Slice] = []
+    archive, end = last, source.nbytes
+    while archive.error is None and archive.members and archive.comment is None:
+        name = f"{source.name}!archive at {archive.start:,}"
+        found.append(Slice(source, archive.start, end - archive.start, name))
+        end = archive.start
+        if end == 0:
+            return found[::-1] if len(found) > 1 else []
+        before = Slice(source, 0, end, source.name)
+        at = find_end(before)
+        if at is None or len(found) > opening.limits.members:
+            break
+        archive = read_directory(before, at, opening.limits)
+    return []
+
+
+def _read_shard(opening: Opening, parts: list[Slice]) -> Reading:
+    """A file of a distributed checkpoint: a torch zip for each tensor, found by `.metadata`.
+
+    Source: torch/distributed/checkpoint/filesystem.py (`_write_item`).
+    """
+    source = opening.source
+    inner = tuple(
+        reading
+        for part in parts
+        for reading in opening.inside(part)
+        if not isinstance(reading.error, NotACheckpoint)
+    )
+    return Reading("torch-distributed", source, inner=inner)
 
 
 def _read_archive(opening: Opening, archive: ZipArchive) -> Reading:
