@@ -25,9 +25,10 @@ import re
 import warnings
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from struct import Struct
 from struct import error as struct_error
+from typing import TypeAlias
 
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
 from sdtool.checkpoint.joblib_arrays import array_of, joblib_class
@@ -56,6 +57,9 @@ COMPUTED = Global("<computed>", "<computed>")
 
 HIGHEST_PROTOCOL = 5
 
+Bounds: TypeAlias = tuple[int, int]
+"""The opcodes and the objects (as `Limits.objects` counts them) that one run may cost."""
+
 _WINDOW_NBYTES = 1 << 18
 _FIRST_WINDOW_NBYTES = 1 << 17
 _LINE_NBYTES = 1 << 20
@@ -82,9 +86,12 @@ def run_pickle(
     *,
     profile: LoaderProfile = PICKLE,
     limits: Limits = DEFAULT_LIMITS,
+    bounds: Bounds | None = None,
     member: str | None = None,
 ) -> Stream:
     """Follow the pickle at `offset` of `source` to its STOP, or to the first bad byte.
+
+    `bounds` are the opcodes and objects that it may cost; without them those of `limits`.
 
     Positions in the Trace are bytes from the start of `source`. `Trace.nbytes` is the length of
     the pickle, so that the next one begins at `offset + trace.nbytes`.
@@ -94,7 +101,8 @@ def run_pickle(
             the Stream, and the Trace holds all that ran before it.
     """
     trace = Trace()
-    value, error = _run(source, offset, trace, profile, limits)
+    bounds = bounds or (limits.opcodes, limits.objects)
+    value, error = _run(source, offset, trace, profile, limits, bounds)
     return Stream(member, offset, profile, source, trace, value, error)
 
 
@@ -107,6 +115,7 @@ class _State:
     trace: Trace
     profile: LoaderProfile
     limits: Limits
+    bounds: Bounds
     memo: dict[int, Value]
     metastack: list[list[Value]]
     names: dict[tuple[str, str, bool], Global] = field(
@@ -132,6 +141,7 @@ def _run(
     trace: Trace,
     profile: LoaderProfile,
     limits: Limits,
+    bounds: Bounds,
     going_on: _State | None = None,
     given: Sequence[Value] = (),
 ) -> tuple[Value, InputError | None]:
@@ -149,7 +159,8 @@ def _run(
     stack: list[Value] = list(given)
     metastack: list[list[Value]] = []
     memo: dict[int, Value] = {}
-    state = _State(source, end, trace, profile, limits, memo, metastack)
+    state = _State(source, end, trace, profile, limits, bounds, memo, metastack)
+    most_opcodes, most_objects = bounds
     if going_on is not None:
         memo.update(going_on.memo)
         metastack.extend(list(below) for below in going_on.metastack)
@@ -166,7 +177,7 @@ def _run(
     here = offset
 
     try:
-        for count in range(limits.opcodes):  # noqa: B007 - the number of opcodes run
+        for count in range(most_opcodes):  # noqa: B007 - the number of opcodes run
             if pos >= watch:
                 here = base + pos
                 if here >= frame_end:
@@ -183,8 +194,8 @@ def _run(
                 if here >= end:
                     raise _truncated(here, "an opcode")
                 total = made_here + state.objects + len(memo) + len(metastack)
-                if total > limits.objects:
-                    raise LimitExceeded(f"more than {limits.objects:,} objects in one file")
+                if total > most_objects:
+                    raise LimitExceeded(f"more than {most_objects:,} objects in one file")
                 if pos >= low:
                     base, pos = here, 0
                     buf = source.read_at(base, window)
@@ -356,7 +367,7 @@ def _run(
                 if state.frame_end != frame_end:
                     frame_end = state.frame_end
                     watch = min(low, frame_end - base)
-        raise LimitExceeded(f"more than {limits.opcodes:,} opcodes")
+        raise LimitExceeded(f"more than {most_opcodes:,} opcodes")
     except InputError as e:
         return None, state.broken or e
     except KeyError:
@@ -386,24 +397,25 @@ def _array_behind(state: _State, target: Instance, pos: int, stack: list[Value])
     """
     here = state.base + pos
     trace, limits = state.trace, state.limits
+    opcodes, objects = state.bounds
     if state.frame_end not in (here, _NO_FRAME):
         _note(trace, "loader-disagreement", "an array behind the middle of a frame", here)
         raise Malformed(f"an array inside a frame at offset {here:,}")
     array = array_of(target, state.source, here)
     state.objects += len(state.memo) + len(stack)
-    if state.objects > limits.objects:
-        raise LimitExceeded(f"more than {limits.objects:,} objects in one file")
-    less = replace(limits, opcodes=limits.opcodes // 16, objects=limits.objects - state.objects)
+    if state.objects > objects:
+        raise LimitExceeded(f"more than {objects:,} objects in one file")
+    less = (opcodes // 16, objects - state.objects)
     if array.holds_objects:
         inner = Trace()
-        _, error = _run(state.source, array.offset, inner, state.profile, less)
+        _, error = _run(state.source, array.offset, inner, state.profile, limits, less)
         _take_over(trace, inner)
         if error is not None:
             raise error
         end = array.offset + inner.nbytes
     else:
         other = Trace()
-        _, error = _run(state.source, here, other, PICKLE, less, state, stack)
+        _, error = _run(state.source, here, other, PICKLE, limits, less, state, stack)
         if other.events or error is None:
             _note(trace, "loader-disagreement", "the bytes of an array that run as opcodes", here)
             _take_over(trace, other)

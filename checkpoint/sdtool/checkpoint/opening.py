@@ -151,8 +151,7 @@ def _pickles(opening: Opening, first: Stream, *, or_nothing: bool) -> Iterator[R
     if first.error is None and type(first.value) is int and first.value == LEGACY_MAGIC:
         yield read_torch_legacy(opening, first)
         return
-    announced = opening.announced and or_nothing
-    yield from read_pickles(replace(opening, announced=announced), first)
+    yield from read_pickles(opening, first, announced=opening.announced and or_nothing)
 
 
 def _foreign(source: Source, head: bytes) -> Reading:

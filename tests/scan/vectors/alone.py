@@ -90,6 +90,12 @@ def alone() -> Iterator[Vector]:
     )
     yield in_zip(
         13,
+        "prefix-data",
+        "a line of text before the archive",
+        torch_zip(HONEST, prefix=b"hello there\n", counts_prefix=False),
+    )
+    yield in_zip(
+        13,
         "overlapping-members",
         "two records at one place",
         zip_file([*honest[:3], Member("archive/data/1", bytes(16), has_body=False), *honest[3:]]),

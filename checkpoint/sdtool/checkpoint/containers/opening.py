@@ -69,8 +69,14 @@ class Opening:
         if budget.opcodes <= 0 or budget.objects <= 0:
             error = LimitExceeded("more to follow than a file of its size has", where=content.name)
             return Stream(member, offset, profile, content, Trace(), None, error)
-        limits = replace(self.limits, opcodes=budget.opcodes, objects=budget.objects)
-        stream = run_pickle(content, offset, profile=profile, limits=limits, member=member)
+        stream = run_pickle(
+            content,
+            offset,
+            profile=profile,
+            limits=self.limits,
+            bounds=(budget.opcodes, budget.objects),
+            member=member,
+        )
         budget.opcodes -= stream.trace.opcodes
         budget.objects -= stream.trace.objects
         return stream
