@@ -16,8 +16,8 @@ class Limits:
     opcodes: int = 100_000_000
     """Opcodes of one file; a small file has fewer (see `containers.opening.Budget`)."""
     objects: int = 12_000_000
-    """Tuples and memo entries of all pickles of one file, some 80 bytes each; what has content of
-    its own (a dict, a call) counts twice. A small file has fewer."""
+    """Tuples of all pickles of one file, some 80 bytes each; what has content of its own (a dict, a
+    call) counts twice. A small file has fewer."""
     memo_index: int = 50_000_000
     """The largest memo index; the C unpickler allocates an array of this length."""
     depth: int = 200

@@ -65,6 +65,8 @@ _FIRST_WINDOW_NBYTES = 1 << 17
 _LINE_NBYTES = 1 << 20
 _LINE_CHUNK_NBYTES = 1 << 20
 _NO_FRAME = 1 << 63
+_ABSENT = object()
+_HOLES = 4096
 _ANOMALIES_PER_SLUG = 20
 
 # What picklers write for INT, LONG and FLOAT. Anything else is read in different ways: `010` is 8
@@ -116,7 +118,10 @@ class _State:
     profile: LoaderProfile
     limits: Limits
     bounds: Bounds
-    memo: dict[int, Value]
+    memo: list[Value]
+    """Entry by entry, as picklers put them; `_ABSENT` where one was left out."""
+    far: dict[int, Value]
+    """Entries beyond the end of the list: no pickler has any. All later ones go here too."""
     metastack: list[list[Value]]
     names: dict[tuple[str, str, bool], Global] = field(
         default_factory=dict[tuple[str, str, bool], Global]
@@ -129,6 +134,32 @@ class _State:
     frame_end: int = _NO_FRAME
     objects: int = 0
     """Objects that the handlers made; see `Limits.objects`."""
+
+    holes: int = 0
+
+    def put(self, index: int, value: Value) -> None:
+        """Put a memo entry that is not simply the next one."""
+        memo = self.memo
+        if index < len(memo):
+            self.holes -= memo[index] is _ABSENT
+            memo[index] = value
+        elif not self.far and self.holes + index - len(memo) <= _HOLES:
+            self.holes += index - len(memo)
+            memo.extend([_ABSENT] * (index - len(memo)))
+            memo.append(value)
+        else:
+            self.far[index] = value
+
+    def got(self, index: int) -> Value:
+        """The memo entry `index`.
+
+        Raises:
+            KeyError: it was never put.
+        """
+        value = self.memo[index] if 0 <= index < len(self.memo) else self.far[index]
+        if value is _ABSENT:
+            raise KeyError(index)
+        return value
 
     def fail(self, error: InputError) -> None:
         """Note that the C unpickler has stopped; the Trace goes on for the others."""
@@ -158,11 +189,14 @@ def _run(
     record = events.append
     stack: list[Value] = list(given)
     metastack: list[list[Value]] = []
-    memo: dict[int, Value] = {}
-    state = _State(source, end, trace, profile, limits, bounds, memo, metastack)
+    memo: list[Value] = []
+    far: dict[int, Value] = {}
+    state = _State(source, end, trace, profile, limits, bounds, memo, far, metastack)
     most_opcodes, most_objects = bounds
     if going_on is not None:
-        memo.update(going_on.memo)
+        memo.extend(going_on.memo)
+        far.update(going_on.far)
+        state.holes = going_on.holes
         metastack.extend(list(below) for below in going_on.metastack)
         state.protocol = going_on.protocol
     frame_end = _NO_FRAME
@@ -193,7 +227,7 @@ def _run(
                     frame_end = _NO_FRAME
                 if here >= end:
                     raise _truncated(here, "an opcode")
-                total = made_here + state.objects + len(memo) + len(metastack)
+                total = made_here + state.objects + len(far) + len(metastack)
                 if total > most_objects:
                     raise LimitExceeded(f"more than {most_objects:,} objects in one file")
                 if pos >= low:
@@ -209,22 +243,36 @@ def _run(
 
             # The order follows the frequency in state dicts, most frequent first.
             if op == 0x71:  # BINPUT
-                memo[buf[pos]] = stack[-1]
+                index = buf[pos]
                 pos += 1
+                if index == len(memo) and not far:
+                    memo.append(stack[-1])
+                else:
+                    state.put(index, stack[-1])
             elif op == 0x4B:  # BININT1
                 stack.append(buf[pos])
                 pos += 1
             elif op == 0x68:  # BINGET
-                stack.append(memo[buf[pos]])
+                index = buf[pos]
                 pos += 1
+                item = memo[index] if index < len(memo) else far[index]
+                if item is _ABSENT:
+                    raise KeyError(index)
+                stack.append(item)
             elif op == 0x72:  # LONG_BINPUT
                 (index,) = _u4(buf, pos)
                 pos += 4
                 if index > limits.memo_index:
                     _memo_index(state, index, base + at)
-                memo[index] = stack[-1]
+                if index == len(memo) and not far:
+                    memo.append(stack[-1])
+                else:
+                    state.put(index, stack[-1])
             elif op == 0x94:  # MEMOIZE
-                memo[len(memo)] = stack[-1]
+                if state.holes or far:
+                    state.put(len(memo) - state.holes + len(far), stack[-1])
+                else:
+                    memo.append(stack[-1])
             elif op == 0x58 or op == 0x8C:  # BINUNICODE, SHORT_BINUNICODE
                 if op == 0x58:
                     (n,) = _u4(buf, pos)
@@ -270,7 +318,7 @@ def _run(
             elif op == 0x6A:  # LONG_BINGET
                 (index,) = _u4(buf, pos)
                 pos += 4
-                stack.append(memo[index])
+                stack.append(state.got(index))
             elif op == 0x4D:  # BININT2
                 stack.append(_u2(buf, pos)[0])
                 pos += 2
@@ -383,7 +431,7 @@ def _run(
         error = Malformed(f"a bad argument before offset {base + pos:,} ({type(e).__name__})")
     finally:
         trace.opcodes += count + 1
-        trace.objects += made_here + state.objects + len(memo)
+        trace.objects += made_here + state.objects + len(far)
         trace.nbytes = min(base + pos, end) - offset
     return None, state.broken or error
 
@@ -698,14 +746,14 @@ def _text(state: _State, op: int, pos: int, stack: list[Value]) -> tuple[list[Va
         _odd_number(state, line, at)
         line = line[: line.index(b"\0")]
     if op == 0x67:  # GET
-        stack.append(state.memo[int(line)])
+        stack.append(state.got(int(line)))
     elif op == 0x70:  # PUT
         index = int(line)
         if index < 0:
             raise Malformed(f"PUT with a negative index at offset {at:,}")
         if index > state.limits.memo_index:
             _memo_index(state, index, at)
-        state.memo[index] = stack[-1]
+        state.put(index, stack[-1])
     elif op == 0x56:  # UNICODE
         stack.append(str(line, "raw-unicode-escape"))
     elif op == 0x53:  # STRING
