@@ -170,6 +170,13 @@ _CONSTRUCTORS = """
     pathlib: Path PosixPath PurePath PurePosixPath PureWindowsPath WindowsPath
     torch._tensor: Tensor _rebuild_from_type_v2
     torch._dynamo.decorators: _DimRange
+    torch.distributed.checkpoint.filesystem: _StorageInfo
+    torch.distributed.checkpoint.metadata: BytesStorageMetadata ChunkStorageMetadata Metadata
+    torch.distributed.checkpoint.metadata: MetadataIndex StorageMeta TensorProperties
+    torch.distributed.checkpoint.metadata: TensorStorageMetadata _MEM_FORMAT_ENCODING
+    torch.jit._pickle: build_boollist build_doublelist build_intlist build_tensor_from_id
+    torch.jit._pickle: build_tensorlist restore_type_tag
+    joblib.numpy_pickle: NumpyArrayWrapper
     torch.nested._internal.nested_tensor: NestedTensor _rebuild_njt
     torch._utils: _rebuild_device_tensor_from_cpu_tensor
     torch._utils: _rebuild_device_tensor_from_numpy

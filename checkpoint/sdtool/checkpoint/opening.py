@@ -37,8 +37,8 @@ def readings(
     """Every way that a loader may take `source`, the one it most looks like first.
 
     `deep` looks into every member and at every local header. `announced` says that a loader is
-    handed these bytes, so that they are a pickle if they are nothing else. `budget` is what may be
-    spent; without one it follows from the size. Bad content never raises: a Reading says in
+    handed these bytes: whatever else they are, they are a pickle unless they begin as a zip.
+    `budget` is what may be spent; without one it follows from the size. Bad content never raises: a Reading says in
     `error` why it could not be read to the end, and one that is no checkpoint at all says so with
     `NotACheckpoint`.
 
@@ -88,7 +88,7 @@ def _readings(opening: Opening) -> Iterator[Reading]:
     # pickle may be anything that an unpickler would follow.
     if first is not None:
         found.extend(_tar(opening, head))
-        found.extend(_pickles(opening, first, or_nothing=not found))
+        found.extend(_pickles(opening, first))
     end = None if is_zip else find_end(source)
     if end is not None and not _is_member_of(found, end):
         archives = list(read_zip(opening))
@@ -143,15 +143,12 @@ def _tar(opening: Opening, head: bytes) -> Iterator[Reading]:
         yield read_plain_tar(opening, archive)
 
 
-def _pickles(opening: Opening, first: Stream, *, or_nothing: bool) -> Iterator[Reading]:
-    """A legacy torch file, or pickles in a row; nothing if no unpickler would follow it.
-
-    Bytes that a loader is handed are a pickle in any case if they are nothing else.
-    """
+def _pickles(opening: Opening, first: Stream) -> Iterator[Reading]:
+    """A legacy torch file, or pickles in a row; nothing if no unpickler would follow it."""
     if first.error is None and type(first.value) is int and first.value == LEGACY_MAGIC:
         yield read_torch_legacy(opening, first)
         return
-    yield from read_pickles(opening, first, announced=opening.announced and or_nothing)
+    yield from read_pickles(opening, first)
 
 
 def _foreign(source: Source, head: bytes) -> Reading:

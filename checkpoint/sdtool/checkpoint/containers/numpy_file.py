@@ -142,7 +142,7 @@ def _is_plain(descr: Any) -> bool:
 def _holds_objects(descr: Any) -> bool:
     """Whether a dtype, or any field of it, is known to be a Python object."""
     named = _strings(descr) or []
-    return any(re.fullmatch(r"[<>=|]?O[0-9]?|object", name) for name in named)
+    return any(re.fullmatch(r"[<>=|]?O8?|object", name) for name in named)
 
 
 def _tensor(

@@ -43,8 +43,8 @@ class Budget:
 class Opening:
     """What a reader of one container is given.
 
-    `depth` counts the containers around it; `announced` says that a loader is handed these bytes,
-    whatever they look like: then they are a pickle if they are nothing else.
+    `depth` counts the containers around it; `announced` says that a loader is handed these bytes
+    as a torch file: then they are a pickle, whatever they look like, unless they begin as a zip.
     """
 
     source: Source

@@ -26,16 +26,16 @@ _INSTALLED = stdlib_module_names | {
 """Packages that are on most machines where a model is loaded."""
 
 
-def read_pickles(opening: Opening, first: Stream, *, announced: bool) -> Iterator[Reading]:
+def read_pickles(opening: Opening, first: Stream) -> Iterator[Reading]:
     """Read pickles in a row, of which `first` is the first; nothing where nothing is a pickle.
 
-    A loader may stop at the first STOP or go on, so each of them counts. With `announced` a loader
-    is handed these bytes as a pickle: they are one, whatever they look like.
+    A loader may stop at the first STOP or go on, so each of them counts. Bytes that a loader is
+    handed as a pickle are one, whatever they look like.
     """
     source = opening.source
     streams = [first, *_following(opening, first)]
     is_whole = first.error is None and first.trace.nbytes == source.nbytes > 1
-    if not (is_whole or announced or any(map(looks_like_pickle, streams))):
+    if not (is_whole or opening.announced or any(map(looks_like_pickle, streams))):
         return
     anomalies: tuple[Anomaly, ...] = ()
     last = streams[-1]

@@ -1,0 +1,99 @@
+"""Compressed files: every way in which the standard library and joblib write them."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import zlib
+
+import pytest
+from tests.forge import pickled
+
+from sdtool.checkpoint import readings
+from sdtool.checkpoint.containers.compressed import compression_of
+from sdtool.checkpoint.errors import LimitExceeded, NotACheckpoint
+from sdtool.checkpoint.limits import Limits
+from sdtool.checkpoint.reading import Reading
+from sdtool.checkpoint.source import Memory
+
+BODY = pickled({"a": 1})
+
+
+def zfile(data: bytes, blank: bytes = b"") -> bytes:
+    """What joblib wrote before 0.10: `ZF`, the size, blanks, zlib."""
+    return b"ZF" + hex(len(data)).encode().ljust(19) + blank + zlib.compress(data)
+
+
+def read(data: bytes, **limits: int) -> Reading:
+    (reading,) = readings(Memory(data, "x"), limits=Limits(**limits))
+    return reading
+
+
+WRITTEN = {
+    **{f"gzip-{level}": gzip.compress(BODY, level) for level in range(10)},
+    **{f"bzip2-{level}": bz2.compress(BODY, level) for level in range(1, 10)},
+    **{
+        f"{name}-{preset}{'e' if extreme else ''}": lzma.compress(
+            BODY, form, preset=preset | extreme
+        )
+        for name, form in (("xz", lzma.FORMAT_XZ), ("lzma", lzma.FORMAT_ALONE))
+        for preset in range(10)
+        for extreme in (0, lzma.PRESET_EXTREME)
+    },
+    **{f"zlib-{level}": zlib.compress(BODY, level) for level in range(10)},
+    "z-file": zfile(BODY),
+    "z-file-blank": zfile(BODY, b" "),
+    "lzma-lc": lzma.compress(
+        BODY,
+        lzma.FORMAT_ALONE,
+        filters=[{"id": lzma.FILTER_LZMA1, "lc": 0, "lp": 2, "pb": 0, "dict_size": 3 << 12}],
+    ),
+    "gzip-twice": gzip.compress(b"") + gzip.compress(BODY),
+    "zlib-twice": zlib.compress(b"") + zlib.compress(BODY),
+    "zlib-halves": zlib.compress(BODY[:5]) + zlib.compress(BODY[5:]),
+}
+
+
+@pytest.mark.parametrize("kind", WRITTEN)
+def test_the_pickle_inside_is_read(kind: str) -> None:
+    data = WRITTEN[kind]
+    name = "z-file" if kind.startswith("z-file") else kind.partition("-")[0]
+    assert compression_of(data[:32]) == name
+    reading = read(data)
+    assert reading.error is None
+    (inner,) = reading.inner
+    assert [stream.value.pairs for stream in inner.streams] == [[("a", 1)]]
+
+
+@pytest.mark.parametrize("kind", WRITTEN)
+def test_a_cut_file_is_never_whole(kind: str) -> None:
+    data = WRITTEN[kind]
+    reading = read(data[: len(data) - 2])
+    assert reading.error is not None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x5d\0\0\x80\0" + b"hello there, this is no lzma",
+        b"x\x9c" + b"this is no zlib at all",
+        b"]" + bytes(300),
+        bytes(1000),
+    ],
+)
+def test_what_only_begins_alike_is_none(data: bytes) -> None:
+    (reading,) = readings(Memory(data, "x"))
+    assert isinstance(reading.error, NotACheckpoint)
+    assert reading.format in ("unknown", "zeros")
+
+
+def test_what_inflates_to_too_much_is_an_error() -> None:
+    reading = read(gzip.compress(bytes(1 << 20)), inflated_nbytes=1000)
+    assert isinstance(reading.error, LimitExceeded)
+    assert reading.error.what == "the gzip data inflates to more than 1,000 bytes"
+
+
+def test_a_small_file_may_inflate_to_less() -> None:
+    reading = read(gzip.compress(bytes(64 << 20)))
+    assert isinstance(reading.error, LimitExceeded)

@@ -1,0 +1,142 @@
+"""Sparse and nested tensors whose indices lead out of them, against torch's own check."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Any
+
+import pytest
+import torch
+
+from sdtool.checkpoint import readings
+from sdtool.checkpoint.source import Memory
+
+
+def problems(value: Any, **options: Any) -> list[str]:
+    out = io.BytesIO()
+    torch.save({"value": value}, out, **options)
+    (reading,) = readings(Memory(out.getvalue(), "x.pt"))
+    assert reading.error is None
+    return [a.detail for a in reading.anomalies if a.slug == "tensor-out-of-bounds"]
+
+
+def coo(indices: Any, size: tuple[int, ...]) -> torch.Tensor:
+    found = torch.tensor(indices)
+    return torch.sparse_coo_tensor(found, torch.ones(found.shape[1]), size, check_invariants=False)
+
+
+def compressed(layout: torch.layout, rows: Any, columns: Any, size: tuple[int, ...]) -> Any:
+    values = torch.ones(len(columns))
+    if layout in (torch.sparse_bsr, torch.sparse_bsc):
+        values = torch.ones(len(columns), 2, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.sparse_compressed_tensor(
+            torch.tensor(rows),
+            torch.tensor(columns),
+            values,
+            size,
+            layout=layout,
+            check_invariants=False,
+        )
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    ("indices", "size", "expected"),
+    [
+        ([[0, 1], [2, 0]], (2, 3), []),
+        ([[0, 2], [2, 0]], (2, 3), ["an index of a sparse tensor beyond its size of 2"]),
+        ([[0, 1], [3, 0]], (2, 3), ["an index of a sparse tensor beyond its size of 3"]),
+        ([[0, -1], [2, 0]], (2, 3), ["an index of a sparse tensor beyond its size of 2"]),
+        ([[0, 1 << 40]], (5,), ["an index of a sparse tensor beyond its size of 5"]),
+    ],
+)
+def test_coordinates(
+    indices: Any, size: tuple[int, ...], expected: list[str], zipped: bool
+) -> None:
+    found = problems(coo(indices, size), _use_new_zipfile_serialization=zipped)
+    assert found == expected
+
+
+def test_transposed_indices() -> None:
+    """Indices that are columns of a matrix: their rows are strided in the storage."""
+    pairs = torch.tensor([[0, 2], [1, 0], [1, 9]])
+    tensor = torch.sparse_coo_tensor(pairs.t(), torch.ones(3), (2, 3), check_invariants=False)
+    assert problems(tensor) == ["an index of a sparse tensor beyond its size of 3"]
+
+
+@pytest.mark.parametrize(
+    "layout", [torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc]
+)
+def test_compressed_layouts(layout: torch.layout) -> None:
+    blocks = layout in (torch.sparse_bsr, torch.sparse_bsc)
+    size = (4, 6) if blocks else (2, 3)
+    rows = 3 if layout in (torch.sparse_csc, torch.sparse_bsc) else 2
+    columns = 5 - rows
+    good = [0, *([1] * rows)]
+    assert problems(compressed(layout, good, [columns - 1], size)) == []
+    assert problems(compressed(layout, good, [columns], size)) == [
+        f"an index of a sparse tensor beyond its size of {columns}"
+    ]
+    assert problems(compressed(layout, good, [-1], size)) == [
+        f"an index of a sparse tensor beyond its size of {columns}"
+    ]
+    wrong = "a sparse tensor whose rows do not add up"
+    assert problems(compressed(layout, [0, *([2] * rows)], [0], size)) == [wrong]
+    assert problems(compressed(layout, [1, *([1] * rows)], [0], size)) == [wrong]
+    jump = [0, 5, *([1] * (rows - 1))]
+    assert problems(compressed(layout, jump, [0], size)) == [wrong]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "strides", "offsets", "expected"),
+    [
+        ([[2, 3], [1, 3]], [[3, 1], [3, 1]], [0, 6], []),
+        ([[2, 3], [2, 3]], [[3, 1], [3, 1]], [0, 6], ["reaches beyond its buffer"]),
+        ([[2, 3], [1, 3]], [[3, 1], [3, 1]], [0, -3], ["with a negative size, stride or offset"]),
+        ([[2, 3], [0, 3]], [[3, 1], [3, 1]], [0, 99], []),
+        ([[2, 3], [2, 3]], [[0, 1], [0, 1]], [0, 6], []),
+        ([[2, 3], [2, 3]], [[3, 1], [-3, 1]], [0, 6], ["with a negative size, stride or offset"]),
+    ],
+)
+def test_nested_tensors(sizes: Any, strides: Any, offsets: Any, expected: list[str]) -> None:
+    from tests.forge import call, dict_of, name, pickled, storage, tensor, torch_zip
+
+    def longs(key: str, rows: Any) -> bytes:
+        flat = torch.tensor(rows)
+        return tensor(
+            store=storage(key, "LongStorage", flat.numel()),
+            size=tuple(flat.shape),
+            stride=tuple(flat.stride()),
+        )
+
+    records = {"0": bytes(36)}
+    for key, rows in (("1", sizes), ("2", strides), ("3", offsets)):
+        records[key] = torch.tensor(rows).numpy().tobytes()
+    buffer = tensor(store=storage("0", numel=9), size=(9,), stride=(1,))
+    made = call(
+        name("torch._utils", "_rebuild_nested_tensor"),
+        buffer, longs("1", sizes), longs("2", strides), longs("3", offsets),
+    )  # fmt: skip
+    (reading,) = readings(Memory(torch_zip(pickled(dict_of({"n": made})), records), "x"))
+    found = [a.detail for a in reading.anomalies if a.slug == "tensor-out-of-bounds"]
+    assert found == [f"a nested tensor {'that ' * (e[0] == 'r')}{e}" for e in expected]
+
+
+def test_well_formed_ones_are_fine() -> None:
+    eye = torch.eye(6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for value in (
+            eye.to_sparse(),
+            eye.to_sparse(1),
+            eye.to_sparse_csr(),
+            eye.to_sparse_csc(),
+            eye.to_sparse_bsr((2, 3)),
+            eye.to_sparse_bsc((3, 2)),
+            torch.zeros(3, 4).to_sparse(),
+            torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(1, 3)]),
+        ):
+            assert problems(value) == []
