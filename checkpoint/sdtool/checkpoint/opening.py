@@ -38,9 +38,9 @@ def readings(
 
     `deep` looks into every member and at every local header. `announced` says that a loader is
     handed these bytes: whatever else they are, they are a pickle unless they begin as a zip.
-    `budget` is what may be spent; without one it follows from the size. Bad content never raises: a Reading says in
-    `error` why it could not be read to the end, and one that is no checkpoint at all says so with
-    `NotACheckpoint`.
+    `budget` is what may be spent; without one it follows from the size. Bad content never raises:
+    a Reading says in `error` why it could not be read to the end, and one that is no checkpoint at
+    all says so with `NotACheckpoint`.
 
     Raises:
         Unreadable: the operating system refused a read.
