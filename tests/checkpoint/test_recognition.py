@@ -62,6 +62,8 @@ def test_what_would_be_imported_makes_a_pickle(kind: str) -> None:
 OTHERS = {
     "a list of words": b"cat\ndog\nmouse\n",
     "a list of names": b"config\nfoo\nbar\n",
+    "animals": b"cat\ndog\ncow\nfox\nbear\n",
+    "capitals": b"cat\ndog\ncow\nfox\nRabbit\n",
     "requirements": b"click\nnumpy>=2\ntorch\n",
     "words that begin with i": b"important\nthing\nhere\n",
     "captions": b"close-up photo of a cat, best quality\nmasterpiece\n",

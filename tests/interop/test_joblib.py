@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.forge import build, call, dict_of, name, newobj, pickled
 
 from sdtool.checkpoint import readings
-from sdtool.checkpoint.source import local_file
+from sdtool.checkpoint.source import Memory, local_file
 from sdtool.scan import scan_file
 
 joblib: Any = pytest.importorskip("joblib")
@@ -76,3 +77,23 @@ def _unpadded(data: bytes, at: int) -> bytes:
     while data[start - 1] == 0xFF:
         start -= 1
     return data[: start - 1] + data[at:]
+
+
+@pytest.mark.parametrize(
+    ("code", "itemsize"), [("V4", 100), ("S4", 0), ("U1", 5), ("V4", -1), ("<f4", 4), ("<i8", 99)]
+)
+def test_a_size_that_the_element_type_does_not_have(code: str, itemsize: int) -> None:
+    """numpy would skip as many bytes: where the next opcode stands must not be a guess."""
+    dtype = build(
+        call(name("numpy", "dtype"), code, False, True),
+        (3, "|", None, None, None, itemsize, 1, 0),
+    )
+    state = dict_of(
+        {"subclass": name("numpy", "ndarray"), "shape": (4,), "order": "C", "dtype": dtype,
+         "allow_mmap": False}
+    )  # fmt: skip
+    wrapper = build(newobj(name("joblib.numpy_pickle", "NumpyArrayWrapper")), state)
+    (reading,) = readings(Memory(pickled(wrapper, b"x" * 400), "x"))
+    (stream,) = reading.streams
+    assert stream.error is not None
+    assert stream.error.what == "a joblib array of an unknown element type"

@@ -25,7 +25,7 @@ WRAPPERS = frozenset({Global("joblib.numpy_pickle", "NumpyArrayWrapper")})
 
 ALIGNMENT = "numpy_array_alignment_bytes"
 _CODE = re.compile(r"[<>=|]?([biufcSUVmM?])([0-9]{0,9})\Z")
-_WIDTH = {"U": 4, "?": 1}
+_WIDTH = {"U": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +101,15 @@ def _itemsize(dtype: Value) -> int | None:
             match = _CODE.match(code)
             if match is not None:
                 kind, width = match[1], int(match[2] or 0)
-                if type(state) is tuple and len(state) >= 8:
-                    if state[2] is not None:
-                        raise Malformed("a joblib array of arrays")
-                    if type(state[7]) is int and state[7] & 1:
-                        return None
-                if kind in "mM":
-                    return 8
-                return width * _WIDTH.get(kind, 1) if kind != "?" else 1
+                size = 8 if kind in "mM" else 1 if kind == "?" else width * _WIDTH.get(kind, 1)
+                # A state may set another size: numpy takes it for strings and records.
+                if state is None or _says(state, size if kind in "SUV" else -1):
+                    return size
     raise Malformed("a joblib array of an unknown element type")
+
+
+def _says(state: Value, itemsize: int) -> bool:
+    """Whether the state of an element type leaves it what its code says, without objects in it."""
+    if type(state) is not tuple or len(state) < 8 or state[2] is not None:
+        return False
+    return state[5] == itemsize and type(state[7]) is int and not state[7] & 1

@@ -16,7 +16,7 @@ from sdtool.checkpoint.errors import LimitExceeded, Truncated
 from sdtool.checkpoint.reading import PICKLE, LoaderProfile, Reading, Stream
 from sdtool.checkpoint.source import Source
 from sdtool.checkpoint.trace import Anomaly, Resolve
-from sdtool.checkpoint.values import Global, Persistent
+from sdtool.checkpoint.values import Global, Instance
 
 _HEAD_NBYTES = 4096
 _INSTALLED = stdlib_module_names | {
@@ -123,8 +123,8 @@ def _could_run(names: list[Global], stream: Stream) -> bool:
         return False
     if any(name.module.partition("\0")[0].split(".")[0] in _INSTALLED for name in importable):
         return True
-    acts = any(type(event) not in (Resolve, Persistent) for event in stream.trace.events)
-    return acts or not _is_text(stream.source.read_at(stream.offset, _HEAD_NBYTES))
+    calls = any(type(e) is Instance and type(e.args) is tuple for e in stream.trace.events)
+    return calls or not _is_text(stream.source.read_at(stream.offset, _HEAD_NBYTES))
 
 
 def _is_importable(name: Global) -> bool:

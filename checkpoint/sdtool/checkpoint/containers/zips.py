@@ -156,9 +156,11 @@ def _read_plain(opening: Opening, archive: ZipArchive) -> Reading:
     streams: list[Stream] = []
     inner: list[Reading] = []
     unread: list[str] = []
-    done: set[tuple[int, int]] = set()
+    done: set[tuple[int, ...]] = set()
     for member in files:
-        place = (member.header_offset, member.stored_nbytes)
+        place = (
+            member.header_offset, member.stored_nbytes, member.nbytes, member.compression
+        )  # fmt: skip
         if place in done:
             continue  # listed twice: the same bytes, which is an anomaly already
         done.add(place)
