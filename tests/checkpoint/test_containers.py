@@ -12,12 +12,14 @@ import struct
 import tarfile
 import zipfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tests.forge import dict_of, pickled, tensor, torch_members, zip_file
 
 from sdtool.checkpoint import open_checkpoint, readings, storage_chunks
 from sdtool.checkpoint.errors import (
@@ -408,3 +410,19 @@ def test_reading_is_bounded(tmp_path: Path) -> None:
     readings(source)
     assert source.nbytes_read < 70_000
     source.close()
+
+
+@pytest.mark.parametrize("member", ["data.pkl", "byteorder"])
+@pytest.mark.parametrize("method", [0, 8])
+def test_what_is_read_has_its_checksum(member: str, method: int) -> None:
+    """A flipped bit in a key of data.pkl gives wrong weights that look right."""
+    members = [
+        replace(m, method=method, crc32=1) if m.name == f"archive/{member}" else m
+        for m in torch_members(pickled(dict_of({"w": tensor()})))
+    ]
+    data = zip_file(members)
+    (reading,) = read(data)
+    assert isinstance(reading.error, Malformed)
+    assert reading.error.what == f"archive/{member} does not have its CRC-32"
+    with pytest.raises(Malformed, match="CRC-32"):
+        open_checkpoint(Memory(data, "x"))

@@ -22,7 +22,7 @@ BAD: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "html": (lambda whole: HTML, "HTML"),
     "lfs": (lambda whole: LFS, "git-lfs"),
     "empty": (lambda whole: b"", "empty"),
-    "noise": (lambda whole: bytes(range(1, 256)) * 40, "no kind that sdtool knows"),
+    "noise": (lambda whole: bytes(range(1, 256)) * 40, "not a recognized checkpoint format"),
     "7z": (lambda whole: b"7z\xbc\xaf\x27\x1c\x00\x04" + bytes(100), "7-Zip"),
 }
 

@@ -85,6 +85,7 @@ class _Found:
     inner: list[Reading] = field(default_factory=list[Reading])
     anomalies: list[Anomaly] = field(default_factory=list[Anomaly])
     unread: list[str] = field(default_factory=list[str])
+    error: InputError | None = None
 
 
 def read_torch_zip(opening: Opening, archive: ZipArchive, root: str) -> Reading:
@@ -107,6 +108,7 @@ def read_torch_zip(opening: Opening, archive: ZipArchive, root: str) -> Reading:
         if stream.profile is TORCH:
             found.anomalies.extend(claim_anomalies(stream, storages, limits))
             found.anomalies.extend(index_anomalies(stream, storages, limits))
+    error = error or found.error
     referenced = referenced_keys(found.streams)
     if deep:
         found.anomalies.extend(deep_anomalies(source, archive))
@@ -200,10 +202,12 @@ def _byteorder(source: Source, by_name: Mapping[str, Member]) -> tuple[str, Inpu
     if member is None:
         return "little", None
     try:
-        raw = open_member(source, member, _LINE_NBYTES).read_at(0, member.nbytes)
-        order = str(raw, "ascii", "replace")
+        content = open_member(source, member, _LINE_NBYTES)
+        order = str(content.read_at(0, member.nbytes), "ascii", "replace")
         if order not in ("little", "big"):
             raise Malformed(f"a byte order called {order!a}", where=source.name)
+        if not has_its_crc32(content, member):
+            raise _damaged(source, member)
     except InputError as e:
         return "little", e
     return order, None
@@ -229,10 +233,12 @@ def _main_pickle(opening: Opening, member: Member, found: _Found, profile: Loade
         found.unread.append(f"{member.name}: {e.what}")
         found.streams.append(Stream(member.name, 0, profile, opening.source, Trace(), None, e))
         return
-    if not opening.deep and not _has_its_crc32(content, member):
-        found.anomalies.append(
-            Anomaly("crc-mismatch", "its CRC-32 is not the declared one", 0, member.name)
-        )
+    if not has_its_crc32(content, member):
+        found.error = found.error or _damaged(opening.source, member)
+        if not opening.deep:
+            found.anomalies.append(
+                Anomaly("crc-mismatch", "its CRC-32 is not the declared one", 0, member.name)
+            )
     first = opening.pickle(content, profile=profile, member=member.name)
     found.streams.append(first)
     offset = first.trace.nbytes
@@ -241,7 +247,15 @@ def _main_pickle(opening: Opening, member: Member, found: _Found, profile: Loade
         found.streams.extend(pickles_in_a_row(opening, content, offset, member.name))
 
 
-def _has_its_crc32(content: Source, member: Member) -> bool:
+def _damaged(source: Source, member: Member) -> Malformed:
+    return Malformed(
+        f"{member.name} does not have its CRC-32",
+        where=source.name,
+        hint="the file is damaged: download or copy it again",
+    )
+
+
+def has_its_crc32(content: Source, member: Member) -> bool:
     """Whether the bytes of a member have their checksum; zero is one that was never written."""
     if not member.crc32:
         return True
