@@ -80,41 +80,53 @@ class Treatment:
         )
 
 
-def treatment_of(
-    checkpoints: Sequence[Checkpoint], *, dtype: str = "keep", dequantize: bool = False
-) -> Treatment:
+def treatment_of(checkpoints: Sequence[Checkpoint], *, dequantize: bool = False) -> Treatment:
     """Decide for a file, or for all the shards of a set together: codes and their scales may stand
     in different ones. Of the files only scales and ComfyUI's small declarations are read.
 
     Raises:
-        UsageError: a dtype that weights are not dequantized to.
+        InputError: as `decided` does.
+    """
+    entries, metadata = _together(checkpoints)
+    where = checkpoints[0].source.name if checkpoints else ""
+    return decided(entries, metadata, where, dequantize=dequantize)
+
+
+def decided(
+    entries: Mapping[str, TensorEntry],
+    metadata: Mapping[str, str],
+    where: str,
+    *,
+    dequantize: bool = False,
+) -> Treatment:
+    """Decide on the quantized weights among tensors, given by name.
+
+    Raises:
         Unsupported: they are to be dequantized, and are of a scheme for which this is not known.
         Malformed: a scale is missing or is not a number above zero, or does not fit its weight.
         InputError: one cannot be read.
     """
-    if dtype == "keep" and not dequantize:
-        return Treatment()
+    quantization = quantization_of(entries.values(), metadata)
+    scales: dict[str, Scale] = {}
+    if dequantize:
+        layers = declared_layers(metadata)
+        for group in quantization.groups:
+            if group.codes is None:
+                raise Malformed(f"a scale {group.lacks}", where=group.scale)
+            scales[group.codes] = scale_of(group, entries, layers, where)
+        for scale in scales.values():
+            scale.check()
+    return Treatment(quantization, scales)
+
+
+def _together(
+    checkpoints: Sequence[Checkpoint],
+) -> tuple[dict[str, TensorEntry], dict[str, str]]:
     entries = {e.name: e for checkpoint in checkpoints for e in checkpoint.tensors}
     metadata: dict[str, str] = {}
     for checkpoint in checkpoints:
         metadata.update(stored_metadata(checkpoint))
-    quantization = quantization_of(entries.values(), metadata)
-    if not dequantize or not quantization:
-        return Treatment(quantization)
-    weight_dtype(dtype)
-    where = checkpoints[0].source.name
-    layers = declared_layers(metadata)
-    scales = {
-        group.codes: scale_of(group, entries, layers, where)
-        for group in quantization.groups
-        if group.codes is not None
-    }
-    for group in quantization.groups:
-        if group.codes is None:
-            raise Malformed(f"a scale {group.lacks}", where=group.scale)
-    for scale in scales.values():
-        scale.check()
-    return Treatment(quantization, scales)
+    return entries, metadata
 
 
 def weight_dtype(dtype: str) -> DType:
@@ -231,17 +243,17 @@ class Origins:
     """Tensors that are not missed, as the codes that they belonged to are weights now."""
 
 
-def origins_of(source: Checkpoint, names: Iterable[str]) -> Origins:
-    """Say how the quantized weights of `source` stand in a file that holds the tensors `names`.
+def origins_of(sources: Sequence[Checkpoint], names: Iterable[str]) -> Origins:
+    """Say how the quantized weights of a file, or of all shards of a set, stand in another one that
+    holds the tensors `names`.
 
     Raises:
         InputError: a declaration cannot be read.
     """
-    metadata = stored_metadata(source)
-    quantization = quantization_of(source.tensors, metadata)
+    entries, metadata = _together(sources)
+    quantization = quantization_of(entries.values(), metadata)
     if not quantization:
         return Origins()
-    entries = {entry.name: entry for entry in source.tensors}
     layers, here = declared_layers(metadata), set(names)
     scales: dict[str, Scale] = {}
     gone: set[str] = set()
@@ -249,7 +261,7 @@ def origins_of(source: Checkpoint, names: Iterable[str]) -> Origins:
         if group.codes not in here or group.scale is None or group.scale in here:
             continue
         try:
-            scales[group.codes] = scale_of(group, entries, layers, source.source.name)
+            scales[group.codes] = scale_of(group, entries, layers, sources[0].source.name)
             scales[group.codes].check()
         except (Malformed, Unsupported):
             scales.pop(group.codes, None)

@@ -34,8 +34,8 @@ def convert_file(
     ever run, and a file that `sdtool.scan` calls unsafe still gives up its tensors here.
 
     With `dequantize` scaled fp8 weights become weights of `dtype`, or of bfloat16 where that is
-    `keep`. `to` is `safetensors` or `pt`; without it that is what programs load this kind of file from.
-    With `verify` the output is compared with the input before it gets its name.
+    `keep`. `to` is `safetensors` or `pt`; without it that is what programs load this kind of file
+    from. With `verify` the output is compared with the input before it gets its name.
 
     Raises:
         InputError: the input cannot be read, or holds what no output can.
@@ -49,7 +49,7 @@ def convert_file(
             dtype=dtype,
             to=to,
             skip_unsupported=skip_unsupported,
-            treatment=treatment_of([checkpoint], dtype=dtype, dequantize=dequantize),
+            treatment=treatment_of([checkpoint], dequantize=True) if dequantize else None,
         )
         check = partial(_verify, checkpoint, selection) if verify else None
         if to == "pt":

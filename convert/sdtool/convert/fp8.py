@@ -132,7 +132,7 @@ def reals(data: bytes, dtype: str) -> list[float]:
 
 
 def widened(numpy: Any, data: Any, dtype: str) -> Any:
-    """Return elements of an fp8 type, or of one that float32 holds, as a float32 vector of numpy."""
+    """Return elements of fp8, or of a type that float32 holds, as a float32 vector of numpy."""
     if dtype in DECODED:
         return _table(numpy, dtype)[numpy.frombuffer(data, "u1")]
     if dtype == "bfloat16":

@@ -159,7 +159,8 @@ def select_parts(
         Unsupported: there are no weights, or one whose values no output can hold; or a cast would
             spoil quantized weights.
     """
-    treatment = treatment or treatment_of([checkpoint], dtype=dtype)
+    if treatment is None:
+        treatment = Treatment() if dtype == "keep" else treatment_of([checkpoint])
     dropped = treatment.dropped
     wanted = [entry for entry in checkpoint.tensors if entry.name not in dropped]
     kept, left_out = supported(wanted, to=to, skip=skip_unsupported)
@@ -186,9 +187,7 @@ def select_parts(
         )
         if any(s.dtype is not s.entry.dtype for s in selected):
             treatment.refuse_cast(checkpoint.source.name)
-        metadata = metadata_of(
-            checkpoint, selected, left_out, dequantized=bool(treatment.scales)
-        )
+        metadata = metadata_of(checkpoint, selected, left_out, dequantized=bool(treatment.scales))
         notes = (*checkpoint.notes, *treatment.notes)
         selection = Selection(selected, metadata, every_left_out, notes)
         parts.append((token if len(groups) > 1 else "", selection))

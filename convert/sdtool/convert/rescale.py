@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sdtool.checkpoint.dtypes import DType
+from sdtool.checkpoint.identify.grids import Grid
 from sdtool.checkpoint.reading import TensorEntry
 from sdtool.convert import fp8
 from sdtool.convert.layout import Buffer, Cast, Casting, Census, numpy_or_none
-from sdtool.checkpoint.identify.grids import Grid
 from sdtool.convert.scales import Scale, Values
 
 PRODUCTS = frozenset({"float32", "float16", "bfloat16"})

@@ -146,7 +146,7 @@ def plan_shards(
     folder = Path(folder)
     shards: list[PlannedShard] = []
     opened = {path: open_one(path) for path in index.shards}
-    treatment = treatment_of(tuple(opened.values()), dtype=dtype, dequantize=dequantize)
+    treatment = treatment_of(tuple(opened.values()), dequantize=dequantize)
     for path, checkpoint in opened.items():
         if all(entry.name in treatment.dropped for entry in checkpoint.tensors):
             continue

@@ -182,15 +182,13 @@ def _opened(what: str | os.PathLike[str] | Checkpoint, stack: ExitStack) -> Chec
 def _pairs(out: Checkpoint, source: Checkpoint, selection: Selection | None) -> _Pairs:
     here = {entry.name for entry in out.tensors}
     if selection is not None:
-        chosen = {
-            s.name: (_Candidate(s.entry, s.dtype, scale=s.scale),) for s in selection.entries
-        }
+        chosen = {s.name: (_Candidate(s.entry, s.dtype, scale=s.scale),) for s in selection.entries}
         gone = tuple(
             Difference(name, "is not in the output") for name in chosen if name not in here
         )
         return _Pairs(chosen, (), gone)
     by_name = {entry.name: entry for entry in source.tensors}
-    origins = origins_of(source, here)
+    origins = origins_of([source], here)
     found: dict[str, tuple[_Candidate, ...]] = {}
     used: set[str] = set()
     for name in here:
