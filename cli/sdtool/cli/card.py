@@ -30,6 +30,9 @@ def card(seen: Seen) -> list[str]:
         ("format", f"{seen.checkpoint.format}, {size(seen.nbytes)}; scan: {seen.verdict}"),
         ("precision", identity.dtype),
     ]
+    for part in identity.quantization:
+        of = f"{part.tensors:,} of {identity.tensors:,} tensors"
+        facts.append(("quantized", f"{part.label}, {part.weights:,} weights in {of}"))
     if identity.prediction is not None:
         facts.append(("predicts", f"{identity.prediction.type} ({identity.prediction.reason})"))
     facts += _particular(identity)

@@ -23,7 +23,7 @@ from sdtool.checkpoint.reading import Checkpoint, TensorEntry
 from sdtool.checkpoint.records import storage_chunks
 from sdtool.convert.casts import DTYPES
 from sdtool.convert.metadata import stored_metadata
-from sdtool.convert.scales import TYPES, Scale
+from sdtool.convert.scales import TYPES, Scale, place_of
 
 DEFAULT = "bf16"
 """What weights become where no dtype is asked for: it reaches as far as float32, so that no scale
@@ -58,7 +58,7 @@ class Treatment:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was decided, for people."""
-        return (f"dequantized ({self.quantization.label})",) if self.scales else ()
+        return (f"dequantized: {self.quantization.label}",) if self.scales else ()
 
     def refuse_cast(self, where: str) -> None:
         """Say that a cast would make other weights of the quantized ones, if there are any.
@@ -70,13 +70,12 @@ class Treatment:
             return
         can = all(part.can_dequantize for part in self.quantization.parts)
         raise Unsupported(
-            f"a cast would spoil its quantized weights ({self.quantization.label})",
+            f"a cast would spoil its quantized weights, {self.quantization.label}",
             where=where,
             hint="--dequantize turns them into weights of the new type; without a cast every byte"
             " is kept"
             if can
-            else "without a cast every byte is kept; only the program that made it can dequantize"
-            " it",
+            else "without a cast every byte is kept; dequantize it with the program that made it",
         )
 
 
@@ -112,7 +111,7 @@ def decided(
         layers = declared_layers(metadata)
         for group in quantization.groups:
             if group.codes is None:
-                raise Malformed(f"a scale {group.lacks}", where=group.scale)
+                raise Malformed(f"a scale {group.lacks}", where=f"{group.scale} in {where}")
             scales[group.codes] = scale_of(group, entries, layers, where)
         for scale in scales.values():
             scale.check()
@@ -162,7 +161,7 @@ def scale_of(
             hint="dequantize it with the program that made it",
         )
     if group.lacks is not None or group.scale is None:
-        raise Malformed(f"a quantized weight {group.lacks}", where=group.codes)
+        raise Malformed(f"a quantized weight {group.lacks}", where=f"{group.codes} in {where}")
     codes, scale = entries[group.codes], entries[group.scale]
     known = {group.codes.rpartition(".")[0] + suffix for suffix in INERT}
     known.add(group.codes + "_activation_scale")
@@ -170,20 +169,20 @@ def scale_of(
         if other not in known:
             raise Unsupported(
                 f"beside its scale there is one that --dequantize does not know: {other}",
-                where=group.codes,
+                where=f"{group.codes} in {where}",
                 hint="dequantize it with the program that made it",
             )
     for entry in (codes, scale):
         if entry.unsupported is not None:
-            raise Unsupported(f"a {entry.unsupported} tensor has no values", where=entry.name)
+            raise Unsupported(f"a {entry.unsupported} tensor has no values", where=place_of(entry))
     if scale.dtype.name not in TYPES:
-        raise Unsupported(f"a scale is {scale.dtype}", where=scale.name)
+        raise Unsupported(f"a scale is {scale.dtype}", where=place_of(scale))
     grid = grid_of(codes.shape, scale.shape)
     if grid is None:
         raise Malformed(
             f"the scale has the shape {list(scale.shape)}, which does not fit that of its weight,"
             f" {list(codes.shape)}, in one way only",
-            where=scale.name,
+            where=place_of(scale),
         )
     _check_declared(group, codes, entries, layers)
     return Scale(scale, grid)
@@ -207,7 +206,7 @@ def _check_declared(
         elif comfy is None:
             raise Malformed(
                 "a weight has a scale, and the metadata does not list it as quantized",
-                where=codes.name,
+                where=place_of(codes),
             )
     for said in declared:
         match = _FORMAT.fullmatch(str(said.get("format"))) if isinstance(said, dict) else None
@@ -215,7 +214,7 @@ def _check_declared(
             raise Unsupported(
                 f"its declaration says {ascii(said)[:200]}, which --dequantize does not know of"
                 f" {codes.dtype} codes",
-                where=codes.name,
+                where=place_of(codes),
                 hint="dequantize it with the program that made it",
             )
 

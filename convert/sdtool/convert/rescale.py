@@ -151,8 +151,8 @@ class Rescale:
             across, end = column // grid.block_columns, (column + width - 1) // grid.block_columns
             index = row // grid.block_rows * grid.across + across
             values = self._values.get(index, end + 1 - across)
-            skip = column - across * grid.block_columns
-            return numpy.repeat(values, grid.block_columns)[skip : skip + width]
+            places = numpy.arange(column, column + width) // grid.block_columns - across
+            return values[places]
         top, bottom = row // grid.block_rows, (row + rows - 1) // grid.block_rows
         values = self._values.get(top * grid.across, (bottom + 1 - top) * grid.across)
         values = values.reshape(-1, grid.across)

@@ -22,6 +22,11 @@ _WINDOW = 1 << 14
 _HELD_NBYTES = 64 << 20
 
 
+def place_of(entry: TensorEntry) -> str:
+    """Say for an error which tensor of which file it is about."""
+    return f"{entry.name} in {entry.storage.source.name}"
+
+
 @dataclass(frozen=True, slots=True)
 class Scale:
     """The scales of one weight, and how they lie over it."""
@@ -48,7 +53,7 @@ class Scale:
                 if not 0 < value < math.inf:
                     raise Malformed(
                         f"a scale is {value:g}: it has to be a finite number above zero",
-                        where=self.entry.name,
+                        where=place_of(self.entry),
                     )
 
 
@@ -67,7 +72,7 @@ class Values:
         if not self._is_direct and entry.nbytes > _HELD_NBYTES:
             raise Unsupported(
                 f"{entry.numel:,} scales are too many for a compressed or strided tensor",
-                where=entry.name,
+                where=place_of(entry),
                 hint="convert the file first, without --dequantize, and then its output",
             )
 

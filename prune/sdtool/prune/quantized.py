@@ -137,7 +137,7 @@ def refuse_quantized_vae(vae: Checkpoint) -> None:
     roles = {weight_role(name) for name in quantization.of}
     if quantization and (Role.VAE in roles or roles <= {Role.UNKNOWN}):
         raise UsageError(
-            f"the VAE to bake in is quantized ({quantization.label})",
+            f"the VAE to bake in has quantized weights, {quantization.label}",
             where=vae.source.name,
             hint="dequantize it first (sdtool convert --dequantize), or take another",
         )

@@ -101,11 +101,8 @@ class Quantization:
 
     @property
     def label(self) -> str:
-        """All of it in a few words: `NF4 (bitsandbytes): 304 weights`."""
-        return "; ".join(
-            f"{part.label}: {part.weights:,} weight{'s' * (part.weights != 1)}"
-            for part in self.parts
-        )
+        """All of it in a few words: `304 in NF4 (bitsandbytes)`."""
+        return "; ".join(f"{part.weights:,} in {part.label}" for part in self.parts)
 
 
 def _part(label: str, groups: list[Group], markers: tuple[str, ...]) -> Part:

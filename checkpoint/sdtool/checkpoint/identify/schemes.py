@@ -41,6 +41,15 @@ class Scheme:
     is_product: bool = False
     """Whether a weight is its code times its scale, and nothing else."""
 
+    @property
+    def weights_per_byte(self) -> int:
+        """Weights in one byte of codes where those are of four bits; else 0."""
+        return 2 if self.slug in _HALF_BYTES else 0
+
+
+_HALF_BYTES = frozenset(
+    {"bnb-nf4", "bnb-fp4", "bnb-4bit", "svdquant", "nvfp4", "nvfp4-kernel", "mxfp4"}
+)
 
 _CU = "ComfyUI comfy/utils.py (convert_old_quants), comfy/quant_ops.py, QUANTIZATION.md"
 _HF = "transformers integrations"
@@ -125,6 +134,9 @@ TABLE: tuple[Scheme, ...] = (
            (".zero_point", ".svd_up", ".svd_down")),
 )  # fmt: skip
 """The first row that fits decides: where a sign is shared, the element types tell."""
+
+SLUGS = frozenset({*(row.slug for row in TABLE), "integer-weights"})
+"""What precision is called where codes are integers."""
 
 UNKNOWN = Scheme(
     "integer-weights", "integer weights of an unknown scheme", ".weight", CODES, "", CODES, "-"
