@@ -39,13 +39,15 @@ def text(value: object) -> torch.Tensor:
 
 def plain() -> State:
     """What stands beside the quantized layer: another layer, norms, biases, a VAE."""
-    return {
-        UNET + "img_in.weight": torch.randn(32, 16),
-        UNET + "img_in.bias": torch.randn(32),
-        UNET + "double_blocks.0.img_attn.norm.key_norm.scale": torch.randn(16),
-        LAYER + ".bias": torch.randn(32),
-        "first_stage_model.decoder.conv_in.weight": torch.randn(8, 4, 3, 3),
+    shapes = {
+        UNET + "img_in.weight": (32, 16),
+        UNET + "img_in.bias": (32,),
+        UNET + "double_blocks.0.img_attn.norm.key_norm.scale": (16,),
+        LAYER + ".bias": (32,),
+        "first_stage_model.decoder.conv_in.weight": (8, 4, 3, 3),
     }
+    random = torch.Generator().manual_seed(2)
+    return {name: torch.randn(shape, generator=random) for name, shape in shapes.items()}
 
 
 @dataclass(frozen=True)

@@ -107,8 +107,8 @@ SHAPES: dict[str, tuple[tuple[int, ...], tuple[int, ...], Spread]] = {
         (64, 96), (2, 3), lambda s: s.repeat_interleave(32, 0).repeat_interleave(32, 1)
     ),
     "cut blocks": (
-        (290, 201), (3, 2),
-        lambda s: s.repeat_interleave(128, 0)[:290].repeat_interleave(128, 1)[:, :201],
+        (129, 131), (2, 2),
+        lambda s: s.repeat_interleave(128, 0)[:129].repeat_interleave(128, 1)[:, :131],
     ),
     "several matrices": (
         (3, 32, 32), (3, 2, 2), lambda s: s.repeat_interleave(16, 1).repeat_interleave(16, 2)

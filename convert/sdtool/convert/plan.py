@@ -161,6 +161,8 @@ def select_parts(
     """
     if treatment is None:
         treatment = Treatment() if dtype == "keep" else treatment_of([checkpoint])
+    if dtype != "keep":
+        treatment.refuse_cast(checkpoint.source.name)
     dropped = treatment.dropped
     wanted = [entry for entry in checkpoint.tensors if entry.name not in dropped]
     kept, left_out = supported(wanted, to=to, skip=skip_unsupported)
@@ -185,8 +187,6 @@ def select_parts(
             else _selected(e, dtype, treatment)
             for e in entries
         )
-        if any(s.dtype is not s.entry.dtype for s in selected):
-            treatment.refuse_cast(checkpoint.source.name)
         metadata = metadata_of(checkpoint, selected, left_out, dequantized=bool(treatment.scales))
         notes = (*checkpoint.notes, *treatment.notes)
         selection = Selection(selected, metadata, every_left_out, notes)

@@ -180,7 +180,7 @@ def plan_prune(
     if only is not None:
         choices, said = take_only(choices, only)
         notes.extend(said)
-    choices, treatment = treated(checkpoint, choices, ema, dtype, dtypes, dequantize=dequantize)
+    choices, treatment = treated(checkpoint, choices, dtype, dtypes, dequantize=dequantize)
     notes.extend(treatment.notes)
     if all(choice.name is None for choice in choices):
         raise UsageError("nothing would be left", where=checkpoint.source.name)

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from sdtool.checkpoint.errors import UsageError
-from sdtool.checkpoint.identify.ema import Ema
 from sdtool.checkpoint.identify.quantization import MARKER, Group, quantization_of
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.convert.dequantize import Treatment, decided, weight_dtype
@@ -18,7 +17,6 @@ from sdtool.prune.roles import Role, weight_role
 def treated(
     checkpoint: Checkpoint,
     choices: Sequence[Choice],
-    ema: Ema,
     dtype: str,
     of_role: Mapping[Role, str | None],
     *,
@@ -37,7 +35,7 @@ def treated(
     where, metadata = checkpoint.source.name, stored_metadata(checkpoint)
     treatment = decided(kept, metadata, where, dequantize=dequantize)
     result = _multiplied(choices, treatment, dtype, of_role)
-    _refuse_cast(result, ema, treatment, of_role, where)
+    _refuse_cast(treatment, dtype, of_role, where)
     _check_whole(checkpoint, result)
     return result, treatment
 
@@ -61,25 +59,18 @@ def _multiplied(
 
 
 def _refuse_cast(
-    choices: Iterable[Choice],
-    ema: Ema,
-    treatment: Treatment,
-    of_role: Mapping[Role, str | None],
-    where: str,
+    treatment: Treatment, dtype: str, of_role: Mapping[Role, str | None], where: str
 ) -> None:
-    """Check that no cast touches quantized weights, or anything of the part that they are in.
+    """Check that no cast is asked for that could touch quantized weights, or anything of the part
+    that they are in.
 
     `--dtype` is for all parts, so that it does not go with quantized weights at all. The dtype of
     one component is for that component: a VAE may be cast beside a quantized UNet.
     """
-    owner = {key: raw for raw, key in ema.pairs.items()}
     quantized = {weight_role(name) for name in treatment.quantization.of}
-    for choice in choices:
-        if choice.name is None or choice.scale or choice.dtype is choice.entry.dtype:
-            continue
-        role = weight_role(owner.get(choice.entry.name, choice.entry.name))
-        if of_role.get(role) is None or role in quantized:
-            treatment.refuse_cast(where)
+    asked = {role for role, of in of_role.items() if of not in (None, "keep")}
+    if dtype != "keep" or asked & quantized:
+        treatment.refuse_cast(where)
 
 
 def _check_whole(checkpoint: Checkpoint, choices: Sequence[Choice]) -> None:
