@@ -390,7 +390,13 @@ def samples() -> dict[str, Sample]:
         "flux-fp8-api",
         "fp8-flux-api",
         "fp8 (flux-fp8-api `float8_data`)",
-        layer(float8_data=codes(32, 64), scale=one, scale_reciprocal=one, input_scale=one),
+        layer(
+            float8_data=codes(32, 64),
+            weight=torch.zeros(1),
+            scale=one,
+            scale_reciprocal=one,
+            input_scale=one,
+        ),
     )
     add(
         "mistral",

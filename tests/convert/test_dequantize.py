@@ -38,6 +38,7 @@ from sdtool.checkpoint.errors import InputError, Malformed, OutputError, Unsuppo
 from sdtool.convert import convert_file
 from sdtool.convert.casts import DTYPES
 from sdtool.convert.dequantize import TARGETS
+from sdtool.convert.rescale import casting
 from sdtool.convert.verify import verify_against
 
 FP32 = torch.tensor(0.5)
@@ -409,9 +410,7 @@ def test_an_output_that_differs_never_stands_there(
     source = saved(tmp_path, SAMPLES["bfl rows"].state)
     whole = convert_file(source, tmp_path / "good.safetensors", dequantize=True, verify=True)
     assert whole.tensors == 6
-    from sdtool.convert import jobs
-
-    right = jobs.casting
+    right = casting
     calls = 0
 
     def wrong(*arguments: Any, **options: Any) -> Any:
@@ -420,7 +419,7 @@ def test_an_output_that_differs_never_stands_there(
         entry, dtype, scale = arguments
         return right(entry, dtype, None if calls < 20 and scale else scale, **options)
 
-    monkeypatch.setattr(jobs, "casting", wrong)
+    monkeypatch.setattr("sdtool.convert.jobs.casting", wrong)
     with pytest.raises(OutputError, match="not what the input holds"):
         convert_file(source, tmp_path / "bad.safetensors", dequantize=True, verify=True)
     assert not (tmp_path / "bad.safetensors").exists()

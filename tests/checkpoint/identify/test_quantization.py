@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from tests.quantized import (
 
 from sdtool.checkpoint.identify.grids import Grid, grid_of
 from sdtool.checkpoint.identify.quantization import declared_as, declared_layers, scope_of
-from sdtool.checkpoint.identify.schemes import SLUGS, TABLE
+from sdtool.checkpoint.identify.schemes import SLUGS, TABLE, UNKNOWN
 
 FP32 = torch.tensor(0.5)
 
@@ -51,6 +52,13 @@ def test_every_scheme_has_a_sample() -> None:
     rare = {"bnb-4bit", "fp8-scaled-twice", "fp8-experts", "nvfp4-kernel", "higgs"}
     assert covered | rare | {"gemma-embedding"} == SLUGS
     assert all(row.source for row in TABLE)
+
+
+def test_the_document_has_every_scheme() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "quantization.md").read_text("utf-8")
+    for row in (*TABLE, UNKNOWN):
+        (line,) = (s for s in text.splitlines() if s.startswith(f"| {row.label} | `{row.slug}` |"))
+        assert line.endswith("| yes |" if row.is_product else "| - |")
 
 
 @pytest.mark.parametrize(
