@@ -84,6 +84,7 @@ def _check_whole(checkpoint: Checkpoint, choices: Sequence[Choice]) -> None:
         return
     after = {choice.entry.name: choice.name for choice in choices}
     multiplied = {choice.entry.name for choice in choices if choice.scale is not None}
+    lost = {m.removesuffix(MARKER): m for m in quantization.markers if after.get(m) is None}
     for group in quantization.groups:
         if group.codes in multiplied:
             continue
@@ -91,6 +92,8 @@ def _check_whole(checkpoint: Checkpoint, choices: Sequence[Choice]) -> None:
         if all(name is None for name in names):
             continue
         parted = [m for m, name in zip(group.members, names, strict=True) if name is None]
+        if group.scheme.slug == "fp8-scaled" and group.codes and group.codes.startswith((*lost,)):
+            parted += [m for prefix, m in lost.items() if group.codes.startswith(prefix)]
         if parted or not _fit(group, after):
             what = f"{parted[0]} would be left out" if parted else "its names would not fit"
             raise UsageError(
@@ -98,14 +101,6 @@ def _check_whole(checkpoint: Checkpoint, choices: Sequence[Choice]) -> None:
                 where=group.codes or group.scale,
                 hint="keep or drop all that belongs to it",
             )
-        for marker in quantization.markers:
-            belongs = (group.codes or "").startswith(marker.removesuffix(MARKER))
-            if group.scheme.slug == "fp8-scaled" and belongs and after.get(marker) is None:
-                raise UsageError(
-                    f"a quantized weight has to be kept whole, and {marker} would be left out",
-                    where=group.codes,
-                    hint="keep or drop all that belongs to it",
-                )
 
 
 def _fit(group: Group, after: Mapping[str, str | None]) -> bool:

@@ -270,3 +270,19 @@ def test_how_scales_lie_over_a_weight(
     if grid is not None:
         assert grid.count == torch.Size(scale).numel()
         assert grid.rows * grid.columns == torch.Size(weight).numel()
+
+
+def test_a_hostile_file_costs_what_its_names_cost() -> None:
+    """Every marker could be asked of every name, and every group of every weight."""
+    count = 3_000
+    marker, scale = torch.empty(0, dtype=torch.float8_e4m3fn), torch.tensor(0.5)
+    state: State = {}
+    for i in range(count):
+        state[f"a{i}.scaled_fp8"] = marker
+        state[f"b{i}.weight"] = codes(1, 1) if i < 2 else state["b0.weight"]
+        if i % 2:
+            state[f"b{i}.scale_weight"] = scale
+    found = found_in(state)
+    assert len(found.markers) == count
+    assert sum(group.lacks is None for group in found.groups) == count // 2
+    assert sum(group.lacks == "has no scale" for group in found.groups) == count // 2

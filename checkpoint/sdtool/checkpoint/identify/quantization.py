@@ -36,6 +36,7 @@ LAYERS = "_quantization_metadata"
 
 _METADATA = (LAYERS, "quantization_config")
 _COMFY = ".comfy_quant"
+_MARKERS = 64
 _SCOPE = re.compile(
     r"(model\.diffusion_model|diffusion_model|first_stage_model|vae|cond_stage_model"
     r"|conditioner\.embedders\.\d+|text_encoders\.\w+)\."
@@ -169,7 +170,11 @@ class _Finder:
             for name, entry in named.items()
             if name.rpartition(".")[2] == MARKER and entry.dtype.is_floating and entry.numel <= 2
         )
-        self._marked = tuple(name.removesuffix(MARKER) for name in self.markers)
+        prefixes = tuple(name.removesuffix(MARKER) for name in self.markers)
+        # a file has one for each network; each of a hostile file's would be asked of every name
+        self._marked = prefixes if len(prefixes) <= _MARKERS else ("",)
+        self._scopes: dict[str, bool] = {}
+        """Networks that have scaled fp8, and whether ComfyUI's JSON declares their layers."""
 
     def groups(self) -> tuple[Group, ...]:
         """Whole groups first, then what is only half there."""
@@ -178,6 +183,11 @@ class _Finder:
             for name in signed:
                 if name.endswith(row.sign):
                     self._signed(row, name)
+        for group in self._found.values():
+            if group.scheme.is_product and group.codes is not None:
+                scope = scope_of(group.codes)
+                is_declared = any(name.endswith(_COMFY) for name in group.others)
+                self._scopes[scope] = self._scopes.get(scope, False) or is_declared
         for name, entry in self._named.items():
             if name not in self._taken:
                 self._lone_codes(name, entry)
@@ -228,13 +238,14 @@ class _Finder:
         module, _, leaf = name.rpartition(".")
         if leaf not in LEAVES or len(entry.shape) < 2:
             return
-        others = self._others(module, name, "", UNKNOWN)
         if entry.dtype.name in CODES:
-            self._add(Group(UNKNOWN, name, None, others, "has no scale that is known"))
+            scheme, lacks = UNKNOWN, "has no scale that is known"
         elif entry.dtype.name in FP8 and self._wants_scale(name):
-            rows = {group.scheme.slug: group.scheme for group in self._found.values()}
-            scheme = rows.get("fp8-weight-scale") or _row("fp8-scaled")
-            self._add(Group(scheme, name, None, others, "has no scale"))
+            is_legacy = name.startswith(self._marked)
+            scheme, lacks = _row("fp8-scaled" if is_legacy else "fp8-weight-scale"), "has no scale"
+        else:
+            return
+        self._add(Group(scheme, name, None, self._others(module, name, "", UNKNOWN), lacks))
 
     def _wants_scale(self, name: str) -> bool:
         """Whether an fp8 weight without a scale stands where weights have one."""
@@ -245,16 +256,8 @@ class _Finder:
             return declared_as(self._layers, name) is not None
         if name.startswith(self._marked):
             return True
-        scope = scope_of(name)
-        like = [
-            group
-            for group in self._found.values()
-            if group.scheme.is_product and group.codes and scope_of(group.codes) == scope
-        ]
         # where layers are declared one by one, those that are not are plain
-        return bool(like) and not any(
-            other.endswith(_COMFY) for group in like for other in group.others
-        )
+        return not self._scopes.get(scope_of(name), True)
 
     def _lone_scale(self, name: str, entry: TensorEntry) -> None:
         suffix = next(suffix for suffix in _ORPHANS if name.endswith(suffix))
