@@ -12,8 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from tests.cli.conftest import Run
 from tests.cli.schemas import WRITING
-from tests.quantized import LAYER, SAMPLES, State, plain, weights_by_torch
+from tests.prune.layouts import unet
+from tests.quantized import LAYER, SAMPLES, State, codes, plain, weights_by_torch
 from tests.tensor_values import raw_bytes
+
+from sdtool.checkpoint.identify import architecture
 
 SCALED, NF4 = SAMPLES["comfy metadata"], SAMPLES["bnb nf4"]
 HINT = "--dequantize turns them into weights of the new type; without a cast every byte is kept"
@@ -254,6 +257,26 @@ def test_the_card_names_the_scheme(
     assert seen["tensors"] == len(sample.state)
     assert seen["tensor_nbytes"] == sum(t.nbytes for t in sample.state.values())
     assert seen["pruned_fp16_nbytes"] is None
+
+
+def test_sizes_and_layouts_of_quantized_networks(sdtool: Run) -> None:
+    """What pruning would leave is what it would write; scales are no strangers in a layout."""
+    network = unet(architecture.UNET_V1, torch.float16)
+    name = "model.diffusion_model.middle_block.1.proj_in"
+    state = network | {
+        f"{name}.weight": codes(1280, 1280).reshape(1280, 1280, 1, 1),
+        f"{name}.weight_scale": torch.tensor(0.5),
+    }
+    torch.save({"state_dict": state, "epoch": 3, "optimizer_states": [torch.ones(8)]}, "m.ckpt")
+    seen = json.loads(sdtool("info", "--json", "m.ckpt").out)["files"][0]
+    assert (seen["title"], seen["kind"]) == ("SD 1.x UNet", "unet")
+    (part,) = seen["components"]
+    fit = part["fit"]
+    assert (fit["missing"], fit["unexpected"], fit["misshapen"]) == ([], [], [])
+    assert part["parameters"] == 859_520_964
+    assert part["tensors"] == 687
+    nbytes = sum(t.numel() * t.itemsize for t in state.values())
+    assert (seen["pruned_nbytes"], seen["pruned_fp16_nbytes"]) == (nbytes, None)
 
 
 def test_a_card_of_plain_weights_has_no_such_line(sdtool: Run) -> None:

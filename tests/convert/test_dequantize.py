@@ -232,12 +232,36 @@ def test_a_layer_at_full_precision_is_multiplied_too(tmp_path: Path) -> None:
         for dtype in (torch.bfloat16, torch.float16, torch.float32):
             weight = torch.randn(16, 8).to(dtype)
             state = marker | {"a.weight": weight, "a.scale_weight": torch.tensor([scale])}
-            source = saved(tmp_path, state)
+            source = saved(tmp_path, state, {"modelspec.dtype": "mixed"})
             for target in TARGETS:
                 out = dequantized(source, target, verify=True)
                 assert set(out) == {"a.weight"}
                 expected = (weight.float() * torch.tensor(scale)).to(kind(target))
                 assert raw_bytes(out["a.weight"]) == raw_bytes(expected)
+                assert metadata_in(tmp_path / "out.safetensors") == {"format": "pt"}
+
+
+def test_such_a_layer_may_have_a_scale_for_each_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sdtool.convert.copying.CHUNK_NBYTES", 48)
+    monkeypatch.setattr("sdtool.convert.jobs._SPLIT_NBYTES", 96)
+    weight, scale = torch.randn(16, 8).bfloat16(), torch.rand(16, 1) + 0.1
+    state = {"scaled_fp8": torch.empty(0), "a.weight": weight, "a.scale_weight": scale}
+    out = dequantized(saved(tmp_path, state), "fp32", verify=True)
+    assert raw_bytes(out["a.weight"]) == raw_bytes(weight.float() * scale)
+
+
+@pytest.mark.parametrize("name", ["comfy metadata", "kohya blocks"])
+def test_weights_in_a_pt_file(tmp_path: Path, name: str) -> None:
+    sample = SAMPLES[name]
+    source = saved(tmp_path, sample.state, sample.metadata)
+    out = tmp_path / "out.pt"
+    convert_file(source, out, to="pt", dtype="fp16", dequantize=True, verify=True)
+    whole: Any = torch.load(out, weights_only=True)
+    assert set(whole) == {"state_dict"}
+    assert_dequantized(whole["state_dict"], sample, "fp16")
+    assert verify_against(out, source).dequantized == 1
 
 
 def test_what_overflows_is_refused_and_counted(tmp_path: Path) -> None:

@@ -90,8 +90,6 @@ def product(value: int, scale: float, after: str) -> Product:
         return Product(_narrow(value, after), is_inf=True)
     # both factors have at most 24 bits: the double is exact, and is rounded once
     wide = _bits(_real(value) * scale)
-    if not wide & 0x7FFFFFFF:
-        wide |= value & 0x80000000
     bits = _narrow(wide, after)
     result = _widen(bits, after)
     if not math.isfinite(result):

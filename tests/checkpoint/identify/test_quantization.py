@@ -147,6 +147,7 @@ def plain_fp8() -> State:
         lambda: {LAYER + ".comfy_quant": text({"format": "nvfp4"}), LAYER + ".weight": FP32},
         lambda: {LAYER + ".input_scale": FP32, LAYER + ".weight": torch.rand(8, 8)},
         lambda: {"scaled_fp8": torch.rand(3, 768)},
+        lambda: {"scaled_fp8": torch.rand(3, 768), "a.weight": codes(8, 8)},
     ],
 )  # fmt: skip
 def test_what_only_sounds_like_a_scheme_is_none(state: Callable[[], State]) -> None:
@@ -211,6 +212,12 @@ def test_a_layer_left_at_full_precision_has_a_scale_all_the_same() -> None:
     assert not found_in(spared)
 
 
+def test_a_scale_beside_a_weight_of_floats_is_none() -> None:
+    scaled = layer(weight=codes(8, 8), weight_scale=FP32)
+    spared = {"y.weight": torch.rand(8, 8), "y.weight_scale": FP32, "y.scale_weight": FP32}
+    assert set(found_in(scaled | spared).of) == set(scaled)
+
+
 def test_declared_layers_are_read_with_care() -> None:
     key = "_quantization_metadata"
     assert declared_layers({}) is None
@@ -256,6 +263,7 @@ def test_declared_layers_are_read_with_care() -> None:
         ((192, 256), (2, 2), None),  # 96 or 128
         ((100, 256), (2, 2), None),  # 50 or 64
         ((2, 192, 128), (2, 2, 1), None),
+        ((2, 129, 128), (2, 2, 1), None),  # the second matrix would begin within a block
         ((64,), (64,), None),
         ((64,), (2,), None),
         ((0, 64), (0,), None),
@@ -282,6 +290,11 @@ def test_a_hostile_file_costs_what_its_names_cost() -> None:
         state[f"b{i}.weight"] = codes(1, 1) if i < 2 else state["b0.weight"]
         if i % 2:
             state[f"b{i}.scale_weight"] = scale
+    # of too many markers each speaks of all
+    plain_weight = {"x.weight": codes(8, 8)}
+    few = {f"a{i}.scaled_fp8": marker for i in range(64)}
+    assert not found_in(few | plain_weight)
+    assert set(found_in(few | {"b.scaled_fp8": marker} | plain_weight).of) == {"x.weight"}
     found = found_in(state)
     assert len(found.markers) == count
     assert sum(group.lacks is None for group in found.groups) == count // 2
