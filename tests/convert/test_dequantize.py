@@ -329,18 +329,24 @@ NOWHERE: dict[str, str] = {}
            f" {LAYER}.{other}", LAYER + ".weight in ")
           for other in ("scale_weight_tensor", "pre_quant_scale", "weight_scale", "weight_scale_2",
                         "weight_scalar", "weight_zero_point", "weight_scale_inv")),
-        (broken(weight_scale=FP32, comfy_quant=text({"format": "mxfp8"})), NOWHERE, Unsupported,
-         "its declaration says {'format': 'mxfp8'}, which --dequantize does not know of"
-         " float8_e4m3fn codes", LAYER + ".weight in "),
-        (broken(weight_scale=FP32, comfy_quant=text({"format": "float8_e4m3fn", "convrot": True})),
-         NOWHERE, Unsupported, "its declaration says {'format': 'float8_e4m3fn', 'convrot': True},"
-         " which --dequantize does not know of float8_e4m3fn codes", LAYER + ".weight in "),
+        *((broken(weight_scale=FP32, comfy_quant=declared), NOWHERE, Unsupported,
+           f"ComfyUI's declaration of it {wrong}, which --dequantize does not know",
+           LAYER + ".weight in ")
+          for declared, wrong in (
+              (text({"format": "mxfp8"}), "says 'mxfp8' of float8_e4m3fn codes"),
+              (text({"format": "float8_e5m2"}), "says 'float8_e5m2' of float8_e4m3fn codes"),
+              (text({"format": ["float8_e4m3fn"]}), "says something else of float8_e4m3fn codes"),
+              (text({}), "says something else of float8_e4m3fn codes"),
+              (text({"format": "float8_e4m3fn", "convrot": True}), "has the entry 'convrot'"),
+              (text([{"format": "float8_e4m3fn"}]), "is no JSON object"),
+              (torch.tensor(list(b"[" * 4000), dtype=torch.uint8), "is no JSON object"),
+              (torch.tensor(list(b"9" * 4000), dtype=torch.uint8), "is no JSON object"),
+              (bytes_of(5000), "is no JSON object"),
+              (text({"format": "float8_e4m3fn"}).int(), "is no JSON object"),
+          )),
         (broken(weight_scale=FP32), comfy_list(fmt="float8_e5m2"), Unsupported,
-         "its declaration says {'format': 'float8_e5m2'}, which --dequantize does not know of"
-         " float8_e4m3fn codes", LAYER + ".weight in "),
-        (broken(weight_scale=FP32, comfy_quant=bytes_of(5000)), NOWHERE, Unsupported,
-         "its declaration says None, which --dequantize does not know of float8_e4m3fn codes",
-         LAYER + ".weight in "),
+         "ComfyUI's declaration of it says 'float8_e5m2' of float8_e4m3fn codes, which"
+         " --dequantize does not know", LAYER + ".weight in "),
         (broken(weight_scale=FP32), comfy_list("another.layer"), Malformed,
          "a weight has a scale, and the metadata does not list it as quantized",
          LAYER + ".weight in "),

@@ -269,3 +269,17 @@ def test_a_checkpoint_without_any_is_pruned_as_always(tmp_path: Path) -> None:
     source = checkpoint_of(tmp_path, state)
     out = written(plan_prune(source, dtype="fp16", dequantize=True), tmp_path)
     assert out[VAE].dtype == torch.float16
+
+
+def test_a_list_of_layers_that_is_too_deep_is_not_kept(tmp_path: Path) -> None:
+    for depth in (10, 200, 400, 600, 900, 100_000):
+        deep = f'{{"layers": {{"{LAYER}": {"[" * depth}{"]" * depth}, "x": 1}}}}'
+        metadata = {"_quantization_metadata": deep}
+        source = checkpoint_of(tmp_path, model(), metadata)
+        assert metadata_in_plan(source, {}) == deep  # nothing dropped: as it was
+        kept = metadata_in_plan(source, {"drop": [LAYER + ".*"]})
+        assert kept in (deep, '{"layers": {"x": 1}}', None)
+
+
+def metadata_in_plan(source: Checkpoint, options: dict[str, Any]) -> str | None:
+    return plan_prune(source, **options).selection.metadata.get("_quantization_metadata")

@@ -209,14 +209,26 @@ def _check_declared(
                 where=place_of(codes),
             )
     for said in declared:
-        match = _FORMAT.fullmatch(str(said.get("format"))) if isinstance(said, dict) else None
-        if match is None or said.keys() - _HARMLESS or match[1] != codes.dtype.name:
+        wrong = _unknown_in(said, codes.dtype)
+        if wrong is not None:
             raise Unsupported(
-                f"its declaration says {ascii(said)[:200]}, which --dequantize does not know of"
-                f" {codes.dtype} codes",
+                f"ComfyUI's declaration of it {wrong}, which --dequantize does not know",
                 where=place_of(codes),
                 hint="dequantize it with the program that made it",
             )
+
+
+def _unknown_in(said: Any, dtype: DType) -> str | None:
+    """Return what is not understood of a declaration; None where it only says scaled fp8."""
+    if not isinstance(said, dict):
+        return "is no JSON object"
+    form = said.get("format")
+    match = _FORMAT.fullmatch(form) if isinstance(form, str) else None
+    if match is None or match[1] != dtype.name:
+        shown = ascii(form[:40]) if isinstance(form, str) else "something else"
+        return f"says {shown} of {dtype} codes"
+    unknown = sorted(str(key) for key in said.keys() - _HARMLESS)
+    return f"has the entry {unknown[0][:40]!a}" if unknown else None
 
 
 def _json_in(entry: TensorEntry) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -91,10 +92,10 @@ def _fit_layers(
         return
     renamed = {key: listed.get(key, key) for key in layers}
     kept = {name: layers[key] for key, name in renamed.items() if name is not None}
+    whole = metadata.pop(LAYERS)
     if kept:
-        metadata[LAYERS] = json.dumps({**json.loads(metadata[LAYERS]), "layers": kept})
-    else:
-        del metadata[LAYERS]
+        with contextlib.suppress(RecursionError):  # nested more deeply than any program reads
+            metadata[LAYERS] = json.dumps({**json.loads(whole), "layers": kept})
 
 
 def stored_metadata(checkpoint: Checkpoint) -> Mapping[str, str]:
