@@ -286,3 +286,37 @@ def test_a_card_of_plain_weights_has_no_such_line(sdtool: Run) -> None:
         json.loads(sdtool("info", "--json", "plain.safetensors").out)["files"][0]["quantization"]
         == []
     )
+
+
+@pytest.mark.parametrize("sample", [SCALED, NF4], ids=["fp8", "nf4"])
+def test_codes_and_scales_are_no_distance(sdtool: Run, sample: Any) -> None:
+    state = {**sample.state, **plain()}
+    quantized = [name for name in sample.state if name not in plain() and ".bias" not in name]
+    (one,) = [name for name in quantized if name.endswith(("weight_scale", "absmax"))]
+    save("a.safetensors", state, dict(sample.metadata))
+    save("same.safetensors", state, dict(sample.metadata))
+    save("other.safetensors", {**state, one: state[one] * 2}, dict(sample.metadata))
+    same = compared(sdtool, "a.safetensors", "same.safetensors")
+    assert sum(part["tensors"] for part in same["components"]) == len(state)
+    assert same["unmatched"]["quantized and not compared"] == []
+    for names in (("a.safetensors", "other.safetensors"), ("other.safetensors", "a.safetensors")):
+        found = compared(sdtool, *names)
+        assert found["different"] == []
+        assert sorted(found["unmatched"]["quantized and not compared"]) == sorted(quantized)
+    text = sdtool("info", "--compare", "a.safetensors", "other.safetensors").out
+    assert f"{len(quantized)} quantized and not compared: " in text
+    assert "every value is the same" not in text
+
+
+def test_a_dequantized_weight_is_not_compared_with_its_codes(sdtool: Run, scaled: str) -> None:
+    assert sdtool("convert", "--dequantize", scaled).code == 0
+    for names in ((scaled, "flux-bf16.safetensors"), ("flux-bf16.safetensors", scaled)):
+        found = compared(sdtool, *names)
+        assert found["different"] == []
+        assert found["unmatched"]["quantized and not compared"] == [LAYER + ".weight"]
+
+
+def compared(sdtool: Run, *names: str) -> Any:
+    result = sdtool("info", "--compare", "--json", *names)
+    assert result.code == 0
+    return json.loads(result.out)
