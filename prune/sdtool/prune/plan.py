@@ -146,10 +146,9 @@ def plan_prune(
     A dtype is `keep` or one of `sdtool.convert.casts.DTYPES`; that of a component goes before
     `dtype`. With `dequantize` scaled fp8 weights become weights of that type, or of bfloat16 where
     it is `keep`; otherwise quantized weights are kept as they are, or their cast is refused.
-    `drop` holds patterns of tensor names as in `fnmatch`, `fix` names of
-    `sdtool.prune.fixes.FIXES`, `bake` is a file whose VAE goes in, `only` the one component to
-    take out. Of the source only a few small tensors are read, scales to be multiplied with, and
-    with `compare_ema` the weights up to the first one whose EMA differs.
+    `drop` holds patterns of tensor names as in `fnmatch`, `fix` names of `prune.fixes.FIXES`,
+    `bake` is a file whose VAE goes in, `only` the one component to take out. Of the source only
+    small tensors and scales are read, and with `compare_ema` the weights up to one that differs.
 
     Raises:
         UsageError: the EMA is incomplete and `fill_from_raw` is false; nothing would be left; no
@@ -350,11 +349,8 @@ def _selection(
 
 
 _REASONS = {
-    MULTIPLIED: REASON,
-    OUTDONE: "raw weights",
-    BAKED: "former VAE",
-    NOT_ASKED: "other components",
-}
+    OUTDONE: "raw weights", BAKED: "former VAE", NOT_ASKED: "other components", MULTIPLIED: REASON
+}  # fmt: skip
 
 
 def _reason(choice: Choice) -> str:
