@@ -12,7 +12,7 @@ from sdtool.checkpoint.identify.identity import SHORT, Component, Fit, Identity
 from sdtool.checkpoint.identify.kinds import BY_SLUG
 from sdtool.checkpoint.reading import TensorEntry
 from sdtool.cli.batch.looking import Seen
-from sdtool.cli.console import escape, size
+from sdtool.cli.console import counted, escape, size
 
 WIDTH = 79
 _LABEL = 11
@@ -30,6 +30,9 @@ def card(seen: Seen) -> list[str]:
         ("format", f"{seen.checkpoint.format}, {size(seen.nbytes)}; scan: {seen.verdict}"),
         ("precision", identity.dtype),
     ]
+    for part in identity.quantization:
+        of = f"{part.tensors:,} of {identity.tensors:,} tensors"
+        facts.append(("quantized", f"{part.label}, {counted(part.weights, 'weight')} in {of}"))
     if identity.prediction is not None:
         facts.append(("predicts", f"{identity.prediction.type} ({identity.prediction.reason})"))
     facts += _particular(identity)

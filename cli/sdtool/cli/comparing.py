@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from sdtool.checkpoint.errors import UsageError
 from sdtool.checkpoint.identify.ema import ema_pairs
+from sdtool.checkpoint.identify.quantization import quantization_of
 from sdtool.checkpoint.reading import TensorEntry
 from sdtool.cli.batch.expand import Item
 from sdtool.cli.batch.looking import Seen, looked_at
@@ -15,6 +16,7 @@ from sdtool.cli.console import Console, escape
 from sdtool.cli.exit_codes import DONE
 from sdtool.cli.main import version
 from sdtool.convert.compare import Distance, distance
+from sdtool.convert.metadata import stored_metadata
 
 _SHOWN = 5
 """Tensors named, the farthest first."""
@@ -40,7 +42,7 @@ def compare_files(
                 )
             named = {entry.name: entry for entry in a.checkpoint.tensors}
             pairs = [(named[raw], named[key]) for raw, key in ema.pairs.items()]
-            return _distances(console, a, pairs, [], as_json=as_json)
+            return _distances(console, a, a, pairs, [], as_json=as_json)
         with looked_at(items[1].path, allow=allow) as b:
             right = {entry.name: entry for entry in b.checkpoint.tensors}
             left = {entry.name: entry for entry in a.checkpoint.tensors}
@@ -49,12 +51,13 @@ def compare_files(
                 (f"only in {os.path.basename(here)}", [name for name in one if name not in other])
                 for here, one, other in ((a.path, left, right), (b.path, right, left))
             ]
-            return _distances(console, a, pairs, single, as_json=as_json)
+            return _distances(console, a, b, pairs, single, as_json=as_json)
 
 
 def _distances(
     console: Console,
     a: Seen,
+    b: Seen,
     pairs: list[tuple[TensorEntry, TensorEntry]],
     single: list[tuple[str, list[str]]],
     *,
@@ -63,7 +66,12 @@ def _distances(
     alike = [(x, y) for x, y in pairs if x.shape == y.shape]
     single = [*single, ("of another shape", [x.name for x, y in pairs if x.shape != y.shape])]
     with console.progress(sum(x.nbytes + y.nbytes for x, y in alike), "comparing") as progress:
-        found = [distance(x, y, progress) for x, y in alike]
+        each = [(distance(x, y, progress), x, y) for x, y in alike]
+    same = [(x, y) for one, x, y in each if one.equal and x.dtype is y.dtype]
+    left, right = _apart(a, (x for x, _ in same)), _apart(b, (y for _, y in same))
+    codes = [x.name for _, x, y in each if x.name in left or y.name in right]
+    found = [one for one, x, y in each if x.name not in left and y.name not in right]
+    single = [*single, ("quantized and not compared", codes)]
     place = _placer(a)
     parts: dict[str, list[Distance]] = {}
     for one in found:
@@ -96,6 +104,20 @@ def _distances(
     if not far and not any(names for _, names in single):
         console.out("every value is the same")
     return DONE
+
+
+def _apart(seen: Seen, same: Iterable[TensorEntry]) -> frozenset[str]:
+    """The tensors of quantized weights that are not the same throughout.
+
+    Their numbers are codes and scales: the distance of one says nothing of the weights.
+    """
+    if not seen.identity.quantization:
+        return frozenset()
+    names = {entry.name for entry in same}
+    groups = quantization_of(seen.checkpoint.tensors, stored_metadata(seen.checkpoint)).groups
+    return frozenset(
+        name for one in groups if not names.issuperset(one.members) for name in one.members
+    )
 
 
 def _component(label: str, group: Sequence[Distance]) -> dict[str, object]:

@@ -27,7 +27,9 @@ SCHEDULE = frozenset({
 
 Source: ldm/models/diffusion/ddpm.py (`register_schedule`)."""
 
-_MARKERS = frozenset({"v_pred", "ztsnr", "sigmas", "log_sigmas"})
+_MARKERS = frozenset({"v_pred", "ztsnr", "sigmas", "log_sigmas", "scaled_fp8"})
+"""The element type of `scaled_fp8` is what ComfyUI reads of it (comfy/utils.py)."""
+
 _EXTRAS = frozenset({"lvlb_weights", "logvar", "scale_factor", "position_ids"})
 """What DDPM registers in some configurations, and positions that someone has made floats of."""
 _EMA_SCALARS = frozenset({"model_ema.decay", "model_ema.num_updates"})

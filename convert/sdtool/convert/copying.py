@@ -68,7 +68,8 @@ def fill(fillings: Sequence[Filling], progress: Progress | None = None) -> None:
 
 def _copy(jobs: Sequence[Job], progress: Progress | None) -> None:
     """Copy through buffers of this process: what is to be changed, or where the kernel cannot."""
-    casts = [s.entry for job in jobs for s in job.spans if s.dtype is not s.entry.dtype]
+    spans = (span for job in jobs for span in job.spans)
+    casts = [s.entry for s in spans if s.scale is None and s.dtype is not s.entry.dtype]
     by_torch = sum(entry.nbytes for entry in casts) > MUCH_NBYTES
     with one_core_each(by_torch) as prepare:
         run = _Run(iter(jobs), prepare, by_torch)
@@ -247,7 +248,7 @@ class _Run:
 
 def _changed(span: Span, data: Buffer, position: int) -> Iterator[_Piece]:
     """Yield what to write for the elements `position` bytes into a tensor, and where."""
-    data = data if span.change is None else span.change(data)
+    data = span.changed(data, position)
     if span.sums:
         span.crc32 = zlib.crc32(data, span.crc32)
     if span.counts:

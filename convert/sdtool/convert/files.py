@@ -10,6 +10,7 @@ from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.errors import OutputError
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.convert.copying import Progress
+from sdtool.convert.dequantize import treatment_of
 from sdtool.convert.plan import Selection, plan_safetensors, select_all
 from sdtool.convert.pt_writer import plan_pt, write_pt
 from sdtool.convert.writer import Written, write_safetensors
@@ -22,6 +23,7 @@ def convert_file(
     dtype: str = "keep",
     to: str | None = None,
     skip_unsupported: bool = False,
+    dequantize: bool = False,
     allow_overflow: bool = False,
     force: bool = False,
     verify: bool = False,
@@ -31,8 +33,9 @@ def convert_file(
     """Convert one file and return what was written. It does not judge: nothing of the input is
     ever run, and a file that `sdtool.scan` calls unsafe still gives up its tensors here.
 
-    `to` is `safetensors` or `pt`; without it that is what programs load this kind of file from.
-    With `verify` the output is compared with the input before it gets its name.
+    With `dequantize` scaled fp8 weights become weights of `dtype`, or of bfloat16 where that is
+    `keep`. `to` is `safetensors` or `pt`; without it that is what programs load this kind of file
+    from. With `verify` the output is compared with the input before it gets its name.
 
     Raises:
         InputError: the input cannot be read, or holds what no output can.
@@ -41,7 +44,13 @@ def convert_file(
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
     try:
         to = to or default_format(checkpoint)
-        selection = select_all(checkpoint, dtype=dtype, to=to, skip_unsupported=skip_unsupported)
+        selection = select_all(
+            checkpoint,
+            dtype=dtype,
+            to=to,
+            skip_unsupported=skip_unsupported,
+            treatment=treatment_of([checkpoint], dequantize=True) if dequantize else None,
+        )
         check = partial(_verify, checkpoint, selection) if verify else None
         if to == "pt":
             return write_pt(

@@ -9,9 +9,11 @@ from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.errors import Malformed
 from sdtool.checkpoint.reading import Storage, TensorEntry
 from sdtool.convert.kernel import start_writeback
-from sdtool.convert.layout import Cast, Census, Change, changes
+from sdtool.convert.layout import Buffer, Casting, Census, Change, changes
 from sdtool.convert.output import NewFile
 from sdtool.convert.plan import Placed
+from sdtool.convert.rescale import casting
+from sdtool.convert.scales import Scale
 
 _SPLIT_NBYTES = 64 << 20
 _FLUSH_NBYTES = 16 << 20
@@ -62,7 +64,8 @@ class Span:
     entry: TensorEntry
     dtype: DType
     goals: list[tuple[Filling, Placed]] = field(default_factory=list[tuple[Filling, Placed]])
-    cast: Cast | None = None
+    scale: Scale | None = None
+    cast: Casting | None = None
     change: Change | None = None
     crc32: int = 0
     nonfinite: tuple[int, int] = (0, 0)
@@ -76,6 +79,11 @@ class Span:
     def end(self) -> int:
         """Where they end, if they are contiguous."""
         return self.begin + self.entry.nbytes
+
+    @property
+    def is_copied(self) -> bool:
+        """Whether the elements are written in the type, and with the values, that they have."""
+        return self.scale is None and self.dtype is self.entry.dtype
 
     @property
     def counts(self) -> bool:
@@ -98,10 +106,15 @@ class Span:
 
     def prepared(self, *, by_torch: bool = False) -> Span:
         """Return it with its cast and its change, for one thread."""
-        cast = None
-        if self.dtype is not self.entry.dtype:
-            cast = Cast(self.entry.dtype, self.dtype, by_torch=by_torch)
-        return Span(self.entry, self.dtype, self.goals, cast, changes(self.entry, cast))
+        cast = casting(self.entry, self.dtype, self.scale, by_torch=by_torch)
+        change = changes(self.entry, cast)
+        return Span(self.entry, self.dtype, self.goals, self.scale, cast, change)
+
+    def changed(self, data: Buffer, position: int) -> Buffer:
+        """Return what to write for the elements that stand `position` bytes into the tensor."""
+        if self.cast is not None:
+            self.cast.seek(position // self.entry.dtype.itemsize)
+        return data if self.change is None else self.change(data)
 
     def note(self) -> None:
         """Tell every file what was found out."""
@@ -157,10 +170,11 @@ def jobs_of(fillings: Iterable[Filling]) -> Iterator[Job]:
             entry = goal.entry
             what = (
                 entry.offset, entry.shape, entry.stride, entry.dtype.name, entry.conj, entry.neg,
-                goal.dtype.name,
+                goal.dtype.name, None if goal.scale is None else goal.scale.identity,
             )  # fmt: skip
             spans = by_storage.setdefault(id(entry.storage), {})
-            spans.setdefault(what, Span(entry, goal.dtype)).goals.append((filling, goal))
+            span = spans.setdefault(what, Span(entry, goal.dtype, scale=goal.scale))
+            span.goals.append((filling, goal))
     for spans in by_storage.values():
         yield from _jobs_of_storage(list(spans.values()))
 

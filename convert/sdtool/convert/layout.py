@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from sdtool.checkpoint.dtypes import BY_NAME, DType
 from sdtool.checkpoint.reading import TensorEntry
@@ -69,6 +69,22 @@ class Census:
         self.largest_error = max(self.largest_error, other.largest_error)
 
 
+class Casting(Protocol):
+    """Makes the elements of an output of stored ones, chunk after chunk, with a census."""
+
+    @property
+    def census(self) -> Census:
+        """What was done to the values so far."""
+        ...
+
+    def seek(self, element: int) -> None:
+        """Hear which element of the tensor the next chunk begins with."""
+
+    def __call__(self, data: Buffer) -> Buffer:
+        """Return what to write for a chunk."""
+        ...
+
+
 @dataclass(slots=True)
 class Cast:
     """A cast of chunk after chunk, with its census."""
@@ -82,6 +98,9 @@ class Cast:
     def __post_init__(self) -> None:
         if (self.before.name, self.after.name) not in halves.CAN or _numpy() is None:
             self.by_torch = True
+
+    def seek(self, element: int) -> None:
+        """Do nothing: each element is cast by itself."""
 
     def __call__(self, data: Buffer) -> Buffer:
         """Cast the elements of `data`, as torch's `.to(dtype)` does."""
@@ -153,7 +172,7 @@ def one_core_each(casting: bool) -> Generator[Callable[[], object]]:
         torch.set_num_threads(before)
 
 
-def changes(entry: TensorEntry, cast: Cast | None = None) -> Change | None:
+def changes(entry: TensorEntry, cast: Casting | None = None) -> Change | None:
     """Return what has to be done to the elements of `entry` in turn; None for nothing."""
     steps: list[Change] = []
     if entry.storage.byteorder != "little" and entry.dtype.swap > 1:
@@ -207,7 +226,7 @@ def gathered(entry: TensorEntry, chunk_nbytes: int = CHUNK_NBYTES) -> Iterator[B
 
 
 def row_major_chunks(
-    entry: TensorEntry, cast: Cast | None = None, chunk_nbytes: int = CHUNK_NBYTES
+    entry: TensorEntry, cast: Casting | None = None, chunk_nbytes: int = CHUNK_NBYTES
 ) -> Iterator[Buffer]:
     """Yield the bytes of `entry` as an output has them, in order."""
     change = changes(entry, cast)
@@ -351,6 +370,11 @@ def _flipped(data: Buffer, pattern: bytes) -> Buffer:
     view = memoryview(data)
     mask = int.from_bytes(pattern * (len(view) // len(pattern)), "little")
     return (int.from_bytes(view, "little") ^ mask).to_bytes(len(view), "little")
+
+
+def numpy_or_none() -> Any:
+    """Return numpy, where it is installed."""
+    return _numpy()
 
 
 @cache

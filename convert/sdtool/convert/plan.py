@@ -11,7 +11,9 @@ from sdtool.checkpoint.errors import LimitExceeded, Malformed, Unsupported
 from sdtool.checkpoint.limits import DEFAULT_LIMITS
 from sdtool.checkpoint.reading import Checkpoint, TensorEntry
 from sdtool.convert.casts import target_dtype
+from sdtool.convert.dequantize import REASON, Treatment, treatment_of, weight_dtype
 from sdtool.convert.metadata import HASH_KEYS, metadata_of
+from sdtool.convert.scales import Scale
 
 ORDER = (
     "BOOL", "F4", "F6_E2M3", "F6_E3M2", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0",
@@ -40,6 +42,8 @@ class Selected:
     name: str
     entry: TensorEntry
     dtype: DType
+    scale: Scale | None = None
+    """What its codes are multiplied with; None for what is copied or cast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,7 @@ class Placed:
     dtype: DType
     offset: int
     nbytes: int
+    scale: Scale | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +107,8 @@ class ConvertPlan:
 
     @property
     def casts(self) -> tuple[Placed, ...]:
-        """The tensors whose element type changes."""
-        return tuple(t for t in self.tensors if t.dtype is not t.entry.dtype)
+        """The tensors whose values are rounded to another type."""
+        return tuple(t for t in self.tensors if t.scale or t.dtype is not t.entry.dtype)
 
 
 def select_all(
@@ -112,16 +117,20 @@ def select_all(
     dtype: str = "keep",
     to: str = "safetensors",
     skip_unsupported: bool = False,
+    treatment: Treatment | None = None,
 ) -> Selection:
     """Select every weight of a checkpoint, EMA included, named as programs that load it require.
 
     `dtype` is `keep` or one of `casts.DTYPES`. What only training needs is left out and listed.
+    Quantized weights are kept, or treated as `dequantize.treatment_of` has decided.
 
     Raises:
-        Unsupported: there are no weights, or one whose values no output can hold; or the weights
-            need more than one output (`select_parts`).
+        Unsupported: there are no weights, or one whose values no output can hold; a cast would
+            spoil quantized weights; or the weights need more than one output (`select_parts`).
     """
-    parts = select_parts(checkpoint, dtype=dtype, to=to, skip_unsupported=skip_unsupported)
+    parts = select_parts(
+        checkpoint, dtype=dtype, to=to, skip_unsupported=skip_unsupported, treatment=treatment
+    )
     if len(parts) != 1:
         tokens = ", ".join(ascii(token) for token, _ in parts)
         raise Unsupported(
@@ -139,6 +148,7 @@ def select_parts(
     dtype: str = "keep",
     to: str = "safetensors",
     skip_unsupported: bool = False,
+    treatment: Treatment | None = None,
 ) -> tuple[tuple[str, Selection], ...]:
     """Select as `select_all` does, one output for each token of an embedding file.
 
@@ -146,9 +156,16 @@ def select_parts(
     output only. A1111 takes an embedding called `emb_params`, and no other tensor beside it.
 
     Raises:
-        Unsupported: there are no weights, or one whose values no output can hold.
+        Unsupported: there are no weights, or one whose values no output can hold; or a cast would
+            spoil quantized weights.
     """
-    kept, left_out = supported(checkpoint.tensors, to=to, skip=skip_unsupported)
+    if treatment is None:
+        treatment = Treatment() if dtype == "keep" else treatment_of([checkpoint])
+    if dtype != "keep":
+        treatment.refuse_cast(checkpoint.source.name)
+    dropped = treatment.dropped
+    wanted = [entry for entry in checkpoint.tensors if entry.name not in dropped]
+    kept, left_out = supported(wanted, to=to, skip=skip_unsupported)
     if not kept:
         raise Unsupported(
             "holds no tensors that could be converted",
@@ -157,6 +174,7 @@ def select_parts(
         )
     every_left_out = (
         *left_out,
+        *(LeftOut(e.name, e.nbytes, REASON) for e in checkpoint.tensors if e.name in dropped),
         *(LeftOut(e.name, e.nbytes, "training state") for e in checkpoint.training),
     )
     by_token = checkpoint.kind == "embedding" and to == "safetensors"
@@ -164,13 +182,23 @@ def select_parts(
     parts: list[tuple[str, Selection]] = []
     for token, entries in groups:
         selected = tuple(
-            Selected("emb_params" if by_token else e.name, e, target_dtype(e.name, e, dtype))
+            Selected("emb_params", e, target_dtype(e.name, e, dtype))
+            if by_token
+            else _selected(e, dtype, treatment)
             for e in entries
         )
-        metadata = metadata_of(checkpoint, selected, left_out)
-        selection = Selection(selected, metadata, every_left_out, checkpoint.notes)
+        metadata = metadata_of(checkpoint, selected, left_out, dequantized=bool(treatment.scales))
+        notes = (*checkpoint.notes, *treatment.notes)
+        selection = Selection(selected, metadata, every_left_out, notes)
         parts.append((token if len(groups) > 1 else "", selection))
     return tuple(parts)
+
+
+def _selected(entry: TensorEntry, dtype: str, treatment: Treatment) -> Selected:
+    scale = treatment.scales.get(entry.name)
+    if scale is not None:
+        return Selected(entry.name, entry, weight_dtype(dtype), scale)
+    return Selected(entry.name, entry, target_dtype(entry.name, entry, dtype))
 
 
 def supported(
@@ -234,7 +262,9 @@ def plan_safetensors(selection: Selection) -> ConvertPlan:
     header = header_bytes(metadata, [(s.name, s.dtype, s.entry.shape, b, e) for s, b, e in spans])
     start = 8 + len(header)
     return ConvertPlan(
-        tensors=tuple(Placed(s.name, s.entry, s.dtype, start + b, e - b) for s, b, e in spans),
+        tensors=tuple(
+            Placed(s.name, s.entry, s.dtype, start + b, e - b, s.scale) for s, b, e in spans
+        ),
         metadata=metadata,
         header=header,
         data_nbytes=end,

@@ -20,6 +20,7 @@ from sdtool.checkpoint.weights import children
 from sdtool.convert.copying import Progress, fill
 from sdtool.convert.hashes import Following, Hashes, autov1
 from sdtool.convert.jobs import Filling
+from sdtool.convert.metadata import PICKLED, pickled_metadata
 from sdtool.convert.output import new_file
 from sdtool.convert.pickle_writer import Plain, TensorRecord, pickle_of
 from sdtool.convert.plan import LeftOut, Placed, Selected, Selection, check_names, supported
@@ -67,8 +68,8 @@ class PtPlan:
 
     @property
     def casts(self) -> tuple[Placed, ...]:
-        """The tensors whose element type changes."""
-        return tuple(t for t in self.tensors if t.dtype is not t.entry.dtype)
+        """The tensors whose values are rounded to another type."""
+        return tuple(t for t in self.tensors if t.scale or t.dtype is not t.entry.dtype)
 
 
 def plan_pt(checkpoint: Checkpoint, selection: Selection) -> PtPlan:
@@ -85,21 +86,26 @@ def plan_pt(checkpoint: Checkpoint, selection: Selection) -> PtPlan:
     entries = selection.entries
     structured = checkpoint.kind in ("embedding", "hypernetwork") and checkpoint.reading.streams
     if structured:  # the ids of the tokens may be tensors
-        beside, _ = supported(checkpoint.training, to="pt", skip=True)
-        entries += tuple(Selected(e.name, e, e.dtype) for e in beside)
+        tokens, _ = supported(checkpoint.training, to="pt", skip=True)
+        entries += tuple(Selected(e.name, e, e.dtype) for e in tokens)
     check_names(entries)
     keyed = [
         (TensorRecord(str(k), s.dtype, s.entry.shape, s.entry.numel), s)
         for k, s in enumerate(entries)
     ]
     value: Plain
+    beside: Mapping[str | int, Plain] = {}
     if structured:
         by_path: dict[object, Plain] = {s.entry.path: record for record, s in keyed}
         value = _structure(_root(checkpoint), (), by_path)
     else:
-        value = _wrapped(checkpoint, {s.name: record for record, s in keyed})
+        beside = pickled_metadata(selection.metadata)
+        value = _wrapped(checkpoint, {s.name: record for record, s in keyed}, beside)
     plan = _laid_out(pickle_of(value), [s for _, s in keyed], selection)
-    if checkpoint.metadata.keys() - {"format"}:
+    if beside:
+        kept = f"what describes the quantized weights stands beside them, as {PICKLED}"
+        plan = replace(plan, notes=(*plan.notes, kept))
+    elif checkpoint.metadata.keys() - {"format"}:
         lost = "a .pt file has no place for the metadata of the safetensors file"
         plan = replace(plan, notes=(*plan.notes, lost))
     return plan
@@ -174,9 +180,13 @@ def _structure(value: Value, path: tuple[Value, ...], tensors: Mapping[object, P
     return {key: item for key, item in below if type(key) in (str, int)}
 
 
-def _wrapped(checkpoint: Checkpoint, weights: Mapping[str | int, Plain]) -> Plain:
+def _wrapped(
+    checkpoint: Checkpoint,
+    weights: Mapping[str | int, Plain],
+    metadata: Mapping[str | int, Plain],
+) -> Plain:
     wrapper = checkpoint.wrappers[-1] if checkpoint.wrappers else None
-    if wrapper is None and any(str(name).startswith(_LDM) for name in weights):
+    if wrapper is None and (metadata or any(str(name).startswith(_LDM) for name in weights)):
         wrapper = "state_dict"  # the scripts of old insist on it, everything else unwraps it
     if wrapper is None:
         return weights
@@ -185,6 +195,8 @@ def _wrapped(checkpoint: Checkpoint, weights: Mapping[str | int, Plain]) -> Plai
         for key, value in checkpoint.leaves.items()
         if "." not in key and value is not None
     }
+    if metadata:
+        counters[PICKLED] = metadata
     return {**counters, wrapper: weights}
 
 
@@ -207,7 +219,7 @@ def _laid_out(pickled: bytes, entries: list[Selected], selection: Selection) -> 
     for key, s in enumerate(entries):
         nbytes = s.entry.numel * s.dtype.itemsize
         offset = add(f"data/{key}", nbytes, None, s.name)
-        placed.append(Placed(s.name, s.entry, s.dtype, offset, nbytes))
+        placed.append(Placed(s.name, s.entry, s.dtype, offset, nbytes, s.scale))
     add("version", 2, b"3\n", None)
     return PtPlan(tuple(placed), tuple(records), end, selection.left_out, selection.notes)
 

@@ -19,6 +19,7 @@ from typing import Any
 from sdtool.checkpoint.errors import Malformed, Unreadable
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.convert.copying import Progress
+from sdtool.convert.dequantize import treatment_of
 from sdtool.convert.names import output_name
 from sdtool.convert.output import staged
 from sdtool.convert.plan import ConvertPlan, Selection, plan_safetensors, select_all
@@ -129,13 +130,14 @@ def plan_shards(
     *,
     dtype: str = "keep",
     skip_unsupported: bool = False,
+    dequantize: bool = False,
     metadata: Callable[[Checkpoint], Mapping[str, str]] | None = None,
 ) -> SetPlan:
     """Lay out the files that a set becomes in `folder`; nothing is written.
 
     `open_one` opens a shard, and is where a caller refuses what it judges unsafe; what it opens has
     to stay open until the set is written. `metadata` gives what to add to that of a shard. A shard
-    without tensors gives no file.
+    without tensors gives no file. Quantized weights are looked for in all shards together.
 
     Raises:
         Malformed: the shards do not hold what the index says.
@@ -143,11 +145,14 @@ def plan_shards(
     """
     folder = Path(folder)
     shards: list[PlannedShard] = []
-    for path in index.shards:
-        checkpoint = open_one(path)
-        if not checkpoint.tensors:
+    opened = {path: open_one(path) for path in index.shards}
+    treatment = treatment_of(tuple(opened.values()), dequantize=dequantize)
+    for path, checkpoint in opened.items():
+        if all(entry.name in treatment.dropped for entry in checkpoint.tensors):
             continue
-        selection = select_all(checkpoint, dtype=dtype, skip_unsupported=skip_unsupported)
+        selection = select_all(
+            checkpoint, dtype=dtype, skip_unsupported=skip_unsupported, treatment=treatment
+        )
         if metadata is not None:
             known = {**selection.metadata, **metadata(checkpoint)}
             selection = replace(selection, metadata=known)
@@ -158,6 +163,7 @@ def plan_shards(
         shards.append(PlannedShard(checkpoint, selection, plan_safetensors(selection), out))
     weight_map = {t.name: shard.out.name for shard in shards for t in shard.plan.tensors}
     left_out = {left.name for shard in shards for left in shard.plan.left_out}
+    left_out |= treatment.dropped
     if absent := sorted(set(index.weight_map) - left_out - weight_map.keys()):
         raise Malformed(
             f"lists {len(absent)} tensors that its shards do not hold, first {absent[0]!a}",

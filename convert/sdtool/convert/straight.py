@@ -54,7 +54,7 @@ def _located(job: Job) -> tuple[LocalFile, int] | None:
     if len(job.spans) > 1 or storage.compression:
         return None
     entry = job.spans[0].entry
-    if not entry.is_plain_copy or job.spans[0].dtype is not entry.dtype:
+    if not entry.is_plain_copy or not job.spans[0].is_copied:
         return None
     if storage.crc32 is not None and (job.spans[0].begin, job.spans[0].end) != (job.begin, job.end):
         return None  # the checksum is over more than the tensor

@@ -21,17 +21,19 @@ from sdtool.checkpoint.reading import Checkpoint, Reading, TensorEntry
 from sdtool.checkpoint.source import LocalFile, Source
 from sdtool.convert.casts import CASTABLE
 from sdtool.convert.copying import READERS
+from sdtool.convert.dequantize import Origins, origins_of
 from sdtool.convert.hashes import Hashes, hash_file
 from sdtool.convert.layout import (
     MUCH_NBYTES,
     Buffer,
-    Cast,
     nonfinite,
     one_core_each,
     row_major_chunks,
 )
-from sdtool.convert.metadata import told_left_out
+from sdtool.convert.metadata import QUANTIZED, told_left_out
 from sdtool.convert.plan import Selection
+from sdtool.convert.rescale import PRODUCTS, casting
+from sdtool.convert.scales import Scale
 
 SHOWN = 8
 """Differences that are described; more are only counted."""
@@ -67,6 +69,8 @@ class Verification:
     """Tensors that hold the EMA values of the input."""
     cast: int = 0
     """Tensors in another type, proven by casting once more."""
+    dequantized: int = 0
+    """Tensors that are quantized in the input, proven by multiplying with their scales again."""
     nan: Mapping[str, int] = field(default_factory=dict[str, int])
     inf: Mapping[str, int] = field(default_factory=dict[str, int])
     """NaN and infinite elements, by tensor."""
@@ -119,6 +123,7 @@ def verify_against(
         unproven=tuple(entry.name for entry in there.tensors if entry.name in foreign),
         ema=sum(found.is_ema for found in results if found.difference is None),
         cast=sum(found.is_cast for found in results if found.difference is None),
+        dequantized=sum(found.is_product for found in results if found.difference is None),
     )
 
 
@@ -149,6 +154,10 @@ class _Candidate:
     dtype: DType | None = None
     """The type it was to be written in; None where any cast of a float will do."""
     is_ema: bool = False
+    scale: Scale | None = None
+    """What its codes have to be multiplied with."""
+    is_exact: bool = False
+    """Whether it belongs to a quantized weight that is still one, so that no cast will do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +172,7 @@ class _Found:
     difference: Difference | None = None
     is_ema: bool = False
     is_cast: bool = False
+    is_product: bool = False
 
 
 def _opened(what: str | os.PathLike[str] | Checkpoint, stack: ExitStack) -> Checkpoint:
@@ -172,12 +182,13 @@ def _opened(what: str | os.PathLike[str] | Checkpoint, stack: ExitStack) -> Chec
 def _pairs(out: Checkpoint, source: Checkpoint, selection: Selection | None) -> _Pairs:
     here = {entry.name for entry in out.tensors}
     if selection is not None:
-        chosen = {s.name: (_Candidate(s.entry, s.dtype),) for s in selection.entries}
+        chosen = {s.name: (_Candidate(s.entry, s.dtype, scale=s.scale),) for s in selection.entries}
         gone = tuple(
             Difference(name, "is not in the output") for name in chosen if name not in here
         )
         return _Pairs(chosen, (), gone)
     by_name = {entry.name: entry for entry in source.tensors}
+    origins = origins_of([source], here)
     found: dict[str, tuple[_Candidate, ...]] = {}
     used: set[str] = set()
     for name in here:
@@ -189,19 +200,30 @@ def _pairs(out: Checkpoint, source: Checkpoint, selection: Selection | None) -> 
         found[name] = tuple(
             candidate
             for candidate in (
-                _Candidate(by_name[name]) if name in by_name else None,
+                _of_same_name(by_name[name], origins) if name in by_name else None,
                 None if ema is None else _Candidate(ema, is_ema=True),
             )
             if candidate is not None
         )
         used.add(name)
-    used |= told_left_out(out.metadata)
+    used |= told_left_out(out.metadata) | origins.gone
+    false = [
+        Difference(key, "describes quantized weights, and they were dequantized")
+        for key in QUANTIZED
+        if origins.scales and key in out.metadata
+    ]
     return _Pairs(
         found,
         tuple(
             name for name in by_name if name not in used and not name.startswith((PREFIX, "loss."))
         ),
+        tuple(false),
     )
+
+
+def _of_same_name(entry: TensorEntry, origins: Origins) -> _Candidate:
+    scale = origins.scales.get(entry.name)
+    return _Candidate(entry, scale=scale, is_exact=entry.name in origins.exact)
 
 
 def _compared(
@@ -214,7 +236,7 @@ def _compared(
         candidate.entry.nbytes
         for entry in entries
         for candidate in pairs.candidates.get(entry.name, ())
-        if entry.dtype is not candidate.entry.dtype
+        if candidate.scale is None and entry.dtype is not candidate.entry.dtype
     ]
     by_torch = sum(casts) > MUCH_NBYTES
     with (
@@ -243,8 +265,9 @@ def _compare(entry: TensorEntry, candidates: tuple[_Candidate, ...], by_torch: b
     for candidate in candidates:
         what = _difference(entry, candidate, by_torch)
         if what is None:
-            is_cast = entry.dtype is not candidate.entry.dtype
-            return _Found(is_ema=candidate.is_ema, is_cast=is_cast)
+            is_product = candidate.scale is not None
+            is_cast = not is_product and entry.dtype is not candidate.entry.dtype
+            return _Found(is_ema=candidate.is_ema, is_cast=is_cast, is_product=is_product)
         first = first or _Found(Difference(entry.name, what))
     return first or _Found(Difference(entry.name, "is not in the input"))
 
@@ -253,13 +276,16 @@ def _difference(entry: TensorEntry, candidate: _Candidate, by_torch: bool) -> st
     origin = candidate.entry
     if entry.shape != origin.shape:
         return f"has the shape {list(entry.shape)}, in the input {list(origin.shape)}"
-    cast = None
     if candidate.dtype is not None and entry.dtype is not candidate.dtype:
         return f"is {entry.dtype}, should be {candidate.dtype}"
-    if entry.dtype is not origin.dtype:
+    if candidate.scale is not None and entry.dtype.name not in PRODUCTS:
+        return f"is {entry.dtype}: a quantized weight whose scale is missing"
+    if candidate.scale is None and entry.dtype is not origin.dtype:
+        if candidate.is_exact:
+            return f"is {entry.dtype}, in the input {origin.dtype}, a part of a quantized weight"
         if not {entry.dtype.name, origin.dtype.name} <= CASTABLE:
             return f"is {entry.dtype}, in the input {origin.dtype}"
-        cast = Cast(origin.dtype, entry.dtype, by_torch=by_torch)
+    cast = casting(origin, entry.dtype, candidate.scale, by_torch=by_torch)
     position = 0
     for ours, theirs in _aligned(row_major_chunks(entry), row_major_chunks(origin, cast)):
         if ours != theirs:

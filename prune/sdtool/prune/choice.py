@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.reading import TensorEntry
+from sdtool.convert.scales import Scale
 from sdtool.prune.roles import Role
 
 KEPT = "kept"
@@ -15,6 +16,8 @@ OUTDONE = "dropped for the EMA"
 BAKED = "replaced by the baked VAE"
 BAKED_IN = "kept, from the baked VAE"
 REPAIRED = "kept, repaired"
+DEQUANTIZED = "kept, dequantized"
+MULTIPLIED = "dropped, multiplied in"
 NOT_ASKED = "dropped, not of this component"
 
 
@@ -32,6 +35,8 @@ class Choice:
     dtype: DType
     nbytes_before: int
     """Bytes in the source; 0 for what comes from another file."""
+    scale: Scale | None = None
+    """What its codes are multiplied with."""
 
     @property
     def nbytes_after(self) -> int:

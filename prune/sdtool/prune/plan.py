@@ -13,6 +13,7 @@ from sdtool.checkpoint.errors import Unsupported, UsageError
 from sdtool.checkpoint.identify.ema import Ema, ema_pairs
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.convert.casts import target_dtype
+from sdtool.convert.dequantize import REASON
 from sdtool.convert.metadata import metadata_of
 from sdtool.convert.plan import LeftOut, Selected, Selection
 from sdtool.prune.choice import (
@@ -20,6 +21,7 @@ from sdtool.prune.choice import (
     BAKED,
     DROPPED,
     KEPT,
+    MULTIPLIED,
     NOT_ASKED,
     OUTDONE,
     Choice,
@@ -29,6 +31,7 @@ from sdtool.prune.choice import (
 from sdtool.prune.components import COMPONENT_ROLES, Component, bake_vae, take_only
 from sdtool.prune.ema import ema_equals_raw, listed, num_updates, take_averages
 from sdtool.prune.fixes import damaged_position_ids, repair
+from sdtool.prune.quantized import refuse_quantized_vae, treated
 from sdtool.prune.record import KEY, record_of
 from sdtool.prune.roles import COMPONENTS, TRAINING, Role, training_role, weight_role, weight_roles
 
@@ -130,6 +133,7 @@ def plan_prune(
     unet_dtype: str | None = None,
     vae_dtype: str | None = None,
     text_dtype: str | None = None,
+    dequantize: bool = False,
     fill_from_raw: bool = False,
     drop: Sequence[str] = (),
     fix: Sequence[str] = (),
@@ -140,18 +144,19 @@ def plan_prune(
     """Plan one pruned file of `checkpoint`.
 
     A dtype is `keep` or one of `sdtool.convert.casts.DTYPES`; that of a component goes before
-    `dtype`. `drop` holds patterns of tensor names as in `fnmatch`, `fix` names of
-    `sdtool.prune.fixes.FIXES`, `bake` is a file whose VAE goes in, `only` the one component to
-    take out. Of the source only a few small tensors are read, and with `compare_ema` the weights
-    up to the first one whose EMA differs.
+    `dtype`. With `dequantize` scaled fp8 weights become weights of that type, or of bfloat16 where
+    it is `keep`; otherwise quantized weights are kept as they are, or their cast is refused.
+    `drop` holds patterns of tensor names as in `fnmatch`, `fix` names of `prune.fixes.FIXES`,
+    `bake` is a file whose VAE goes in, `only` the one component to take out. Of the source only
+    small tensors and scales are read, and with `compare_ema` the weights up to one that differs.
 
     Raises:
         UsageError: the EMA is incomplete and `fill_from_raw` is false; nothing would be left; no
-            such dtype.
+            such dtype; a quantized weight would lose what belongs to it.
         Malformed: EMA weights without the raw weights that name them; a VAE that does not fit.
         Truncated: the file ends before a tensor that has to be looked at.
         Unreadable: the operating system refused.
-        Unsupported: the file holds no weights.
+        Unsupported: the file holds no weights; a cast would spoil quantized ones.
     """
     if not checkpoint.tensors:
         raise Unsupported(
@@ -167,12 +172,15 @@ def plan_prune(
     choices, fixed = repair(choices, fix)
     notes.extend(_fix_notes(choices, fixed))
     if bake is not None:
+        refuse_quantized_vae(bake)
         choices = bake_vae(choices, bake)
     dtypes = {Role.UNET: unet_dtype, Role.VAE: vae_dtype, Role.TEXT: text_dtype}
     choices = _cast(choices, ema, dtype, dtypes)
     if only is not None:
         choices, said = take_only(choices, only)
         notes.extend(said)
+    choices, treatment = treated(checkpoint, choices, dtype, dtypes, dequantize=dequantize)
+    notes.extend(treatment.notes)
     if all(choice.name is None for choice in choices):
         raise UsageError("nothing would be left", where=checkpoint.source.name)
     updates = num_updates(checkpoint.tensors) if ema.pairs else None
@@ -187,6 +195,7 @@ def plan_prune(
             {
                 "variant": variant, "fill_from_raw": fill_from_raw, "dtype": dtype,
                 "unet_dtype": unet_dtype, "vae_dtype": vae_dtype, "text_dtype": text_dtype,
+                "dequantize": dequantize,
                 "bake": None if bake is None else PurePath(bake.source.name).name,
                 "fix": [name for name, count in fixed.items() if count], "drop": drop, "only": only,
             }
@@ -195,7 +204,7 @@ def plan_prune(
     return PrunePlan(
         variant=variant,
         dtype=dtype,
-        selection=_selection(checkpoint, choices, made),
+        selection=_selection(checkpoint, choices, made, dequantized=bool(treatment.scales)),
         table=table,
         ema=ema,
         notes=(*checkpoint.notes, *notes),
@@ -318,7 +327,11 @@ def _fix_notes(choices: Iterable[Choice], fixed: Mapping[str, int]) -> Iterator[
 
 
 def _selection(
-    checkpoint: Checkpoint, choices: Iterable[Choice], made: Mapping[str, str]
+    checkpoint: Checkpoint,
+    choices: Iterable[Choice],
+    made: Mapping[str, str],
+    *,
+    dequantized: bool,
 ) -> Selection:
     entries: list[Selected] = []
     left: list[LeftOut] = []
@@ -326,16 +339,18 @@ def _selection(
         if choice.name is None:
             left.append(LeftOut(choice.entry.name, choice.entry.nbytes, _reason(choice)))
         else:
-            entries.append(Selected(choice.name, choice.entry, choice.dtype))
+            entries.append(Selected(choice.name, choice.entry, choice.dtype, choice.scale))
     left.extend(
         LeftOut(entry.name, entry.nbytes, training_role(entry.path).value)
         for entry in checkpoint.training
     )
-    metadata = {**metadata_of(checkpoint, entries), **made}
+    metadata = {**metadata_of(checkpoint, entries, dequantized=dequantized), **made}
     return Selection(tuple(entries), metadata, tuple(left), checkpoint.notes)
 
 
-_REASONS = {OUTDONE: "raw weights", BAKED: "former VAE", NOT_ASKED: "other components"}
+_REASONS = {
+    OUTDONE: "raw weights", BAKED: "former VAE", NOT_ASKED: "other components", MULTIPLIED: REASON
+}  # fmt: skip
 
 
 def _reason(choice: Choice) -> str:

@@ -30,6 +30,7 @@ _FLAGS: Mapping[str, tuple[str, object]] = {
     "--ema-only": ("variant", "ema-only"),
     "--keep-both": ("variant", "keep-both"),
     "--fill-from-raw": ("fill_from_raw", True),
+    "--dequantize": ("dequantize", True),
 }
 
 

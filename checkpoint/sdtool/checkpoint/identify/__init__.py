@@ -24,6 +24,7 @@ from sdtool.checkpoint.identify.identity import (
 )
 from sdtool.checkpoint.identify.identity import EmaState as EmaState
 from sdtool.checkpoint.identify.kinds import BY_SLUG
+from sdtool.checkpoint.identify.precision import with_quantization
 from sdtool.checkpoint.identify.prediction import decide_prediction, prediction_of, read_floats
 from sdtool.checkpoint.identify.signatures import (
     ADD_ONS,
@@ -74,6 +75,7 @@ def identify(
     ema = ema_pairs(named)
     state = _training(leaves, training)
     answer = _kind(tensors, named, leaves, metadata, state)
+    answer = with_quantization(answer, tensors, metadata)
     return replace(answer, ema=_ema(ema, named), notes=(*answer.notes, *_notes(named, metadata)))
 
 

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from sdtool.checkpoint.identify.ema import State
 from sdtool.checkpoint.identify.kinds import BY_SLUG
+from sdtool.checkpoint.identify.quantization import Part
+from sdtool.checkpoint.identify.schemes import SLUGS
 from sdtool.checkpoint.reading import TensorEntry
 
 Confidence = Literal["certain", "likely", "guess", "none"]
@@ -42,7 +44,8 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """One part of a file; `precision` counts the elements of each dtype."""
+    """One part of a file; `precision` counts the elements of each dtype, and the weights of each
+    scheme where those are quantized to integers."""
 
     role: str
     """`unet`, `transformer`, `vae`, `text-encoder`, `ema`, `schedule`, `other`, ..."""
@@ -62,7 +65,7 @@ class Component:
 
 def dtype_word(precision: Mapping[str, int]) -> str:
     """Sum up elements per dtype: `fp16`, `fp32 + fp16` (the larger share first), `-` for none."""
-    floats = {name: n for name, n in precision.items() if "float" in name}
+    floats = {name: n for name, n in precision.items() if "float" in name or name in SLUGS}
     counted = floats if any(floats.values()) else precision
     total = sum(counted.values())
     large = [name for name, n in counted.items() if n * 100 >= total]
@@ -151,6 +154,8 @@ class Identity:
     adapter: Adapter | None = None
     embedding: Embedding | None = None
     hypernetwork: Hypernetwork | None = None
+    quantization: tuple[Part, ...] = ()
+    """The schemes of its quantized weights."""
     notes: tuple[str, ...] = ()
     probe: TensorEntry | None = None
 
@@ -194,6 +199,7 @@ class Identity:
         for name in ("ema", "training", "prediction", "adapter", "embedding", "hypernetwork"):
             value = getattr(self, name)
             data[name] = None if value is None else _plain(value)
+        data["quantization"] = [_plain(part) for part in self.quantization]
         data["notes"] = list(self.notes)
         data["probe"] = self.probe.name if self.probe else None
         return data

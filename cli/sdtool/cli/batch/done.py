@@ -7,9 +7,10 @@ from pathlib import Path
 
 from sdtool.checkpoint.errors import InputError
 from sdtool.checkpoint.source import LocalFile, local_file
-from sdtool.convert.layout import Cast, row_major_chunks
+from sdtool.convert.layout import row_major_chunks
 from sdtool.convert.plan import ConvertPlan, Placed
 from sdtool.convert.pt_writer import PtPlan
+from sdtool.convert.rescale import casting
 
 _PROBE_NBYTES = 4096
 
@@ -54,6 +55,6 @@ def _has_frame(plan: ConvertPlan | PtPlan, file: LocalFile) -> bool:
 
 def _begins_alike(tensor: Placed, file: LocalFile) -> bool:
     entry = tensor.entry
-    cast = None if entry.dtype is tensor.dtype else Cast(entry.dtype, tensor.dtype)
+    cast = casting(entry, tensor.dtype, tensor.scale)
     probe = bytes(next(row_major_chunks(entry, cast, _PROBE_NBYTES), b""))
     return file.read_at(tensor.offset, len(probe)) == probe

@@ -98,8 +98,10 @@ def _after_prune(checkpoint: Checkpoint, identity: Identity) -> tuple[int | None
     from sdtool.prune.plan import plan_prune  # not for a LoRA: it has to be quick
 
     try:
-        plan = plan_prune(checkpoint, dtype="fp16")
+        # of quantized weights there is no cast
+        plan = plan_prune(checkpoint, dtype="keep" if identity.quantization else "fp16")
     except (InputError, UsageError):  # nothing that could be pruned: then there is no such size
         return None, None
     kept = sum(selected.entry.nbytes for selected in plan.selection.entries)
-    return kept, plan.nbytes_after if identity.kind in _PRUNABLE else None
+    is_cast = identity.kind in _PRUNABLE and not identity.quantization
+    return kept, plan.nbytes_after if is_cast else None

@@ -30,6 +30,13 @@ def dtype_option(name: str, text: str, *, default: str | None = None) -> Callabl
     )
 
 
+dequantize_option = click.option(
+    "--dequantize",
+    is_flag=True,
+    help="Turn scaled fp8 into weights of --dtype, or bf16.",
+)
+
+
 def writing_options(function: Verb) -> Verb:
     """Add the options that every verb has that writes models."""
     for option in reversed(

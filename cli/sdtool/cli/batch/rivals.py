@@ -12,7 +12,9 @@ from sdtool.checkpoint.identify.ema import ema_name
 from sdtool.checkpoint.reading import Checkpoint, TensorEntry
 from sdtool.cli.batch.gate import admit, judged
 from sdtool.convert.casts import CASTABLE
-from sdtool.convert.layout import Cast, row_major_chunks
+from sdtool.convert.dequantize import Origins, origins_of
+from sdtool.convert.layout import row_major_chunks
+from sdtool.convert.rescale import PRODUCTS, casting
 from sdtool.convert.shards import is_index, read_index
 from sdtool.scan import Verdict
 
@@ -24,12 +26,16 @@ class _Model:
     """What a file holds, or a sharded set of which it is the index."""
 
     path: str
-    tensors: tuple[TensorEntry, ...]
-    is_safetensors: bool
+    parts: tuple[Checkpoint, ...]
+
+    @property
+    def tensors(self) -> tuple[TensorEntry, ...]:
+        return tuple(entry for part in self.parts for entry in part.tensors)
 
     @property
     def worth(self) -> tuple[int, bool]:
-        return sum(entry.nbytes for entry in self.tensors), self.is_safetensors
+        is_safetensors = all(part.format == "safetensors" for part in self.parts)
+        return sum(entry.nbytes for entry in self.tensors), is_safetensors
 
 
 def made_of_another(paths: Sequence[str]) -> dict[str, str]:
@@ -37,22 +43,34 @@ def made_of_another(paths: Sequence[str]) -> dict[str, str]:
 
     The other is the one with most; of equals a safetensors file, which needs no unpickler. One
     file is made of another when each of its tensors has the name and the shape of a weight or its
-    EMA there, and begins with the same 4 KiB of values, cast if the types differ: another
-    fine-tune differs there. An index stands for its shards. Nothing is said of files that are not
-    clean.
+    EMA there, and begins with the same 4 KiB of values, cast or dequantized if the types differ:
+    another fine-tune differs there. (What was dequantized is larger than what it was made of, so
+    each is asked, the largest first, until one holds all the others.) An index stands for its
+    shards. Nothing is said of files that are not clean.
     """
     try:
         with ExitStack() as stack:
             models = [_opened(path, stack) for path in paths]
-            best, *others = sorted(models, key=lambda model: model.worth, reverse=True)
-            named = {entry.name: entry for entry in best.tensors}
-            return {
-                part.path: f"{best.path} holds its tensors and was taken"
-                for part in others
-                if part.tensors and all(_is_there(entry, named) for entry in part.tensors)
-            }
+            models.sort(key=lambda model: model.worth, reverse=True)
+            first: dict[str, str] | None = None
+            for best in models:
+                held = _held_by(best, [model for model in models if model is not best])
+                if len(held) == len(models) - 1:
+                    return held
+                first = held if first is None else first
+            return first or {}
     except (InputError, UnsafeError):
         return {}  # told when the file's turn comes
+
+
+def _held_by(best: _Model, others: Sequence[_Model]) -> dict[str, str]:
+    named = {entry.name: entry for entry in best.tensors}
+    held: dict[str, str] = {}
+    for other in others:
+        origins = origins_of(best.parts, [entry.name for entry in other.tensors])
+        if other.tensors and all(_is_there(entry, named, origins) for entry in other.tensors):
+            held[other.path] = f"{best.path} holds its tensors and was taken"
+    return held
 
 
 def _opened(path: str, stack: ExitStack) -> _Model:
@@ -62,23 +80,25 @@ def _opened(path: str, stack: ExitStack) -> _Model:
         parts.append(admit(taken, report, disarm=False))
         if report.verdict is not Verdict.CLEAN:
             raise InputError("is not clean", where=report.path)
-    tensors = tuple(entry for checkpoint in parts for entry in checkpoint.tensors)
-    return _Model(path, tensors, all(part.format == "safetensors" for part in parts))
+    return _Model(path, tuple(parts))
 
 
-def _is_there(entry: TensorEntry, named: Mapping[str, TensorEntry]) -> bool:
+def _is_there(entry: TensorEntry, named: Mapping[str, TensorEntry], origins: Origins) -> bool:
     candidates = (named.get(entry.name), named.get(ema_name(entry.name)))
-    return any(_begins_alike(entry, other) for other in candidates if other is not None)
+    return any(_begins_alike(entry, other, origins) for other in candidates if other is not None)
 
 
-def _begins_alike(entry: TensorEntry, other: TensorEntry) -> bool:
+def _begins_alike(entry: TensorEntry, other: TensorEntry, origins: Origins) -> bool:
     if entry.shape != other.shape or entry.unsupported or other.unsupported:
         return False
-    cast = None
-    if entry.dtype is not other.dtype:
-        if not {entry.dtype.name, other.dtype.name} <= CASTABLE:
+    scale = origins.scales.get(other.name)
+    if scale is not None and entry.dtype.name not in PRODUCTS:
+        return False
+    if scale is None and entry.dtype is not other.dtype:
+        is_castable = {entry.dtype.name, other.dtype.name} <= CASTABLE
+        if other.name in origins.exact or not is_castable:
             return False
-        cast = Cast(other.dtype, entry.dtype)
+    cast = casting(other, entry.dtype, scale)
     ours = bytes(next(row_major_chunks(entry, None, _PROBE_NBYTES), b""))
     theirs = bytes(next(row_major_chunks(other, cast, _PROBE_NBYTES), b""))
     common = min(len(ours), len(theirs))

@@ -65,7 +65,7 @@ def with_shards(job: Job) -> Job:
     return replace(job, shards=_shards(job.item.path)) if is_index(job.item.path) else job
 
 
-def set_maker(*, dtype: str, to: str | None, skip_unsupported: bool) -> MakeSet:
+def set_maker(*, dtype: str, to: str | None, skip_unsupported: bool, dequantize: bool) -> MakeSet:
     """Return what makes the outputs of a set, each shard judged before anything is written."""
 
     def make(outcome: Outcome, job: Job, wishes: Wishes, progress: Progress) -> None:
@@ -95,8 +95,15 @@ def set_maker(*, dtype: str, to: str | None, skip_unsupported: bool) -> MakeSet:
                 open_one,
                 dtype=dtype,
                 skip_unsupported=skip_unsupported,
+                dequantize=dequantize,
                 metadata=provenance if wishes.provenance else None,
             )
+            if dequantize and dtype == "keep" and not _dequantizes(plan):
+                outcome.notes.append("it holds no quantized weights")
+                if job.item.alone:
+                    raise UsageError(outcome.notes[-1], where=outcome.path)
+                outcome.status = Status.NOTHING_TO_DO
+                return
             _tell(outcome, plan)
             if not wishes.force and _is_there(plan):
                 outcome.status = Status.SKIPPED
@@ -131,6 +138,10 @@ def _tell(outcome: Outcome, plan: SetPlan) -> None:
             "tensors": len(shard.plan.tensors),
             "hashes": None,
         }
+
+
+def _dequantizes(plan: SetPlan) -> bool:
+    return any(tensor.scale is not None for s in plan.shards for tensor in s.plan.tensors)
 
 
 def _is_there(plan: SetPlan) -> bool:

@@ -11,13 +11,19 @@ from sdtool.checkpoint.errors import UsageError
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.cli.batch.arguments import paths_argument
 from sdtool.cli.batch.expand import expand
-from sdtool.cli.batch.options import dtype_option, wishes_of, writing_options
+from sdtool.cli.batch.options import (
+    dequantize_option,
+    dtype_option,
+    wishes_of,
+    writing_options,
+)
 from sdtool.cli.batch.outputs import Job, plan_outputs
-from sdtool.cli.batch.run import Making, run
+from sdtool.cli.batch.run import Making, NothingToDo, run
 from sdtool.cli.batch.sharded import set_maker, set_names, with_shards, without_shards
 from sdtool.cli.console import Console
 from sdtool.cli.verb import machine_readable, verb
 from sdtool.convert import output_name, select_parts
+from sdtool.convert.dequantize import DEFAULT, treatment_of, weight_dtype
 from sdtool.convert.names import token_name
 from sdtool.convert.shards import is_index
 
@@ -31,6 +37,7 @@ from sdtool.convert.shards import is_index
 )
 @paths_argument
 @dtype_option("--dtype", "Precision: keep, fp32, fp16, bf16, fp8_e4m3fn, fp8_e5m2.", default="keep")
+@dequantize_option
 @click.option(
     "--to",
     type=click.Choice(["safetensors", "pt"]),
@@ -43,6 +50,7 @@ def command(
     console: Console,
     paths: tuple[str, ...],
     dtype: str,
+    dequantize: bool,
     to: str | None,
     skip_unsupported: bool,
     out: str | None,
@@ -62,6 +70,9 @@ def command(
             "--skip-unsupported and --replace do not go together",
             hint="what is left out would be lost with the original",
         )
+    if dequantize:
+        weight_dtype(dtype)
+    named = DEFAULT if dequantize and dtype == "keep" else dtype
     items, problems = expand(paths, console.stdin)
     items = without_shards(items)
     if out is not None and any(is_index(item.path) for item in items):
@@ -70,23 +81,35 @@ def command(
     def names(path: str) -> list[str]:
         if is_index(path):
             return set_names(path)
-        return [output_name(path, dtype=dtype, to=to or "safetensors")]
+        return [output_name(path, dtype=named, to=to or "safetensors")]
 
-    def choose(checkpoint: Checkpoint, job: Job) -> Sequence[Making]:
+    def choose(checkpoint: Checkpoint, job: Job) -> Sequence[Making | NothingToDo]:
         target = to or ("pt" if checkpoint.kind == "hypernetwork" else "safetensors")
         (place,) = job.outs
         if to is None and target == "pt" and out is None:
-            place = place.with_name(output_name(job.item.path, dtype=dtype, to=target))
-        parts = select_parts(checkpoint, dtype=dtype, to=target, skip_unsupported=skip_unsupported)
+            place = place.with_name(output_name(job.item.path, dtype=named, to=target))
+        treatment = treatment_of([checkpoint], dequantize=dequantize)
+        if named != dtype and not treatment.scales:
+            return [NothingToDo("it holds no quantized weights", is_wrong=True)]
+        parts = select_parts(
+            checkpoint,
+            dtype=dtype,
+            to=target,
+            skip_unsupported=skip_unsupported,
+            treatment=treatment,
+        )
+        notes = ("it holds no quantized weights",) if dequantize and not treatment.scales else ()
         if len(parts) == 1:
-            return [Making(parts[0][1], place, to=target)]
+            return [Making(parts[0][1], place, to=target, notes=notes)]
         return [
             Making(selection, place.with_name(token_name(place.name, token)), to=target)
             for token, selection in parts
         ]
 
     jobs = list(map(with_shards, plan_outputs(items, names, out=out, out_dir=out_dir)))
-    make_set = set_maker(dtype=dtype, to=to, skip_unsupported=skip_unsupported)
+    make_set = set_maker(
+        dtype=dtype, to=to, skip_unsupported=skip_unsupported, dequantize=dequantize
+    )
     wishes = wishes_of(console, options)
     return run(
         console,

@@ -15,13 +15,19 @@ from sdtool.checkpoint.reading import Checkpoint
 from sdtool.cli.batch.arguments import paths_argument
 from sdtool.cli.batch.expand import expand
 from sdtool.cli.batch.gate import admit, judged
-from sdtool.cli.batch.options import dtype_option, wishes_of, writing_options
+from sdtool.cli.batch.options import (
+    dequantize_option,
+    dtype_option,
+    wishes_of,
+    writing_options,
+)
 from sdtool.cli.batch.outcome import Outcome, Status
 from sdtool.cli.batch.outputs import Job, plan_outputs
 from sdtool.cli.batch.run import Making, NothingToDo, Wishes, run
 from sdtool.cli.batch.sharded import without_shards
 from sdtool.cli.console import Console, Progress, size
 from sdtool.cli.verb import machine_readable, verb
+from sdtool.convert.dequantize import DEFAULT, weight_dtype
 from sdtool.convert.names import output_name
 from sdtool.prune import (
     FIXES,
@@ -65,6 +71,7 @@ _BOTH: tuple[Variant, ...] = ("raw-only", "ema-only")
 @dtype_option("--unet-dtype", "Precision of the UNet.")
 @dtype_option("--vae-dtype", "Precision of the VAE.")
 @dtype_option("--text-dtype", "Precision of the text encoder.")
+@dequantize_option
 @click.option("--fill-from-raw", is_flag=True, help="Fill gaps of an incomplete EMA.")
 @click.option("--bake-vae", metavar="FILE", help="Put the VAE of FILE in.")
 @click.option(
@@ -88,6 +95,7 @@ def command(
     unet_dtype: str | None,
     vae_dtype: str | None,
     text_dtype: str | None,
+    dequantize: bool,
     fill_from_raw: bool,
     drop: tuple[str, ...],
     fix: tuple[str, ...],
@@ -102,6 +110,10 @@ def command(
     losses go; which of the raw and the EMA weights stay, you choose. Casts
     never touch integers, schedules, EMA scalars or marker tensors.
     """
+    if dequantize:
+        weight_dtype(dtype)
+    # what no component's dtype contradicts can stand in the name
+    named = dequantize and {dtype, unet_dtype, vae_dtype, text_dtype} <= {"keep", None}
     forms = _forms(variant, dtype)
     if out is not None and len(forms) > 1:
         raise UsageError(
@@ -115,7 +127,7 @@ def command(
         """The forms by the names of their files; of two that a name cannot tell apart, the cast."""
         made: dict[str, tuple[Variant, str]] = {}
         for kind, form in forms:
-            name = output_name(path, variant=kind, dtype=form)
+            name = output_name(path, variant=kind, dtype=DEFAULT if named else form)
             made[name if only is None else component_file_name(name, only)] = kind, form
         return made
 
@@ -147,6 +159,8 @@ def command(
             return NothingToDo(e.what, is_wrong=True, hint=e.hint)
         except SdtoolError as e:
             return e  # the EMA may be incomplete where the raw weights are not
+        if named and not any(selected.scale for selected in plan.selection.entries):
+            return NothingToDo("it holds no quantized weights", is_wrong=True)
         if updates is not None and plan.nothing_to_do is not None:
             return NothingToDo(notes[0])
         if plan.nothing_to_do is not None:
@@ -171,6 +185,7 @@ def command(
             unet_dtype=unet_dtype if form == dtype else None,
             vae_dtype=vae_dtype if form == dtype else None,
             text_dtype=text_dtype if form == dtype else None,
+            dequantize=dequantize and form == dtype,
             fill_from_raw=fill_from_raw,
             drop=drop,
             fix=fix,

@@ -138,6 +138,7 @@ def _document(
         "nbytes": found.nbytes,
         "ema": found.ema,
         "cast": found.cast,
+        "dequantized": found.dequantized,
         "failures": found.failures,
         "differences": [{"name": d.name, "what": d.what} for d in found.differences],
         "missing": list(found.missing),
@@ -165,6 +166,8 @@ def _lines(found: Verification, file: str, against: str | None) -> Iterator[str]
         yield f"  {counted(found.ema, 'tensor')} with the EMA values"
     if found.cast:
         yield f"  {counted(found.cast, 'tensor')} in another precision, proven by casting again"
+    if found.dequantized:
+        yield f"  {counted(found.dequantized, 'tensor')} dequantized, proven by multiplying again"
     yield from _values("NaN", found.nan)
     yield from _values("Inf", found.inf)
     yield from (f"  {name}  {value}" for name, value in _hashes(found))
