@@ -1,0 +1,50 @@
+"""SETITEM(S), APPEND(S), ADDITEMS: in place, so that every alias sees it."""
+
+from __future__ import annotations
+
+from sdtool.checkpoint.trace import Mutation, Trace
+from sdtool.checkpoint.values import Instance, Value
+
+_LITERALS = {
+    "SETITEM": ("EMPTY_DICT", "DICT"),
+    "SETITEMS": ("EMPTY_DICT", "DICT"),
+    "APPEND": ("EMPTY_LIST", "LIST"),
+    "APPENDS": ("EMPTY_LIST", "LIST"),
+    "ADDITEMS": ("EMPTY_SET",),
+}
+"""What an opcode changes without any method that could be someone's own."""
+
+
+def pairs_of(items: list[Value]) -> list[tuple[Value, Value]]:
+    """Keys and values that lie on the stack in turn; a last key without a value is left out."""
+    return list(zip(items[::2], items[1::2], strict=False))
+
+
+def set_items(
+    target: Value, pairs: list[tuple[Value, Value]], opcode: str, offset: int, trace: Trace
+) -> None:
+    """Set items of `target`, and record it unless that is a literal dict."""
+    if type(target) is Instance:
+        if target.opcode not in _LITERALS[opcode]:
+            trace.events.append(Mutation(opcode, target, list(pairs), offset))
+        if isinstance(target.pairs, list):
+            target.pairs.extend(pairs)
+        else:
+            target.pairs = pairs
+        target.mutated = offset
+    else:
+        trace.events.append(Mutation(opcode, target, pairs, offset))
+
+
+def append(target: Value, items: list[Value], opcode: str, offset: int, trace: Trace) -> None:
+    """Append to `target`, and record it unless that is a literal list or set."""
+    if type(target) is Instance:
+        if target.opcode not in _LITERALS[opcode]:
+            trace.events.append(Mutation(opcode, target, list(items), offset))
+        if isinstance(target.items, list):
+            target.items.extend(items)
+        else:
+            target.items = items
+        target.mutated = offset
+    else:
+        trace.events.append(Mutation(opcode, target, items, offset))

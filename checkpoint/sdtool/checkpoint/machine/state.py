@@ -1,0 +1,211 @@
+"""What the machine keeps while it runs: stack, marks, memo, place in the file, Trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
+from sdtool.checkpoint.limits import Limits
+from sdtool.checkpoint.reading import LoaderProfile
+from sdtool.checkpoint.source import Source
+from sdtool.checkpoint.trace import Anomaly, Trace
+from sdtool.checkpoint.values import Extent, Global, Value
+
+Bounds: TypeAlias = tuple[int, int]
+"""The opcodes and the objects (as `Limits.objects` counts them) that one run may cost."""
+
+HIGHEST_PROTOCOL = 5
+NO_FRAME = 1 << 63
+ABSENT = object()
+"""Stands in the memo where an entry was left out."""
+
+_HOLES = 4096
+_ANOMALIES_PER_SLUG = 20
+
+
+class Stop(Exception):
+    """STOP was reached, and this is the value."""
+
+    def __init__(self, value: Value) -> None:
+        self.value = value
+
+
+@dataclass(slots=True)
+class Machine:
+    """One run over one pickle. The loop keeps copies of what the frequent opcodes change.
+
+    `pos` is a place in `buf`, the window of the source that begins at `base`; `at` is where the
+    current opcode stands in the source.
+    """
+
+    source: Source
+    end: int
+    trace: Trace
+    profile: LoaderProfile
+    limits: Limits
+    bounds: Bounds
+    stack: list[Value] = field(default_factory=list[Value])
+    metastack: list[list[Value]] = field(default_factory=list[list[Value]])
+    memo: list[Value] = field(default_factory=list[Value])
+    """Entry by entry, as picklers put them; `ABSENT` where one was left out."""
+    far: dict[int, Value] = field(default_factory=dict[int, Value])
+    """Entries beyond the end of the list: no pickler has any. All later ones go here too."""
+    holes: int = 0
+    names: dict[tuple[str, str, bool], Global] = field(
+        default_factory=dict[tuple[str, str, bool], Global]
+    )
+    broken: InputError | None = None
+    """The first thing that stops the C unpickler, where others may go on."""
+    protocol: int = 0
+    objects: int = 0
+    """Objects that the handlers made; see `Limits.objects`."""
+    base: int = 0
+    buf: bytes = b""
+    pos: int = 0
+    at: int = 0
+    frame_end: int = NO_FRAME
+
+    def pop_mark(self) -> list[Value]:
+        """The items above the topmost mark, which goes.
+
+        Raises:
+            IndexError: there is no mark.
+        """
+        items = self.stack
+        self.stack = self.metastack.pop()
+        return items
+
+    def put(self, index: int, value: Value) -> None:
+        """Put a memo entry that is not simply the next one."""
+        memo = self.memo
+        if index < len(memo):
+            self.holes -= memo[index] is ABSENT
+            memo[index] = value
+        elif not self.far and self.holes + index - len(memo) <= _HOLES:
+            self.holes += index - len(memo)
+            memo.extend([ABSENT] * (index - len(memo)))
+            memo.append(value)
+        else:
+            self.far[index] = value
+
+    def get(self, index: int) -> Value:
+        """The memo entry `index`.
+
+        Raises:
+            KeyError: it was never put.
+        """
+        value = self.memo[index] if 0 <= index < len(self.memo) else self.far[index]
+        if value is ABSENT:
+            raise KeyError(index)
+        return value
+
+    def number(self, unpack: Callable[[bytes, int], tuple[int, ...]], nbytes: int) -> int:
+        """The next binary number.
+
+        Raises:
+            struct.error: the window ends in it.
+        """
+        (number,) = unpack(self.buf, self.pos)
+        self.pos += nbytes
+        return number
+
+    def byte(self) -> int:
+        """The next byte.
+
+        Raises:
+            IndexError: the window ends.
+        """
+        byte = self.buf[self.pos]
+        self.pos += 1
+        return byte
+
+    def taken(self, nbytes: int, what: str, *, is_text: bool = False) -> bytes | Extent:
+        """The next `nbytes` bytes, or where they are when they are many.
+
+        Raises:
+            Truncated: the file ends in them.
+        """
+        start = self.pos
+        if nbytes > self.limits.inline_nbytes:
+            found: bytes | Extent = extent(self.base + start, nbytes, self.end, is_text=is_text)
+        else:
+            found = self.buf[start : start + nbytes]
+            if len(found) != nbytes:
+                raise truncated(self.at, what)
+        self.pos = start + nbytes
+        return found
+
+    def note(self, slug: str, detail: str, offset: int | None = None) -> None:
+        """Add an anomaly, unless the stream has plenty of that kind already."""
+        trace = self.trace
+        seen = trace.noted.get(slug, 0)
+        trace.noted[slug] = seen + 1
+        if seen < _ANOMALIES_PER_SLUG:
+            trace.anomalies.append(Anomaly(slug, detail, self.at if offset is None else offset))
+
+    def fail(self, error: InputError) -> None:
+        """Note that the C unpickler has stopped; the Trace goes on for the others."""
+        self.broken = self.broken or error
+
+    def disagree(self, slug: str, detail: str, error: str | InputError) -> None:
+        """Note what stops the C unpickler here and not the others."""
+        self.note(slug, detail)
+        self.fail(Malformed(error) if isinstance(error, str) else error)
+
+    def check_memo_index(self, index: int) -> None:
+        """Note an index for which the C unpickler would make a huge table."""
+        if index > self.limits.memo_index:
+            shown = f"{index:,}" if index < 1 << 64 else "an enormous number"
+            self.disagree(
+                "memo-index",
+                f"a memo index of {shown}",
+                f"a memo index that exhausts memory at offset {self.at:,}",
+            )
+
+    def refuse_persistent_id(self) -> None:
+        """Note that a plain unpickler stops at a persistent id."""
+        self.fail(Malformed(f"a persistent id at offset {self.at:,}, which a plain pickle has not"))
+
+    def leave_frame(self, here: int) -> None:
+        """End the frame that `here` has reached, and note an opcode that reaches beyond it."""
+        if here > self.frame_end:
+            self.note("opcode-crosses-frame", "an opcode ends behind its frame", here)
+            self.fail(
+                Malformed(f"an opcode crosses the end of its frame at offset {self.frame_end:,}")
+            )
+        self.frame_end = NO_FRAME
+
+    def check_objects(self, made: int) -> None:
+        """Hold what was built so far against the bound.
+
+        Raises:
+            LimitExceeded: it is more.
+        """
+        if made + self.objects + len(self.far) + len(self.metastack) > self.bounds[1]:
+            raise LimitExceeded(f"more than {self.bounds[1]:,} objects in one file")
+
+    def beside(self, trace: Trace, profile: LoaderProfile, bounds: Bounds) -> Machine:
+        """Another machine in the same state, for another way to go on."""
+        return Machine(
+            self.source, self.end, trace, profile, self.limits, bounds,
+            stack=list(self.stack), metastack=[list(below) for below in self.metastack],
+            memo=list(self.memo), far=dict(self.far), holes=self.holes, protocol=self.protocol,
+        )  # fmt: skip
+
+
+def truncated(offset: int, what: str) -> Truncated:
+    """The error of a pickle that ends in the middle of something."""
+    return Truncated(f"the pickle ends in the middle of {what} at offset {offset:,}")
+
+
+def extent(offset: int, nbytes: int, end: int, *, is_text: bool) -> Extent:
+    """Where a long string is.
+
+    Raises:
+        Truncated: it reaches beyond `end`.
+    """
+    if offset + nbytes > end:
+        raise truncated(offset, f"a string of {nbytes:,} bytes")
+    return Extent(offset, nbytes, is_text)
