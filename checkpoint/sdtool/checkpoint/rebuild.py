@@ -14,15 +14,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import cast
 
+from sdtool.checkpoint.contents import impossible, mapping
 from sdtool.checkpoint.dtypes import BY_NAME, BY_NUMPY, BY_STORAGE, UINT8, DType
 from sdtool.checkpoint.errors import Malformed
+from sdtool.checkpoint.keys import key_name
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.reading import Storage, Stream, TensorEntry
 from sdtool.checkpoint.source import Memory, Source
 from sdtool.checkpoint.strides import column_major, row_major
-from sdtool.checkpoint.values import DICT, Extent, Global, Instance, Persistent, Py2Bytes, Value
+from sdtool.checkpoint.trace import Mutation
+from sdtool.checkpoint.values import (
+    LIST,
+    LITERAL_OPCODES,
+    Extent,
+    Global,
+    Instance,
+    Persistent,
+    Py2Bytes,
+    Value,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +60,9 @@ class Tensor:
 
 
 class Rebuilder:
-    """Turns the calls of one stream into tensors, with torch's rule for storages.
+    """Turns the calls of one stream into tensors, as torch would.
 
-    The first persistent id of a storage key decides its type. `fixed` holds tensors that a
+    Persistent ids of one storage that disagree are refused. `fixed` holds tensors that a
     container lists outside of the pickle (torch tar), by key.
     """
 
@@ -64,12 +77,58 @@ class Rebuilder:
         self._storages = storages
         self._fixed = fixed
         self._limits = limits
-        self._types: dict[str, tuple[DType, int]] = {}
+        self._ids: dict[str, StorageId] = {}
+        self._conflicts: set[str] = set()
+        self._views: dict[str, StorageId | None] = {}
+        """By view key, which torch keeps among the storages; None where two are called alike."""
+        self._changed: set[int] = set()
+        """Persistent ids whose storage is written to after it is loaded."""
+        self.made: dict[int, Instance] = {}
+        """The calls that make tensors, by id, without those that were asked for."""
+        self._builds: dict[int, bool] = {}
         for event in stream.trace.events:
-            if isinstance(event, Persistent):
-                declared = storage_id(event)
-                if declared is not None:
-                    self._types.setdefault(declared.key, (declared.dtype, declared.nbytes))
+            kind = type(event)
+            if kind is Instance:
+                target = event.target
+                makes = self._builds.get(id(target))
+                if makes is None:
+                    makes = self._makes(target)
+                if makes:
+                    self.made[id(event)] = event
+            elif kind is Persistent:
+                self._declare(event)
+            elif kind is Mutation:
+                if type(event.target) is Persistent:
+                    self._changed.add(id(event.target))
+                if impossible(event.opcode, event.target, event.value):
+                    raise Malformed(f"{event.opcode} on what cannot be changed so")
+        for key in self._views.keys() & self._ids.keys():
+            self._views[key] = None
+
+    def _makes(self, target: Value) -> bool:
+        """Whether a call of `target` makes a tensor; the objects of a stream live as long as it."""
+        makes = type(target) is Global and (target.module, target.name) in _REBUILD
+        self._builds[id(target)] = makes
+        return makes
+
+    def _declare(self, event: Persistent) -> None:
+        """Note what a persistent id says of its storage, and where two of them disagree."""
+        declared = storage_id(event)
+        if declared is None:
+            return
+        first = self._ids.setdefault(declared.key, declared)
+        if (first.dtype, first.nbytes, first.is_text) != (
+            declared.dtype, declared.nbytes, declared.is_text,
+        ):  # fmt: skip
+            self._conflicts.add(declared.key)
+        if declared.view is not None:
+            known = self._views.setdefault(declared.view, declared)
+            if known is not None and known != declared:
+                self._views[declared.view] = None
+
+    def is_tensor(self, value: Instance) -> bool:
+        """Whether `value` is a call that makes a tensor."""
+        return self._builds.get(id(value.target), False)
 
     def tensor(self, value: Value) -> Tensor | None:
         """The tensor that `value` is, or None when it is something else.
@@ -78,25 +137,37 @@ class Rebuilder:
             Malformed: it is a tensor, and its numbers make no sense.
         """
         if type(value) is Persistent:
-            return self._fixed_tensor(value)
+            fixed = self._fixed_tensor(value)
+            if fixed is None and storage_id(value) is not None:
+                return _nothing("a storage without a tensor")
+            return fixed
         if type(value) is not Instance:
             return None
         wrapped = 0
         while True:
+            self.made.pop(id(value), None)
             target = value.target
             if type(target) is not Global or type(value.args) is not tuple:
                 return None
             build = _REBUILD.get((target.module, target.name))
-            if build is None:
+            if build is None and not wrapped:
                 return self._array(value)
+            if build is None:
+                return self._array(value) or _nothing(f"a tensor made by {target}")
+            if value.opcode in ("NEWOBJ", "NEWOBJ_EX"):
+                raise Malformed(f"{target}, which is no class, is used as one")
+            if value.items or value.pairs or (value.states and not _is_harmless(value)):
+                raise Malformed(f"a tensor of {target} that is changed after it was built")
             if build is not _unwrap:
                 break
             wrapped += 1
+            if target.name in _WITH_STATE:
+                _check_state(value.args)
             inner = value.args[0] if value.args else None
             if target.name.startswith("_rebuild_from_type"):
                 if len(value.args) < 3 or type(value.args[0]) is not Global:
                     raise Malformed("a rebuilt tensor without function and arguments")
-                value = Instance(value.args[0], value.args[2], value.opcode, value.offset)
+                value = Instance(value.args[0], value.args[2], "REDUCE", value.offset)
                 continue
             if type(inner) is not Instance or wrapped > self._limits.nesting:
                 fixed = self._fixed_tensor(inner) if type(inner) is Persistent else None
@@ -104,8 +175,6 @@ class Rebuilder:
                     raise Malformed("a parameter that wraps no tensor")
                 return fixed
             value = inner
-        if value.states:
-            raise Malformed(f"a tensor of {target} whose state is set anew")
         return build(self, value.args)
 
     def _fixed_tensor(self, value: Persistent) -> Tensor | None:
@@ -131,15 +200,26 @@ class Rebuilder:
             raw, descr, shape, order = value.args
             fortran = order == "F"
             if type(raw) is Instance and raw.opcode == "BYTEARRAY8":
-                raw = raw.args[0]
+                raw = raw.args[0] if raw.mutated < 0 else None
         else:
             return None
         kind = numpy_dtype(descr)
+        if kind is None:
+            return (
+                _nothing("an array of numbers that sdtool does not read", ())
+                if (_is_number(descr))
+                else None
+            )
+        made_at = max(value.offset, value.mutated)
+        if len(value.states) > 1 or value.items or value.pairs or descr.mutated > made_at:
+            raise Malformed("an array that is changed after it was built")
         content = self._content(raw)
-        if kind is None or content is None or not _are_sizes(shape):
-            return None
+        if content is None or not _are_sizes(shape):
+            raise Malformed("an array without its shape and bytes")
         dtype, byteorder = kind
         source, offset, nbytes = content
+        if nbytes != prod(shape) * dtype.itemsize:
+            raise Malformed(f"an array of {nbytes:,} bytes, which its shape contradicts")
         storage = Storage("inline", source, offset, nbytes, byteorder=byteorder)
         stride = column_major(shape) if fortran else row_major(shape)
         return self._checked(Tensor(dtype, shape, stride, 0, storage))
@@ -166,11 +246,33 @@ class Rebuilder:
             if found is None or found.member not in BY_NAME:
                 raise Malformed("a tensor without a storage")
             return found, BY_NAME[found.member], 0
-        dtype, _ = self._types[declared.key]
         found = self._storages.get(declared.key)
         if found is None:
             raise Malformed(f"storage {declared.key!a} is used and is not in the file")
-        return found, dtype, declared.view_offset
+        if declared.key in self._conflicts:
+            raise Malformed(f"storage {declared.key!a} is declared in two ways that disagree")
+        if id(value) in self._changed:
+            raise Malformed(f"storage {declared.key!a} is written to after it is loaded")
+        if found.record_nbytes != declared.nbytes:
+            raise Malformed(
+                f"storage {declared.key!a} holds {found.record_nbytes:,} bytes and is declared to"
+                f" hold {declared.nbytes:,}"
+            )
+        return found, declared.dtype, declared.view_offset
+
+    def _view_problem(self, value: Value, last: int) -> str | None:
+        """What is wrong with a view of a legacy file whose elements up to `last` are used."""
+        declared = storage_id(value) if type(value) is Persistent else None
+        if declared is None or declared.view is None:
+            return None
+        if self._views[declared.view] is None:
+            return "a view whose key names something else as well"
+        if last >= declared.view_numel:
+            return "a tensor that reaches beyond its view of a storage"
+        whole = declared.view_offset + declared.view_numel
+        if whole * declared.dtype.itemsize > declared.nbytes:
+            return "a view that reaches beyond its storage"
+        return None
 
     def _checked(self, tensor: Tensor) -> Tensor:
         """Hold the numbers of a tensor against its storage."""
@@ -193,12 +295,22 @@ class Rebuilder:
         if type(args[1]) is not int or shape is None or stride is None:
             raise Malformed("a rebuilt tensor without offset, shape and strides")
         conj, neg = _lazy_bits(metadata)
-        return self._checked(
-            Tensor(
-                dtype or declared, shape, stride, args[1] + view_offset, storage, conj, neg,
-                unsupported or ("quantized" if (dtype or declared).is_quantized else None),
-            )
-        )  # fmt: skip
+        kind = dtype or declared
+        if conj and not kind.is_complex:
+            raise Malformed(f"a conjugate of {kind}, which is not complex")
+        if unsupported is None and kind.is_quantized:
+            unsupported = "quantized"
+        if type(args[0]) is Persistent and _place(args[0]) == "meta":
+            unsupported = "meta"  # whatever the record holds, torch does not load it
+        tensor = self._checked(
+            Tensor(kind, shape, stride, args[1] + view_offset, storage, conj, neg, unsupported)
+        )
+        if 0 not in shape:
+            last = sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
+            problem = self._view_problem(args[0], args[1] + last)
+            if problem:
+                raise Malformed(problem)
+        return tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +321,17 @@ class StorageId:
     dtype: DType
     nbytes: int
     view_offset: int = 0
+    view: str | None = None
+    """The key of a view of a legacy file, and below it the elements that it holds."""
+    view_numel: int = 0
+    is_text: bool = True
+    """Whether the key is text; torch keeps 0 and "0" apart."""
+
+
+def _place(value: Persistent) -> Value:
+    """Where the storage of a persistent id was: `cpu`, `cuda:0`, `meta`, ..."""
+    place = value.pid[3] if type(value.pid) is tuple and len(value.pid) > 3 else None
+    return place.decode("ascii", "replace") if isinstance(place, bytes) else place
 
 
 def storage_id(value: Persistent) -> StorageId | None:
@@ -221,13 +344,16 @@ def storage_id(value: Persistent) -> StorageId | None:
         return None
     # torch's find_class takes a name for a storage class whatever its module is.
     dtype = BY_STORAGE.get(kind.name, UINT8)
-    view_offset = 0
+    is_text = type(key) is str
+    nbytes = numel * dtype.itemsize
     if len(pid) == 6 and pid[5] is not None:
         view = pid[5]
         if type(view) is not tuple or len(view) != 3 or type(view[1]) is not int:
             return None
-        view_offset = view[1]
-    return StorageId(str(key), dtype, numel * dtype.itemsize, view_offset)
+        if type(view[0]) not in (str, int) or type(view[2]) is not int or min(view[1:]) < 0:
+            return None
+        return StorageId(str(key), dtype, nbytes, view[1], str(view[0]), view[2], is_text)
+    return StorageId(str(key), dtype, nbytes, is_text=is_text)
 
 
 def bounds_problem(
@@ -249,10 +375,11 @@ def bounds_problem(
 def as_sizes(value: Value) -> tuple[int, ...] | None:
     """A tuple of ints, or a torch.Size of one."""
     if type(value) is Instance and value.target == Global("torch", "Size"):
+        made = value
         args = value.args
         value = args[0] if type(args) is tuple and len(args) == 1 else None
-        if type(value) is Instance:
-            value = tuple(value.items)
+        if type(value) is Instance and value.target == LIST and value.mutated < made.offset:
+            value = tuple(value.items) if value.opcode in LITERAL_OPCODES else None
     return cast("tuple[int, ...]", value) if _are_sizes(value) else None
 
 
@@ -261,15 +388,57 @@ def _are_sizes(value: Value) -> bool:
 
 
 def _lazy_bits(metadata: Value) -> tuple[bool, bool]:
-    """The conj and neg bits: the optional last argument is a dict of them."""
-    conj = neg = False
-    if type(metadata) is Instance and metadata.target == DICT:
-        for key, value in metadata.pairs:
-            if key == "conj":
-                conj = value is True
-            elif key == "neg":
-                neg = value is True
-    return conj, neg
+    """The conj and neg bits: the optional last argument is a dict of them.
+
+    torch sets a bit that is named, whatever the dict says of it.
+
+    Raises:
+        Malformed: it is anything else.
+
+    Source: torch/csrc/Module.cpp (`THPModule_set_tensor_metadata`), ATen `_set_neg`.
+    """
+    if metadata is None:
+        return False, False
+    pairs = mapping(metadata)
+    if pairs is None or any(k not in ("conj", "neg") or type(v) is not bool for k, v in pairs):
+        raise Malformed("a tensor with metadata that sdtool does not know")
+    named = {key for key, _ in pairs}
+    return "conj" in named, "neg" in named
+
+
+_WITH_STATE = frozenset({"_rebuild_parameter_with_state", "_rebuild_from_type_v2"})
+_CHANGES = frozenset(
+    {"data", "real", "imag", "grad", "_grad", "grad_dtype", "requires_grad", "names", "is_leaf"}
+)
+"""Attributes of a tensor that change it when they are set, or cannot be set."""
+
+
+def _check_state(args: tuple[Value, ...]) -> None:
+    """Refuse a state whose attributes change the tensor itself.
+
+    Source: torch/_utils.py (`_set_obj_state`), torch/_tensor.py (`_rebuild_from_type_v2`).
+    """
+    state = args[3] if len(args) == 4 else None
+    if len(args) != 4 or (type(state) is tuple and len(state) not in (0, 2)):
+        raise Malformed("a tensor with a state that sdtool does not read")
+    for part in state if type(state) is tuple else (state,):
+        pairs = () if part is None else mapping(part)
+        if pairs is None:
+            raise Malformed("a tensor with a state that sdtool does not read")
+        for key, _ in pairs:
+            if type(key) is not str or key in _CHANGES or key.startswith("__"):
+                raise Malformed(f"a tensor whose state sets {key_name(key)!a} of it")
+
+
+def _is_harmless(value: Instance) -> bool:
+    """Whether the states of an old Parameter only say how it was trained.
+
+    torch up to 0.3 wrote `Parameter(data)` and BUILD with `(requires_grad, volatile, hooks)`.
+    """
+    return value.target.name in ("Parameter", "Variable") and all(
+        type(state) is tuple and len(state) == 3 and type(state[0]) is bool
+        for state in value.states
+    )
 
 
 def numpy_dtype(value: Value) -> tuple[DType, str] | None:
@@ -278,11 +447,25 @@ def numpy_dtype(value: Value) -> tuple[DType, str] | None:
         return None
     code = value.args[0] if type(value.args) is tuple and value.args else None
     dtype = BY_NUMPY.get(code) if type(code) is str else None
-    if dtype is None:
+    if dtype is None or len(value.states) > 1 or value.pairs or value.items:
         return None
-    state = value.states[-1] if value.states else None
-    order = state[1] if type(state) is tuple and len(state) > 1 else "<"
-    return dtype, "big" if order == ">" else "little"
+    if not value.states:
+        return dtype, "little"
+    state = value.states[0]
+    # (version, byte order, subarray, names, fields, item size, alignment, flags[, metadata])
+    if type(state) is not tuple or len(state) < 8 or state[2:5] != (None, None, None):
+        return None
+    if state[1] not in ("<", ">", "|", "=") or state[5] not in (-1, dtype.itemsize):
+        return None
+    return dtype, "big" if state[1] == ">" else "little"
+
+
+def _is_number(descr: Value) -> bool:
+    """Whether an element type that is not understood is one of numbers."""
+    if type(descr) is not Instance or descr.target != Global("numpy", "dtype"):
+        return False
+    code = descr.args[0] if type(descr.args) is tuple and descr.args else None
+    return type(code) is str and code.lstrip("<>=|")[:1] in tuple("biufc")
 
 
 def as_bytes(value: Value) -> bytes | None:
@@ -363,6 +546,17 @@ def _nothing(why: str, shape: tuple[int, ...] = ()) -> Tensor:
     return Tensor(UINT8, shape, row_major(shape), 0, storage, unsupported=why)
 
 
+def _uninitialized(rebuilder: Rebuilder, args: tuple[Value, ...]) -> Tensor:
+    return _nothing("an uninitialized parameter")
+
+
+def _same_dtype(rebuilder: Rebuilder, args: tuple[Value, ...]) -> Tensor:
+    found = rebuilder.tensor(args[0]) if args else None
+    if found is None or len(args) < 2 or _dtype(args[1]) != found.dtype:
+        raise Malformed("a tensor from one of another dtype")
+    return found
+
+
 def _unwrap(rebuilder: Rebuilder, args: tuple[Value, ...]) -> Tensor:
     raise AssertionError("unwrapped by Rebuilder.tensor")
 
@@ -380,13 +574,18 @@ _REBUILD: dict[tuple[str, str], _Build] = {
     ("torch._utils", "_rebuild_parameter_with_state"): _unwrap,
     ("torch._utils", "_rebuild_device_tensor_from_numpy"): _from_numpy,
     ("torch._utils", "_rebuild_xla_tensor"): _from_numpy,
-    ("torch._utils", "_rebuild_device_tensor_from_cpu_tensor"): _unwrap,
+    ("torch._utils", "_rebuild_device_tensor_from_cpu_tensor"): _same_dtype,
     ("torch._utils", "_rebuild_qtensor"): _quantized,
     ("torch._utils", "_rebuild_sparse_tensor"): _sparse,
     ("torch._utils", "_rebuild_sparse_csr_tensor"): _sparse,
     ("torch._utils", "_rebuild_nested_tensor"): _nested,
     ("torch._utils", "_rebuild_meta_tensor_no_storage"): _meta,
     ("torch._utils", "_rebuild_wrapper_subclass"): _subclass,
+    ("torch.nested._internal.nested_tensor", "_rebuild_njt"): _nested,
+    ("torch.nn.parameter", "UninitializedParameter"): _uninitialized,
+    ("torch.nn.parameter", "UninitializedBuffer"): _uninitialized,
+    ("torch.nn.parameter", "Parameter"): _unwrap,
+    ("torch.autograd.variable", "Variable"): _unwrap,
     ("torch._tensor", "_rebuild_from_type_v2"): _unwrap,
     ("torch._tensor", "_rebuild_from_type"): _unwrap,
     ("torch.tensor", "_rebuild_from_type"): _unwrap,

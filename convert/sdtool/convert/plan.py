@@ -176,6 +176,7 @@ def select_parts(
         *left_out,
         *(LeftOut(e.name, e.nbytes, REASON) for e in checkpoint.tensors if e.name in dropped),
         *(LeftOut(e.name, e.nbytes, "training state") for e in checkpoint.training),
+        *(LeftOut(e.entry.name, e.entry.nbytes, e.why) for e in checkpoint.left_out),
     )
     by_token = checkpoint.kind == "embedding" and to == "safetensors"
     groups = [(e.name, (e,)) for e in kept] if by_token else [("", kept)]
@@ -219,8 +220,9 @@ def supported(
             left.append(LeftOut(entry.name, entry.nbytes, reason))
         else:
             advice = _ADVICE.get(reason)
+            what = reason if reason.startswith(("a ", "an ")) else f"a {reason} tensor"
             raise Unsupported(
-                f"a {reason} tensor cannot be written to {to}",
+                f"{what} cannot be written to {to}",
                 where=entry.name,
                 hint=("" if advice is None else f"{advice}, or ")
                 + "leave it out with --skip-unsupported",

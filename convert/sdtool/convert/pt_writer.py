@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sdtool.checkpoint.contents import class_of, sequence
 from sdtool.checkpoint.errors import Unsupported
+from sdtool.checkpoint.modules import children
 from sdtool.checkpoint.reading import TORCH, Checkpoint
-from sdtool.checkpoint.values import Instance, Value
-from sdtool.checkpoint.weights import children
+from sdtool.checkpoint.values import Global, Instance, Value
 from sdtool.convert.copying import Progress, fill
 from sdtool.convert.hashes import Following, Hashes, autov1
 from sdtool.convert.jobs import Filling
@@ -173,8 +174,9 @@ def _structure(value: Value, path: tuple[Value, ...], tensors: Mapping[object, P
     below = [(key, _structure(item, (*path, key), tensors)) for key, item in children(value)]
     if type(value) is tuple:
         return tuple(item for _, item in below)
-    if type(value) is Instance and value.items:
-        return [item for _, item in below]
+    if type(value) is Instance and sequence(value):
+        made = [item for _, item in below]
+        return tuple(made) if class_of(value) == Global("builtins", "tuple") else made
     if not below:
         return {} if type(value) is Instance and value.opcode == "EMPTY_DICT" else None
     return {key: item for key, item in below if type(key) in (str, int)}

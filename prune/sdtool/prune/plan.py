@@ -344,6 +344,7 @@ def _selection(
         LeftOut(entry.name, entry.nbytes, training_role(entry.path).value)
         for entry in checkpoint.training
     )
+    left.extend(LeftOut(e.entry.name, e.entry.nbytes, e.why) for e in checkpoint.left_out)
     metadata = {**metadata_of(checkpoint, entries, dequantized=dequantized), **made}
     return Selection(tuple(entries), metadata, tuple(left), checkpoint.notes)
 
