@@ -13,7 +13,7 @@ import random
 import struct
 import types
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -24,14 +24,15 @@ from tests.forge import (
     EMPTY_TUPLE,
     MARK,
     Ops,
+    additems,
     append,
     appends,
-    additems,
     build,
     call,
     dict_of,
     get,
     inst,
+    legacy_storage,
     list_of,
     name,
     newobj,
@@ -48,6 +49,7 @@ from tests.forge import (
     storage,
     tensor,
     text,
+    torch_legacy,
     torch_zip,
     tuple_of,
     value,
@@ -171,7 +173,9 @@ READ: dict[str, Ops] = {
         newobj(NAMESPACE), {"_parameters": {"w": t(0)}, "_buffers": {}, "_modules": {}}
     ),
     "built-twice": build(build(newobj(NAMESPACE), {"w": t(0), "b": t(1)}), {"w": t(2)}),
-    "built-with-slots": build(newobj(NAMESPACE), tuple_of(dict_of({"w": t(0)}), dict_of({"s": t(1)}))),
+    "built-with-slots": build(
+        newobj(NAMESPACE), tuple_of(dict_of({"w": t(0)}), dict_of({"s": t(1)}))
+    ),
     "older-than-the-copy": ops(
         append(EMPTY_LIST, list_of("a", t(0))), put(9), ODICT, get(9), b"\x85R",
     ),
@@ -186,7 +190,8 @@ READ: dict[str, Ops] = {
         metadata=setitems(EMPTY_DICT, "neg", True, "neg", False),
     ),
     "neg-by-call": tensor(
-        storage("0", numel=COUNT), (2,), (1,), 0, metadata=call(ODICT, list_of(list_of("neg", True)))
+        storage("0", numel=COUNT), (2,), (1,), 0,
+        metadata=call(ODICT, list_of(list_of("neg", True))),
     ),
     "a-parameter": call(name("torch._utils", "_rebuild_parameter"), t(0), True, call(ODICT)),
     "a-parameter-with-state": call(
@@ -215,6 +220,8 @@ def dtype_state(order: str) -> Ops:
     """What numpy writes behind a dtype."""
     return tuple_of(3, order, None, None, None, -1, -1, 0)
 
+
+F8 = build(call(DTYPE, "f8", False, True), dtype_state("<"))
 
 REFUSED: dict[str, Ops] = {
     "a-list-changed-after-the-copy": ops(
@@ -293,10 +300,8 @@ REFUSED: dict[str, Ops] = {
     "dtype-built-twice": array(
         build(build(call(DTYPE, "f8", False, True), dtype_state("<")), dtype_state(">"))
     ),
-    "array-written-to": setitem(array(build(call(DTYPE, "f8", False, True), dtype_state("<"))), 0, 1),
-    "array-too-long": array(
-        build(call(DTYPE, "f8", False, True), dtype_state("<")), bytes(24)
-    ),
+    "array-written-to": setitem(array(F8), 0, 1),
+    "array-too-long": array(F8, bytes(24)),
     "array-of-long-doubles": dict_of({"w": t(0), "a": array(call(DTYPE, "f16", False, True))}),
     "key-None": dict_of({"w": t(0), None: t(1)}),
     "key-bool": dict_of({"w": t(0), True: t(1)}),
@@ -323,6 +328,49 @@ def test_what_is_read_is_what_torch_gives(case: str) -> None:
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_read_so_is_refused(case: str) -> None:
     assert written(zipped(REFUSED[case])) is None
+
+
+def view(key: str, root: str, offset: int, numel: int, kind: str = "FloatStorage") -> Ops:
+    """The persistent id of a view of a storage in a legacy file."""
+    whole = (root, "cpu", COUNT, (key, offset, numel))
+    return persistent(("storage", name("torch", kind), *whole))
+
+
+LEGACY: dict[str, Ops] = {
+    "views": dict_of({"a": tensor(view("9", "0", 2, 4)), "b": tensor(view("8", "0", 3, 4))}),
+    "one-view-twice": dict_of(
+        {"a": tensor(view("9", "0", 2, 4)), "b": tensor(view("9", "0", 2, 4), (2,), (1,), 2)}
+    ),
+}
+"""Views of a legacy file that sdtool reads as torch does."""
+
+LEGACY_REFUSED: dict[str, Ops] = {
+    "view-same-key": dict_of(
+        {"a": tensor(view("9", "0", 2, 4)), "b": tensor(view("9", "0", 3, 4))}
+    ),
+    "view-key-is-root": dict_of(
+        {"a": tensor(legacy_storage("0", numel=COUNT)), "b": tensor(view("0", "0", 3, 4))}
+    ),
+    "view-too-small": dict_of({"a": tensor(view("9", "0", 2, 3))}),
+    "view-too-small-by-its-offset": dict_of({"a": tensor(view("9", "0", 2, 5), (4,), (1,), 2)}),
+    "view-beyond-its-storage": dict_of({"a": tensor(view("9", "0", COUNT - 2, 4))}),
+    "view-of-another-type": dict_of(
+        {"a": tensor(legacy_storage("0", numel=COUNT)),
+         "b": tensor(view("9", "0", 2, 4, "IntStorage"))}
+    ),
+}  # fmt: skip
+"""Those that torch refuses, or reads by the order that it meets them in."""
+
+
+@pytest.mark.parametrize("case", LEGACY)
+def test_views_of_a_legacy_file(case: str) -> None:
+    data = torch_legacy(pickled(LEGACY[case]), {"0": RECORD})
+    assert written(data) == loaded(data)
+
+
+@pytest.mark.parametrize("case", LEGACY_REFUSED)
+def test_views_of_a_legacy_file_that_contradict_each_other(case: str) -> None:
+    assert written(torch_legacy(pickled(LEGACY_REFUSED[case]), {"0": RECORD})) is None
 
 
 def test_a_checkpoint_of_python_2() -> None:
@@ -362,8 +410,7 @@ def some_container(rng: random.Random, depth: int, numbers: Iterator[int]) -> Op
     flat = [x for pair in keyed for x in pair]
     listed = rng.choice([list_of, tuple_of])
     as_pairs = rng.choice([list_of, tuple_of])(*(listed(*pair) for pair in keyed))
-    made = rng.choice(
-        [
+    spellings: list[Callable[[], Ops]] = [
             lambda: setitems(EMPTY_DICT, *flat),
             lambda: ops(MARK, *map(value, flat), b"d"),
             lambda: call(rng.choice([ODICT, DICT]), as_pairs),
@@ -379,21 +426,18 @@ def some_container(rng: random.Random, depth: int, numbers: Iterator[int]) -> Op
             lambda: call(DEQUE, listed(*items), rng.choice([None, 1, 2])),
             lambda: newobj(TUPLE, listed(*items)),
             lambda: inst("collections", rng.choice(["OrderedDict", "deque"]), as_pairs),
-            lambda: build(newobj(NAMESPACE), setitems(EMPTY_DICT, "w", *items[:1] or [1])),
+            lambda: build(newobj(NAMESPACE), setitems(EMPTY_DICT, "w", *items[:1] or [value(1)])),
             lambda: call(rng.choice([SET, FROZENSET]), listed(*items)),
-        ]
-    )()  # fmt: skip
-    if rng.random() < 0.3:
-        made = rng.choice(
-            [
-                lambda: setitem(made, key(), item()),
-                lambda: append(made, item()),
-                lambda: call(rng.choice([ODICT, DICT, LIST, TUPLE]), made),
-                lambda: build(made, setitems(EMPTY_DICT, key(), item())),
-                lambda: additems(made, item()),
-            ]
-        )()
-    return made
+    ]  # fmt: skip
+    made = rng.choice(spellings)()
+    changes: list[Callable[[], Ops]] = [
+        lambda: setitem(made, key(), item()),
+        lambda: append(made, item()),
+        lambda: call(rng.choice([ODICT, DICT, LIST, TUPLE]), made),
+        lambda: build(made, setitems(EMPTY_DICT, key(), item())),
+        lambda: additems(made, item()),
+    ]
+    return rng.choice(changes)() if rng.random() < 0.3 else made
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

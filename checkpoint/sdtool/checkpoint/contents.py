@@ -132,10 +132,11 @@ def elements(value: Value) -> Sequence[Value] | None:
     made = _made(value) if type(value) is Instance else None
     if made is None or made.cls not in _SETS:
         return None
+    items: Sequence[Value] = value.items
     if made.way == "literal" or not made.args or (made.way == "new" and made.cls.name == "set"):
-        return value.items
+        return items
     given = _copied(value, made.args[0], _COPIES) if len(made.args) == 1 else None
-    return None if given is None else [*given, *value.items]
+    return None if given is None else [*given, *items]
 
 
 def attributes(value: Instance) -> Pairs:

@@ -23,13 +23,16 @@ from sdtool.checkpoint.contents import (
     mapping,
     sequence,
 )
-from sdtool.checkpoint.values import Instance, Value
+from sdtool.checkpoint.values import Global, Instance, Value
 
 _OWN_STATE = (
     "torch.nn.quantized.", "torch.ao.nn.quantized.", "torch.nn.quantizable.",
     "torch.nn.intrinsic.quantized.", "torch.ao.nn.intrinsic.quantized.",
 )  # fmt: skip
 """Modules of torch whose state dict is made by a method of their own."""
+
+_COMPILED = Global("torch._dynamo.eval_frame", "OptimizedModule")
+"""What torch.compile returns: made with the module that it compiles."""
 
 
 def module_parts(value: Value) -> Mapping[str, Value] | None:
@@ -70,6 +73,8 @@ def children(value: Value) -> Pairs:
     items = sequence(value)
     if items is not None:
         return list(enumerate(items))
+    if class_of(value) == _COMPILED and type(value.args) is tuple and value.args:
+        return [("_orig_mod", value.args[0])]
     parts = module_parts(value)
     if parts is not None:
         return [] if makes_its_own_state(value) else _of_module(parts)

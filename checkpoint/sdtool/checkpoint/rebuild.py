@@ -15,25 +15,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import cast
 
-from sdtool.checkpoint.contents import impossible, mapping
-from sdtool.checkpoint.dtypes import BY_NAME, BY_NUMPY, BY_STORAGE, UINT8, DType
+from sdtool.checkpoint.contents import impossible
+from sdtool.checkpoint.dtypes import BY_NAME, BY_STORAGE, UINT8, DType
 from sdtool.checkpoint.errors import Malformed
-from sdtool.checkpoint.keys import key_name
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
+from sdtool.checkpoint.numpy_values import as_bytes, is_number, numpy_dtype
 from sdtool.checkpoint.reading import Storage, Stream, TensorEntry
 from sdtool.checkpoint.source import Memory, Source
-from sdtool.checkpoint.strides import column_major, row_major
+from sdtool.checkpoint.storage_ids import StorageId, StorageIds, place_of, storage_id
+from sdtool.checkpoint.strides import are_sizes, as_sizes, bounds_problem, column_major, row_major
+from sdtool.checkpoint.tensor_states import WITH_STATE, check_state, is_harmless, lazy_bits
 from sdtool.checkpoint.trace import Mutation
 from sdtool.checkpoint.values import (
-    LIST,
-    LITERAL_OPCODES,
     Extent,
     Global,
     Instance,
     Persistent,
-    Py2Bytes,
     Value,
 )
 
@@ -77,54 +75,32 @@ class Rebuilder:
         self._storages = storages
         self._fixed = fixed
         self._limits = limits
-        self._ids: dict[str, StorageId] = {}
-        self._conflicts: set[str] = set()
-        self._views: dict[str, StorageId | None] = {}
-        """By view key, which torch keeps among the storages; None where two are called alike."""
+        self._ids = StorageIds()
         self._changed: set[int] = set()
         """Persistent ids whose storage is written to after it is loaded."""
         self.made: dict[int, Instance] = {}
         """The calls that make tensors, by id, without those that were asked for."""
         self._builds: dict[int, bool] = {}
         for event in stream.trace.events:
-            kind = type(event)
-            if kind is Instance:
-                target = event.target
-                makes = self._builds.get(id(target))
+            if type(event) is Instance:
+                makes = self._builds.get(id(event.target))
                 if makes is None:
-                    makes = self._makes(target)
+                    makes = self._makes(event.target)
                 if makes:
                     self.made[id(event)] = event
-            elif kind is Persistent:
-                self._declare(event)
-            elif kind is Mutation:
+            elif type(event) is Persistent:
+                self._ids.declare(event)
+            elif type(event) is Mutation:
                 if type(event.target) is Persistent:
                     self._changed.add(id(event.target))
                 if impossible(event.opcode, event.target, event.value):
                     raise Malformed(f"{event.opcode} on what cannot be changed so")
-        for key in self._views.keys() & self._ids.keys():
-            self._views[key] = None
 
     def _makes(self, target: Value) -> bool:
         """Whether a call of `target` makes a tensor; the objects of a stream live as long as it."""
         makes = type(target) is Global and (target.module, target.name) in _REBUILD
         self._builds[id(target)] = makes
         return makes
-
-    def _declare(self, event: Persistent) -> None:
-        """Note what a persistent id says of its storage, and where two of them disagree."""
-        declared = storage_id(event)
-        if declared is None:
-            return
-        first = self._ids.setdefault(declared.key, declared)
-        if (first.dtype, first.nbytes, first.is_text) != (
-            declared.dtype, declared.nbytes, declared.is_text,
-        ):  # fmt: skip
-            self._conflicts.add(declared.key)
-        if declared.view is not None:
-            known = self._views.setdefault(declared.view, declared)
-            if known is not None and known != declared:
-                self._views[declared.view] = None
 
     def is_tensor(self, value: Instance) -> bool:
         """Whether `value` is a call that makes a tensor."""
@@ -156,13 +132,13 @@ class Rebuilder:
                 return self._array(value) or _nothing(f"a tensor made by {target}")
             if value.opcode in ("NEWOBJ", "NEWOBJ_EX"):
                 raise Malformed(f"{target}, which is no class, is used as one")
-            if value.items or value.pairs or (value.states and not _is_harmless(value)):
+            if value.items or value.pairs or (value.states and not is_harmless(value)):
                 raise Malformed(f"a tensor of {target} that is changed after it was built")
             if build is not _unwrap:
                 break
             wrapped += 1
-            if target.name in _WITH_STATE:
-                _check_state(value.args)
+            if target.name in WITH_STATE:
+                check_state(value.args)
             inner = value.args[0] if value.args else None
             if target.name.startswith("_rebuild_from_type"):
                 if len(value.args) < 3 or type(value.args[0]) is not Global:
@@ -207,14 +183,14 @@ class Rebuilder:
         if kind is None:
             return (
                 _nothing("an array of numbers that sdtool does not read", ())
-                if (_is_number(descr))
+                if (is_number(descr))
                 else None
             )
         made_at = max(value.offset, value.mutated)
         if len(value.states) > 1 or value.items or value.pairs or descr.mutated > made_at:
             raise Malformed("an array that is changed after it was built")
         content = self._content(raw)
-        if content is None or not _are_sizes(shape):
+        if content is None or not are_sizes(shape):
             raise Malformed("an array without its shape and bytes")
         dtype, byteorder = kind
         source, offset, nbytes = content
@@ -231,8 +207,8 @@ class Rebuilder:
         data = as_bytes(raw)
         return None if data is None else (Memory(data, self._stream.source.name), 0, len(data))
 
-    def storage(self, value: Value) -> tuple[Storage, DType, int]:
-        """The storage of a persistent id, its element type, and the element its view begins at.
+    def _storage(self, value: Value) -> tuple[Storage, DType, StorageId | None]:
+        """The storage of a persistent id, its element type, and the id where it is one of torch's.
 
         Raises:
             Malformed: it is no storage, or there is no such storage in the file.
@@ -245,12 +221,13 @@ class Rebuilder:
             found = self._storages.get(str(pid)) if type(pid) in (int, str) else None
             if found is None or found.member not in BY_NAME:
                 raise Malformed("a tensor without a storage")
-            return found, BY_NAME[found.member], 0
+            return found, BY_NAME[found.member], None
         found = self._storages.get(declared.key)
         if found is None:
             raise Malformed(f"storage {declared.key!a} is used and is not in the file")
-        if declared.key in self._conflicts:
-            raise Malformed(f"storage {declared.key!a} is declared in two ways that disagree")
+        problem = self._ids.problem(declared)
+        if problem:
+            raise Malformed(problem)
         if id(value) in self._changed:
             raise Malformed(f"storage {declared.key!a} is written to after it is loaded")
         if found.record_nbytes != declared.nbytes:
@@ -258,21 +235,7 @@ class Rebuilder:
                 f"storage {declared.key!a} holds {found.record_nbytes:,} bytes and is declared to"
                 f" hold {declared.nbytes:,}"
             )
-        return found, declared.dtype, declared.view_offset
-
-    def _view_problem(self, value: Value, last: int) -> str | None:
-        """What is wrong with a view of a legacy file whose elements up to `last` are used."""
-        declared = storage_id(value) if type(value) is Persistent else None
-        if declared is None or declared.view is None:
-            return None
-        if self._views[declared.view] is None:
-            return "a view whose key names something else as well"
-        if last >= declared.view_numel:
-            return "a tensor that reaches beyond its view of a storage"
-        whole = declared.view_offset + declared.view_numel
-        if whole * declared.dtype.itemsize > declared.nbytes:
-            return "a view that reaches beyond its storage"
-        return None
+        return found, declared.dtype, declared
 
     def _checked(self, tensor: Tensor) -> Tensor:
         """Hold the numbers of a tensor against its storage."""
@@ -290,201 +253,25 @@ class Rebuilder:
         """The tensor of (storage, offset, size, stride): what all rebuild functions begin with."""
         if len(args) < 4:
             raise Malformed("a rebuilt tensor with too few arguments")
-        storage, declared, view_offset = self.storage(args[0])
+        storage, declared, pid = self._storage(args[0])
         shape, stride = as_sizes(args[2]), as_sizes(args[3])
         if type(args[1]) is not int or shape is None or stride is None:
             raise Malformed("a rebuilt tensor without offset, shape and strides")
-        conj, neg = _lazy_bits(metadata)
+        conj, neg = lazy_bits(metadata)
         kind = dtype or declared
         if conj and not kind.is_complex:
             raise Malformed(f"a conjugate of {kind}, which is not complex")
         if unsupported is None and kind.is_quantized:
             unsupported = "quantized"
-        if type(args[0]) is Persistent and _place(args[0]) == "meta":
+        if type(args[0]) is Persistent and place_of(args[0]) == "meta":
             unsupported = "meta"  # whatever the record holds, torch does not load it
-        tensor = self._checked(
-            Tensor(kind, shape, stride, args[1] + view_offset, storage, conj, neg, unsupported)
-        )
-        if 0 not in shape:
-            last = sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
-            problem = self._view_problem(args[0], args[1] + last)
-            if problem:
-                raise Malformed(problem)
-        return tensor
-
-
-@dataclass(frozen=True, slots=True)
-class StorageId:
-    """A persistent id of a storage: sizes in bytes, `view_offset` in elements."""
-
-    key: str
-    dtype: DType
-    nbytes: int
-    view_offset: int = 0
-    view: str | None = None
-    """The key of a view of a legacy file, and below it the elements that it holds."""
-    view_numel: int = 0
-    is_text: bool = True
-    """Whether the key is text; torch keeps 0 and "0" apart."""
-
-
-def _place(value: Persistent) -> Value:
-    """Where the storage of a persistent id was: `cpu`, `cuda:0`, `meta`, ..."""
-    place = value.pid[3] if type(value.pid) is tuple and len(value.pid) > 3 else None
-    return place.decode("ascii", "replace") if isinstance(place, bytes) else place
-
-
-def storage_id(value: Persistent) -> StorageId | None:
-    """What torch's `persistent_load` makes of an id, or None when it is no storage's."""
-    pid = value.pid
-    if type(pid) is not tuple or len(pid) not in (5, 6) or pid[0] != "storage":
-        return None
-    kind, key, numel = pid[1], pid[2], pid[4]
-    if type(kind) is not Global or type(key) not in (str, int) or type(numel) is not int:
-        return None
-    # torch's find_class takes a name for a storage class whatever its module is.
-    dtype = BY_STORAGE.get(kind.name, UINT8)
-    is_text = type(key) is str
-    nbytes = numel * dtype.itemsize
-    if len(pid) == 6 and pid[5] is not None:
-        view = pid[5]
-        if type(view) is not tuple or len(view) != 3 or type(view[1]) is not int:
-            return None
-        if type(view[0]) not in (str, int) or type(view[2]) is not int or min(view[1:]) < 0:
-            return None
-        return StorageId(str(key), dtype, nbytes, view[1], str(view[0]), view[2], is_text)
-    return StorageId(str(key), dtype, nbytes, is_text=is_text)
-
-
-def bounds_problem(
-    shape: tuple[int, ...], stride: tuple[int, ...], offset: int, numel: int, limits: Limits
-) -> str | None:
-    """Why a view does not fit into a storage of `numel` elements, or None when it does."""
-    if len(shape) != len(stride) or len(shape) > limits.rank:
-        return f"a tensor of {len(shape)} sizes and {len(stride)} strides"
-    if offset < 0 or any(n < 0 for n in shape) or any(n < 0 for n in stride):
-        return "a tensor with a negative size, stride or offset"
-    if 0 in shape:
-        return None
-    last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
-    if last >= numel:
-        return "a tensor that reaches beyond its storage"
-    return None
-
-
-def as_sizes(value: Value) -> tuple[int, ...] | None:
-    """A tuple of ints, or a torch.Size of one."""
-    if type(value) is Instance and value.target == Global("torch", "Size"):
-        made = value
-        args = value.args
-        value = args[0] if type(args) is tuple and len(args) == 1 else None
-        if type(value) is Instance and value.target == LIST and value.mutated < made.offset:
-            value = tuple(value.items) if value.opcode in LITERAL_OPCODES else None
-    return cast("tuple[int, ...]", value) if _are_sizes(value) else None
-
-
-def _are_sizes(value: Value) -> bool:
-    return type(value) is tuple and all(type(n) is int for n in value)
-
-
-def _lazy_bits(metadata: Value) -> tuple[bool, bool]:
-    """The conj and neg bits: the optional last argument is a dict of them.
-
-    torch sets a bit that is named, whatever the dict says of it.
-
-    Raises:
-        Malformed: it is anything else.
-
-    Source: torch/csrc/Module.cpp (`THPModule_set_tensor_metadata`), ATen `_set_neg`.
-    """
-    if metadata is None:
-        return False, False
-    pairs = mapping(metadata)
-    if pairs is None or any(k not in ("conj", "neg") or type(v) is not bool for k, v in pairs):
-        raise Malformed("a tensor with metadata that sdtool does not know")
-    named = {key for key, _ in pairs}
-    return "conj" in named, "neg" in named
-
-
-_WITH_STATE = frozenset({"_rebuild_parameter_with_state", "_rebuild_from_type_v2"})
-_CHANGES = frozenset(
-    {"data", "real", "imag", "grad", "_grad", "grad_dtype", "requires_grad", "names", "is_leaf"}
-)
-"""Attributes of a tensor that change it when they are set, or cannot be set."""
-
-
-def _check_state(args: tuple[Value, ...]) -> None:
-    """Refuse a state whose attributes change the tensor itself.
-
-    Source: torch/_utils.py (`_set_obj_state`), torch/_tensor.py (`_rebuild_from_type_v2`).
-    """
-    state = args[3] if len(args) == 4 else None
-    if len(args) != 4 or (type(state) is tuple and len(state) not in (0, 2)):
-        raise Malformed("a tensor with a state that sdtool does not read")
-    for part in state if type(state) is tuple else (state,):
-        pairs = () if part is None else mapping(part)
-        if pairs is None:
-            raise Malformed("a tensor with a state that sdtool does not read")
-        for key, _ in pairs:
-            if type(key) is not str or key in _CHANGES or key.startswith("__"):
-                raise Malformed(f"a tensor whose state sets {key_name(key)!a} of it")
-
-
-def _is_harmless(value: Instance) -> bool:
-    """Whether the states of an old Parameter only say how it was trained.
-
-    torch up to 0.3 wrote `Parameter(data)` and BUILD with `(requires_grad, volatile, hooks)`.
-    """
-    return value.target.name in ("Parameter", "Variable") and all(
-        type(state) is tuple and len(state) == 3 and type(state[0]) is bool
-        for state in value.states
-    )
-
-
-def numpy_dtype(value: Value) -> tuple[DType, str] | None:
-    """The element type and byte order of `dtype(code, align, copy)` and its state, or None."""
-    if type(value) is not Instance or value.target != Global("numpy", "dtype"):
-        return None
-    code = value.args[0] if type(value.args) is tuple and value.args else None
-    dtype = BY_NUMPY.get(code) if type(code) is str else None
-    if dtype is None or len(value.states) > 1 or value.pairs or value.items:
-        return None
-    if not value.states:
-        return dtype, "little"
-    state = value.states[0]
-    # (version, byte order, subarray, names, fields, item size, alignment, flags[, metadata])
-    if type(state) is not tuple or len(state) < 8 or state[2:5] != (None, None, None):
-        return None
-    if state[1] not in ("<", ">", "|", "=") or state[5] not in (-1, dtype.itemsize):
-        return None
-    return dtype, "big" if state[1] == ">" else "little"
-
-
-def _is_number(descr: Value) -> bool:
-    """Whether an element type that is not understood is one of numbers."""
-    if type(descr) is not Instance or descr.target != Global("numpy", "dtype"):
-        return False
-    code = descr.args[0] if type(descr.args) is tuple and descr.args else None
-    return type(code) is str and code.lstrip("<>=|")[:1] in tuple("biufc")
-
-
-def as_bytes(value: Value) -> bytes | None:
-    """The bytes of a bytes argument, also as protocols 0 to 2 write it (`_codecs.encode`)."""
-    if type(value) is bytes or type(value) is Py2Bytes:
-        return bytes(value)
-    if type(value) is str and value.isascii():
-        return value.encode("ascii")
-    if type(value) is Instance and value.target == Global("_codecs", "encode"):
-        args = value.args
-        if type(args) is tuple and len(args) == 2 and type(args[0]) is str:
-            if args[1] in ("latin1", "latin-1"):
-                try:
-                    return args[0].encode("latin-1")
-                except UnicodeEncodeError:
-                    return None
-    if type(value) is Instance and value.target == Global("builtins", "bytes") and not value.args:
-        return b""
-    return None
+        begin, numel = 0, storage.nbytes // kind.itemsize
+        if pid is not None and pid.view is not None:
+            begin, numel = pid.view_offset, pid.view_numel
+        problem = bounds_problem(shape, stride, args[1], numel, self._limits)
+        if problem:
+            raise Malformed(problem)
+        return Tensor(kind, shape, stride, begin + args[1], storage, conj, neg, unsupported)
 
 
 def _tensor(rebuilder: Rebuilder, args: tuple[Value, ...]) -> Tensor:

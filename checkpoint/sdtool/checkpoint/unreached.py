@@ -1,8 +1,8 @@
 """Tensors that the walk over the weights has not come by: where they are, and why it has not.
 
 Nothing of a file may be lost without a word. A tensor is in reach by keys of dicts, places in lists
-and modules of modules; what stands in a set, among the arguments of a call or in an attribute has no
-name that a program would look for. This looks at every value that the object holds.
+and modules of modules; what stands in a set, among the arguments of a call or in an attribute has
+no name that a program would look for. This looks at every value that the object holds.
 """
 
 from __future__ import annotations
@@ -132,11 +132,16 @@ def _attributes(value: Instance, why: str) -> Iterator[tuple[Value, Value, str]]
 
 
 def _later(tensor: Instance) -> Iterator[Value]:
-    """What is set on a tensor once it is built: its state, and the state of its class."""
+    """What is set on a tensor once it is built: its state, and the state of its class.
+
+    A tensor of another kind keeps its own parts there, and is refused as a whole.
+    """
     yield from tensor.states
     args, target = tensor.args, tensor.target
     if type(target) is Global and type(args) is tuple and len(args) > 3:
-        if target.name in ("_rebuild_parameter_with_state", "_rebuild_from_type_v2"):
+        if target.name == "_rebuild_parameter_with_state" or (
+            target.name == "_rebuild_from_type_v2" and str(args[0]).endswith("._rebuild_tensor_v2")
+        ):
             yield args[3]
 
 

@@ -1,4 +1,4 @@
-"""The walk over what a pickle holds: tensors and plain values, each with the keys that lead to it."""
+"""The walk over what a pickle holds: tensors and plain values, with the keys that lead to them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from sdtool.checkpoint.errors import LimitExceeded, Malformed
 from sdtool.checkpoint.keys import is_text, key_name, what_it_is
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.modules import children
+from sdtool.checkpoint.numpy_values import as_bytes, numpy_dtype
 from sdtool.checkpoint.reading import TensorEntry
-from sdtool.checkpoint.rebuild import Rebuilder, Tensor, as_bytes, numpy_dtype
+from sdtool.checkpoint.rebuild import Rebuilder, Tensor
 from sdtool.checkpoint.values import Global, Instance, Persistent, Value
 
 Leaf = None | bool | int | float | str

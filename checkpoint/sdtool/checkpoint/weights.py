@@ -186,9 +186,7 @@ def _checkpoint(reading: Reading, root: Value, walk: Walker) -> Checkpoint:
         pairs = children(value)
 
     kind = _kind(value, pairs)
-    keys = {key for key, _ in pairs if type(key) is str}
-    is_state = (bool(keys) and {"state", "param_groups"} <= keys) or "torch_manual_seed" in keys
-    is_state = is_state or (bool(keys) and {"base_lrs", "last_epoch"} <= keys)
+    is_state = _is_state(pairs)
     for key, child in pairs:
         path = (*at, key)
         if kind == "embedding":
@@ -222,7 +220,8 @@ def _put_aside(parts: _Parts, walk: Walker, chosen: str, path: Path, child: Valu
         parts.notes.append(f"{chosen} taken, {key} ({count}) left")
         return
     parts.leaves.update(found.leaves)
-    if found.tensors and not (type(key) is str and key in TRAINING):
+    is_training = (type(key) is str and key in TRAINING) or _is_state(children(child))
+    if found.tensors and not is_training:
         parts.notes.append(f"{key_name(key)} ({count}), beside {chosen}, left")
 
 
@@ -297,6 +296,16 @@ def _kind(value: Value, pairs: list[tuple[Value, Value]]) -> str:
     if any(key == "string_to_param" for key, _ in pairs if type(key) is str):
         return "embedding"
     return "hypernetwork" if _is_hypernetwork(pairs) else "state-dict"
+
+
+def _is_state(pairs: list[tuple[Value, Value]]) -> bool:
+    """Whether a dict is the state of an optimizer, a scheduler or accelerate's random numbers."""
+    keys = {key for key, _ in pairs if type(key) is str}
+    return (
+        {"state", "param_groups"} <= keys
+        or {"base_lrs", "last_epoch"} <= keys
+        or "torch_manual_seed" in keys
+    )
 
 
 def _is_training(key: Value, child: Value, walk: Walker) -> bool:

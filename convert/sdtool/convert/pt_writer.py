@@ -16,13 +16,14 @@ from pathlib import Path
 from sdtool.checkpoint.contents import class_of, sequence
 from sdtool.checkpoint.errors import Unsupported
 from sdtool.checkpoint.modules import children
-from sdtool.checkpoint.reading import TORCH, Checkpoint
+from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.values import Global, Instance, Value
 from sdtool.convert.copying import Progress, fill
 from sdtool.convert.hashes import Following, Hashes, autov1
 from sdtool.convert.jobs import Filling
 from sdtool.convert.metadata import PICKLED, pickled_metadata
 from sdtool.convert.output import new_file
+from sdtool.convert.partial import root_of
 from sdtool.convert.pickle_writer import Plain, TensorRecord, pickle_of
 from sdtool.convert.plan import LeftOut, Placed, Selected, Selection, check_names, supported
 from sdtool.convert.writer import (
@@ -98,7 +99,7 @@ def plan_pt(checkpoint: Checkpoint, selection: Selection) -> PtPlan:
     beside: Mapping[str | int, Plain] = {}
     if structured:
         by_path: dict[object, Plain] = {s.entry.path: record for record, s in keyed}
-        value = _structure(_root(checkpoint), (), by_path)
+        value = _structure(root_of(checkpoint), (), by_path)
     else:
         beside = pickled_metadata(selection.metadata)
         value = _wrapped(checkpoint, {s.name: record for record, s in keyed}, beside)
@@ -156,11 +157,6 @@ def write_pt(
             check(file.partial)
     census, strange = by_component(copied), nonfinite_in(copied)
     return Written(path, nbytes, len(plan.tensors), found, census, plan.notes, strange)
-
-
-def _root(checkpoint: Checkpoint) -> Value:
-    streams = checkpoint.reading.streams
-    return next((s.value for s in streams if s.profile is TORCH), streams[-1].value)
 
 
 def _structure(value: Value, path: tuple[Value, ...], tensors: Mapping[object, Plain]) -> Plain:
