@@ -278,7 +278,7 @@ def test_a_record_shorter_than_declared_is_refused(tmp_path: Path, has_crc32: bo
         for crc in known:
             raw = raw.replace(struct.pack("<I", crc), bytes(4))
         path.write_bytes(raw)
-    with pytest.raises(Malformed, match="beyond its storage"):
+    with pytest.raises(Malformed, match="holds 400 bytes and is declared to hold 4,000"):
         convert(path, tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
 

@@ -9,7 +9,8 @@ from math import prod
 from sdtool.checkpoint.dtypes import BY_NAME
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.reading import Storage, Stream
-from sdtool.checkpoint.rebuild import StorageId, as_sizes, bounds_problem, storage_id
+from sdtool.checkpoint.storage_ids import StorageId, storage_id
+from sdtool.checkpoint.strides import as_sizes, bounds_problem
 from sdtool.checkpoint.trace import Anomaly
 from sdtool.checkpoint.values import Global, Instance, Persistent
 

@@ -16,8 +16,9 @@ from struct import unpack
 from sdtool.checkpoint.errors import InputError, LimitExceeded
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.reading import Storage, Stream
-from sdtool.checkpoint.rebuild import Rebuilder, Tensor, as_sizes
+from sdtool.checkpoint.rebuild import Rebuilder, Tensor
 from sdtool.checkpoint.records import storage_chunks
+from sdtool.checkpoint.strides import as_sizes
 from sdtool.checkpoint.trace import Anomaly
 from sdtool.checkpoint.values import Global, Instance, Value
 

@@ -152,6 +152,14 @@ class TensorEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A tensor that is neither a weight nor training state, and why."""
+
+    entry: TensorEntry
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
     """One entry of an archive as its directory describes it; sizes and positions are bytes."""
 
@@ -213,6 +221,8 @@ class Checkpoint:
     """The keys that were taken off to get at the weights, such as `("state_dict",)`."""
     notes: tuple[str, ...] = ()
     """Choices a person should know of, such as `params_ema taken, params left`."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Tensors that are no weights to torch either: attributes of pickled modules."""
 
     @property
     def source(self) -> Source:

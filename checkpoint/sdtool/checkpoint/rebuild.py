@@ -14,15 +14,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import cast
+from math import prod
 
-from sdtool.checkpoint.dtypes import BY_NAME, BY_NUMPY, BY_STORAGE, UINT8, DType
+from sdtool.checkpoint.contents import impossible
+from sdtool.checkpoint.dtypes import BY_NAME, BY_STORAGE, UINT8, DType
 from sdtool.checkpoint.errors import Malformed
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
+from sdtool.checkpoint.numpy_values import as_bytes, is_number, numpy_dtype
 from sdtool.checkpoint.reading import Storage, Stream, TensorEntry
 from sdtool.checkpoint.source import Memory, Source
-from sdtool.checkpoint.strides import column_major, row_major
-from sdtool.checkpoint.values import DICT, Extent, Global, Instance, Persistent, Py2Bytes, Value
+from sdtool.checkpoint.storage_ids import StorageId, StorageIds, place_of, storage_id
+from sdtool.checkpoint.strides import are_sizes, as_sizes, bounds_problem, column_major, row_major
+from sdtool.checkpoint.tensor_states import WITH_STATE, check_state, is_harmless, lazy_bits
+from sdtool.checkpoint.trace import Mutation
+from sdtool.checkpoint.values import (
+    Extent,
+    Global,
+    Instance,
+    Persistent,
+    Value,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +58,9 @@ class Tensor:
 
 
 class Rebuilder:
-    """Turns the calls of one stream into tensors, with torch's rule for storages.
+    """Turns the calls of one stream into tensors, as torch would.
 
-    The first persistent id of a storage key decides its type. `fixed` holds tensors that a
+    Persistent ids of one storage that disagree are refused. `fixed` holds tensors that a
     container lists outside of the pickle (torch tar), by key.
     """
 
@@ -64,12 +75,36 @@ class Rebuilder:
         self._storages = storages
         self._fixed = fixed
         self._limits = limits
-        self._types: dict[str, tuple[DType, int]] = {}
+        self._ids = StorageIds()
+        self._changed: set[int] = set()
+        """Persistent ids whose storage is written to after it is loaded."""
+        self.made: dict[int, Instance] = {}
+        """The calls that make tensors, by id, without those that were asked for."""
+        self._builds: dict[int, bool] = {}
         for event in stream.trace.events:
-            if isinstance(event, Persistent):
-                declared = storage_id(event)
-                if declared is not None:
-                    self._types.setdefault(declared.key, (declared.dtype, declared.nbytes))
+            if type(event) is Instance:
+                makes = self._builds.get(id(event.target))
+                if makes is None:
+                    makes = self._makes(event.target)
+                if makes:
+                    self.made[id(event)] = event
+            elif type(event) is Persistent:
+                self._ids.declare(event)
+            elif type(event) is Mutation:
+                if type(event.target) is Persistent:
+                    self._changed.add(id(event.target))
+                if impossible(event.opcode, event.target, event.value):
+                    raise Malformed(f"{event.opcode} on what cannot be changed so")
+
+    def _makes(self, target: Value) -> bool:
+        """Whether a call of `target` makes a tensor; the objects of a stream live as long as it."""
+        makes = type(target) is Global and (target.module, target.name) in _REBUILD
+        self._builds[id(target)] = makes
+        return makes
+
+    def is_tensor(self, value: Instance) -> bool:
+        """Whether `value` is a call that makes a tensor."""
+        return self._builds.get(id(value.target), False)
 
     def tensor(self, value: Value) -> Tensor | None:
         """The tensor that `value` is, or None when it is something else.
@@ -78,25 +113,37 @@ class Rebuilder:
             Malformed: it is a tensor, and its numbers make no sense.
         """
         if type(value) is Persistent:
-            return self._fixed_tensor(value)
+            fixed = self._fixed_tensor(value)
+            if fixed is None and storage_id(value) is not None:
+                return _nothing("a storage without a tensor")
+            return fixed
         if type(value) is not Instance:
             return None
         wrapped = 0
         while True:
+            self.made.pop(id(value), None)
             target = value.target
             if type(target) is not Global or type(value.args) is not tuple:
                 return None
             build = _REBUILD.get((target.module, target.name))
-            if build is None:
+            if build is None and not wrapped:
                 return self._array(value)
+            if build is None:
+                return self._array(value) or _nothing(f"a tensor made by {target}")
+            if value.opcode in ("NEWOBJ", "NEWOBJ_EX"):
+                raise Malformed(f"{target}, which is no class, is used as one")
+            if value.items or value.pairs or (value.states and not is_harmless(value)):
+                raise Malformed(f"a tensor of {target} that is changed after it was built")
             if build is not _unwrap:
                 break
             wrapped += 1
+            if target.name in WITH_STATE:
+                check_state(value.args)
             inner = value.args[0] if value.args else None
             if target.name.startswith("_rebuild_from_type"):
                 if len(value.args) < 3 or type(value.args[0]) is not Global:
                     raise Malformed("a rebuilt tensor without function and arguments")
-                value = Instance(value.args[0], value.args[2], value.opcode, value.offset)
+                value = Instance(value.args[0], value.args[2], "REDUCE", value.offset)
                 continue
             if type(inner) is not Instance or wrapped > self._limits.nesting:
                 fixed = self._fixed_tensor(inner) if type(inner) is Persistent else None
@@ -104,8 +151,6 @@ class Rebuilder:
                     raise Malformed("a parameter that wraps no tensor")
                 return fixed
             value = inner
-        if value.states:
-            raise Malformed(f"a tensor of {target} whose state is set anew")
         return build(self, value.args)
 
     def _fixed_tensor(self, value: Persistent) -> Tensor | None:
@@ -131,15 +176,26 @@ class Rebuilder:
             raw, descr, shape, order = value.args
             fortran = order == "F"
             if type(raw) is Instance and raw.opcode == "BYTEARRAY8":
-                raw = raw.args[0]
+                raw = raw.args[0] if raw.mutated < 0 else None
         else:
             return None
         kind = numpy_dtype(descr)
+        if kind is None:
+            return (
+                _nothing("an array of numbers that sdtool does not read", ())
+                if (is_number(descr))
+                else None
+            )
+        made_at = max(value.offset, value.mutated)
+        if len(value.states) > 1 or value.items or value.pairs or descr.mutated > made_at:
+            raise Malformed("an array that is changed after it was built")
         content = self._content(raw)
-        if kind is None or content is None or not _are_sizes(shape):
-            return None
+        if content is None or not are_sizes(shape):
+            raise Malformed("an array without its shape and bytes")
         dtype, byteorder = kind
         source, offset, nbytes = content
+        if nbytes != prod(shape) * dtype.itemsize:
+            raise Malformed(f"an array of {nbytes:,} bytes, which its shape contradicts")
         storage = Storage("inline", source, offset, nbytes, byteorder=byteorder)
         stride = column_major(shape) if fortran else row_major(shape)
         return self._checked(Tensor(dtype, shape, stride, 0, storage))
@@ -151,8 +207,8 @@ class Rebuilder:
         data = as_bytes(raw)
         return None if data is None else (Memory(data, self._stream.source.name), 0, len(data))
 
-    def storage(self, value: Value) -> tuple[Storage, DType, int]:
-        """The storage of a persistent id, its element type, and the element its view begins at.
+    def _storage(self, value: Value) -> tuple[Storage, DType, StorageId | None]:
+        """The storage of a persistent id, its element type, and the id where it is one of torch's.
 
         Raises:
             Malformed: it is no storage, or there is no such storage in the file.
@@ -165,12 +221,21 @@ class Rebuilder:
             found = self._storages.get(str(pid)) if type(pid) in (int, str) else None
             if found is None or found.member not in BY_NAME:
                 raise Malformed("a tensor without a storage")
-            return found, BY_NAME[found.member], 0
-        dtype, _ = self._types[declared.key]
+            return found, BY_NAME[found.member], None
         found = self._storages.get(declared.key)
         if found is None:
             raise Malformed(f"storage {declared.key!a} is used and is not in the file")
-        return found, dtype, declared.view_offset
+        problem = self._ids.problem(declared)
+        if problem:
+            raise Malformed(problem)
+        if id(value) in self._changed:
+            raise Malformed(f"storage {declared.key!a} is written to after it is loaded")
+        if found.record_nbytes != declared.nbytes:
+            raise Malformed(
+                f"storage {declared.key!a} holds {found.record_nbytes:,} bytes and is declared to"
+                f" hold {declared.nbytes:,}"
+            )
+        return found, declared.dtype, declared
 
     def _checked(self, tensor: Tensor) -> Tensor:
         """Hold the numbers of a tensor against its storage."""
@@ -188,120 +253,25 @@ class Rebuilder:
         """The tensor of (storage, offset, size, stride): what all rebuild functions begin with."""
         if len(args) < 4:
             raise Malformed("a rebuilt tensor with too few arguments")
-        storage, declared, view_offset = self.storage(args[0])
+        storage, declared, pid = self._storage(args[0])
         shape, stride = as_sizes(args[2]), as_sizes(args[3])
         if type(args[1]) is not int or shape is None or stride is None:
             raise Malformed("a rebuilt tensor without offset, shape and strides")
-        conj, neg = _lazy_bits(metadata)
-        return self._checked(
-            Tensor(
-                dtype or declared, shape, stride, args[1] + view_offset, storage, conj, neg,
-                unsupported or ("quantized" if (dtype or declared).is_quantized else None),
-            )
-        )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class StorageId:
-    """A persistent id of a storage: sizes in bytes, `view_offset` in elements."""
-
-    key: str
-    dtype: DType
-    nbytes: int
-    view_offset: int = 0
-
-
-def storage_id(value: Persistent) -> StorageId | None:
-    """What torch's `persistent_load` makes of an id, or None when it is no storage's."""
-    pid = value.pid
-    if type(pid) is not tuple or len(pid) not in (5, 6) or pid[0] != "storage":
-        return None
-    kind, key, numel = pid[1], pid[2], pid[4]
-    if type(kind) is not Global or type(key) not in (str, int) or type(numel) is not int:
-        return None
-    # torch's find_class takes a name for a storage class whatever its module is.
-    dtype = BY_STORAGE.get(kind.name, UINT8)
-    view_offset = 0
-    if len(pid) == 6 and pid[5] is not None:
-        view = pid[5]
-        if type(view) is not tuple or len(view) != 3 or type(view[1]) is not int:
-            return None
-        view_offset = view[1]
-    return StorageId(str(key), dtype, numel * dtype.itemsize, view_offset)
-
-
-def bounds_problem(
-    shape: tuple[int, ...], stride: tuple[int, ...], offset: int, numel: int, limits: Limits
-) -> str | None:
-    """Why a view does not fit into a storage of `numel` elements, or None when it does."""
-    if len(shape) != len(stride) or len(shape) > limits.rank:
-        return f"a tensor of {len(shape)} sizes and {len(stride)} strides"
-    if offset < 0 or any(n < 0 for n in shape) or any(n < 0 for n in stride):
-        return "a tensor with a negative size, stride or offset"
-    if 0 in shape:
-        return None
-    last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
-    if last >= numel:
-        return "a tensor that reaches beyond its storage"
-    return None
-
-
-def as_sizes(value: Value) -> tuple[int, ...] | None:
-    """A tuple of ints, or a torch.Size of one."""
-    if type(value) is Instance and value.target == Global("torch", "Size"):
-        args = value.args
-        value = args[0] if type(args) is tuple and len(args) == 1 else None
-        if type(value) is Instance:
-            value = tuple(value.items)
-    return cast("tuple[int, ...]", value) if _are_sizes(value) else None
-
-
-def _are_sizes(value: Value) -> bool:
-    return type(value) is tuple and all(type(n) is int for n in value)
-
-
-def _lazy_bits(metadata: Value) -> tuple[bool, bool]:
-    """The conj and neg bits: the optional last argument is a dict of them."""
-    conj = neg = False
-    if type(metadata) is Instance and metadata.target == DICT:
-        for key, value in metadata.pairs:
-            if key == "conj":
-                conj = value is True
-            elif key == "neg":
-                neg = value is True
-    return conj, neg
-
-
-def numpy_dtype(value: Value) -> tuple[DType, str] | None:
-    """The element type and byte order of `dtype(code, align, copy)` and its state, or None."""
-    if type(value) is not Instance or value.target != Global("numpy", "dtype"):
-        return None
-    code = value.args[0] if type(value.args) is tuple and value.args else None
-    dtype = BY_NUMPY.get(code) if type(code) is str else None
-    if dtype is None:
-        return None
-    state = value.states[-1] if value.states else None
-    order = state[1] if type(state) is tuple and len(state) > 1 else "<"
-    return dtype, "big" if order == ">" else "little"
-
-
-def as_bytes(value: Value) -> bytes | None:
-    """The bytes of a bytes argument, also as protocols 0 to 2 write it (`_codecs.encode`)."""
-    if type(value) is bytes or type(value) is Py2Bytes:
-        return bytes(value)
-    if type(value) is str and value.isascii():
-        return value.encode("ascii")
-    if type(value) is Instance and value.target == Global("_codecs", "encode"):
-        args = value.args
-        if type(args) is tuple and len(args) == 2 and type(args[0]) is str:
-            if args[1] in ("latin1", "latin-1"):
-                try:
-                    return args[0].encode("latin-1")
-                except UnicodeEncodeError:
-                    return None
-    if type(value) is Instance and value.target == Global("builtins", "bytes") and not value.args:
-        return b""
-    return None
+        conj, neg = lazy_bits(metadata)
+        kind = dtype or declared
+        if conj and not kind.is_complex:
+            raise Malformed(f"a conjugate of {kind}, which is not complex")
+        if unsupported is None and kind.is_quantized:
+            unsupported = "quantized"
+        if type(args[0]) is Persistent and place_of(args[0]) == "meta":
+            unsupported = "meta"  # whatever the record holds, torch does not load it
+        begin, numel = 0, storage.nbytes // kind.itemsize
+        if pid is not None and pid.view is not None:
+            begin, numel = pid.view_offset, pid.view_numel
+        problem = bounds_problem(shape, stride, args[1], numel, self._limits)
+        if problem:
+            raise Malformed(problem)
+        return Tensor(kind, shape, stride, begin + args[1], storage, conj, neg, unsupported)
 
 
 def _tensor(rebuilder: Rebuilder, args: tuple[Value, ...]) -> Tensor:
@@ -363,6 +333,17 @@ def _nothing(why: str, shape: tuple[int, ...] = ()) -> Tensor:
     return Tensor(UINT8, shape, row_major(shape), 0, storage, unsupported=why)
 
 
+def _uninitialized(rebuilder: Rebuilder, args: tuple[Value, ...]) -> Tensor:
+    return _nothing("an uninitialized parameter")
+
+
+def _same_dtype(rebuilder: Rebuilder, args: tuple[Value, ...]) -> Tensor:
+    found = rebuilder.tensor(args[0]) if args else None
+    if found is None or len(args) < 2 or _dtype(args[1]) != found.dtype:
+        raise Malformed("a tensor from one of another dtype")
+    return found
+
+
 def _unwrap(rebuilder: Rebuilder, args: tuple[Value, ...]) -> Tensor:
     raise AssertionError("unwrapped by Rebuilder.tensor")
 
@@ -380,13 +361,18 @@ _REBUILD: dict[tuple[str, str], _Build] = {
     ("torch._utils", "_rebuild_parameter_with_state"): _unwrap,
     ("torch._utils", "_rebuild_device_tensor_from_numpy"): _from_numpy,
     ("torch._utils", "_rebuild_xla_tensor"): _from_numpy,
-    ("torch._utils", "_rebuild_device_tensor_from_cpu_tensor"): _unwrap,
+    ("torch._utils", "_rebuild_device_tensor_from_cpu_tensor"): _same_dtype,
     ("torch._utils", "_rebuild_qtensor"): _quantized,
     ("torch._utils", "_rebuild_sparse_tensor"): _sparse,
     ("torch._utils", "_rebuild_sparse_csr_tensor"): _sparse,
     ("torch._utils", "_rebuild_nested_tensor"): _nested,
     ("torch._utils", "_rebuild_meta_tensor_no_storage"): _meta,
     ("torch._utils", "_rebuild_wrapper_subclass"): _subclass,
+    ("torch.nested._internal.nested_tensor", "_rebuild_njt"): _nested,
+    ("torch.nn.parameter", "UninitializedParameter"): _uninitialized,
+    ("torch.nn.parameter", "UninitializedBuffer"): _uninitialized,
+    ("torch.nn.parameter", "Parameter"): _unwrap,
+    ("torch.autograd.variable", "Variable"): _unwrap,
     ("torch._tensor", "_rebuild_from_type_v2"): _unwrap,
     ("torch._tensor", "_rebuild_from_type"): _unwrap,
     ("torch.tensor", "_rebuild_from_type"): _unwrap,

@@ -1,8 +1,12 @@
-"""Steps between the elements of an array, in elements."""
+"""Sizes of arrays, and the steps between their elements, in elements."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import cast
+
+from sdtool.checkpoint.limits import Limits
+from sdtool.checkpoint.values import LIST, LITERAL_OPCODES, Global, Instance, Value
 
 
 def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -22,3 +26,35 @@ def _steps(sizes: Iterable[int]) -> list[int]:
         steps.append(step)
         step *= size or 1
     return steps
+
+
+def bounds_problem(
+    shape: tuple[int, ...], stride: tuple[int, ...], offset: int, numel: int, limits: Limits
+) -> str | None:
+    """Why a view does not fit into a storage of `numel` elements, or None when it does."""
+    if len(shape) != len(stride) or len(shape) > limits.rank:
+        return f"a tensor of {len(shape)} sizes and {len(stride)} strides"
+    if offset < 0 or any(n < 0 for n in shape) or any(n < 0 for n in stride):
+        return "a tensor with a negative size, stride or offset"
+    if 0 in shape:
+        return None
+    last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
+    if last >= numel:
+        return "a tensor that reaches beyond its storage"
+    return None
+
+
+def as_sizes(value: Value) -> tuple[int, ...] | None:
+    """A tuple of ints, or a torch.Size of one."""
+    if type(value) is Instance and value.target == Global("torch", "Size"):
+        made = value
+        args = value.args
+        value = args[0] if type(args) is tuple and len(args) == 1 else None
+        if type(value) is Instance and value.target == LIST and value.mutated < made.offset:
+            value = tuple(value.items) if value.opcode in LITERAL_OPCODES else None
+    return cast("tuple[int, ...]", value) if are_sizes(value) else None
+
+
+def are_sizes(value: Value) -> bool:
+    """Whether `value` is a tuple of ints."""
+    return type(value) is tuple and all(type(n) is int for n in value)

@@ -10,28 +10,36 @@ A1111 `textual_inversion.py`, `hypernetwork.py`; torch `nn.Module.__setstate__`,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from struct import Struct
-from struct import error as struct_error
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
-from sdtool.checkpoint.errors import (
-    InputError,
-    LimitExceeded,
-    Malformed,
-    NotACheckpoint,
-    Unsupported,
-)
+from sdtool.checkpoint.errors import InputError, Malformed, NotACheckpoint, Unsupported
+from sdtool.checkpoint.keys import key_name
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
-from sdtool.checkpoint.reading import TORCH, Checkpoint, Reading, Stream, TensorEntry
-from sdtool.checkpoint.rebuild import Rebuilder, Tensor, as_bytes, numpy_dtype
-from sdtool.checkpoint.values import Global, Instance, Persistent, Value
+from sdtool.checkpoint.modules import children, is_module, module_parts
+from sdtool.checkpoint.reading import TORCH, Checkpoint, LeftOut, Reading, Stream, TensorEntry
+from sdtool.checkpoint.rebuild import Rebuilder
+from sdtool.checkpoint.unreached import OF_A_MODULE, Unreached, unreached
+from sdtool.checkpoint.values import Instance, Value
+from sdtool.checkpoint.walk import Leaf, Path, Walker
 
-Leaf = None | bool | int | float | str
-Path = tuple[Value, ...]
+WRAPPERS = (
+    "state_dict",
+    "model_state_dict",
+    "params_ema",
+    "params",
+    "ema",
+    "model",
+    "module",
+    "net",
+)
+"""Keys that hold the weights when their value is a dict with tensors, the first one present.
 
-WRAPPERS = ("state_dict", "model_state_dict", "params_ema", "params", "model", "module", "net")
-"""Keys that hold the weights when their value is a dict with tensors, the first one present."""
+`ema` is one only beside `model`: see `_is_ema`.
+"""
+
+_INSTEAD = {"params_ema": "params", "ema": "model"}
+"""What a wrapper is taken instead of."""
 
 TRAINING = frozenset(
     {
@@ -50,13 +58,8 @@ TRAINING = frozenset(
 )  # fmt: skip
 """Keys of a checkpoint whose values only training needs, with every tensor below them."""
 
-
-@dataclass(slots=True)
-class _Found:
-    """What a walk has come by so far."""
-
-    tensors: list[TensorEntry]
-    leaves: dict[str, Leaf]
+_RANDOM = frozenset({"rng_state", "cuda_rng_state", "torch_manual_seed", "torch_cuda_manual_seed"})
+"""Those of them whose value is a tensor itself."""
 
 
 def checkpoint_of(readings: Iterable[Reading], *, limits: Limits = DEFAULT_LIMITS) -> Checkpoint:
@@ -141,79 +144,124 @@ def _shown(path: Path) -> str:
 def _flatten(reading: Reading, stream: Stream, limits: Limits) -> Checkpoint:
     fixed: Mapping[str, TensorEntry] = {entry.name: entry for entry in reading.tensors}
     rebuild = Rebuilder(stream, reading.storages, fixed, limits)
-    walk = _Walker(rebuild, limits, reading.source.name)
+    walk = Walker(rebuild, limits, reading.source.name)
     try:
         return _checkpoint(reading, stream.value, walk)
     except Malformed as e:
         raise _at(e, reading.source.name, None) from e
 
 
-def _checkpoint(reading: Reading, root: Value, walk: _Walker) -> Checkpoint:
-    training: list[TensorEntry] = []
-    leaves: dict[str, Leaf] = {}
-    wrappers: list[str] = []
-    notes: list[str] = []
-    kind = "state-dict"
+@dataclass(slots=True)
+class _Parts:
+    """What the tensors and plain values of an object are for."""
+
+    weights: list[TensorEntry] = field(default_factory=list[TensorEntry])
+    training: list[TensorEntry] = field(default_factory=list[TensorEntry])
+    left_out: list[LeftOut] = field(default_factory=list[LeftOut])
+    leaves: dict[str, Leaf] = field(default_factory=dict[str, Leaf])
+    wrappers: list[str] = field(default_factory=list[str])
+    notes: list[str] = field(default_factory=list[str])
+    aside: list[tuple[Path, Value]] = field(default_factory=list[tuple[Path, Value]])
+    """What is no weight, with all below it."""
+
+
+def _checkpoint(reading: Reading, root: Value, walk: Walker) -> Checkpoint:
+    parts = _Parts()
     at: Path = ()
     value = root
-    if walk.tensor(value, ()) is not None:
-        value_children: list[tuple[Value, Value]] = [("tensor", value)]
-    else:
-        value_children = children(value)
+    pairs = [("tensor", value)] if walk.tensor(value, ()) is not None else children(value)
 
     # Take off what is around the weights, one wrapper after the other.
     while True:
         walk.enclosing.add(id(value))
-        chosen = _wrapper(value_children, walk)
+        chosen = _wrapper(pairs, walk) if module_parts(value) is None else None
         if chosen is None:
             break
-        for key, child in value_children:
-            if key == chosen:
-                continue
-            if key == "params" and chosen == "params_ema":
-                skipped = walk.all_below(child, (*at, key))
-                notes.append(f"params_ema taken, params ({len(skipped.tensors):,} tensors) left")
-                training.extend(skipped.tensors)
-                continue
-            found = walk.all_below(child, (*at, key), once=True)
-            training.extend(found.tensors)
-            leaves.update(found.leaves)
-        wrappers.append(chosen)
+        for key, child in pairs:
+            if key != chosen:
+                _put_aside(parts, walk, chosen, (*at, key), child)
+        parts.wrappers.append(chosen)
         at = (*at, chosen)
-        value = next(child for key, child in value_children if key == chosen)
-        value_children = children(value)
+        value = next(child for key, child in pairs if key == chosen)
+        pairs = children(value)
 
-    if _is_module(value):
-        kind = "module"
-    keys = {key for key, _ in value_children if type(key) is str}
-    weights: list[TensorEntry] = []
-    if "string_to_param" in keys:
-        kind = "embedding"
-    elif _is_hypernetwork(value_children):
-        kind = "hypernetwork"
-    is_state = (bool(keys) and {"state", "param_groups"} <= keys) or "torch_manual_seed" in keys
-    is_state = is_state or (bool(keys) and {"base_lrs", "last_epoch"} <= keys)
-    for key, child in value_children:
+    kind = _kind(value, pairs)
+    is_state = _is_state(pairs)
+    for key, child in pairs:
         path = (*at, key)
-        if kind == "embedding" and key != "string_to_param":
-            found = walk.all_below(child, path, once=True)
-            training.extend(found.tensors)
-            leaves.update(found.leaves)
-        elif is_state or (type(key) is str and key in TRAINING):
-            found = walk.all_below(child, path, once=True)
-            training.extend(found.tensors)
-            leaves.update(found.leaves)
+        if kind == "embedding":
+            is_weight = key == "string_to_param"
         else:
+            is_weight = kind == "module" or not (is_state or _is_training(key, child, walk))
+        if is_weight:
             skip = len(path) if kind == "embedding" else len(at)
-            found = walk.all_below(child, path, skip=skip)
-            weights.extend(found.tensors)
-            leaves.update(found.leaves)
+            found = walk.weights(child, path, skip=skip)
+            parts.weights.extend(found.tensors)
+        else:
+            found = walk.training(child, path)
+            parts.training.extend(found.tensors)
+            parts.aside.append((path, child))
+        parts.leaves.update(found.leaves)
+    _account(parts, root, walk)
     return Checkpoint(
-        reading, kind, tuple(weights), tuple(training), leaves, {}, tuple(wrappers), tuple(notes)
-    )
+        reading, kind, tuple(parts.weights), tuple(parts.training), parts.leaves, {},
+        tuple(parts.wrappers), tuple(parts.notes), tuple(parts.left_out),
+    )  # fmt: skip
 
 
-def _wrapper(pairs: list[tuple[Value, Value]], walk: _Walker) -> str | None:
+def _put_aside(parts: _Parts, walk: Walker, chosen: str, path: Path, child: Value) -> None:
+    """Take what stands beside the weights for what it is: no part of them."""
+    key = path[-1]
+    found = walk.training(child, path)
+    parts.training.extend(found.tensors)
+    parts.aside.append((path, child))
+    count = f"{len(found.tensors):,} tensors"
+    if _INSTEAD.get(chosen) == key:
+        parts.notes.append(f"{chosen} taken, {key} ({count}) left")
+        return
+    parts.leaves.update(found.leaves)
+    is_training = (type(key) is str and key in TRAINING) or _is_state(children(child))
+    if found.tensors and not is_training:
+        parts.notes.append(f"{key_name(key)} ({count}), beside {chosen}, left")
+
+
+def _account(parts: _Parts, root: Value, walk: Walker) -> None:
+    """Say of every tensor that the walk has not come by what becomes of it."""
+    wanted = set(walk.rebuild.made)
+    if not wanted:
+        return
+    is_tensor, most = walk.rebuild.is_tensor, walk.limits.objects
+    beyond = {id(child) for _, child in parts.aside}
+    names = {entry.name for entry in parts.weights}
+    attributes = 0
+    for lost in unreached([((), root)], wanted, is_tensor, beyond=beyond, most=most):
+        entry = _entry(lost, walk)
+        if entry is None:
+            continue
+        if lost.why == OF_A_MODULE:
+            parts.left_out.append(LeftOut(entry, lost.why))
+            attributes += 1
+            continue
+        name = entry.name if entry.name not in names else f"{entry.name} (unnamed {len(names)})"
+        names.add(name)
+        why = entry.unsupported or lost.why or "a tensor that no rule names"
+        parts.weights.append(replace(entry, name=name, unsupported=why))
+    if attributes:
+        shown = ", ".join(left.entry.name for left in parts.left_out[:5])
+        more = f" and {attributes - 5:,} more" if attributes > 5 else ""
+        parts.notes.append(f"left as no part of a module's state_dict(): {shown}{more}")
+    for lost in unreached(parts.aside, wanted, is_tensor, beyond=set(), most=most):
+        entry = _entry(lost, walk)
+        if entry is not None:
+            parts.training.append(entry)
+
+
+def _entry(lost: Unreached, walk: Walker) -> TensorEntry | None:
+    tensor = walk.tensor(lost.value, lost.path)
+    return None if tensor is None else tensor.entry(lost.path, ".".join(map(key_name, lost.path)))
+
+
+def _wrapper(pairs: list[tuple[Value, Value]], walk: Walker) -> str | None:
     """The key whose value is the weights, if the dict is a wrapper at all.
 
     A dict with tensors of its own is a state dict, whatever else its keys are called; only
@@ -225,18 +273,46 @@ def _wrapper(pairs: list[tuple[Value, Value]], walk: _Walker) -> str | None:
         child = named.get(key)
         if child is None or (own and key != "state_dict"):
             continue
+        if key == "ema" and "model" in named and not _is_ema(child, named["model"]):
+            continue
+        if key == "ema" and "model" not in named:
+            continue
         if walk.holds_tensors(child):
             return key
     return None
 
 
-def _is_module(value: Value) -> bool:
-    return _module_parts(value) is not None and not _is_parameter_dict(value)
+def _is_ema(ema: Value, model: Value) -> bool:
+    """Whether `ema` is what programs take where there is a `model` as well.
+
+    Source: ultralytics `load_checkpoint`: `ckpt["ema"] or ckpt["model"]`, both pickled modules.
+    """
+    return model is None or (is_module(ema) and is_module(model))
 
 
-def _is_parameter_dict(value: Value) -> bool:
-    made = class_of(value)
-    return made is not None and made.name in ("ParameterDict", "ParameterList")
+def _kind(value: Value, pairs: list[tuple[Value, Value]]) -> str:
+    if is_module(value):
+        return "module"
+    if any(key == "string_to_param" for key, _ in pairs if type(key) is str):
+        return "embedding"
+    return "hypernetwork" if _is_hypernetwork(pairs) else "state-dict"
+
+
+def _is_state(pairs: list[tuple[Value, Value]]) -> bool:
+    """Whether a dict is the state of an optimizer, a scheduler or accelerate's random numbers."""
+    keys = {key for key, _ in pairs if type(key) is str}
+    return (
+        {"state", "param_groups"} <= keys
+        or {"base_lrs", "last_epoch"} <= keys
+        or "torch_manual_seed" in keys
+    )
+
+
+def _is_training(key: Value, child: Value, walk: Walker) -> bool:
+    """Whether a key beside weights is one of training; a parameter may well be called `scaler`."""
+    if type(key) is not str or key not in TRAINING:
+        return False
+    return key in _RANDOM or walk.tensor(child, (key,)) is None
 
 
 def _is_hypernetwork(pairs: list[tuple[Value, Value]]) -> bool:
@@ -246,201 +322,3 @@ def _is_hypernetwork(pairs: list[tuple[Value, Value]]) -> bool:
         type(child) is tuple and len(child) == 2 and all(type(x) is Instance for x in child)
         for child in layers
     )
-
-
-def class_of(value: Value) -> Global | None:
-    """The class that `value` is made of, through copyreg's and NEWOBJ's ways of making it."""
-    if type(value) is not Instance or type(value.target) is not Global:
-        return None
-    target = value.target
-    if target.module in ("copyreg", "copy_reg") and type(value.args) is tuple and value.args:
-        first = value.args[0]
-        return first if type(first) is Global else None
-    return target
-
-
-def _module_parts(value: Value) -> dict[str, Value] | None:
-    """`_parameters`, `_buffers` and `_modules` of a pickled torch module, or None."""
-    if type(value) is not Instance or not value.states:
-        return None
-    state = value.states[-1]
-    if type(state) is tuple and len(state) == 2:
-        state = state[0] if type(state[0]) is Instance else state[1]
-    if type(state) is not Instance:
-        return None
-    parts = {key: child for key, child in state.pairs if type(key) is str}
-    return parts if "_parameters" in parts else None
-
-
-def children(value: Value) -> list[tuple[Value, Value]]:
-    """Keys and values of what can hold weights: dicts, sequences, pickled modules.
-
-    As in Python, a key given twice keeps its first place and takes the last value; 1, 1.0 and
-    True are one key, `"1"` is another.
-    """
-    if type(value) is tuple:
-        return list(enumerate(value))
-    if type(value) is not Instance:
-        return []
-    parts = _module_parts(value)
-    if parts is not None:
-        found: list[tuple[Value, Value]] = []
-        for part in ("_parameters", "_buffers", "_modules"):
-            inner = parts.get(part)
-            if type(inner) is Instance:
-                found.extend((k, v) for k, v in children(inner) if v is not None)
-        return found
-    if value.pairs:
-        return _last_wins(value.pairs)
-    if value.items:
-        return list(enumerate(value.items))
-    if value.states:
-        state = value.states[-1]
-        if type(state) is Instance and state.pairs:
-            return _last_wins(state.pairs)
-    return []
-
-
-def _last_wins(pairs: Iterable[tuple[Value, Value]]) -> list[tuple[Value, Value]]:
-    merged: dict[object, tuple[Value, Value]] = {}
-    for key, child in pairs:
-        kind = type(key)
-        same: object = key if kind in (str, int, bool, float, bytes, Global) else id(key)
-        if kind in (str, bytes, Global):
-            same = (kind, key)
-        known = merged.get(same)
-        merged[same] = (known[0] if known else key, child)
-    return list(merged.values())
-
-
-def key_name(key: Value) -> str:
-    """What a key is called inside a flat name."""
-    if type(key) is str:
-        return key
-    if key is None or type(key) in (bool, float):
-        return str(key)
-    if type(key) is int:
-        return str(key) if key.bit_length() < 1024 else "a huge number"
-    if type(key) is Global:
-        return str(key)
-    if type(key) is tuple:
-        return "(" + ", ".join(key_name(part) for part in key if type(part) is not tuple) + ")"
-    if type(key) is bytes:
-        return str(key, "utf-8", "replace")
-    return type(key).__name__
-
-
-class _Walker:
-    """Walks values without recursion, with bounds on how much and how deep."""
-
-    def __init__(self, rebuild: Rebuilder, limits: Limits, where: str) -> None:
-        self._rebuild = rebuild
-        self._limits = limits
-        self._where = where
-        self._visited = 0
-        self.enclosing: set[int] = set()
-        """What is around all that is walked: meeting it again is a cycle."""
-        self._known: dict[int, Tensor | None] = {}
-
-    def tensor(self, value: Value, path: Path) -> Tensor | None:
-        """The tensor that `value` is, or None; its errors name the path."""
-        if type(value) is not Instance and type(value) is not Persistent:
-            return None
-        key = id(value)  # the stream's value keeps every object alive
-        if key not in self._known:
-            try:
-                self._known[key] = self._rebuild.tensor(value)
-            except Malformed as e:
-                name = ".".join(map(key_name, path)) or "tensor"
-                raise Malformed(f"{name!a}: {e.what}", where=self._where) from e
-        return self._known[key]
-
-    def holds_tensors(self, value: Value) -> bool:
-        """Whether any tensor is at or below `value`."""
-        return any(True for _ in self._steps(value, (), once=True, only_tensors=True))
-
-    def all_below(self, value: Value, path: Path, *, skip: int = 0, once: bool = False) -> _Found:
-        """Tensors and scalars at and below `value`; names leave out the first `skip` keys.
-
-        With `once` an object that is met again by another way is left out.
-        """
-        found = _Found([], {})
-        for at, item in self._steps(value, path, once=once):
-            name = ".".join(map(key_name, at[skip:]))
-            if isinstance(item, Tensor):
-                found.tensors.append(item.entry(at, name))
-            else:
-                found.leaves[".".join(map(key_name, at))] = item
-        return found
-
-    def _steps(
-        self, value: Value, path: Path, *, once: bool, only_tensors: bool = False
-    ) -> Iterator[tuple[Path, Tensor | Leaf]]:
-        limits = self._limits
-        on_path: set[int] = set()
-        seen: set[int] = set()
-        # A frame is an open container: its id, its path, and what is left of its children.
-        frames: list[tuple[int, Path, Iterator[tuple[Value, Value]]]] = []
-        pending: list[tuple[Path, Value]] = [(path, value)]
-        while pending or frames:
-            if pending:
-                at, item = pending.pop()
-                self._visited += 1
-                if self._visited > limits.leaves:
-                    raise LimitExceeded(f"more than {limits.leaves:,} leaves", where=self._where)
-                tensor = self.tensor(item, at)
-                if tensor is not None:
-                    yield at, tensor
-                    continue
-                scalar, is_leaf = _scalar(item)
-                if is_leaf:
-                    if not only_tensors:
-                        yield at, scalar
-                    continue
-                key = id(item)
-                if key in on_path or key in self.enclosing or (once and key in seen):
-                    continue
-                below = children(item)
-                if below:
-                    if len(frames) >= limits.depth:
-                        raise LimitExceeded(f"more than {limits.depth} levels", where=self._where)
-                    on_path.add(key)
-                    seen.add(key)
-                    frames.append((key, at, iter(below)))
-            else:
-                key, at, rest = frames[-1]
-                step = next(rest, None)
-                if step is None:
-                    frames.pop()
-                    on_path.discard(key)
-                else:
-                    pending.append(((*at, step[0]), step[1]))
-
-
-_SCALARS = {
-    "float64": "d", "float32": "f", "float16": "e", "int64": "q", "int32": "i", "int16": "h",
-    "int8": "b", "uint8": "B", "uint16": "H", "uint32": "I", "uint64": "Q", "bool": "?",
-}  # fmt: skip
-
-
-def _scalar(value: Value) -> tuple[Leaf, bool]:
-    """A plain value, or a numpy scalar as the number it is; the second says whether it is one."""
-    if value is None or type(value) in (bool, int, float, str):
-        return value, True
-    if (
-        type(value) is Instance
-        and type(value.target) is Global
-        and value.target.name == "scalar"
-        and value.target.module in ("numpy.core.multiarray", "numpy._core.multiarray")
-        and type(value.args) is tuple
-        and len(value.args) == 2
-    ):
-        kind = numpy_dtype(value.args[0])
-        raw = as_bytes(value.args[1])
-        if kind is not None and raw is not None and kind[0].name in _SCALARS:
-            code = (">" if kind[1] == "big" else "<") + _SCALARS[kind[0].name]
-            try:
-                return Struct(code).unpack(raw)[0], True
-            except struct_error:
-                return None, False
-    return None, False

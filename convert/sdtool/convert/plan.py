@@ -10,9 +10,11 @@ from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.errors import LimitExceeded, Malformed, Unsupported
 from sdtool.checkpoint.limits import DEFAULT_LIMITS
 from sdtool.checkpoint.reading import Checkpoint, TensorEntry
+from sdtool.checkpoint.weights import TRAINING
 from sdtool.convert.casts import target_dtype
 from sdtool.convert.dequantize import REASON, Treatment, treatment_of, weight_dtype
 from sdtool.convert.metadata import HASH_KEYS, metadata_of
+from sdtool.convert.partial import nothing_to_write, refuse_partial
 from sdtool.convert.scales import Scale
 
 ORDER = (
@@ -167,15 +169,13 @@ def select_parts(
     wanted = [entry for entry in checkpoint.tensors if entry.name not in dropped]
     kept, left_out = supported(wanted, to=to, skip=skip_unsupported)
     if not kept:
-        raise Unsupported(
-            "holds no tensors that could be converted",
-            where=checkpoint.source.name,
-            hint="it may be an optimizer, scheduler or settings file",
-        )
+        raise nothing_to_write(checkpoint)
+    refuse_partial(checkpoint)
     every_left_out = (
         *left_out,
         *(LeftOut(e.name, e.nbytes, REASON) for e in checkpoint.tensors if e.name in dropped),
-        *(LeftOut(e.name, e.nbytes, "training state") for e in checkpoint.training),
+        *(LeftOut(e.name, e.nbytes, _beside(e)) for e in checkpoint.training),
+        *(LeftOut(e.entry.name, e.entry.nbytes, e.why) for e in checkpoint.left_out),
     )
     by_token = checkpoint.kind == "embedding" and to == "safetensors"
     groups = [(e.name, (e,)) for e in kept] if by_token else [("", kept)]
@@ -192,6 +192,13 @@ def select_parts(
         selection = Selection(selected, metadata, every_left_out, notes)
         parts.append((token if len(groups) > 1 else "", selection))
     return tuple(parts)
+
+
+def _beside(entry: TensorEntry) -> str:
+    """What a tensor that is no weight is called: by the keys that lead to it."""
+    keys = {key for key in entry.path if type(key) is str}
+    is_state = not keys.isdisjoint(TRAINING) or not keys.isdisjoint(("state", "base_lrs"))
+    return "training state" if is_state else "what stands beside the weights"
 
 
 def _selected(entry: TensorEntry, dtype: str, treatment: Treatment) -> Selected:
@@ -219,8 +226,9 @@ def supported(
             left.append(LeftOut(entry.name, entry.nbytes, reason))
         else:
             advice = _ADVICE.get(reason)
+            what = reason if reason.startswith(("a ", "an ")) else f"a {reason} tensor"
             raise Unsupported(
-                f"a {reason} tensor cannot be written to {to}",
+                f"{what} cannot be written to {to}",
                 where=entry.name,
                 hint=("" if advice is None else f"{advice}, or ")
                 + "leave it out with --skip-unsupported",

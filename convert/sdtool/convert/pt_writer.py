@@ -13,15 +13,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sdtool.checkpoint.contents import class_of, sequence
 from sdtool.checkpoint.errors import Unsupported
-from sdtool.checkpoint.reading import TORCH, Checkpoint
-from sdtool.checkpoint.values import Instance, Value
-from sdtool.checkpoint.weights import children
+from sdtool.checkpoint.modules import children
+from sdtool.checkpoint.reading import Checkpoint
+from sdtool.checkpoint.values import Global, Instance, Value
 from sdtool.convert.copying import Progress, fill
 from sdtool.convert.hashes import Following, Hashes, autov1
 from sdtool.convert.jobs import Filling
 from sdtool.convert.metadata import PICKLED, pickled_metadata
 from sdtool.convert.output import new_file
+from sdtool.convert.partial import root_of
 from sdtool.convert.pickle_writer import Plain, TensorRecord, pickle_of
 from sdtool.convert.plan import LeftOut, Placed, Selected, Selection, check_names, supported
 from sdtool.convert.writer import (
@@ -97,7 +99,7 @@ def plan_pt(checkpoint: Checkpoint, selection: Selection) -> PtPlan:
     beside: Mapping[str | int, Plain] = {}
     if structured:
         by_path: dict[object, Plain] = {s.entry.path: record for record, s in keyed}
-        value = _structure(_root(checkpoint), (), by_path)
+        value = _structure(root_of(checkpoint), (), by_path)
     else:
         beside = pickled_metadata(selection.metadata)
         value = _wrapped(checkpoint, {s.name: record for record, s in keyed}, beside)
@@ -157,11 +159,6 @@ def write_pt(
     return Written(path, nbytes, len(plan.tensors), found, census, plan.notes, strange)
 
 
-def _root(checkpoint: Checkpoint) -> Value:
-    streams = checkpoint.reading.streams
-    return next((s.value for s in streams if s.profile is TORCH), streams[-1].value)
-
-
 def _structure(value: Value, path: tuple[Value, ...], tensors: Mapping[object, Plain]) -> Plain:
     """Rebuild dicts, lists and tuples around tensors and plain values; the rest becomes None."""
     if path in tensors:
@@ -173,8 +170,9 @@ def _structure(value: Value, path: tuple[Value, ...], tensors: Mapping[object, P
     below = [(key, _structure(item, (*path, key), tensors)) for key, item in children(value)]
     if type(value) is tuple:
         return tuple(item for _, item in below)
-    if type(value) is Instance and value.items:
-        return [item for _, item in below]
+    if type(value) is Instance and sequence(value):
+        made = [item for _, item in below]
+        return tuple(made) if class_of(value) == Global("builtins", "tuple") else made
     if not below:
         return {} if type(value) is Instance and value.opcode == "EMPTY_DICT" else None
     return {key: item for key, item in below if type(key) in (str, int)}

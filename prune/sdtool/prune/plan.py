@@ -9,12 +9,13 @@ from fnmatch import fnmatchcase
 from pathlib import PurePath
 from typing import Literal, TypeAlias
 
-from sdtool.checkpoint.errors import Unsupported, UsageError
+from sdtool.checkpoint.errors import UsageError
 from sdtool.checkpoint.identify.ema import Ema, ema_pairs
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.convert.casts import target_dtype
 from sdtool.convert.dequantize import REASON
 from sdtool.convert.metadata import metadata_of
+from sdtool.convert.partial import nothing_to_write, refuse_partial
 from sdtool.convert.plan import LeftOut, Selected, Selection
 from sdtool.prune.choice import (
     AVERAGED,
@@ -159,11 +160,8 @@ def plan_prune(
         Unsupported: the file holds no weights; a cast would spoil quantized ones.
     """
     if not checkpoint.tensors:
-        raise Unsupported(
-            "holds no weights",
-            where=checkpoint.source.name,
-            hint="it may be an optimizer, scheduler or settings file",
-        )
+        raise nothing_to_write(checkpoint)
+    refuse_partial(checkpoint)
     ema = ema_pairs(entry.name for entry in checkpoint.tensors)
     lacks_ema = variant == "ema-only" and ema.state == "none"
     lacks_ema = lacks_ema and "params_ema" not in checkpoint.wrappers
@@ -344,6 +342,7 @@ def _selection(
         LeftOut(entry.name, entry.nbytes, training_role(entry.path).value)
         for entry in checkpoint.training
     )
+    left.extend(LeftOut(e.entry.name, e.entry.nbytes, e.why) for e in checkpoint.left_out)
     metadata = {**metadata_of(checkpoint, entries, dequantized=dequantized), **made}
     return Selection(tuple(entries), metadata, tuple(left), checkpoint.notes)
 

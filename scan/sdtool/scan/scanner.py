@@ -11,8 +11,8 @@ from sdtool.checkpoint import readings
 from sdtool.checkpoint.containers.opening import Budget
 from sdtool.checkpoint.errors import NotACheckpoint
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
+from sdtool.checkpoint.numpy_values import as_bytes
 from sdtool.checkpoint.reading import Reading, Stream
-from sdtool.checkpoint.rebuild import as_bytes
 from sdtool.checkpoint.source import LocalFile, Memory, Slice, Source, local_file
 from sdtool.checkpoint.values import Extent, Value
 from sdtool.scan.allowlist import allowed_globals

@@ -22,8 +22,8 @@ from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Trunc
 from sdtool.checkpoint.index_claims import index_anomalies
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.reading import PICKLE, TORCH, Reading, Storage, Stream
-from sdtool.checkpoint.rebuild import StorageId, storage_id
 from sdtool.checkpoint.source import Source
+from sdtool.checkpoint.storage_ids import StorageId, storage_id
 from sdtool.checkpoint.trace import Anomaly
 from sdtool.checkpoint.values import LIST, Instance, Persistent
 

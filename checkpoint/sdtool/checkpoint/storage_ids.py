@@ -1,0 +1,102 @@
+"""Persistent ids of torch's files: which storage, of which type and size, and which part of it.
+
+    ("storage", class, key, location, elements)          zip
+    ("storage", class, key, location, elements, view)    legacy; view is (key, offset, elements)
+
+torch keeps a storage by its key, and a view of a legacy file by the key of the view, beside them.
+Where ids disagree on what a key means, which of them counts depends on their order.
+
+Source: torch/serialization.py (`persistent_load` of `_load` and `_legacy_load`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sdtool.checkpoint.dtypes import BY_STORAGE, UINT8, DType
+from sdtool.checkpoint.values import Global, Persistent, Value
+
+
+@dataclass(frozen=True, slots=True)
+class StorageId:
+    """A persistent id of a storage: sizes in bytes, `view_offset` in elements."""
+
+    key: str
+    dtype: DType
+    nbytes: int
+    view_offset: int = 0
+    view: str | None = None
+    """The key of a view of a legacy file, and below it the elements that it holds."""
+    view_numel: int = 0
+    is_text: bool = True
+    """Whether the key is text; torch keeps 0 and "0" apart."""
+
+
+def place_of(value: Persistent) -> Value:
+    """Where the storage of a persistent id was: `cpu`, `cuda:0`, `meta`, ..."""
+    place = value.pid[3] if type(value.pid) is tuple and len(value.pid) > 3 else None
+    return place.decode("ascii", "replace") if isinstance(place, bytes) else place
+
+
+def storage_id(value: Persistent) -> StorageId | None:
+    """What torch's `persistent_load` makes of an id, or None when it is no storage's."""
+    pid = value.pid
+    if type(pid) is not tuple or len(pid) not in (5, 6) or pid[0] != "storage":
+        return None
+    kind, key, numel = pid[1], pid[2], pid[4]
+    if type(kind) is not Global or type(key) not in (str, int) or type(numel) is not int:
+        return None
+    # torch's find_class takes a name for a storage class whatever its module is.
+    dtype = BY_STORAGE.get(kind.name, UINT8)
+    is_text = type(key) is str
+    nbytes = numel * dtype.itemsize
+    if len(pid) == 6 and pid[5] is not None:
+        view = pid[5]
+        if type(view) is not tuple or len(view) != 3 or type(view[1]) is not int:
+            return None
+        if type(view[0]) not in (str, int) or type(view[2]) is not int or min(view[1:]) < 0:
+            return None
+        return StorageId(str(key), dtype, nbytes, view[1], str(view[0]), view[2], is_text)
+    return StorageId(str(key), dtype, nbytes, is_text=is_text)
+
+
+class StorageIds:
+    """What the persistent ids of one stream declare, and where they contradict each other."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, StorageId] = {}
+        self._conflicts: set[str] = set()
+        self._views: dict[str, StorageId] = {}
+        self._ambiguous: set[str] = set()
+
+    def declare(self, event: Persistent) -> None:
+        """Note what a persistent id says of its storage."""
+        declared = storage_id(event)
+        if declared is None:
+            return
+        first = self._first.setdefault(declared.key, declared)
+        if (first.dtype, first.nbytes, first.is_text) != (
+            declared.dtype, declared.nbytes, declared.is_text,
+        ):  # fmt: skip
+            self._conflicts.add(declared.key)
+        if (
+            declared.view is not None
+            and self._views.setdefault(declared.view, declared) != declared
+        ):
+            self._ambiguous.add(declared.view)
+
+    def problem(self, declared: StorageId) -> str | None:
+        """Why torch may give another storage than the one that an id names, or None."""
+        if declared.key in self._conflicts:
+            return f"storage {declared.key!a} is declared in two ways that disagree"
+        view = declared.view
+        if declared.key in self._views or (view is not None and view in self._first):
+            return f"storage {declared.key!a} shares a key with a view"
+        if view is None:
+            return None
+        if view in self._ambiguous:
+            return f"view {view!a} of storage {declared.key!a} is declared in two ways"
+        end = declared.view_offset + declared.view_numel
+        if end * declared.dtype.itemsize > declared.nbytes:
+            return f"view {view!a} reaches beyond storage {declared.key!a}"
+        return None

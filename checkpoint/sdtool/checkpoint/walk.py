@@ -1,0 +1,167 @@
+"""The walk over what a pickle holds: tensors and plain values, with the keys that lead to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from struct import Struct
+from struct import error as struct_error
+
+from sdtool.checkpoint.errors import LimitExceeded, Malformed
+from sdtool.checkpoint.keys import is_text, key_name, what_it_is
+from sdtool.checkpoint.limits import Limits
+from sdtool.checkpoint.modules import children
+from sdtool.checkpoint.numpy_values import as_bytes, numpy_dtype
+from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.rebuild import Rebuilder, Tensor
+from sdtool.checkpoint.values import Global, Instance, Persistent, Value
+
+Leaf = None | bool | int | float | str
+Path = tuple[Value, ...]
+
+
+@dataclass(slots=True)
+class Found:
+    """What a walk has come by so far."""
+
+    tensors: list[TensorEntry]
+    leaves: dict[str, Leaf]
+
+
+class Walker:
+    """Walks values without recursion, with bounds on how much and how deep."""
+
+    def __init__(self, rebuild: Rebuilder, limits: Limits, where: str) -> None:
+        self.rebuild = rebuild
+        self.limits = limits
+        self.where = where
+        self._visited = 0
+        self.enclosing: set[int] = set()
+        """What is around all that is walked: meeting it again is a cycle."""
+        self._known: dict[int, Tensor | None] = {}
+
+    def tensor(self, value: Value, path: Path) -> Tensor | None:
+        """The tensor that `value` is, or None; its errors name the path."""
+        if type(value) is not Instance and type(value) is not Persistent:
+            return None
+        key = id(value)  # the stream's value keeps every object alive
+        if key not in self._known:
+            try:
+                self._known[key] = self.rebuild.tensor(value)
+            except Malformed as e:
+                name = ".".join(map(key_name, path)) or "tensor"
+                raise Malformed(f"{name!a}: {e.what}", where=self.where) from e
+        return self._known[key]
+
+    def holds_tensors(self, value: Value) -> bool:
+        """Whether any tensor is at or below `value`."""
+        return any(True for _ in self._steps(value, (), once=True, only_tensors=True))
+
+    def weights(self, value: Value, path: Path, *, skip: int = 0) -> Found:
+        """Tensors and scalars at and below `value`; names leave out the first `skip` keys.
+
+        A tensor with a key that is no text has no name; its entry says so in `unsupported`.
+        """
+        found = Found([], {})
+        for at, item in self._steps(value, path, once=False):
+            if isinstance(item, Tensor):
+                found.tensors.append(_named(item, at, skip))
+            else:
+                found.leaves[".".join(map(key_name, at))] = item
+        return found
+
+    def training(self, value: Value, path: Path) -> Found:
+        """Tensors and scalars at and below what is no weight, by their whole paths.
+
+        An object that is met again by another way is left out.
+        """
+        found = Found([], {})
+        for at, item in self._steps(value, path, once=True):
+            name = ".".join(map(key_name, at))
+            if isinstance(item, Tensor):
+                found.tensors.append(item.entry(at, name))
+            else:
+                found.leaves[name] = item
+        return found
+
+    def _steps(
+        self, value: Value, path: Path, *, once: bool, only_tensors: bool = False
+    ) -> Iterator[tuple[Path, Tensor | Leaf]]:
+        limits = self.limits
+        on_path: set[int] = set()
+        seen: set[int] = set()
+        # A frame is an open container: its id, its path, and what is left of its children.
+        frames: list[tuple[int, Path, Iterator[tuple[Value, Value]]]] = []
+        pending: list[tuple[Path, Value]] = [(path, value)]
+        while pending or frames:
+            if pending:
+                at, item = pending.pop()
+                self._visited += 1
+                if self._visited > limits.leaves:
+                    raise LimitExceeded(f"more than {limits.leaves:,} leaves", where=self.where)
+                tensor = self.tensor(item, at)
+                if tensor is not None:
+                    yield at, tensor
+                    continue
+                scalar, is_leaf = _scalar(item)
+                if is_leaf:
+                    if not only_tensors:
+                        yield at, scalar
+                    continue
+                key = id(item)
+                if key in on_path or key in self.enclosing or (once and key in seen):
+                    continue
+                below = children(item)
+                if below:
+                    if len(frames) >= limits.depth:
+                        raise LimitExceeded(f"more than {limits.depth} levels", where=self.where)
+                    on_path.add(key)
+                    seen.add(key)
+                    frames.append((key, at, iter(below)))
+            else:
+                key, at, rest = frames[-1]
+                step = next(rest, None)
+                if step is None:
+                    frames.pop()
+                    on_path.discard(key)
+                else:
+                    pending.append(((*at, step[0]), step[1]))
+
+
+def _named(tensor: Tensor, path: Path, skip: int) -> TensorEntry:
+    keys = path[skip:]
+    entry = tensor.entry(path, ".".join(map(key_name, keys)))
+    for key in keys:
+        if not is_text(key):
+            why = f"a tensor whose key is {what_it_is(key)}"
+            return replace(entry, unsupported=entry.unsupported or why)
+    return entry
+
+
+_SCALARS = {
+    "float64": "d", "float32": "f", "float16": "e", "int64": "q", "int32": "i", "int16": "h",
+    "int8": "b", "uint8": "B", "uint16": "H", "uint32": "I", "uint64": "Q", "bool": "?",
+}  # fmt: skip
+
+
+def _scalar(value: Value) -> tuple[Leaf, bool]:
+    """A plain value, or a numpy scalar as the number it is; the second says whether it is one."""
+    if value is None or type(value) in (bool, int, float, str):
+        return value, True
+    if (
+        type(value) is Instance
+        and type(value.target) is Global
+        and value.target.name == "scalar"
+        and value.target.module in ("numpy.core.multiarray", "numpy._core.multiarray")
+        and type(value.args) is tuple
+        and len(value.args) == 2
+    ):
+        kind = numpy_dtype(value.args[0])
+        raw = as_bytes(value.args[1])
+        if kind is not None and raw is not None and kind[0].name in _SCALARS:
+            code = (">" if kind[1] == "big" else "<") + _SCALARS[kind[0].name]
+            try:
+                return Struct(code).unpack(raw)[0], True
+            except struct_error:
+                return None, False
+    return None, False
