@@ -25,6 +25,7 @@ from sdtool.checkpoint.errors import (
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.reading import TORCH, Checkpoint, Reading, Stream, TensorEntry
 from sdtool.checkpoint.rebuild import Rebuilder, Tensor, as_bytes, numpy_dtype
+from sdtool.checkpoint.sets import matched_sets, may_be_set
 from sdtool.checkpoint.values import Global, Instance, Persistent, Value
 
 Leaf = None | bool | int | float | str
@@ -152,7 +153,7 @@ def _checkpoint(reading: Reading, root: Value, walk: _Walker) -> Checkpoint:
     training: list[TensorEntry] = []
     leaves: dict[str, Leaf] = {}
     wrappers: list[str] = []
-    notes: list[str] = []
+    sets: dict[str, list[TensorEntry]] = {}
     kind = "state-dict"
     at: Path = ()
     value = root
@@ -170,10 +171,10 @@ def _checkpoint(reading: Reading, root: Value, walk: _Walker) -> Checkpoint:
         for key, child in value_children:
             if key == chosen:
                 continue
-            if key == "params" and chosen == "params_ema":
-                skipped = walk.all_below(child, (*at, key))
-                notes.append(f"params_ema taken, params ({len(skipped.tensors):,} tensors) left")
-                training.extend(skipped.tensors)
+            if type(key) is str and may_be_set(key, chosen):
+                once_more = walk.all_below(child, (*at, key), skip=len(at) + 1)
+                sets.setdefault(key, []).extend(once_more.tensors)
+                leaves.update(once_more.leaves)
                 continue
             found = walk.all_below(child, (*at, key), once=True)
             training.extend(found.tensors)
@@ -208,8 +209,23 @@ def _checkpoint(reading: Reading, root: Value, walk: _Walker) -> Checkpoint:
             found = walk.all_below(child, path, skip=skip)
             weights.extend(found.tensors)
             leaves.update(found.leaves)
+    others, rest = matched_sets(weights, sets)
+    training.extend(rest)
+    notes = _nameless(weights) if kind in ("state-dict", "module") else ()
     return Checkpoint(
-        reading, kind, tuple(weights), tuple(training), leaves, {}, tuple(wrappers), tuple(notes)
+        reading, kind, tuple(weights), tuple(training), leaves, {}, tuple(wrappers), notes, others
+    )
+
+
+def _nameless(weights: Iterable[TensorEntry]) -> tuple[str, ...]:
+    """Say of tensors that stand in a list that they have no names."""
+    count = sum(bool(entry.path) and type(entry.path[-1]) is int for entry in weights)
+    if not count:
+        return ()
+    tensors = "1 tensor stands" if count == 1 else f"{count:,} tensors stand"
+    return (
+        f"names are lost: {tensors} in a list and are called by their numbers; only the program"
+        " that wrote the list knows what they are",
     )
 
 

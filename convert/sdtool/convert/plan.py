@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.errors import LimitExceeded, Malformed, Unsupported
+from sdtool.checkpoint.identify.oddities import odd_notes
 from sdtool.checkpoint.limits import DEFAULT_LIMITS
-from sdtool.checkpoint.reading import Checkpoint, TensorEntry
+from sdtool.checkpoint.reading import Checkpoint, TensorEntry, WeightSet
+from sdtool.checkpoint.sets import is_average
 from sdtool.convert.casts import target_dtype
 from sdtool.convert.dequantize import REASON, Treatment, treatment_of, weight_dtype
 from sdtool.convert.metadata import HASH_KEYS, metadata_of
@@ -175,7 +177,8 @@ def select_parts(
     every_left_out = (
         *left_out,
         *(LeftOut(e.name, e.nbytes, REASON) for e in checkpoint.tensors if e.name in dropped),
-        *(LeftOut(e.name, e.nbytes, "training state") for e in checkpoint.training),
+        *once_more(checkpoint.others),
+        *(LeftOut(e.name, e.nbytes, _state_of(e)) for e in checkpoint.training),
     )
     by_token = checkpoint.kind == "embedding" and to == "safetensors"
     groups = [(e.name, (e,)) for e in kept] if by_token else [("", kept)]
@@ -188,10 +191,35 @@ def select_parts(
             for e in entries
         )
         metadata = metadata_of(checkpoint, selected, left_out, dequantized=bool(treatment.scales))
-        notes = (*checkpoint.notes, *treatment.notes)
+        notes = (*checkpoint.notes, *_notes(checkpoint), *treatment.notes)
         selection = Selection(selected, metadata, every_left_out, notes)
         parts.append((token if len(groups) > 1 else "", selection))
     return tuple(parts)
+
+
+_WEIGHTS = {"raw": "raw weights", "EMA": "EMA"}
+
+
+def once_more(sets: Iterable[WeightSet]) -> tuple[LeftOut, ...]:
+    """List the tensors of further sets of the same weights as left out: weights, no state."""
+    return tuple(LeftOut(e.name, e.nbytes, _WEIGHTS[one.holds]) for one in sets for e in one.named)
+
+
+def _state_of(entry: TensorEntry) -> str:
+    """What a tensor beside the weights is: an EMA that has other names than they is no state."""
+    return "EMA" if any(map(is_average, entry.path)) else "training state"
+
+
+def _notes(checkpoint: Checkpoint) -> Iterator[str]:
+    """Say which of several sets of weights is written, and what of the names programs may miss."""
+    for one in checkpoint.others:
+        nbytes = sum(entry.nbytes for entry in one.tensors)
+        yield (
+            f"{checkpoint.wrappers[-1]} is written, and {_WEIGHTS[one.holds]} left out"
+            f" ({one.key}: {len(one.tensors):,} tensors, {nbytes:,} bytes);"
+            " `sdtool prune` takes either, or both"
+        )
+    yield from odd_notes(checkpoint.tensors)
 
 
 def _selected(entry: TensorEntry, dtype: str, treatment: Treatment) -> Selected:
