@@ -110,16 +110,15 @@ def wrappers_in(plain: Mapping[str, str]) -> str:
 
 def _without_marks(name: str) -> str:
     """Take off what no set of names is needed for."""
-    if "_" in name or name.startswith(_DDP):
-        dotless = name.removeprefix(_DDP).startswith(_EMA)  # LitEma drops the dots of its names
+    if "_" in name:
         for mark in _MARKS:
             if mark in name:
                 name = name.replace(mark, "")
-        if dotless:
-            for mark in _MARKS:
-                name = name.replace(mark[:-1], "")
-        while name.startswith(_DDP):
-            name = name.removeprefix(_DDP)
+    while name.startswith(_DDP):
+        name = name.removeprefix(_DDP)
+    if name.removeprefix(_HELD).startswith(_EMA):  # LitEma drops the dots of its names
+        for mark in _MARKS:
+            name = name.replace(mark[:-1], "")
     if found := _INSIDE.match(name):
         name = found[1] + name[found.end() - 1 :]
     return name
