@@ -85,11 +85,28 @@ def test_a_key_of_that_name_beside_tensors_is_no_wrapper() -> None:
     assert names(checkpoint) == ["a", "model.b"]
 
 
-def test_params_ema_wins_over_params_and_says_so() -> None:
+def test_params_ema_wins_over_params_and_both_are_there() -> None:
     checkpoint = opened({"params": {"a": t(1)}, "params_ema": {"a": t(2)}})
     assert checkpoint.wrappers == ("params_ema",)
-    assert checkpoint.tensors[0].shape == (2,)
-    assert checkpoint.notes == ("params_ema taken, params (1 tensors) left",)
+    assert [(e.name, e.shape) for e in checkpoint.tensors] == [("a", (2,))]
+    (other,) = checkpoint.others
+    assert (other.key, other.holds) == ("params", "raw")
+    assert [(e.name, e.shape) for e in other.tensors] == [("a", (1,))]
+    assert checkpoint.training == ()
+
+
+def test_what_has_other_names_is_no_second_set() -> None:
+    checkpoint = opened({"model": {"a": t(1)}, "ema": {"b": t(1)}})
+    assert (names(checkpoint), checkpoint.others) == (["a"], ())
+    assert [entry.name for entry in checkpoint.training] == ["ema.b"]
+
+
+def test_names_that_are_lost_are_told() -> None:
+    (note,) = opened([t(1), t(2)]).notes
+    assert note.startswith("names are lost: 2 tensors stand in a list")
+    (note,) = opened({"a": t(1), "b": [t(1)]}).notes
+    assert note.startswith("names are lost: 1 tensor stands in a list")
+    assert opened({"a": t(1)}).notes == ()
 
 
 def test_embeddings_are_named_by_their_token() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.errors import SdtoolError
@@ -201,6 +202,23 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class WeightSet:
+    """The same weights once more: those of the last step beside averages, or the other way round.
+
+    `key` is where they stand beside the others, `tensors` have their names below it.
+    """
+
+    key: str
+    holds: Literal["raw", "EMA"]
+    tensors: tuple[TensorEntry, ...]
+
+    @property
+    def named(self) -> tuple[TensorEntry, ...]:
+        """The tensors under names that no other set has: the key before each."""
+        return tuple(replace(entry, name=f"{self.key}.{entry.name}") for entry in self.tensors)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
     """The one loadable reading of a file, flattened by `weights.py`.
 
@@ -220,9 +238,11 @@ class Checkpoint:
     wrappers: tuple[str, ...] = ()
     """The keys that were taken off to get at the weights, such as `("state_dict",)`."""
     notes: tuple[str, ...] = ()
-    """Choices a person should know of, such as `params_ema taken, params left`."""
+    """What a person should know of, such as tensors without names."""
     left_out: tuple[LeftOut, ...] = ()
     """Tensors that are no weights to torch either: attributes of pickled modules."""
+    others: tuple[WeightSet, ...] = ()
+    """Further sets of the same weights, which loaders pass over where `tensors` are."""
 
     @property
     def source(self) -> Source:

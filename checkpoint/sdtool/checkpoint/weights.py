@@ -19,6 +19,7 @@ from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.modules import children, is_module, module_parts
 from sdtool.checkpoint.reading import TORCH, Checkpoint, LeftOut, Reading, Stream, TensorEntry
 from sdtool.checkpoint.rebuild import Rebuilder
+from sdtool.checkpoint.sets import matched_sets, may_be_set
 from sdtool.checkpoint.unreached import OF_A_MODULE, Unreached, unreached
 from sdtool.checkpoint.values import Instance, Value
 from sdtool.checkpoint.walk import Leaf, Path, Walker
@@ -37,9 +38,6 @@ WRAPPERS = (
 
 `ema` is one only beside `model`: see `_is_ema`.
 """
-
-_INSTEAD = {"params_ema": "params", "ema": "model"}
-"""What a wrapper is taken instead of."""
 
 TRAINING = frozenset(
     {
@@ -161,6 +159,8 @@ class _Parts:
     leaves: dict[str, Leaf] = field(default_factory=dict[str, Leaf])
     wrappers: list[str] = field(default_factory=list[str])
     notes: list[str] = field(default_factory=list[str])
+    sets: dict[str, list[TensorEntry]] = field(default_factory=dict[str, list[TensorEntry]])
+    """What may be the same weights once more, by the key beside theirs."""
     aside: list[tuple[Path, Value]] = field(default_factory=list[tuple[Path, Value]])
     """What is no weight, with all below it."""
 
@@ -202,26 +202,44 @@ def _checkpoint(reading: Reading, root: Value, walk: Walker) -> Checkpoint:
             parts.training.extend(found.tensors)
             parts.aside.append((path, child))
         parts.leaves.update(found.leaves)
+    others, rest = matched_sets(parts.weights, parts.sets)
+    parts.training.extend(rest)
+    if kind in ("state-dict", "module"):
+        parts.notes.extend(_nameless(parts.weights))
     _account(parts, root, walk)
     return Checkpoint(
         reading, kind, tuple(parts.weights), tuple(parts.training), parts.leaves, {},
-        tuple(parts.wrappers), tuple(parts.notes), tuple(parts.left_out),
+        tuple(parts.wrappers), tuple(parts.notes), tuple(parts.left_out), others,
     )  # fmt: skip
+
+
+def _nameless(weights: Iterable[TensorEntry]) -> tuple[str, ...]:
+    """Say of tensors that stand in a list that they have no names."""
+    count = sum(bool(entry.path) and type(entry.path[-1]) is int for entry in weights)
+    if not count:
+        return ()
+    tensors = "1 tensor stands" if count == 1 else f"{count:,} tensors stand"
+    return (
+        f"names are lost: {tensors} in a list and are called by their numbers; only the program"
+        " that wrote the list knows what they are",
+    )
 
 
 def _put_aside(parts: _Parts, walk: Walker, chosen: str, path: Path, child: Value) -> None:
     """Take what stands beside the weights for what it is: no part of them."""
     key = path[-1]
+    parts.aside.append((path, child))
+    if type(key) is str and may_be_set(key, chosen):
+        found = walk.weights(child, path, skip=len(path))
+        parts.sets.setdefault(key, []).extend(found.tensors)
+        parts.leaves.update(found.leaves)
+        return
     found = walk.training(child, path)
     parts.training.extend(found.tensors)
-    parts.aside.append((path, child))
-    count = f"{len(found.tensors):,} tensors"
-    if _INSTEAD.get(chosen) == key:
-        parts.notes.append(f"{chosen} taken, {key} ({count}) left")
-        return
     parts.leaves.update(found.leaves)
     is_training = (type(key) is str and key in TRAINING) or _is_state(children(child))
     if found.tensors and not is_training:
+        count = f"{len(found.tensors):,} tensors"
         parts.notes.append(f"{key_name(key)} ({count}), beside {chosen}, left")
 
 

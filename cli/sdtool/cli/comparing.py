@@ -7,9 +7,11 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from sdtool.checkpoint.errors import UsageError
-from sdtool.checkpoint.identify.ema import ema_pairs
+from sdtool.checkpoint.identify.ema import raw_and_ema
 from sdtool.checkpoint.identify.quantization import quantization_of
+from sdtool.checkpoint.prefixes import plain_name
 from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.sets import every_tensor
 from sdtool.cli.batch.expand import Item
 from sdtool.cli.batch.looking import Seen, looked_at
 from sdtool.cli.console import Console, escape
@@ -35,17 +37,15 @@ def compare_files(
         raise UsageError("--compare takes two files, or one that has raw and EMA weights")
     with looked_at(items[0].path, allow=allow) as a:
         if len(items) == 1:
-            ema = ema_pairs(entry.name for entry in a.checkpoint.tensors)
-            if not ema.pairs:
+            pairs = raw_and_ema(a.checkpoint)
+            if not pairs:
                 raise UsageError(
                     "has no EMA weights to compare with its raw ones", where=items[0].path
                 )
-            named = {entry.name: entry for entry in a.checkpoint.tensors}
-            pairs = [(named[raw], named[key]) for raw, key in ema.pairs.items()]
             return _distances(console, a, a, pairs, [], as_json=as_json)
         with looked_at(items[1].path, allow=allow) as b:
-            right = {entry.name: entry for entry in b.checkpoint.tensors}
-            left = {entry.name: entry for entry in a.checkpoint.tensors}
+            right = {entry.name: entry for entry in every_tensor(b.checkpoint)}
+            left = {entry.name: entry for entry in every_tensor(a.checkpoint)}
             pairs = [(entry, right[name]) for name, entry in left.items() if name in right]
             single = [
                 (f"only in {os.path.basename(here)}", [name for name in one if name not in other])
@@ -114,7 +114,7 @@ def _apart(seen: Seen, same: Iterable[TensorEntry]) -> frozenset[str]:
     if not seen.identity.quantization:
         return frozenset()
     names = {entry.name for entry in same}
-    groups = quantization_of(seen.checkpoint.tensors, stored_metadata(seen.checkpoint)).groups
+    groups = quantization_of(every_tensor(seen.checkpoint), stored_metadata(seen.checkpoint)).groups
     return frozenset(
         name for one in groups if not names.issuperset(one.members) for name in one.members
     )
@@ -156,6 +156,7 @@ def _placer(seen: Seen) -> Callable[[str], str]:
     parts = sorted(seen.identity.components, key=lambda part: -len(part.prefix))
 
     def place(name: str) -> str:
+        name = plain_name(name)
         return next((part.label for part in parts if name.startswith(part.prefix)), "other tensors")
 
     return place

@@ -8,6 +8,7 @@ from typing import Any
 
 from sdtool.checkpoint.identify.identity import Component
 from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.sets import every_tensor
 from sdtool.cli.batch.looking import Seen, looked_at
 from sdtool.cli.batch.totals import Alike
 from sdtool.cli.console import Console, Progress
@@ -53,7 +54,7 @@ def _of_part(seen: Seen, part: Component) -> list[TensorEntry]:
     ]
     return [
         entry
-        for entry in seen.checkpoint.tensors
+        for entry in every_tensor(seen.checkpoint)
         if entry.name.startswith(part.prefix) and not entry.name.startswith(tuple(others))
     ]
 

@@ -6,6 +6,7 @@ import re
 
 from sdtool.checkpoint.dtypes import BY_NAME, DType
 from sdtool.checkpoint.errors import UsageError
+from sdtool.checkpoint.prefixes import plain_name
 from sdtool.checkpoint.reading import TensorEntry
 
 DTYPES = {
@@ -48,6 +49,7 @@ def target_dtype(name: str, entry: TensorEntry, dtype: str) -> DType:
     """
     if dtype == "keep":
         return entry.dtype
+    name = plain_name(name)
     target = DTYPES.get(dtype)
     if target is None:
         raise UsageError(f"no such dtype: {dtype}", hint=f"one of keep, {', '.join(DTYPES)}")
@@ -121,4 +123,5 @@ _COMPONENTS = {
 
 def component_of(name: str) -> str:
     """Return the part of a diffusion model that a tensor's name speaks of, for a table of casts."""
+    name = plain_name(name)
     return next((part for part, names in _COMPONENTS.items() if names.match(name)), "other")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.errors import LimitExceeded, Malformed, Unsupported
+from sdtool.checkpoint.identify.oddities import odd_notes
 from sdtool.checkpoint.limits import DEFAULT_LIMITS
-from sdtool.checkpoint.reading import Checkpoint, TensorEntry
+from sdtool.checkpoint.reading import Checkpoint, TensorEntry, WeightSet
+from sdtool.checkpoint.sets import is_average
 from sdtool.checkpoint.weights import TRAINING
 from sdtool.convert.casts import target_dtype
 from sdtool.convert.dequantize import REASON, Treatment, treatment_of, weight_dtype
@@ -174,6 +176,7 @@ def select_parts(
     every_left_out = (
         *left_out,
         *(LeftOut(e.name, e.nbytes, REASON) for e in checkpoint.tensors if e.name in dropped),
+        *once_more(checkpoint.others),
         *(LeftOut(e.name, e.nbytes, _beside(e)) for e in checkpoint.training),
         *(LeftOut(e.entry.name, e.entry.nbytes, e.why) for e in checkpoint.left_out),
     )
@@ -188,7 +191,7 @@ def select_parts(
             for e in entries
         )
         metadata = metadata_of(checkpoint, selected, left_out, dequantized=bool(treatment.scales))
-        notes = (*checkpoint.notes, *treatment.notes)
+        notes = (*checkpoint.notes, *_notes(checkpoint), *treatment.notes)
         selection = Selection(selected, metadata, every_left_out, notes)
         parts.append((token if len(groups) > 1 else "", selection))
     return tuple(parts)
@@ -196,9 +199,31 @@ def select_parts(
 
 def _beside(entry: TensorEntry) -> str:
     """What a tensor that is no weight is called: by the keys that lead to it."""
+    if any(map(is_average, entry.path)):
+        return "EMA"  # under other names than the weights have
     keys = {key for key in entry.path if type(key) is str}
     is_state = not keys.isdisjoint(TRAINING) or not keys.isdisjoint(("state", "base_lrs"))
     return "training state" if is_state else "what stands beside the weights"
+
+
+_WEIGHTS = {"raw": "raw weights", "EMA": "EMA"}
+
+
+def once_more(sets: Iterable[WeightSet]) -> tuple[LeftOut, ...]:
+    """List the tensors of further sets of the same weights as left out: weights, no state."""
+    return tuple(LeftOut(e.name, e.nbytes, _WEIGHTS[one.holds]) for one in sets for e in one.named)
+
+
+def _notes(checkpoint: Checkpoint) -> Iterator[str]:
+    """Say which of several sets of weights is written, and what of the names programs may miss."""
+    for one in checkpoint.others:
+        nbytes = sum(entry.nbytes for entry in one.tensors)
+        yield (
+            f"{checkpoint.wrappers[-1]} is written, and {_WEIGHTS[one.holds]} left out"
+            f" ({one.key}: {len(one.tensors):,} tensors, {nbytes:,} bytes);"
+            " `sdtool prune` takes either, or both"
+        )
+    yield from odd_notes(checkpoint.tensors)
 
 
 def _selected(entry: TensorEntry, dtype: str, treatment: Treatment) -> Selected:

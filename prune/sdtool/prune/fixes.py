@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from sdtool.checkpoint.dtypes import BY_NAME
 from sdtool.checkpoint.errors import UsageError
+from sdtool.checkpoint.identify.oddities import text_model_names
 from sdtool.checkpoint.reading import Storage, TensorEntry
 from sdtool.checkpoint.records import storage_chunks
 from sdtool.checkpoint.source import Memory
@@ -38,6 +39,8 @@ def repair(choices: Sequence[Choice], names: Iterable[str]) -> tuple[list[Choice
     for name in dict.fromkeys(names):
         if name not in FIXES:
             raise UsageError(f"no such fix: {name}", hint=f"one of {', '.join(FIXES)}")
+        if name == PREFIXES:  # of all names at once, when the rest is decided
+            continue
         before, result = result, FIXES[name](result)
         counts[name] = sum(a is not b for a, b in zip(before, result, strict=True))
     return result, counts
@@ -99,6 +102,13 @@ def _counted(entry: TensorEntry, count: int) -> TensorEntry:
     )
 
 
+def _text_encoder_names(choices: list[Choice]) -> list[Choice]:
+    """Put `text_model.` back, which CLIP has not had since transformers 5."""
+    new = text_model_names({choice.name for choice in choices if choice.name is not None})
+    taken = {choice.name for choice in choices}
+    return [_renamed(choice, new.get(choice.name or "", choice.name), taken) for choice in choices]
+
+
 def _nai_names(choices: list[Choice]) -> list[Choice]:
     """Put `text_model.` back, which a leaked model and all of its merges lack.
 
@@ -145,8 +155,13 @@ def _renamed(choice: Choice, name: str | None, taken: set[str | None]) -> Choice
     return replace(choice, name=name, goes_to=REPAIRED)
 
 
+PREFIXES = "prefixes"
+"""The repair that takes off what wrappers around a module have put into names."""
+
 FIXES: Mapping[str, Callable[[list[Choice]], list[Choice]]] = {
     "position-ids": _position_ids,
+    PREFIXES: list,
+    "text-encoder-names": _text_encoder_names,
     "nai-names": _nai_names,
     "vae-names": _vae_names,
 }

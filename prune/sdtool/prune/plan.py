@@ -10,18 +10,17 @@ from pathlib import PurePath
 from typing import Literal, TypeAlias
 
 from sdtool.checkpoint.errors import UsageError
-from sdtool.checkpoint.identify.ema import Ema, ema_pairs
+from sdtool.checkpoint.identify.ema import SCALARS, Ema
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.convert.casts import target_dtype
 from sdtool.convert.dequantize import REASON
 from sdtool.convert.metadata import metadata_of
 from sdtool.convert.partial import nothing_to_write, refuse_partial
-from sdtool.convert.plan import LeftOut, Selected, Selection
+from sdtool.convert.plan import LeftOut, Selection
 from sdtool.prune.choice import (
     AVERAGED,
     BAKED,
     DROPPED,
-    KEPT,
     MULTIPLIED,
     NOT_ASKED,
     OUTDONE,
@@ -31,27 +30,14 @@ from sdtool.prune.choice import (
 )
 from sdtool.prune.components import COMPONENT_ROLES, Component, bake_vae, take_only
 from sdtool.prune.ema import ema_equals_raw, listed, num_updates, take_averages
-from sdtool.prune.fixes import damaged_position_ids, repair
+from sdtool.prune.fixes import PREFIXES, damaged_position_ids, repair
 from sdtool.prune.quantized import refuse_quantized_vae, treated
 from sdtool.prune.record import KEY, record_of
-from sdtool.prune.roles import COMPONENTS, TRAINING, Role, training_role, weight_role, weight_roles
+from sdtool.prune.roles import Role, training_role, weight_role, weight_roles
+from sdtool.prune.table import Row, idle, table_of
+from sdtool.prune.view import View, view_of
 
 Variant: TypeAlias = Literal["raw-only", "ema-only", "keep-both"]
-
-_IDLE_KINDS = {"embedding": "an embedding", "hypernetwork": "a hypernetwork"}
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """The tensors of one role that go one way; sizes are bytes of tensor data."""
-
-    role: Role
-    goes_to: str
-    tensors: int
-    nbytes_before: int
-    nbytes_after: int
-    values: int = 0
-    """Numbers and strings that are no tensors, of training state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +148,16 @@ def plan_prune(
     if not checkpoint.tensors:
         raise nothing_to_write(checkpoint)
     refuse_partial(checkpoint)
-    ema = ema_pairs(entry.name for entry in checkpoint.tensors)
+    whole, view = checkpoint, view_of(checkpoint)
+    checkpoint, ema, stripped = view.checkpoint, view.ema, PREFIXES in fix
     lacks_ema = variant == "ema-only" and ema.state == "none"
     lacks_ema = lacks_ema and "params_ema" not in checkpoint.wrappers
     choices, notes = _choose(checkpoint, ema, variant, only, fill_from_raw=fill_from_raw)
-    choices = _dropped(choices, drop, notes)
+    notes.extend(view.further)
+    choices = _dropped(choices, drop, notes, view.wrapped)
     choices, fixed = repair(choices, fix)
+    if stripped:
+        choices, fixed[PREFIXES] = view.without_prefixes(choices)
     notes.extend(_fix_notes(choices, fixed))
     if bake is not None:
         refuse_quantized_vae(bake)
@@ -188,7 +178,7 @@ def plan_prune(
     if equal:
         notes.append("the EMA weights are the raw weights, byte for byte")
     made: dict[str, str] = {}
-    if only is not None or bake is not None or drop or any(fixed.values()):
+    if only is not None or bake is not None or drop or any(fixed.values()) or view.is_renamed:
         made[KEY] = record_of(
             {
                 "variant": variant, "fill_from_raw": fill_from_raw, "dtype": dtype,
@@ -198,15 +188,18 @@ def plan_prune(
                 "fix": [name for name, count in fixed.items() if count], "drop": drop, "only": only,
             }
         )  # fmt: skip
-    table = _table(checkpoint, choices)
+    table = table_of(checkpoint, choices, view.rest)
+    notes.extend(view.odd(choices, stripped=stripped))
+    entries = view.selected(choices, stripped=stripped)
+    metadata = {**metadata_of(whole, entries, dequantized=bool(treatment.scales)), **made}
     return PrunePlan(
         variant=variant,
         dtype=dtype,
-        selection=_selection(checkpoint, choices, made, dequantized=bool(treatment.scales)),
+        selection=Selection(entries, metadata, _left_out(view, choices), checkpoint.notes),
         table=table,
         ema=ema,
         notes=(*checkpoint.notes, *notes),
-        nothing_to_do="it holds no EMA weights" if lacks_ema else _idle(checkpoint, choices, table),
+        nothing_to_do="it holds no EMA weights" if lacks_ema else idle(checkpoint, choices, table),
         lacks_ema=lacks_ema,
         num_updates=updates,
         ema_equals_raw=equal,
@@ -222,7 +215,7 @@ def _choose(
     fill_from_raw: bool,
 ) -> tuple[list[Choice], list[str]]:
     """Decide on every tensor by its role and the variant."""
-    roles = weight_roles(checkpoint.tensors)
+    roles = weight_roles(checkpoint.tensors, ema)
     notes: list[str] = []
     taken: Mapping[str, str] = {}
     if variant == "ema-only" and ema.state not in ("none", "scalars-only"):
@@ -239,7 +232,9 @@ def _choose(
         if role is Role.LOSS or roles.get(owner.get(entry.name, "")) is Role.LOSS:
             choices.append(leave(entry, role))
         elif role is Role.EMA_SCALAR:
-            choices.append(leave(entry, role) if variant == "raw-only" else keep(entry, role))
+            # LitEma's stay in an official emaonly file; others are no names that a model has
+            stays = variant == "keep-both" or (variant == "ema-only" and entry.name in SCALARS)
+            choices.append(keep(entry, role) if stays else leave(entry, role))
         elif role is Role.EMA:
             kept = variant == "keep-both" or ema.state == "orphan"
             raw = owner.get(entry.name, "")
@@ -284,12 +279,15 @@ def _ema_notes(
                 yield f"{count:,} EMA weights are {mean} and were {raw}; --dtype changes that"
 
 
-def _dropped(choices: list[Choice], patterns: Sequence[str], notes: list[str]) -> list[Choice]:
-    """Leave out what the person named."""
+def _dropped(
+    choices: list[Choice], patterns: Sequence[str], notes: list[str], wrapped: Mapping[str, str]
+) -> list[Choice]:
+    """Leave out what the person named, by its name in the file or its plain one."""
     used: set[str] = set()
     result: list[Choice] = []
     for choice in choices:
-        hit = [p for p in patterns if choice.name is not None and fnmatchcase(choice.name, p)]
+        names = () if choice.name is None else (choice.name, wrapped.get(choice.name, choice.name))
+        hit = [p for p in patterns if any(fnmatchcase(name, p) for name in names)]
         used.update(hit)
         result.append(leave(choice.entry, choice.role, f"dropped by {hit[0]}") if hit else choice)
     notes.extend(f"--drop {pattern} matches nothing" for pattern in patterns if pattern not in used)
@@ -324,27 +322,21 @@ def _fix_notes(choices: Iterable[Choice], fixed: Mapping[str, int]) -> Iterator[
         yield f"damaged: {listed([e.name for e in damaged])}; --fix position-ids restores them"
 
 
-def _selection(
-    checkpoint: Checkpoint,
-    choices: Iterable[Choice],
-    made: Mapping[str, str],
-    *,
-    dequantized: bool,
-) -> Selection:
-    entries: list[Selected] = []
-    left: list[LeftOut] = []
-    for choice in choices:
-        if choice.name is None:
-            left.append(LeftOut(choice.entry.name, choice.entry.nbytes, _reason(choice)))
-        else:
-            entries.append(Selected(choice.name, choice.entry, choice.dtype, choice.scale))
-    left.extend(
-        LeftOut(entry.name, entry.nbytes, training_role(entry.path).value)
-        for entry in checkpoint.training
+def _left_out(view: View, choices: Iterable[Choice]) -> tuple[LeftOut, ...]:
+    """List what is not written, under the names that the file has."""
+    return (
+        *(
+            LeftOut(view.name_in_file(choice.entry), choice.entry.nbytes, _reason(choice))
+            for choice in choices
+            if choice.name is None
+        ),
+        *view.rest,
+        *(
+            LeftOut(entry.name, entry.nbytes, training_role(entry.path).value)
+            for entry in view.checkpoint.training
+        ),
+        *(LeftOut(e.entry.name, e.entry.nbytes, e.why) for e in view.checkpoint.left_out),
     )
-    left.extend(LeftOut(e.entry.name, e.entry.nbytes, e.why) for e in checkpoint.left_out)
-    metadata = {**metadata_of(checkpoint, entries, dequantized=dequantized), **made}
-    return Selection(tuple(entries), metadata, tuple(left), checkpoint.notes)
 
 
 _REASONS = {
@@ -357,43 +349,3 @@ def _reason(choice: Choice) -> str:
     if choice.goes_to == DROPPED:
         return choice.role.value
     return _REASONS.get(choice.goes_to, choice.goes_to)
-
-
-def _table(checkpoint: Checkpoint, choices: Iterable[Choice]) -> tuple[Row, ...]:
-    """Sum up by role and destination, in the order of the roles."""
-    groups: dict[tuple[Role, str], list[int]] = {}
-
-    def add(role: Role, goes_to: str, *, tensors: int = 0, before: int = 0, after: int = 0) -> None:
-        sums = groups.setdefault((role, goes_to), [0, 0, 0, 0])
-        for i, amount in enumerate((tensors, before, after, not tensors)):
-            sums[i] += amount
-
-    for c in choices:
-        add(c.role, c.goes_to, tensors=1, before=c.nbytes_before, after=c.nbytes_after)
-    for entry in checkpoint.training:
-        add(training_role(entry.path), DROPPED, tensors=1, before=entry.nbytes)
-    for path in checkpoint.leaves:
-        first = path.partition(".")[0]
-        if first in TRAINING:
-            add(TRAINING[first], DROPPED)
-    order = list(Role)
-    return tuple(
-        Row(role, goes_to, *sums)
-        for (role, goes_to), sums in sorted(
-            groups.items(), key=lambda item: order.index(item[0][0])
-        )
-    )
-
-
-def _idle(checkpoint: Checkpoint, choices: Iterable[Choice], table: Iterable[Row]) -> str | None:
-    """Why the file is as it should be already, or None."""
-    if checkpoint.kind in _IDLE_KINDS:
-        return f"{_IDLE_KINDS[checkpoint.kind]} has nothing to prune"
-    if any(row.goes_to != KEPT and row.role is not Role.EMA_SCALAR for row in table):
-        return None
-    if any(choice.dtype is not choice.entry.dtype for choice in choices):
-        return None
-    is_model = not COMPONENTS.isdisjoint(row.role for row in table)
-    if is_model and checkpoint.format != "safetensors":
-        return None  # it becomes a safetensors file
-    return "it holds nothing that only training needs"

@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping
 from enum import StrEnum
 
-from sdtool.checkpoint.identify.ema import PREFIX, SCALARS
+from sdtool.checkpoint.identify.ema import PREFIX, SCALARS, Ema
 from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.sets import SCALAR_KEYS, is_average
 from sdtool.checkpoint.values import Value
 from sdtool.convert.casts import SCHEDULE, TEXT, UNET, VAE
 
@@ -33,7 +34,8 @@ class Role(StrEnum):
     SCALER = "gradient scaler"
     HYPER_PARAMETER = "hyper-parameter"
     RANDOM = "random state"
-    REPLACED = "weights that have an EMA in params_ema"
+    AGAIN = "the same weights once more"
+    """A third set of them, beside raw weights and EMA."""
 
 
 COMPONENTS = frozenset({Role.UNET, Role.VAE, Role.TEXT})
@@ -105,8 +107,8 @@ TRAINING: Mapping[str, Role] = {
     "numpy_random_seed": Role.RANDOM,
     "torch_manual_seed": Role.RANDOM,
     "torch_cuda_manual_seed": Role.RANDOM,
-    # Source: XPixelGroup/BasicSR basicsr/models/sr_model.py (save_network).
-    "params": Role.REPLACED,
+    # Source: facebookresearch/DiT train.py; lucidrains denoising-diffusion-pytorch.
+    "opt": Role.OPTIMIZER,
 }
 """The keys beside a state dict that only training needs."""
 
@@ -124,16 +126,20 @@ def training_role(path: tuple[Value, ...]) -> Role:
     for key in path:
         if type(key) is str and key in TRAINING:
             return TRAINING[key]
+        if is_average(key):
+            return Role.EMA_SCALAR if path[-1] in SCALAR_KEYS else Role.EMA
     return Role.UNKNOWN
 
 
-def weight_roles(tensors: tuple[TensorEntry, ...]) -> dict[str, Role]:
-    """Return the role of each weight by name.
+def weight_roles(tensors: tuple[TensorEntry, ...], ema: Ema) -> dict[str, Role]:
+    """Return the role of each weight by name; `ema` says which are averages.
 
     In a file that holds no part of Stable Diffusion (a LoRA, an upscaler) nothing is unknown: all
     that no rule speaks of are its weights.
     """
-    roles = {entry.name: weight_role(entry.name) for entry in tensors}
+    known = dict.fromkeys((*ema.pairs.values(), *ema.orphans), Role.EMA)
+    known |= dict.fromkeys(ema.scalars, Role.EMA_SCALAR)
+    roles = {entry.name: known.get(entry.name) or weight_role(entry.name) for entry in tensors}
     if COMPONENTS.isdisjoint(roles.values()):
         return {name: Role.OTHER if role is Role.UNKNOWN else role for name, role in roles.items()}
     return roles

@@ -8,8 +8,8 @@ from math import isfinite
 from typing import TypeGuard
 
 from sdtool.checkpoint.identify.adapters import adapter_of
-from sdtool.checkpoint.identify.components import Place, components_of
-from sdtool.checkpoint.identify.ema import Ema, ema_misfits, ema_pairs
+from sdtool.checkpoint.identify.components import Place, components_of, part_of
+from sdtool.checkpoint.identify.ema import Ema, dotted_pairs, ema_misfits, ema_pairs
 from sdtool.checkpoint.identify.families import Family, family_of
 from sdtool.checkpoint.identify.identity import (
     Adapter,
@@ -24,6 +24,7 @@ from sdtool.checkpoint.identify.identity import (
 )
 from sdtool.checkpoint.identify.identity import EmaState as EmaState
 from sdtool.checkpoint.identify.kinds import BY_SLUG
+from sdtool.checkpoint.identify.oddities import odd_notes
 from sdtool.checkpoint.identify.precision import with_quantization
 from sdtool.checkpoint.identify.prediction import decide_prediction, prediction_of, read_floats
 from sdtool.checkpoint.identify.signatures import (
@@ -34,7 +35,9 @@ from sdtool.checkpoint.identify.signatures import (
     first_match,
 )
 from sdtool.checkpoint.identify.small import Leaves, embedding_of, hypernetwork_of
+from sdtool.checkpoint.prefixes import plain_entries
 from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.sets import TwoSets, both_note
 
 __all__ = [
     "Adapter",
@@ -64,19 +67,40 @@ def identify(
     training: Sequence[TensorEntry] = (),
     *,
     format: str = "",
+    sets: TwoSets | None = None,
 ) -> Identity:
     """Say what a file is by its tensors' names, shapes and dtypes; no value is read.
 
-    `leaves`, `metadata` and `training` are those of a `Checkpoint`. What only a value would tell
-    stays open, with the tensor that holds it as `probe`: see `resolve`.
+    `leaves`, `metadata` and `training` are those of a `Checkpoint`, `sets` is what `two_sets` says
+    of it. Names of wrappers are seen through: components have plain names. What only a value would
+    tell stays open, with the tensor that holds it as `probe`: see `resolve`.
     """
     leaves, metadata = leaves or {}, metadata or {}
-    named = {entry.name: entry for entry in tensors}
-    ema = ema_pairs(named)
     state = _training(leaves, training)
-    answer = _kind(tensors, named, leaves, metadata, state)
-    answer = with_quantization(answer, tensors, metadata)
-    return replace(answer, ema=_ema(ema, named), notes=(*answer.notes, *_notes(named, metadata)))
+    whole = tensors if sets is None else sets.raw
+    seen = plain_entries(whole)
+    named = {entry.name: entry for entry in seen}
+    answer = _kind(seen, named, leaves, metadata, state)
+    answer = with_quantization(answer, seen, metadata)
+    notes = [*odd_notes(whole), *_notes(named, metadata)]
+    if sets is not None and sets.is_flat:
+        notes.append(both_note(sets))
+    if sets is None:
+        ema = _ema(ema_pairs(entry.name for entry in tensors), tensors)
+    else:
+        ema = _ema(dotted_pairs(sets), (*sets.raw, *sets.averages))
+        answer = replace(answer, components=(*answer.components, *_more_sets(sets)))
+    return replace(answer, ema=ema, notes=(*answer.notes, *notes))
+
+
+def _more_sets(sets: TwoSets) -> tuple[Component, ...]:
+    """The EMA, and any further set of the same weights, as parts of the file."""
+    places = [(Place(f"{sets.ema_key}.", "ema", f"EMA weights ({sets.ema_key})"), sets.averages)]
+    places += [
+        (Place(f"{one.key}.", "other", f"{one.holds} weights ({one.key})"), one.named)
+        for one in sets.rest
+    ]
+    return tuple(part_of(place, entries) for place, entries in places)
 
 
 def resolve(identity: Identity) -> Identity:
@@ -231,9 +255,10 @@ def _is_count(value: object) -> TypeGuard[int]:
     return type(value) is int and value.bit_length() < 64
 
 
-def _ema(ema: Ema, named: Mapping[str, TensorEntry]) -> EmaState:
+def _ema(ema: Ema, tensors: Sequence[TensorEntry]) -> EmaState:
+    named = {entry.name: entry for entry in tensors}
     names = (*ema.pairs.values(), *ema.orphans)
-    misfits = ema_misfits(ema, tuple(named.values())) if ema.pairs else ()
+    misfits = ema_misfits(ema, tensors) if ema.pairs else ()
     return EmaState(
         ema.state,
         len(names),
@@ -254,8 +279,6 @@ def _notes(named: Mapping[str, TensorEntry], metadata: Mapping[str, str]) -> tup
         and "model.diffusion_model.out.0.weight" in named
     ):
         notes.append("holds a ControlNet beside its model, as the first ControlNet files do")
-    if "cond_stage_model.transformer.embeddings.token_embedding.weight" in named:
-        notes.append("its text encoder has NovelAI's names, without `text_model.`")
     for name in _POSITION_IDS:
         entry = named.get(name)
         if entry is not None and entry.dtype.is_floating:

@@ -6,7 +6,7 @@ sgm diffusion.py (conditioner.embedders); ComfyUI supported_models.py (text_enco
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -100,6 +100,11 @@ def components_of(
     return tuple(_component(*key, group, network) for key, group in groups.items())
 
 
+def part_of(place: Place, entries: Sequence[TensorEntry]) -> Component:
+    """Return the part of a file that `entries`, all of one place, are."""
+    return _component(place.role, place.label, place.prefix, list(entries), None)
+
+
 _FLAT = ("schedule", "marker")
 """Roles whose tensors stand at the root, so that a prefix would be a whole name."""
 
@@ -163,6 +168,9 @@ def _text_fit(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> Fit | None:
         if shapes.get(embedding, ())[1:] == (768,):
             below = {name.removeprefix(level): shape for name, shape in shapes.items()}
             return _fit("CLIP-L", clip_l(), below, prefix + level)
+    if shapes.get("embeddings.token_embedding.weight", ())[1:] == (768,):  # transformers 5
+        below = {f"text_model.{name}": shape for name, shape in shapes.items()}
+        return _fit("CLIP-L", clip_l(), below, prefix)
     return None
 
 

@@ -14,7 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.prefixes import plain_names
+from sdtool.checkpoint.reading import Checkpoint, TensorEntry
+from sdtool.checkpoint.sets import BUFFERS, TwoSets, counterparts, two_sets
 
 PREFIX = "model_ema."
 SCALARS = frozenset({"model_ema.decay", "model_ema.num_updates"})
@@ -48,7 +50,57 @@ class Ema:
 
 
 def ema_pairs(names: Iterable[str]) -> Ema:
-    """Match the EMA weights among `names` to the raw ones."""
+    """Match the EMA weights among `names` to the raw ones; wrappers' names are seen through."""
+    names = tuple(names)
+    plain = plain_names(names)
+    if plain:
+        return _renamed(_pairs(plain.get(name, name) for name in names), plain)
+    return _pairs(names)
+
+
+def _renamed(ema: Ema, plain: Mapping[str, str]) -> Ema:
+    """The same with the names that the file has."""
+    name = {new: old for old, new in plain.items()}
+
+    def old(names: Iterable[str]) -> tuple[str, ...]:
+        return tuple(name.get(one, one) for one in names)
+
+    pairs = {name.get(raw, raw): name.get(key, key) for raw, key in ema.pairs.items()}
+    return Ema(ema.state, pairs, old(ema.orphans), old(ema.bare), old(ema.scalars))
+
+
+def raw_and_ema(checkpoint: Checkpoint) -> list[tuple[TensorEntry, TensorEntry]]:
+    """Return each raw weight of a file with its EMA weight."""
+    sets = two_sets(checkpoint)
+    if sets is None:
+        tensors: tuple[TensorEntry, ...] = checkpoint.tensors
+        ema = ema_pairs(entry.name for entry in tensors)
+    else:
+        tensors, ema = (*sets.raw, *sets.averages), dotted_pairs(sets)
+    named = {entry.name: entry for entry in tensors}
+    return [(named[raw], named[key]) for raw, key in ema.pairs.items()]
+
+
+def dotted_pairs(sets: TwoSets) -> Ema:
+    """Match two sets of weights that both have names with dots.
+
+    The EMA's names are those of `sets.averages`. Where it has no place for buffers, they are not
+    missing: programs take the raw ones.
+    """
+    found = counterparts(sets.raw, sets.ema)
+    pairs = {raw: f"{sets.ema_key}.{entry.name}" for raw, entry in found.items()}
+    owned = set(pairs.values())
+    orphans = tuple(entry.name for entry in sets.averages if entry.name not in owned)
+    bare = tuple(
+        entry.name
+        for entry in sets.raw
+        if entry.name not in pairs and not entry.name.endswith(BUFFERS)
+    )
+    state: State = "orphan" if not pairs else "partial" if orphans or bare else "full"
+    return Ema(state, pairs, orphans, bare, tuple(entry.name for entry in sets.numbers))
+
+
+def _pairs(names: Iterable[str]) -> Ema:
     names = tuple(names)
     ema = {name for name in names if name.startswith(PREFIX)}
     scalars = tuple(name for name in names if name in SCALARS)

@@ -170,6 +170,9 @@ PARTS: tuple[Signature, ...] = (
     Signature("text-encoder", "CLIP", "own sizes",
               ("text_model.embeddings.token_embedding.weight",), "transformers CLIPTextModel",
               _TEXT),
+    Signature("text-encoder", "CLIP", "own sizes",
+              ("embeddings.token_embedding.weight", "encoder.layers.0.self_attn.k_proj.weight",
+               "final_layer_norm.weight"), "transformers 5 CLIPTextModel", _TEXT),
     *(
         Signature("text-encoder", name, None,
                   (("token_embedding.weight", 1, width), "transformer.resblocks.0.ln_1.weight"),

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from sdtool.checkpoint import checkpoint_of, readings
 from sdtool.checkpoint.errors import InputError, UnsafeError
+from sdtool.checkpoint.identify import identify
 from sdtool.checkpoint.reading import Checkpoint, Reading
 from sdtool.checkpoint.source import local_file
 from sdtool.scan import Report, Verdict, judge
@@ -42,6 +43,14 @@ def admit(taken: Sequence[Reading], report: Report, *, disarm: bool) -> Checkpoi
         what = report.error or "could not be read to the end"
         raise InputError(what, where=report.path, hint=report.hint)
     return checkpoint
+
+
+def is_only_training(checkpoint: Checkpoint) -> bool:
+    """Whether a file holds what a training goes on with, and no weights: by content, as `info`."""
+    if checkpoint.tensors:
+        return False
+    found = identify((), checkpoint.leaves, checkpoint.metadata, checkpoint.training)
+    return found.kind == "training-state"
 
 
 def worst_message(report: Report) -> str:

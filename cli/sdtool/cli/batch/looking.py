@@ -12,7 +12,8 @@ from sdtool.checkpoint import checkpoint_of, readings
 from sdtool.checkpoint.errors import InputError, UsageError
 from sdtool.checkpoint.identify import Identity, identify, resolve
 from sdtool.checkpoint.identify.promises import broken_promises
-from sdtool.checkpoint.reading import Checkpoint
+from sdtool.checkpoint.reading import Checkpoint, TensorEntry
+from sdtool.checkpoint.sets import two_sets
 from sdtool.checkpoint.source import LocalFile, local_file
 from sdtool.scan import Verdict, judge
 
@@ -33,6 +34,12 @@ class Seen:
     promises: tuple[str, ...]
     pruned: int | None = None
     pruned_fp16: int | None = None
+
+    @property
+    def tensors(self) -> tuple[TensorEntry, ...]:
+        """All weights under the names that the file has, those of further sets with their key."""
+        further = (entry for one in self.checkpoint.others for entry in one.named)
+        return (*self.checkpoint.tensors, *further)
 
     @property
     def freed(self) -> int:
@@ -72,6 +79,7 @@ def looked_at(path: str, *, allow: Mapping[str, str]) -> Generator[Seen]:
             checkpoint.metadata,
             checkpoint.training,
             format=checkpoint.format,
+            sets=two_sets(checkpoint),
         )
         try:
             identity = resolve(identity)

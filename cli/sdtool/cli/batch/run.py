@@ -26,7 +26,7 @@ from sdtool.checkpoint.errors import (
 )
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.cli.batch.done import is_made_of
-from sdtool.cli.batch.gate import admit, judged, worst_message
+from sdtool.cli.batch.gate import admit, is_only_training, judged, worst_message
 from sdtool.cli.batch.outcome import Outcome, Status, summary, summary_line
 from sdtool.cli.batch.outputs import Job, file_key, same_file
 from sdtool.cli.batch.sidecars import copy_sidecar, renamed, sidecars
@@ -254,6 +254,9 @@ def _work(
                 outcome.warnings.append(f"suspicious ({worst_message(report)})")
             elif report.verdict is Verdict.UNSAFE:
                 outcome.warnings.append(f"disarmed: {worst_message(report)}; nothing of it was run")
+            if not job.item.alone and is_only_training(checkpoint):
+                _idle(outcome, NothingToDo("it holds training state and no weights"), job)
+                return [outcome]
             makings = choose(checkpoint, job)
             _check_distinct(makings)
             made = _made(outcome, makings, job, checkpoint, wishes, advance)

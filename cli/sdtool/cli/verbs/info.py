@@ -123,7 +123,7 @@ def _record(
                 "shape": list(entry.shape),
                 "nbytes": entry.nbytes,
             }
-            for entry in seen.checkpoint.tensors
+            for entry in seen.tensors
             if fnmatchcase(entry.name, pattern)
         ]
     if metadata:
@@ -160,9 +160,9 @@ def _show(
     lines = card.card(seen) if alone else [card.row(seen)]
     lines += [f"  {name:<22} {value}" for name, value in record.get("hashes", {}).items()]
     if tree:
-        lines += ["", *card.tree(seen.checkpoint.tensors)]
+        lines += ["", *card.tree(seen.tensors)]
     if pattern is not None:
-        lines += ["", *card.table(seen.checkpoint.tensors, pattern)]
+        lines += ["", *card.table(seen.tensors, pattern)]
     if metadata:
         lines += ["", *card.values(seen)]
     console.out("\n".join(lines))

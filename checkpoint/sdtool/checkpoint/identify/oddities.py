@@ -1,0 +1,107 @@
+"""Names that the programs for a model do not look for, and the repair that gives them back.
+
+Source: transformers 5 modeling_clip.py (`CLIPTextModel` without `text_model`); A1111
+modules/sd_models.py (`checkpoint_dict_replacements`, NovelAI's names); diffusers
+scripts/convert_diffusers_to_original_stable_diffusion.py, models/autoencoders/vae.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+
+from sdtool.checkpoint.prefixes import plain_entries, plain_names, wrappers_in
+from sdtool.checkpoint.reading import TensorEntry
+
+_BELOW = (
+    r"cond_stage_model\.transformer\.|conditioner\.embedders\.\d{1,3}\.transformer\."
+    r"|text_encoders\.clip_[lgh]\.transformer\.|text_encoder(?:_2)?\."
+)
+_INNER = r"embeddings\.(?:token_embedding|position_embedding|position_ids)|encoder\.layers"
+_SHORT = re.compile(rf"({_BELOW})((?:{_INNER}|final_layer_norm)\b.*)")
+_ALONE = re.compile(rf"(?:{_INNER}|final_layer_norm)\b.*")
+_CLIP = (
+    "embeddings.token_embedding.weight", "embeddings.position_embedding.weight",
+    "encoder.layers.0.self_attn.k_proj.weight", "final_layer_norm.weight",
+)  # fmt: skip
+"""What a CLIP text encoder by itself has, where `text_model.` is missing."""
+
+_ATTENTION = re.compile(
+    r"(?P<prefix>first_stage_model\.|vae\.|)(?:encoder|decoder)\."
+    r"(?P<tree>mid\.attn_1|mid_block\.attentions\.0)\."
+    r"(?P<part>q|k|v|query|key|value|to_q|to_k|to_v|to_out\.0|proj_out|proj_attn|norm|group_norm)"
+    r"\.(?:weight|bias)"
+)
+_LDM = frozenset({"q", "k", "v", "proj_out", "norm"})
+
+
+def odd_names(tensors: Sequence[TensorEntry]) -> tuple[tuple[str, str], ...]:
+    """Return what `prune --fix` can repair of the names of a file: the repair and what is wrong."""
+    found: list[tuple[str, str]] = []
+    plain = plain_names(entry.name for entry in tensors)
+    if plain:
+        found.append(("prefixes", f"{_names(len(plain))} a wrapper's {wrappers_in(plain)} in them"))
+    entries = plain_entries(tensors)
+    names = {entry.name for entry in entries}
+    short = text_model_names(names)
+    if short:
+        found.append(
+            (
+                "text-encoder-names",
+                "its text encoder's names lack `text_model.`, as those of NovelAI and of"
+                " transformers 5 do",
+            )
+        )
+    odd = _odd_attention(entries)
+    if odd:
+        found.append(
+            (
+                "vae-names",
+                f"its VAE's attention has not the names and shapes of the rest ({odd})",
+            )
+        )
+    return tuple(found)
+
+
+def odd_notes(tensors: Sequence[TensorEntry], asked: Collection[str] = ()) -> tuple[str, ...]:
+    """Return a note for each repair of names that a file needs and that was not `asked` for."""
+    return tuple(
+        f"{what}: `sdtool prune --fix {fix}` repairs it"
+        for fix, what in odd_names(tensors)
+        if fix not in asked
+    )
+
+
+def text_model_names(names: Collection[str]) -> dict[str, str]:
+    """Return by the names that lack `text_model.` those with it, where that name is free."""
+    alone = all(name in names for name in _CLIP)
+    found: dict[str, str] = {}
+    for name in names:
+        if match := _SHORT.fullmatch(name):
+            new = f"{match[1]}text_model.{match[2]}"
+        elif alone and _ALONE.fullmatch(name):
+            new = f"text_model.{name}"
+        else:
+            continue
+        if new not in names:
+            found[name] = new
+    return found
+
+
+def _odd_attention(tensors: Iterable[TensorEntry]) -> str | None:
+    """The first weight of a VAE's middle attention that no program for its tree looks for."""
+    for entry in tensors:
+        match = _ATTENTION.fullmatch(entry.name)
+        if match is None:
+            continue
+        ldm = match["tree"] == "mid.attn_1"
+        if match["prefix"] == "first_stage_model." and not ldm:
+            return entry.name
+        flat = len(entry.shape) == 2
+        if (match["part"] in _LDM) is not ldm or (ldm and flat):
+            return entry.name
+    return None
+
+
+def _names(count: int) -> str:
+    return "1 name has" if count == 1 else f"{count:,} names have"
