@@ -669,10 +669,12 @@ def _collection(state: _State, op: int, pos: int, stack: list[Value]) -> tuple[l
     elif op == 0x90:  # ADDITEMS
         items = stack
         stack = state.metastack.pop()
+        _hashed(state.trace, items, at)
         _append(stack[-1], items, "ADDITEMS", at, state.trace)
     elif op == 0x91:  # FROZENSET
         items = stack
         stack = state.metastack.pop()
+        _hashed(state.trace, items, at)
         made = Instance(FROZENSET, (), "FROZENSET", at)
         made.items = items
         stack.append(made)
@@ -687,6 +689,7 @@ def _collection(state: _State, op: int, pos: int, stack: list[Value]) -> tuple[l
                 raise Malformed(f"DICT with a key and no value at offset {at:,}")
             made = Instance(DICT, (), "DICT", at)
             made.pairs = _pairs(items)
+            _hashed(state.trace, items[::2], at)
         stack.append(made)
     return stack, pos
 
@@ -901,6 +904,7 @@ def _set_items(
     target: Value, pairs: list[tuple[Value, Value]], opcode: str, offset: int, trace: Trace
 ) -> None:
     """SETITEM(S): in place, so that every alias sees it."""
+    _hashed(trace, [key for key, _ in pairs if type(key) is not str], offset)
     if type(target) is Instance:
         if target.opcode not in _LITERALS["SETITEMS"]:
             trace.events.append(Mutation(opcode, target, list(pairs), offset))
@@ -911,6 +915,12 @@ def _set_items(
         target.mutated = offset
     else:
         trace.events.append(Mutation(opcode, target, pairs, offset))
+
+
+def _hashed(trace: Trace, keys: list[Value], offset: int) -> None:
+    """Note keys that are looked up for hours."""
+    if keys and trace.hashes.add(keys):
+        _note(trace, "hash-collision", trace.hashes.found or "", offset)
 
 
 def _append(target: Value, items: list[Value], opcode: str, offset: int, trace: Trace) -> None:
