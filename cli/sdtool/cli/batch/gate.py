@@ -35,13 +35,22 @@ def admit(taken: Sequence[Reading], report: Report, *, disarm: bool) -> Checkpoi
         raise UnsafeError(
             f"refused as unsafe ({worst_message(report)})",
             where=report.path,
-            hint="sdtool scan tells more; --disarm takes its tensors all the same, running nothing",
+            hint=f"sdtool scan tells more; {_disarmed(taken)}",
         )
     checkpoint = checkpoint_of(taken)
     if report.verdict is Verdict.UNDECIDED:
         what = report.error or "could not be read to the end"
         raise InputError(what, where=report.path, hint=report.hint)
     return checkpoint
+
+
+def _disarmed(taken: Sequence[Reading]) -> str:
+    """What --disarm would come to."""
+    try:
+        checkpoint_of(taken)
+    except InputError as e:
+        return f"its tensors cannot be taken either ({e.what})"
+    return "--disarm takes its tensors all the same, running nothing"
 
 
 def worst_message(report: Report) -> str:
