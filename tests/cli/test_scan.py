@@ -12,6 +12,9 @@ import pytest
 from tests.cli.conftest import Run
 from tests.cli.schemas import SCAN, SCANNED
 from tests.forge import call, name, pickled
+from tests.scan.vectors import VECTORS
+
+HIDES = ("bare-", "legacy-", "nested-", "tar-", "npy-", "npz-", "joblib-", "torch-zip-")
 
 
 @pytest.fixture
@@ -83,6 +86,26 @@ def test_a_folder_is_judged_by_content(sdtool: Run, training: Path, trapped: Pat
     ]
     assert lines[3].startswith("3 files scanned: ")
     assert lines[3].endswith("; 1 passed over")
+
+
+def test_hostile_content_does_not_hide_behind_a_suffix(sdtool: Run, tmp_path: Path) -> None:
+    """Whatever a folder has that a loader would run is reported, also without PROTO or whole."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    names = [v.name for v in VECTORS if v.loaders and v.name.startswith(HIDES)]
+    assert len(names) > 100
+    for vector in VECTORS:
+        if vector.name in names:
+            suffix = (".txt", ".png", ".dat", ".yaml", "")[len(vector.name) % 5]
+            (folder / f"{vector.name}{suffix}").write_bytes(vector.build())
+    (folder / "notes.txt").write_text("cat\ndog\nmouse\n")
+    result = sdtool("scan", "folder", "--format", "json")
+    document = json.loads(result.out)
+    assert result.code == 1
+    assert document["summary"]["passed-over"] == 1
+    bad = {f["path"]: f["verdict"] for f in document["files"]}
+    assert len(bad) == len(names)
+    assert set(bad.values()) <= {"unsafe", "suspicious"}
 
 
 def test_what_is_missing_is_trouble_in_every_format(sdtool: Run, training: Path) -> None:

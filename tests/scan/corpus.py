@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tests.scan import states
 
 Writer = Callable[[pathlib.Path], object]
 HONEST: dict[str, Writer] = {}
@@ -539,3 +540,9 @@ def _safetensors(path: pathlib.Path, metadata: dict[str, str] | None) -> None:
 
 HONEST["safetensors"] = lambda path: _safetensors(path, None)
 HONEST["safetensors-metadata"] = lambda path: _safetensors(path, {"format": "pt", "a": "{}"})
+
+
+# --- training runs, distributed checkpoints, python 2 ---------------------------------------------
+
+HONEST.update(states.STATES)
+NEEDS.update(states.NEEDS)

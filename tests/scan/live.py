@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import importlib
 import io
 import json
 import lzma
@@ -76,6 +77,28 @@ def _torch_mmap(path: str) -> Any:
     return torch.load(path, map_location="cpu", weights_only=False, mmap=True)
 
 
+def _torch_file(path: str) -> Any:
+    import torch
+
+    with open(path, "rb") as file:
+        return torch.load(file, weights_only=False)
+
+
+def _of_package(package: str, function: str) -> Callable[[str], Any]:
+    def load(path: str) -> Any:
+        return getattr(importlib.import_module(package), function)(path)
+
+    return load
+
+
+def _of_package_open(package: str) -> Callable[[str], Any]:
+    def load(path: str) -> Any:
+        with open(path, "rb") as file:
+            return importlib.import_module(package).load(file)
+
+    return load
+
+
 def _numpy(path: str) -> Any:
     import numpy
 
@@ -94,7 +117,12 @@ LOADERS: dict[str, Callable[[str], Any]] = {
     "zlib": _zlib,
     "torch": _torch,
     "torch-mmap": _torch_mmap,
+    "torch-file": _torch_file,
     "numpy": _numpy,
+    "joblib": _of_package("joblib", "load"),
+    "pandas": _of_package("pandas", "read_pickle"),
+    "dill": _of_package_open("dill"),
+    "cloudpickle": _of_package_open("cloudpickle"),
 }
 
 

@@ -50,6 +50,15 @@ def test_unpicklers_beside_torch(tmp_path: Path) -> None:
     _runs([v for v in VECTORS if v.needs_torch], PLAIN, tmp_path, "torch")
 
 
-@pytest.mark.parametrize("loader", ["torch", "torch-mmap", "numpy"])
+PACKAGES = ("joblib", "pandas", "dill", "cloudpickle")
+
+
+@pytest.mark.parametrize("loader", PACKAGES)
+def test_other_packages(loader: str, tmp_path: Path) -> None:
+    pytest.importorskip(loader)
+    _runs(list(VECTORS), frozenset({loader}), tmp_path, "torch")
+
+
+@pytest.mark.parametrize("loader", ["torch", "torch-file", "torch-mmap", "numpy"])
 def test_torch_and_numpy(loader: str, tmp_path: Path) -> None:
     _runs(list(VECTORS), frozenset({loader}), tmp_path, "torch")

@@ -26,6 +26,8 @@ class DType:
     is_quantized: bool = False
     swap: int = 0
     """Bytes to reverse per element in a big-endian file (half the item for complex)."""
+    bits: int = 0
+    """Bits of one element where they are no whole bytes: then `itemsize` means nothing."""
 
     def __str__(self) -> str:
         return self.name
@@ -65,5 +67,12 @@ BY_NAME = {row.name: row for row in TABLE}
 BY_STORAGE = {row.storage: row for row in TABLE if row.storage}
 BY_SAFETENSORS = {row.safetensors: row for row in TABLE if row.safetensors}
 BY_NUMPY = {row.numpy: row for row in TABLE if row.numpy}
+
+PACKED = {
+    "F4": DType("float4_e2m1fn", 1, None, is_floating=True, bits=4),
+    "F6_E2M3": DType("float6_e2m3fn", 1, None, is_floating=True, bits=6),
+    "F6_E3M2": DType("float6_e3m2fn", 1, None, is_floating=True, bits=6),
+}
+"""What safetensors can hold and torch has no dtype for: several elements share a byte."""
 
 UINT8 = BY_NAME["uint8"]

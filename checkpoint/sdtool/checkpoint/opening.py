@@ -24,6 +24,8 @@ from sdtool.checkpoint.weights import checkpoint_of
 _HEAD_NBYTES = 4096
 _TAIL_NBYTES = 512
 _TAR_BLOCK_NBYTES = 512
+_BEGINS_NUMBER = frozenset(bytes((byte,)) for byte in b"0123456789+\x80\xff")
+"""What the checksum of a tar's header begins with."""
 
 
 def readings(
@@ -86,8 +88,8 @@ def _readings(opening: Opening) -> Iterator[Reading]:
 
     # What the beginning does not show: a tar is known by a checksum, a zip by its end, and a
     # pickle may be anything that an unpickler would follow.
+    found.extend(_tar(opening, head))
     if first is not None:
-        found.extend(_tar(opening, head))
         found.extend(_pickles(opening, first))
     end = None if is_zip else find_end(source)
     if end is not None and not _is_member_of(found, end):
@@ -128,7 +130,8 @@ def _compressed(opening: Opening, head: bytes) -> Iterator[Reading]:
 
 
 def _tar(opening: Opening, head: bytes) -> Iterator[Reading]:
-    if not any(head[:512]) or len(head) < 512:
+    # Whatever it begins with: the first bytes of a tar are a name.
+    if len(head) < 512 or head[148:156].lstrip()[:1] not in _BEGINS_NUMBER:
         return
     from sdtool.checkpoint.containers.tars import begins_tar, read_plain_tar, read_tar_archive
 

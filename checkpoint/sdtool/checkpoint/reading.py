@@ -121,7 +121,8 @@ class TensorEntry:
     conj: bool = False
     neg: bool = False
     unsupported: str | None = None
-    """Why its values cannot be had: `quantized`, `sparse`, `nested`, `meta`; None when they can."""
+    """Why its values cannot be had: `quantized`, `sparse`, `nested`, `meta`, `packed`; None when
+    they can."""
 
     @property
     def numel(self) -> int:
@@ -131,6 +132,8 @@ class TensorEntry:
     @property
     def nbytes(self) -> int:
         """Bytes of the elements, each once: what a file that holds this tensor needs."""
+        if self.dtype.bits:
+            return (self.numel * self.dtype.bits + 7) // 8
         return self.numel * self.dtype.itemsize
 
     @property

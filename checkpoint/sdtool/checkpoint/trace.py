@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
+from sdtool.checkpoint.key_hashes import KeyHashes
 from sdtool.checkpoint.values import Global, Instance, Persistent, Value
 
 
@@ -59,3 +60,5 @@ class Trace:
     """Length of the pickle, STOP included."""
     protocol: int = 0
     """The highest PROTO seen."""
+    hashes: KeyHashes = field(default_factory=KeyHashes)
+    """The keys of dicts and sets that are not text."""

@@ -499,6 +499,10 @@ _TABLE: tuple[tuple[Danger, str], ...] = (
         modelscan *
         modelaudit *
         sdtool *
+        nbdefense *
+        guarddog *
+        modules.safe *
+        torch.serialization set_default_mmap_options
         torch.serialization add_safe_globals clear_safe_globals register_package
         torch.serialization set_default_load_endianness set_crc32_options
         torch._weights_only_unpickler *

@@ -24,6 +24,7 @@ from typing import NamedTuple, TypeAlias
 
 from sdtool.checkpoint.dtypes import TABLE
 from sdtool.checkpoint.joblib_arrays import WRAPPERS as JOBLIB_WRAPPERS
+from sdtool.checkpoint.key_hashes import KeyHashes
 from sdtool.checkpoint.values import (
     DICT,
     LIST,
@@ -298,9 +299,27 @@ def _is_container(value: Value) -> bool:
 
 def _container(args: Value) -> Problem | None:
     """`list(x)`, `set(x)`, `OrderedDict(x)`: only of what already stands in the file."""
-    if args == () or (type(args) is tuple and len(args) == 1 and _is_container(args[0])):
+    if args == ():
         return None
+    if type(args) is tuple and len(args) == 1 and _is_container(args[0]):
+        return _colliding(args[0])
     return _odd("made of something other than a plain container")
+
+
+def _colliding(content: Value) -> Problem | None:
+    """Whether a set or dict of `content`, or of pairs in it, would have colliding keys."""
+    items = content if type(content) is tuple else content.items
+    hashes, of_pairs = KeyHashes(), KeyHashes()
+    hashes.add(items)
+    of_pairs.add(_first_of(item) for item in items)
+    found = hashes.found or of_pairs.found
+    return None if found is None else Problem("hash-collision", found)
+
+
+def _first_of(item: Value) -> Value:
+    """The key of a pair: a tuple or a literal list."""
+    parts = item if type(item) is tuple else item.items if type(item) is Instance else ()
+    return parts[0] if parts else None
 
 
 def _deque(args: Value) -> Problem | None:
@@ -682,6 +701,12 @@ def _one_int(args: Value) -> Problem | None:
     return _odd("not the number of an enumeration")
 
 
+def _one_word(args: Value) -> Problem | None:
+    if type(args) is tuple and len(args) == 1 and _is_text(args[0], 64):
+        return None
+    return _odd("not the word of an enumeration")
+
+
 def _one_list(args: Value) -> Problem | None:
     """TorchScript's `build_*`: they return the list they are given."""
     if type(args) is tuple and 1 <= len(args) <= 2:
@@ -701,10 +726,34 @@ def _array_wrapper(state: Value) -> Problem | None:
     return None
 
 
+_POSITIONS = {"pos": 624, "buffer_pos": 4}
+"""How far a generator has used up its buffer: beyond it, numpy reads other memory."""
+
+
 def _random_state(state: Value) -> Problem | None:
-    if is_literal(state, DICT) or type(state) is tuple:
-        return None
-    return _state_problem("not the state of a random generator")
+    if not (is_literal(state, DICT) or type(state) is tuple):
+        return _state_problem("not the state of a random generator")
+    pending, depth = [state], 0
+    while pending and depth < 4:  # the generator's dict, in a tuple, with a dict in it
+        pairs = [pair for part in pending if is_literal(part, DICT) for pair in part.pairs]
+        if not all(_is_position(key, value) for key, value in pairs):
+            return _state_problem("a random generator that reads beyond its buffer")
+        tuples = [part for part in pending if type(part) is tuple]
+        if any(len(t) >= 3 and not _is_position("pos", t[2]) for t in tuples if _is_named(t)):
+            return _state_problem("a random generator that reads beyond its buffer")
+        pending = [value for _, value in pairs] + [value for t in tuples for value in t]
+        depth += 1
+    return None
+
+
+def _is_named(state: tuple[Value, ...]) -> bool:
+    """Whether it is numpy's older form: ("MT19937", key, position, ...)."""
+    return bool(state) and type(state[0]) is str
+
+
+def _is_position(key: Value, value: Value) -> bool:
+    most = _POSITIONS.get(key) if type(key) is str else None
+    return most is None or (type(value) is int and 0 <= value <= most)
 
 
 # --- the table ----------------------------------------------------------------------------------
@@ -822,6 +871,16 @@ _CALLBACKS = (
     ("gradient_accumulation_scheduler", "GradientAccumulationScheduler"),
 )
 
+_LIGHTNING_STATES = (
+    ("trainer.states", "TrainerFn", Vouched(call=_one_word)),
+    ("trainer.states", "TrainerStatus", Vouched(call=_one_word)),
+    ("trainer.states", "RunningStage", Vouched(call=_one_word)),
+    ("trainer.states", "TrainerState", _DATA_OBJECT),
+    ("callbacks.early_stopping", "EarlyStoppingReason", Vouched(call=_one_int)),
+    ("callbacks.timer", "Interval", Vouched(call=_one_word)),
+    ("utilities.enums", "GradClipAlgorithmType", Vouched(call=_one_word)),
+)
+
 _CHECKPOINT = "torch.distributed.checkpoint"
 
 VOUCHED: dict[Global, Vouched] = {
@@ -848,11 +907,23 @@ VOUCHED: dict[Global, Vouched] = {
         Vouched(new=_nothing, state=_tensor_properties),
     ),
     **_rows(f"{_CHECKPOINT}.metadata", ("_MEM_FORMAT_ENCODING",), Vouched(call=_one_int)),
+    # the same in torch 2.0 to 2.2
+    **_rows(
+        "torch.distributed._shard.sharded_tensor.metadata",
+        ("TensorProperties",),
+        Vouched(new=_nothing, state=_tensor_properties),
+    ),
+    **_rows(
+        "torch.distributed._shard.sharded_tensor.metadata",
+        ("MEM_FORMAT_ENCODING",),
+        Vouched(call=_one_int),
+    ),
     **_rows(f"{_CHECKPOINT}.filesystem", ("_StorageInfo",), _DATA_OBJECT),
     # states of DeepSpeed's ZeRO
     **_rows(
         "deepspeed.runtime.fp16.loss_scaler", ("LossScaler", "DynamicLossScaler"), _DATA_OBJECT
     ),
+    **_rows("deepspeed.pt.loss_scaler", ("LossScaler", "DynamicLossScaler"), _DATA_OBJECT),
     **_rows("deepspeed.runtime.zero.config", ("ZeroStageEnum",), Vouched(call=_one_int)),
     **_rows("deepspeed.utils.tensor_fragment", ("fragment_address",), _DATA_OBJECT),
     # TorchScript
@@ -979,6 +1050,11 @@ VOUCHED: dict[Global, Vouched] = {
         Global(f"{package}.callbacks.{module}", name): _REFERENCE
         for package in ("pytorch_lightning", "lightning.pytorch")
         for module, name in _CALLBACKS
+    },
+    **{
+        Global(f"{package}.{module}", name): row
+        for package in ("pytorch_lightning", "lightning.pytorch")
+        for module, name, row in _LIGHTNING_STATES
     },
     **_rows("pytorch_lightning.callbacks", ("model_checkpoint",), _REFERENCE),
     **_rows("pytorch_lightning.utilities.parsing", ("AttributeDict",), _ATTRIBUTE_DICT),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from tests.scan.vectors.alone import alone
+from tests.scan.vectors.arrays import arrays
 from tests.scan.vectors.calls import extension_codes, without_reduce
 from tests.scan.vectors.denial import denial
 from tests.scan.vectors.disagreements import disagreements
@@ -19,11 +20,14 @@ from tests.scan.vectors.memo import memo
 from tests.scan.vectors.names import computed_names, dotted_names, odd_names, python2_names
 from tests.scan.vectors.nested import nested
 from tests.scan.vectors.programs import programs
+from tests.scan.vectors.recognition import recognition
 from tests.scan.vectors.streams import broken, streams
+from tests.scan.vectors.tars import tars
 from tests.scan.vectors.tensor_files import tensor_files
+from tests.scan.vectors.values import values
 from tests.scan.vectors.vector import Vector
 from tests.scan.vectors.wrappers import wrappers
-from tests.scan.vectors.zips import zip_disagreements, zip_names
+from tests.scan.vectors.zips import empty_directories, zip_disagreements, zip_names
 
 __all__ = ["VECTORS", "Vector"]
 
@@ -49,6 +53,11 @@ _FAMILIES: tuple[tuple[int, Callable[[], Iterator[Vector]]], ...] = (
     (17, tensor_files),
     (0, alone),
     (0, programs),
+    (11, recognition),
+    (13, tars),
+    (13, empty_directories),
+    (15, arrays),
+    (0, values),
 )
 """The class of attack of docs/threat-model.md, and its files; 0 where each has its own."""
 

@@ -328,3 +328,24 @@ def two_directories(zip64: bytes, plain: bytes) -> bytes:
     )
     locator = struct.pack("<4sIQI", b"PK\x06\x07", 0, len(both) - 22, 1)
     return both[:-22] + end64 + locator + both[-22:]
+
+
+def empty_directories() -> Iterator[Vector]:
+    """Class 13: a directory without entries, behind local headers that have something."""
+    whole = torch_zip(HOSTILE)
+    body = whole[: whole.index(b"PK\1\2")]
+    deflated = zip_file([Member("archive/data.pkl", HOSTILE, method=8)])
+    deflated = deflated[: deflated.index(b"PK\1\2")]
+    for label, before, offset in (
+        ("", body, len(body)),
+        ("-at-the-start", body, 0),
+        ("-deflated", deflated, len(deflated)),
+        ("-second", zip_file([Member("a", b"b")])[:32] + body, 32 + len(body)),
+    ):
+        end = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 0, 0, 0, offset, 0)
+        yield silent(
+            f"zip-empty-directory{label}",
+            "local headers with content, and a directory that lists nothing",
+            before + end,
+            suffix=".dat",
+        )

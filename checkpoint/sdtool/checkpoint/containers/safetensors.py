@@ -10,18 +10,16 @@ Source: the format's README; safetensors/src/tensor.rs (`Metadata::validate`, `d
 from __future__ import annotations
 
 import json
+from math import prod
 from typing import Any
 
-from sdtool.checkpoint.dtypes import BY_SAFETENSORS, DType
-from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated, Unsupported
+from sdtool.checkpoint.dtypes import BY_SAFETENSORS, PACKED, DType
+from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.reading import Reading, Storage, TensorEntry
 from sdtool.checkpoint.source import Source, read_exactly
 from sdtool.checkpoint.strides import row_major
 from sdtool.checkpoint.trace import Anomaly
-
-_SUB_BYTE = ("F4", "F6_E2M3", "F6_E3M2")
-
 
 def begins_safetensors(head: bytes) -> bool:
     """Whether a file that begins with `head` is meant to be safetensors: a length, then `{"`.
@@ -97,7 +95,10 @@ def _read_header(
             )
         at = end
         storage = Storage(name, source, base + begin, end - begin)
-        entry = TensorEntry((name,), name, dtype, shape, row_major(shape), 0, storage)
+        packed = "packed" if dtype.bits else None
+        entry = TensorEntry(
+            (name,), name, dtype, shape, row_major(shape), 0, storage, unsupported=packed
+        )
         if entry.nbytes != end - begin:
             raise Malformed(
                 f"tensor {name!a} has {end - begin:,} bytes; its shape needs {entry.nbytes:,}",
@@ -127,6 +128,8 @@ def _is_unicode(name: str) -> bool:
 
 
 def _metadata(value: Any, source: Source) -> dict[str, str]:
+    if value is None:
+        return {}  # an optional field to the library, which leaves it out or writes null
     if type(value) is not list or not all(type(item) is tuple for item in value):
         raise Malformed("`__metadata__` is no JSON object", where=source.name)
     metadata: dict[str, str] = {}
@@ -162,8 +165,10 @@ def _kind(name: str, value: Any, source: Source) -> tuple[DType, tuple[int, ...]
     dtype, shape = fields["dtype"], fields["shape"]
     if type(shape) is not list or not all(_is_size(size) for size in shape):
         raise Malformed(f"the shape of tensor {name!a} is no list of sizes", where=source.name)
-    if dtype in _SUB_BYTE:
-        raise Unsupported(f"tensor {name!a} is {dtype}, less than a byte", where=source.name)
+    if type(dtype) is str and dtype in PACKED:
+        if prod(shape) * PACKED[dtype].bits % 8:
+            raise Malformed(f"tensor {name!a} ends in the middle of a byte", where=source.name)
+        return PACKED[dtype], tuple(shape)
     if type(dtype) is not str or dtype not in BY_SAFETENSORS:
         raise Malformed(
             f"tensor {name!a} has an unknown dtype {ascii(dtype)[:40]}", where=source.name

@@ -130,12 +130,13 @@ def _read_archive(opening: Opening, archive: ZipArchive) -> Reading:
 def _without_members(opening: Opening, archive: ZipArchive) -> Reading:
     """A directory without entries: an empty archive, unless there is something before it."""
     source = opening.source
-    if archive.directory_offset == archive.start:
+    first = archive.start if source.read_at(0, 4) != b"PK\x03\x04" else 0
+    if archive.directory_offset == first:
         kind = foreign_kind(source.read_at(0, _HEAD_NBYTES), b"", os.path.basename(source.name))
         empty = NotACheckpoint("an empty zip archive", where=source.name, hint="download it again")
         return Reading(kind.slug if kind else "empty-zip", source, error=empty)
-    detail = f"{archive.directory_offset - archive.start:,} bytes that no entry lists"
-    anomalies = (*archive.anomalies, Anomaly("gap-data", detail, archive.start))
+    detail = f"{archive.directory_offset - first:,} bytes that no entry lists"
+    anomalies = (*archive.anomalies, Anomaly("gap-data", detail, first))
     error = Truncated("the zip directory lists no members", where=source.name)
     return Reading("zip", source, tuple(_salvage(opening)), anomalies=anomalies, error=error)
 

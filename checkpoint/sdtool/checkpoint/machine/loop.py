@@ -209,7 +209,7 @@ def run(m: Machine, offset: int) -> tuple[Value, InputError | None]:
             elif op == 0x73:  # SETITEM
                 item = stack.pop()
                 key = stack.pop()
-                set_items(stack[-1], [(key, item)], "SETITEM", base + at, trace)
+                set_items(m, stack[-1], [(key, item)], "SETITEM", base + at)
             else:
                 load = _LOAD.get(op)
                 if load is None:

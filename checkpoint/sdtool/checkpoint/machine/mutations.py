@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sdtool.checkpoint.trace import Mutation, Trace
+from sdtool.checkpoint.machine.state import Machine
+from sdtool.checkpoint.trace import Mutation
 from sdtool.checkpoint.values import Instance, Value
 
 _LITERALS = {
@@ -20,31 +21,38 @@ def pairs_of(items: list[Value]) -> list[tuple[Value, Value]]:
     return list(zip(items[::2], items[1::2], strict=False))
 
 
+def check_hashes(m: Machine, keys: list[Value], offset: int) -> None:
+    """Note keys that are looked up for hours."""
+    if keys and m.trace.hashes.add(keys):
+        m.note("hash-collision", m.trace.hashes.found or "", offset)
+
+
 def set_items(
-    target: Value, pairs: list[tuple[Value, Value]], opcode: str, offset: int, trace: Trace
+    m: Machine, target: Value, pairs: list[tuple[Value, Value]], opcode: str, offset: int
 ) -> None:
     """Set items of `target`, and record it unless that is a literal dict."""
+    check_hashes(m, [key for key, _ in pairs if type(key) is not str], offset)
     if type(target) is Instance:
         if target.opcode not in _LITERALS[opcode]:
-            trace.events.append(Mutation(opcode, target, list(pairs), offset))
+            m.trace.events.append(Mutation(opcode, target, list(pairs), offset))
         if isinstance(target.pairs, list):
             target.pairs.extend(pairs)
         else:
             target.pairs = pairs
         target.mutated = offset
     else:
-        trace.events.append(Mutation(opcode, target, pairs, offset))
+        m.trace.events.append(Mutation(opcode, target, pairs, offset))
 
 
-def append(target: Value, items: list[Value], opcode: str, offset: int, trace: Trace) -> None:
+def append(m: Machine, target: Value, items: list[Value], opcode: str, offset: int) -> None:
     """Append to `target`, and record it unless that is a literal list or set."""
     if type(target) is Instance:
         if target.opcode not in _LITERALS[opcode]:
-            trace.events.append(Mutation(opcode, target, list(items), offset))
+            m.trace.events.append(Mutation(opcode, target, list(items), offset))
         if isinstance(target.items, list):
             target.items.extend(items)
         else:
             target.items = items
         target.mutated = offset
     else:
-        trace.events.append(Mutation(opcode, target, items, offset))
+        m.trace.events.append(Mutation(opcode, target, items, offset))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from struct import Struct
 
 from sdtool.checkpoint.errors import LimitExceeded, Malformed
-from sdtool.checkpoint.machine.mutations import append, pairs_of, set_items
+from sdtool.checkpoint.machine.mutations import append, check_hashes, pairs_of, set_items
 from sdtool.checkpoint.machine.names import load_global, load_inst, load_stack_global
 from sdtool.checkpoint.machine.state import (
     HIGHEST_PROTOCOL,
@@ -205,6 +205,7 @@ def load_dict(m: Machine) -> None:
         raise Malformed(f"DICT with a key and no value at offset {m.at:,}")
     made = Instance(DICT, (), "DICT", m.at)
     made.pairs = pairs_of(items)
+    check_hashes(m, items[::2], m.at)
     m.stack.append(made)
 
 
@@ -213,31 +214,33 @@ def load_frozenset(m: Machine) -> None:
     m.objects += 2
     made = Instance(FROZENSET, (), "FROZENSET", m.at)
     made.items = m.pop_mark()
+    check_hashes(m, list(made.items), m.at)
     m.stack.append(made)
 
 
 def load_append(m: Machine) -> None:
     """APPEND: one item."""
     item = m.stack.pop()
-    append(m.stack[-1], [item], "APPEND", m.at, m.trace)
+    append(m, m.stack[-1], [item], "APPEND", m.at)
 
 
 def load_appends(m: Machine) -> None:
     """APPENDS: what is above the mark."""
     items = m.pop_mark()
-    append(m.stack[-1], items, "APPENDS", m.at, m.trace)
+    append(m, m.stack[-1], items, "APPENDS", m.at)
 
 
 def load_additems(m: Machine) -> None:
     """ADDITEMS: what is above the mark, to a set."""
     items = m.pop_mark()
-    append(m.stack[-1], items, "ADDITEMS", m.at, m.trace)
+    check_hashes(m, items, m.at)
+    append(m, m.stack[-1], items, "ADDITEMS", m.at)
 
 
 def load_setitems(m: Machine) -> None:
     """SETITEMS: the keys and values above the mark."""
     items = m.pop_mark()
-    set_items(m.stack[-1], pairs_of(items), "SETITEMS", m.at, m.trace)
+    set_items(m, m.stack[-1], pairs_of(items), "SETITEMS", m.at)
     if len(items) % 2:
         raise Malformed(f"SETITEMS with a key and no value at offset {m.at:,}")
 

@@ -36,7 +36,7 @@ def admit(taken: Sequence[Reading], report: Report, *, disarm: bool) -> Checkpoi
         raise UnsafeError(
             f"refused as unsafe ({worst_message(report)})",
             where=report.path,
-            hint="sdtool scan tells more; --disarm takes its tensors all the same, running nothing",
+            hint=f"sdtool scan tells more; {_disarmed(taken)}",
         )
     checkpoint = checkpoint_of(taken)
     if report.verdict is Verdict.UNDECIDED:
@@ -51,6 +51,15 @@ def is_only_training(checkpoint: Checkpoint) -> bool:
         return False
     found = identify((), checkpoint.leaves, checkpoint.metadata, checkpoint.training)
     return found.kind == "training-state"
+
+
+def _disarmed(taken: Sequence[Reading]) -> str:
+    """What --disarm would come to."""
+    try:
+        checkpoint_of(taken)
+    except InputError as e:
+        return f"its tensors cannot be taken either ({e.what})"
+    return "--disarm takes its tensors all the same, running nothing"
 
 
 def worst_message(report: Report) -> str:

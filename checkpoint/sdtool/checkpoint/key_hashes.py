@@ -1,0 +1,74 @@
+"""Keys that Python takes hours to tell apart: numbers and tuples whose hashes are all the same.
+
+A string has another hash in each process; a number has the same one everywhere, so whoever writes
+the file can choose them: n and n + 2**61 - 1 collide, and so do tuples of chosen numbers. The hash
+of a tuple is never kept: a tuple of forty levels that holds each one twice is hashed 2**40 times.
+
+Source: CPython Objects/longobject.c (`long_hash`), Objects/tupleobject.c (`tuplehash`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from sdtool.checkpoint.values import Value
+
+_MOST_EQUAL = 100
+"""Different keys of one hash; by chance there are hardly ever two."""
+_MOST_PARTS = 1000
+_SMALL_BITS = 60
+"""Numbers of so many bits are their own hash."""
+
+
+@dataclass(slots=True)
+class KeyHashes:
+    """The hashes of the keys of one pickle so far."""
+
+    found: str | None = None
+    """What is wrong with them, once something is."""
+    _first: dict[int, Value] = field(default_factory=dict[int, Value])
+    _others: dict[int, list[Value]] = field(default_factory=dict[int, list[Value]])
+    _parts: dict[int, tuple[Value, int]] = field(default_factory=dict[int, tuple[Value, int]])
+    """How many parts a tuple has, by its identity; the tuple is kept so that it stays its own."""
+
+    def add(self, keys: Iterable[Value]) -> bool:
+        """Take up some keys; return whether `found` is new."""
+        if self.found is None:
+            for key in keys:
+                if type(key) is tuple or (type(key) is int and key.bit_length() > _SMALL_BITS):
+                    self.found = self._problem(key)
+                    if self.found is not None:
+                        return True
+        return False
+
+    def _problem(self, key: Value) -> str | None:
+        if type(key) is tuple and self._count(key) > _MOST_PARTS:
+            return f"a key of more than {_MOST_PARTS:,} parts"
+        code = hash(key)
+        first = self._first.setdefault(code, key)
+        if first is key or first == key:
+            return None
+        others = self._others.setdefault(code, [])
+        if key not in others:
+            others.append(key)
+        if len(others) < _MOST_EQUAL:
+            return None
+        return f"more than {_MOST_EQUAL} keys of the same hash"
+
+    def _count(self, key: tuple[Value, ...]) -> int:
+        """The parts of a tuple, each as often as hashing it gets there."""
+        counts = self._parts
+        pending: list[tuple[tuple[Value, ...], bool]] = [(key, False)]
+        while pending:
+            part, done = pending.pop()
+            if id(part) in counts:
+                continue
+            inner = [p for p in part if type(p) is tuple]
+            if done or not inner:
+                total = len(part) + sum(counts[id(p)][1] for p in inner)
+                counts[id(part)] = part, min(total, _MOST_PARTS + 1)
+            else:
+                pending.append((part, True))
+                pending.extend((p, False) for p in inner)
+        return counts[id(key)][1]
