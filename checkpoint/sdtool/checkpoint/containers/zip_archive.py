@@ -444,24 +444,25 @@ def inflate(
         Malformed: the data is damaged, or is longer or shorter than `nbytes`.
     """
     machine = zlib.decompressobj(-zlib.MAX_WBITS)
-    done = 0
-    pos = 0
+    done = pos = 0
     pending = b""
-    while done < nbytes:
-        if not pending:
+    while not machine.eof:
+        if not pending and pos < stored_nbytes:
             pending = source.read_at(offset + pos, min(_CHUNK_NBYTES, stored_nbytes - pos))
-            pos += len(pending)
-            if not pending:
-                break
+            pos = pos + len(pending) if pending else stored_nbytes
         try:
-            chunk = machine.decompress(pending, _CHUNK_NBYTES)
+            # Also without input: zlib may hold more output than one chunk.
+            chunk = machine.decompress(pending, _CHUNK_NBYTES if done < nbytes else 1)
         except zlib.error as e:
             raise Malformed(f"the compressed data of {what} is damaged", where=source.name) from e
         pending = machine.unconsumed_tail
-        if machine.eof and not chunk:
-            break
+        if not chunk:
+            if not pending and pos >= stored_nbytes:
+                break
+            continue
         done += len(chunk)
+        if done > nbytes:
+            break
         yield chunk
-    surplus = not machine.eof and machine.decompress(pending or b"", 1)
-    if done != nbytes or surplus:
+    if done != nbytes:
         raise Malformed(f"{what} does not inflate to the {nbytes:,} bytes it declares")
