@@ -24,6 +24,9 @@ from sdtool.checkpoint.source import Memory, Source
 from sdtool.checkpoint.strides import column_major, row_major
 from sdtool.checkpoint.values import DICT, Extent, Global, Instance, Persistent, Py2Bytes, Value
 
+INLINE = "inline"
+"""The key of a storage whose bytes stand in the pickle: each array has one of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
@@ -140,7 +143,7 @@ class Rebuilder:
             return None
         dtype, byteorder = kind
         source, offset, nbytes = content
-        storage = Storage("inline", source, offset, nbytes, byteorder=byteorder)
+        storage = Storage(INLINE, source, offset, nbytes, byteorder=byteorder)
         stride = column_major(shape) if fortran else row_major(shape)
         return self._checked(Tensor(dtype, shape, stride, 0, storage))
 

@@ -10,8 +10,8 @@ A1111 `textual_inversion.py`, `hypernetwork.py`; torch `nn.Module.__setstate__`,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from struct import Struct
 from struct import error as struct_error
 
@@ -24,7 +24,7 @@ from sdtool.checkpoint.errors import (
 )
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.reading import TORCH, Checkpoint, Reading, Stream, TensorEntry
-from sdtool.checkpoint.rebuild import Rebuilder, Tensor, as_bytes, numpy_dtype
+from sdtool.checkpoint.rebuild import INLINE, Rebuilder, Tensor, as_bytes, numpy_dtype
 from sdtool.checkpoint.values import Global, Instance, Persistent, Value
 
 Leaf = None | bool | int | float | str
@@ -88,7 +88,11 @@ def checkpoint_of(readings: Iterable[Reading], *, limits: Limits = DEFAULT_LIMIT
         if reading.tensors:
             return Checkpoint(reading, "state-dict", reading.tensors, (), {}, {})
         raise NotACheckpoint("it holds nothing that could be weights", where=reading.source.name)
-    return _named(_flatten(reading, _root(reading), limits))
+    checkpoint = _named(_flatten(reading, _root(reading), limits))
+    if checkpoint.kind in ("embedding", "hypernetwork"):
+        return checkpoint  # written again in the structure that it has
+    # Of 200,000 tensors the values of the pickle and the members take more than the tensors.
+    return replace(checkpoint, reading=replace(reading, streams=(), members=()))
 
 
 def _root(reading: Reading) -> Stream:
@@ -126,7 +130,7 @@ def _named(checkpoint: Checkpoint) -> Checkpoint:
         other = seen.get(entry.name)
         if other is not None:
             raise Malformed(
-                f"two tensors would be called {entry.name!a}: {_shown(other.path)} and"
+                f"two tensors would be called {entry.name[:_SHOWN]!a}: {_shown(other.path)} and"
                 f" {_shown(entry.path)}",
                 where=where,
             )
@@ -135,13 +139,16 @@ def _named(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def _shown(path: Path) -> str:
-    return "".join(f"[{key!a}]" if type(key) is str else f"[{key_name(key)}]" for key in path)
+    return "".join(
+        f"[{key[:_SHOWN]!a}]" if type(key) is str else f"[{key_name(key)[:_SHOWN]}]"
+        for key in path[:_SHOWN]
+    )
 
 
 def _flatten(reading: Reading, stream: Stream, limits: Limits) -> Checkpoint:
     fixed: Mapping[str, TensorEntry] = {entry.name: entry for entry in reading.tensors}
     rebuild = Rebuilder(stream, reading.storages, fixed, limits)
-    walk = _Walker(rebuild, limits, reading.source.name)
+    walk = _Walker(rebuild, limits.for_file(reading.source.nbytes), reading.source.name)
     try:
         return _checkpoint(reading, stream.value, walk)
     except Malformed as e:
@@ -330,6 +337,26 @@ def key_name(key: Value) -> str:
     return type(key).__name__
 
 
+_SHOWN = 200
+"""Characters of a name, and keys of a path, that a message shows."""
+_LEAVES_PER_TENSOR = 4
+_LONG_LIST = 1_000
+
+
+def _is_long_list(value: Value) -> bool:
+    """Whether it is a long row of numbers or strings: there is no tensor in it, and no setting."""
+    if type(value) is tuple:
+        row: Sequence[Value] = value
+    elif type(value) is Instance and not (value.pairs or value.states):
+        row = value.items
+    else:
+        return False
+    return len(row) > _LONG_LIST and _PLAIN.issuperset(map(type, row))
+
+
+_PLAIN = frozenset({bool, int, float, str, type(None)})
+
+
 class _Walker:
     """Walks values without recursion, with bounds on how much and how deep."""
 
@@ -338,6 +365,7 @@ class _Walker:
         self._limits = limits
         self._where = where
         self._visited = 0
+        self._named_nbytes = 0
         self.enclosing: set[int] = set()
         """What is around all that is walked: meeting it again is a cycle."""
         self._known: dict[int, Tensor | None] = {}
@@ -351,8 +379,8 @@ class _Walker:
             try:
                 self._known[key] = self._rebuild.tensor(value)
             except Malformed as e:
-                name = ".".join(map(key_name, path)) or "tensor"
-                raise Malformed(f"{name!a}: {e.what}", where=self._where) from e
+                name = ".".join(key_name(key)[:_SHOWN] for key in path[:_SHOWN]) or "tensor"
+                raise Malformed(f"{name[:_SHOWN]!a}: {e.what}", where=self._where) from e
         return self._known[key]
 
     def holds_tensors(self, value: Value) -> bool:
@@ -366,12 +394,21 @@ class _Walker:
         """
         found = _Found([], {})
         for at, item in self._steps(value, path, once=once):
-            name = ".".join(map(key_name, at[skip:]))
             if isinstance(item, Tensor):
-                found.tensors.append(item.entry(at, name))
+                found.tensors.append(item.entry(at, self._name(at[skip:])))
             else:
-                found.leaves[".".join(map(key_name, at))] = item
+                found.leaves[self._name(at)] = item
         return found
+
+    def _name(self, path: Path) -> str:
+        """The flat name, paid for from what all names of a file may take together."""
+        parts = [key_name(key) for key in path]
+        self._named_nbytes += sum(map(len, parts))
+        if self._named_nbytes > self._limits.names_nbytes:
+            raise LimitExceeded(
+                f"names of more than {self._limits.names_nbytes:,} bytes", where=self._where
+            )
+        return ".".join(parts)
 
     def _steps(
         self, value: Value, path: Path, *, once: bool, only_tensors: bool = False
@@ -390,7 +427,10 @@ class _Walker:
                     raise LimitExceeded(f"more than {limits.leaves:,} leaves", where=self._where)
                 tensor = self.tensor(item, at)
                 if tensor is not None:
+                    self._visited += _LEAVES_PER_TENSOR - 1
                     yield at, tensor
+                    if tensor.storage.key != INLINE:
+                        self._known.pop(id(item), None)  # it is made anew, should it come again
                     continue
                 scalar, is_leaf = _scalar(item)
                 if is_leaf:
@@ -399,6 +439,8 @@ class _Walker:
                     continue
                 key = id(item)
                 if key in on_path or key in self.enclosing or (once and key in seen):
+                    continue
+                if _is_long_list(item):
                     continue
                 below = children(item)
                 if below:
