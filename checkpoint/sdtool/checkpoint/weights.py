@@ -77,7 +77,8 @@ def checkpoint_of(readings: Iterable[Reading], *, limits: Limits = DEFAULT_LIMIT
     if reading.error is not None:
         raise reading.error
     if reading.format == "safetensors":
-        return _named(Checkpoint(reading, "safetensors", reading.tensors, (), {}, reading.metadata))
+        # its reader has seen to it that no name is there twice
+        return Checkpoint(reading, "safetensors", reading.tensors, (), {}, reading.metadata)
     if reading.unread or (reading.inner and reading.format != "torch-zip"):
         raise Unsupported(
             f"a {reading.format} archive, not a checkpoint itself",
