@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from itertools import islice
 from math import prod
+from typing import TypeAlias
 
 from sdtool.checkpoint.dtypes import BY_NAME
 from sdtool.checkpoint.limits import Limits
-from sdtool.checkpoint.reading import Storage, Stream
+from sdtool.checkpoint.reading import Stream
 from sdtool.checkpoint.storage_ids import StorageId, storage_id
 from sdtool.checkpoint.strides import as_sizes, bounds_problem
 from sdtool.checkpoint.trace import Anomaly
@@ -18,19 +19,25 @@ _PER_STREAM = 20
 _STRIDED = frozenset({"_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3"})
 _BOMB_NBYTES = 1 << 32
 _BOMB_RATIO = 1_000
+_BOMBS_NBYTES = 1 << 30
+"""Of all tensors of a pickle: views of one storage cost a few bytes each."""
 
 
-def claim_anomalies(
-    stream: Stream, storages: Mapping[str, Storage], limits: Limits
-) -> tuple[Anomaly, ...]:
+Sizes: TypeAlias = Callable[[str], int | None]
+"""The bytes of the record of a storage, by its key; None where there is none."""
+
+
+def claim_anomalies(stream: Stream, sizes: Sizes, limits: Limits) -> tuple[Anomaly, ...]:
     """Sizes that lie, ids that contradict each other, tensors that reach beyond their storage.
 
     The first few of them: one is enough to know the file.
     """
-    return tuple(islice(_claims(stream, storages, limits), _PER_STREAM))
+    return tuple(islice(_claims(stream, sizes, limits), _PER_STREAM))
 
 
-def _claims(stream: Stream, storages: Mapping[str, Storage], limits: Limits) -> Iterator[Anomaly]:
+def _claims(stream: Stream, sizes: Sizes, limits: Limits) -> Iterator[Anomaly]:
+    tensors = together = 0
+    bombs = False
     first: dict[str, StorageId] = {}
     ids: dict[int, StorageId] = {}
     for event in stream.trace.events:
@@ -38,31 +45,39 @@ def _claims(stream: Stream, storages: Mapping[str, Storage], limits: Limits) -> 
             declared = storage_id(event)
             if declared is not None:
                 ids[id(event)] = declared
-                yield from _storage_claims(event, declared, first, storages, stream.member)
+                yield from _storage_claims(event, declared, first, sizes, stream.member)
         elif type(event) is Instance and type(event.target) is Global:
             if event.target.name in _STRIDED and event.target.module == "torch._utils":
                 args = event.args
                 if type(args) is tuple and len(args) >= 4 and id(args[0]) in ids:
                     problem = _tensor_problem(args, ids[id(args[0])], first, limits)
                     if problem:
+                        bombs = bombs or problem[0] == "tensor-bomb"
                         yield Anomaly(*problem, event.offset, stream.member)
+                    else:
+                        tensors += 1
+                        together += _nbytes(args, first[ids[id(args[0])].key])
+    held = sum(max(declared.nbytes, 0) for declared in first.values())
+    if not bombs and together > _BOMBS_NBYTES and together > _BOMB_RATIO * max(held, 1):
+        detail = f"{tensors:,} tensors of {_count(together)} bytes together out of {held:,}"
+        yield Anomaly("tensor-bomb", detail, stream.offset, stream.member)
 
 
 def _storage_claims(
     event: Persistent,
     declared: StorageId,
     first: dict[str, StorageId],
-    storages: Mapping[str, Storage],
+    sizes: Sizes,
     member: str | None,
 ) -> Iterator[Anomaly]:
     known = first.get(declared.key)
     if known is None:
         first[declared.key] = declared
-        storage = storages.get(declared.key)
-        if storage is not None and storage.record_nbytes != declared.nbytes:
+        nbytes = sizes(declared.key)
+        if nbytes is not None and nbytes != declared.nbytes:
             yield Anomaly(
                 "record-size-mismatch",
-                f"storage {declared.key} holds {storage.record_nbytes:,} bytes and is declared to"
+                f"storage {declared.key} holds {nbytes:,} bytes and is declared to"
                 f" hold {_count(declared.nbytes)}",
                 event.offset,
                 member,
@@ -84,9 +99,7 @@ def _tensor_problem(
     if type(offset) is not int or shape is None or stride is None:
         return None  # who judges the call says so
     declared = first[named.key]
-    itemsize = declared.dtype.itemsize
-    if len(args) > 6 and type(args[6]) is Global and args[6].name in BY_NAME:
-        itemsize = BY_NAME[args[6].name].itemsize  # the dtype of _rebuild_tensor_v3
+    itemsize = _itemsize(args, declared)
     numel = max(declared.nbytes, 0) // itemsize
     problem = bounds_problem(shape, stride, offset + named.view_offset, numel, limits)
     if problem:
@@ -95,6 +108,17 @@ def _tensor_problem(
     if nbytes > _BOMB_NBYTES and nbytes > _BOMB_RATIO * max(declared.nbytes, 1):
         return "tensor-bomb", f"{_count(nbytes)} bytes out of {declared.nbytes:,} by zero strides"
     return None
+
+
+def _itemsize(args: tuple[object, ...], declared: StorageId) -> int:
+    if len(args) > 6 and type(args[6]) is Global and args[6].name in BY_NAME:
+        return BY_NAME[args[6].name].itemsize  # the dtype of _rebuild_tensor_v3
+    return declared.dtype.itemsize
+
+
+def _nbytes(args: tuple[object, ...], declared: StorageId) -> int:
+    """The bytes of a tensor in whose arguments there was no problem."""
+    return prod(as_sizes(args[2]) or (0,)) * _itemsize(args, declared)
 
 
 def _count(number: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,28 @@ class Limits:
     nesting: int = 4
     """Archives inside archives, pickles inside pickles."""
     leaves: int = 2_000_000
-    """Leaves after flattening; a 636-byte pickle of nested aliases has 2**30."""
+    """Leaves after flattening; a 636-byte pickle of nested aliases has 2**30. A tensor counts as
+    four; a small file has fewer (see `for_file`)."""
+    names_nbytes: int = 1 << 30
+    """The flat names of a file together: long keys that are shared make endless names of few
+    bytes. A small file has less."""
     rank: int = 64
     """Dimensions of one tensor."""
+
+    def for_file(self, nbytes: int) -> Limits:
+        """The limits of a walk through what a file of `nbytes` bytes holds.
+
+        A tensor takes some 60 bytes of a pickle at the least, its name stands in it once.
+        """
+        return replace(
+            self,
+            leaves=min(self.leaves, _LEAVES + nbytes // _BYTES_PER_LEAF),
+            names_nbytes=min(self.names_nbytes, _NAMES_NBYTES + nbytes * _NAMES_PER_BYTE),
+        )
+
+
+_LEAVES, _BYTES_PER_LEAF = 200_000, 8
+_NAMES_NBYTES, _NAMES_PER_BYTE = 8 << 20, 4
 
 
 DEFAULT_LIMITS = Limits()

@@ -66,7 +66,7 @@ class Storage:
         self,
         key: str,
         source: Source,
-        offset: int | Callable[[], int],
+        offset: int | Callable[[str], int],
         nbytes: int,
         *,
         byteorder: str = "little",
@@ -98,7 +98,7 @@ class Storage:
         """
         if self._offset is None:
             assert self._locate is not None
-            self._offset = self._locate()
+            self._offset = self._locate(self.key)
         return self._offset
 
 

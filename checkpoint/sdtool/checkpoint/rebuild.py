@@ -35,6 +35,9 @@ from sdtool.checkpoint.values import (
     Value,
 )
 
+INLINE = "inline"
+"""The key of a storage whose bytes stand in the pickle: each array has one of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
@@ -196,7 +199,7 @@ class Rebuilder:
         source, offset, nbytes = content
         if nbytes != prod(shape) * dtype.itemsize:
             raise Malformed(f"an array of {nbytes:,} bytes, which its shape contradicts")
-        storage = Storage("inline", source, offset, nbytes, byteorder=byteorder)
+        storage = Storage(INLINE, source, offset, nbytes, byteorder=byteorder)
         stride = column_major(shape) if fortran else row_major(shape)
         return self._checked(Tensor(dtype, shape, stride, 0, storage))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from struct import Struct
 from struct import error as struct_error
@@ -13,8 +13,14 @@ from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.modules import children
 from sdtool.checkpoint.numpy_values import as_bytes, numpy_dtype
 from sdtool.checkpoint.reading import TensorEntry
-from sdtool.checkpoint.rebuild import Rebuilder, Tensor
+from sdtool.checkpoint.rebuild import INLINE, Rebuilder, Tensor
 from sdtool.checkpoint.values import Global, Instance, Persistent, Value
+
+SHOWN = 200
+"""Characters of a name, and keys of a path, that a message shows."""
+_LEAVES_PER_TENSOR = 4
+_LONG_LIST = 1_000
+_PLAIN = frozenset({bool, int, float, str, type(None)})
 
 Leaf = None | bool | int | float | str
 Path = tuple[Value, ...]
@@ -36,6 +42,7 @@ class Walker:
         self.limits = limits
         self.where = where
         self._visited = 0
+        self._named_nbytes = 0
         self.enclosing: set[int] = set()
         """What is around all that is walked: meeting it again is a cycle."""
         self._known: dict[int, Tensor | None] = {}
@@ -49,8 +56,8 @@ class Walker:
             try:
                 self._known[key] = self.rebuild.tensor(value)
             except Malformed as e:
-                name = ".".join(map(key_name, path)) or "tensor"
-                raise Malformed(f"{name!a}: {e.what}", where=self.where) from e
+                name = ".".join(key_name(key)[:SHOWN] for key in path[:SHOWN]) or "tensor"
+                raise Malformed(f"{name[:SHOWN]!a}: {e.what}", where=self.where) from e
         return self._known[key]
 
     def holds_tensors(self, value: Value) -> bool:
@@ -65,9 +72,9 @@ class Walker:
         found = Found([], {})
         for at, item in self._steps(value, path, once=False):
             if isinstance(item, Tensor):
-                found.tensors.append(_named(item, at, skip))
+                found.tensors.append(_named(item, at, skip, self._name(at[skip:])))
             else:
-                found.leaves[".".join(map(key_name, at))] = item
+                found.leaves[self._name(at)] = item
         return found
 
     def training(self, value: Value, path: Path) -> Found:
@@ -77,12 +84,22 @@ class Walker:
         """
         found = Found([], {})
         for at, item in self._steps(value, path, once=True):
-            name = ".".join(map(key_name, at))
+            name = self._name(at)
             if isinstance(item, Tensor):
                 found.tensors.append(item.entry(at, name))
             else:
                 found.leaves[name] = item
         return found
+
+    def _name(self, path: Path) -> str:
+        """The flat name, paid for from what all names of a file may take together."""
+        parts = [key_name(key) for key in path]
+        self._named_nbytes += sum(map(len, parts))
+        if self._named_nbytes > self.limits.names_nbytes:
+            raise LimitExceeded(
+                f"names of more than {self.limits.names_nbytes:,} bytes", where=self.where
+            )
+        return ".".join(parts)
 
     def _steps(
         self, value: Value, path: Path, *, once: bool, only_tensors: bool = False
@@ -101,7 +118,10 @@ class Walker:
                     raise LimitExceeded(f"more than {limits.leaves:,} leaves", where=self.where)
                 tensor = self.tensor(item, at)
                 if tensor is not None:
+                    self._visited += _LEAVES_PER_TENSOR - 1
                     yield at, tensor
+                    if tensor.storage.key != INLINE:
+                        self._known.pop(id(item), None)  # it is made anew, should it come again
                     continue
                 scalar, is_leaf = _scalar(item)
                 if is_leaf:
@@ -110,6 +130,8 @@ class Walker:
                     continue
                 key = id(item)
                 if key in on_path or key in self.enclosing or (once and key in seen):
+                    continue
+                if _is_long_list(item):
                     continue
                 below = children(item)
                 if below:
@@ -128,10 +150,20 @@ class Walker:
                     pending.append(((*at, step[0]), step[1]))
 
 
-def _named(tensor: Tensor, path: Path, skip: int) -> TensorEntry:
-    keys = path[skip:]
-    entry = tensor.entry(path, ".".join(map(key_name, keys)))
-    for key in keys:
+def _is_long_list(value: Value) -> bool:
+    """Whether it is a long row of numbers or strings: there is no tensor in it, and no setting."""
+    if type(value) is tuple:
+        row: Sequence[Value] = value
+    elif type(value) is Instance and not (value.pairs or value.states):
+        row = value.items
+    else:
+        return False
+    return len(row) > _LONG_LIST and _PLAIN.issuperset(map(type, row))
+
+
+def _named(tensor: Tensor, path: Path, skip: int, name: str) -> TensorEntry:
+    entry = tensor.entry(path, name)
+    for key in path[skip:]:
         if not is_text(key):
             why = f"a tensor whose key is {what_it_is(key)}"
             return replace(entry, unsupported=entry.unsupported or why)

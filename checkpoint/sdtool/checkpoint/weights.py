@@ -22,7 +22,7 @@ from sdtool.checkpoint.rebuild import Rebuilder
 from sdtool.checkpoint.sets import matched_sets, may_be_set
 from sdtool.checkpoint.unreached import OF_A_MODULE, Unreached, unreached
 from sdtool.checkpoint.values import Instance, Value
-from sdtool.checkpoint.walk import Leaf, Path, Walker
+from sdtool.checkpoint.walk import SHOWN, Leaf, Path, Walker
 
 WRAPPERS = (
     "state_dict",
@@ -78,7 +78,8 @@ def checkpoint_of(readings: Iterable[Reading], *, limits: Limits = DEFAULT_LIMIT
     if reading.error is not None:
         raise reading.error
     if reading.format == "safetensors":
-        return _named(Checkpoint(reading, "safetensors", reading.tensors, (), {}, reading.metadata))
+        # its reader has seen to it that no name is there twice
+        return Checkpoint(reading, "safetensors", reading.tensors, (), {}, reading.metadata)
     if reading.unread or (reading.inner and reading.format != "torch-zip"):
         raise Unsupported(
             f"a {reading.format} archive, not a checkpoint itself",
@@ -89,7 +90,11 @@ def checkpoint_of(readings: Iterable[Reading], *, limits: Limits = DEFAULT_LIMIT
         if reading.tensors:
             return Checkpoint(reading, "state-dict", reading.tensors, (), {}, {})
         raise NotACheckpoint("it holds nothing that could be weights", where=reading.source.name)
-    return _named(_flatten(reading, _root(reading), limits))
+    checkpoint = _named(_flatten(reading, _root(reading), limits))
+    if checkpoint.kind in ("embedding", "hypernetwork") or not checkpoint.tensors:
+        return checkpoint  # written again in the structure that it has, or looked at for what it is
+    # Of 200,000 tensors the values of the pickle and the members take more than the tensors.
+    return replace(checkpoint, reading=replace(reading, streams=(), members=()))
 
 
 def _root(reading: Reading) -> Stream:
@@ -127,7 +132,7 @@ def _named(checkpoint: Checkpoint) -> Checkpoint:
         other = seen.get(entry.name)
         if other is not None:
             raise Malformed(
-                f"two tensors would be called {entry.name!a}: {_shown(other.path)} and"
+                f"two tensors would be called {entry.name[:SHOWN]!a}: {_shown(other.path)} and"
                 f" {_shown(entry.path)}",
                 where=where,
             )
@@ -136,13 +141,16 @@ def _named(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def _shown(path: Path) -> str:
-    return "".join(f"[{key!a}]" if type(key) is str else f"[{key_name(key)}]" for key in path)
+    return "".join(
+        f"[{key[:SHOWN]!a}]" if type(key) is str else f"[{key_name(key)[:SHOWN]}]"
+        for key in path[:SHOWN]
+    )
 
 
 def _flatten(reading: Reading, stream: Stream, limits: Limits) -> Checkpoint:
     fixed: Mapping[str, TensorEntry] = {entry.name: entry for entry in reading.tensors}
     rebuild = Rebuilder(stream, reading.storages, fixed, limits)
-    walk = Walker(rebuild, limits, reading.source.name)
+    walk = Walker(rebuild, limits.for_file(reading.source.nbytes), reading.source.name)
     try:
         return _checkpoint(reading, stream.value, walk)
     except Malformed as e:

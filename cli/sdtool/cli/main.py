@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 import threading
@@ -79,6 +80,9 @@ def _sdtool() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv` (default: the process's arguments); return its exit code."""
+    # numpy's BLAS would begin a thread a core on import, of which none is used: where memory is
+    # short it ends the process then, or sends it SIGINT.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     console = Console()
     try:
         with _stoppable():

@@ -164,19 +164,29 @@ def jobs_of(fillings: Iterable[Filling]) -> Iterator[Job]:
     for one file or for several. Where there is no checksum of the whole, large tensors are split
     so that threads share them.
     """
-    by_storage: dict[int, dict[object, Span]] = {}
+    by_storage: dict[int, list[tuple[Filling, Placed]]] = {}
     for filling in fillings:
         for goal in filling.tensors:
-            entry = goal.entry
-            what = (
-                entry.offset, entry.shape, entry.stride, entry.dtype.name, entry.conj, entry.neg,
-                goal.dtype.name, None if goal.scale is None else goal.scale.identity,
-            )  # fmt: skip
-            spans = by_storage.setdefault(id(entry.storage), {})
-            span = spans.setdefault(what, Span(entry, goal.dtype, scale=goal.scale))
-            span.goals.append((filling, goal))
-    for spans in by_storage.values():
-        yield from _jobs_of_storage(list(spans.values()))
+            by_storage.setdefault(id(goal.entry.storage), []).append((filling, goal))
+    groups = list(by_storage.values())
+    by_storage.clear()
+    groups.reverse()
+    while groups:  # what is done is let go: of small tensors there are many
+        yield from _jobs_of_storage(_spans_of(groups.pop()))
+
+
+def _spans_of(goals: Iterable[tuple[Filling, Placed]]) -> list[Span]:
+    """Return what is to be read of one storage, each once, with all the places it goes to."""
+    spans: dict[object, Span] = {}
+    for filling, goal in goals:
+        entry = goal.entry
+        what = (
+            entry.offset, entry.shape, entry.stride, entry.dtype.name, entry.conj, entry.neg,
+            goal.dtype.name, None if goal.scale is None else goal.scale.identity,
+        )  # fmt: skip
+        span = spans.setdefault(what, Span(entry, goal.dtype, scale=goal.scale))
+        span.goals.append((filling, goal))
+    return list(spans.values())
 
 
 def _jobs_of_storage(spans: list[Span]) -> Iterator[Job]:

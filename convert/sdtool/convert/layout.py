@@ -11,6 +11,8 @@ import importlib
 import itertools
 import math
 import mmap
+import re
+import sys
 import tempfile
 from array import array
 from collections.abc import Callable, Generator, Iterator
@@ -381,11 +383,46 @@ def numpy_or_none() -> Any:
 def _numpy() -> Any:
     """numpy, where it is installed: torch works without it."""
     try:
+        if "numpy" not in sys.modules:
+            _check_room()
         return importlib.import_module("numpy")
-    except ImportError:
+    except ImportError as e:
+        _refuse_without_memory(e)
         return None
 
 
 @cache
 def _torch() -> Any:
-    return importlib.import_module("torch")
+    try:
+        return importlib.import_module("torch")
+    except ImportError as e:
+        _refuse_without_memory(e)
+        raise
+
+
+_NUMPY_NBYTES = 200 << 20
+"""Addresses that numpy's libraries take, and the buffers that they get at once."""
+
+
+def _check_room() -> None:
+    """Check that there is room for numpy: its BLAS ends the process where it gets no memory.
+
+    Raises:
+        MemoryError: there is not.
+    """
+    try:
+        mmap.mmap(-1, _NUMPY_NBYTES).close()  # addresses only: no page of it is touched
+    except OSError as e:
+        raise MemoryError("no room for numpy") from e
+
+
+def _refuse_without_memory(e: ImportError) -> None:
+    """Tell a library that memory has no room for from one that is not there.
+
+    The dynamic loader says so in words only.
+
+    Raises:
+        MemoryError: it is there.
+    """
+    if re.search(r"failed to map|[Cc]annot allocate memory|[Oo]ut of memory", str(e)):
+        raise MemoryError(f"no room for {e.name or 'a library'}") from e

@@ -292,7 +292,7 @@ def plan_safetensors(selection: Selection) -> ConvertPlan:
     for selected in ordered:
         begin, end = end, end + selected.entry.numel * selected.dtype.itemsize
         spans.append((selected, begin, end))
-    header = header_bytes(metadata, [(s.name, s.dtype, s.entry.shape, b, e) for s, b, e in spans])
+    header = header_bytes(metadata, ((s.name, s.dtype, s.entry.shape, b, e) for s, b, e in spans))
     start = 8 + len(header)
     return ConvertPlan(
         tensors=tuple(
@@ -308,7 +308,7 @@ def plan_safetensors(selection: Selection) -> ConvertPlan:
 
 def header_bytes(
     metadata: Mapping[str, str],
-    tensors: Sequence[tuple[str, DType, tuple[int, ...], int, int]],
+    tensors: Iterable[tuple[str, DType, tuple[int, ...], int, int]],
 ) -> bytes:
     """Write the JSON of a header: `tensors` are name, type, shape, begin and end in the data.
 
@@ -317,22 +317,29 @@ def header_bytes(
 
     Source: safetensors/src/tensor.rs (`Metadata::serialize`, `prepare`).
     """
-    table: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    # json escapes exactly what serde_json does when it may leave the rest as UTF-8. Piece by
+    # piece: the objects of a table for a million tensors would take ten times its text.
+    text = bytearray(b"{")
+    if metadata:
+        text += _json({"__metadata__": dict(metadata)})[1:-1]
     for name, dtype, shape, begin, end in tensors:
-        table[name] = {
-            "dtype": _safetensors(dtype),
-            "shape": list(shape),
-            "data_offsets": [begin, end],
-        }
-    # json escapes exactly what serde_json does when it may leave the rest as UTF-8
-    text = json.dumps(table, ensure_ascii=False, separators=(",", ":")).encode()
+        text += b"," if len(text) > 1 else b""
+        text += (
+            f'{json.dumps(name, ensure_ascii=False)}:{{"dtype":"{_safetensors(dtype)}",'
+            f'"shape":[{",".join(map(str, shape))}],"data_offsets":[{begin},{end}]}}'
+        ).encode()
+    text += b"}"
     text += b" " * (-len(text) % 8)
     if len(text) > DEFAULT_LIMITS.header_nbytes:
         raise LimitExceeded(
             f"the header would take {len(text):,} bytes; safetensors allows"
             f" {DEFAULT_LIMITS.header_nbytes:,}"
         )
-    return text
+    return bytes(text)
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def check_names(entries: Iterable[Selected]) -> None:
@@ -370,16 +377,42 @@ def _safetensors(dtype: DType) -> str:
     return dtype.safetensors
 
 
-def _aliases(entries: Iterable[Selected]) -> tuple[str, ...]:
+_NAMES, _NOTES = 4, 20
+"""Names of one tensor that are listed, and tensors of several names."""
+
+
+def _aliases(entries: Sequence[Selected]) -> tuple[str, ...]:
     """Name the tensors that were one in the input and become copies in the output."""
+    met: set[int] = set()
+    again: set[int] = set()
+    for s in entries:
+        key = hash(_elements(s.entry))
+        (again if key in met else met).add(key)
+    if not again:
+        return ()
     same: dict[tuple[object, ...], list[str]] = {}
     for s in entries:
-        e = s.entry
-        if e.nbytes:
-            key = (id(e.storage), e.offset, e.shape, e.stride, e.dtype.name, e.conj, e.neg)
-            same.setdefault(key, []).append(s.name)
-    return tuple(
-        f"{' = '.join(names)}: one tensor in the input, written {len(names)} times"
-        for names in same.values()
-        if len(names) > 1
-    )
+        elements = _elements(s.entry)
+        if s.entry.nbytes and hash(elements) in again:
+            same.setdefault(elements, []).append(s.name)
+    groups = [names for names in same.values() if len(names) > 1]
+    notes = [
+        f"{_listed(names)}: one tensor in the input, written {len(names):,} times"
+        for names in groups[:_NOTES]
+    ]
+    if len(groups) > _NOTES:
+        notes.append(f"and {len(groups) - _NOTES:,} more tensors of several names")
+    return tuple(notes)
+
+
+def _elements(entry: TensorEntry) -> tuple[object, ...]:
+    """What two names of one tensor have in common."""
+    return (
+        id(entry.storage), entry.offset, entry.shape, entry.stride, entry.dtype.name, entry.conj,
+        entry.neg,
+    )  # fmt: skip
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = " = ".join(names[:_NAMES])
+    return shown if len(names) <= _NAMES else f"{shown} and {len(names) - _NAMES:,} more names"

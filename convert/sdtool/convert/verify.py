@@ -7,21 +7,24 @@ import importlib.util
 import json
 import os
 import struct
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from sdtool.checkpoint import checkpoint_of, open_checkpoint, readings
 from sdtool.checkpoint.dtypes import DType
-from sdtool.checkpoint.errors import InputError, Truncated, Unreadable
+from sdtool.checkpoint.errors import InputError, LimitExceeded, Truncated, Unreadable
 from sdtool.checkpoint.identify.ema import PREFIX, ema_name
 from sdtool.checkpoint.reading import Checkpoint, Reading, TensorEntry
 from sdtool.checkpoint.source import LocalFile, Source
 from sdtool.convert.casts import CASTABLE
 from sdtool.convert.copying import READERS
 from sdtool.convert.dequantize import Origins, origins_of
+from sdtool.convert.expansion import check_reading
 from sdtool.convert.hashes import Hashes, hash_file
 from sdtool.convert.layout import (
     MUCH_NBYTES,
@@ -37,6 +40,8 @@ from sdtool.convert.scales import Scale
 
 SHOWN = 8
 """Differences that are described; more are only counted."""
+_AHEAD = 64
+"""Comparisons that wait or run."""
 
 Progress = Callable[[int], object]
 
@@ -230,7 +235,7 @@ def _compared(
     entries: Iterable[TensorEntry], pairs: _Pairs, progress: Progress | None
 ) -> Iterator[_Found]:
     """Compare on a few threads, told one by one as they are done, in the order of the file."""
-    waiting: list[Future[_Found]] = []
+    waiting = deque[tuple[TensorEntry, Future[_Found]]]()
     entries = tuple(entries)
     casts = [
         candidate.entry.nbytes
@@ -244,17 +249,21 @@ def _compared(
         ThreadPoolExecutor(READERS, initializer=prepare) as pool,
     ):
         try:
-            for entry in entries:
-                candidates = pairs.candidates.get(entry.name, ())
-                waiting.append(pool.submit(_compare, entry, candidates, by_torch))
-            for entry, future in zip(entries, waiting, strict=True):
+            rest = iter(entries)
+            while True:
+                for entry in islice(rest, _AHEAD - len(waiting)):
+                    candidates = pairs.candidates.get(entry.name, ())
+                    waiting.append((entry, pool.submit(_compare, entry, candidates, by_torch)))
+                if not waiting:
+                    return
+                entry, future = waiting.popleft()
                 while not future.done():
                     wait([future], 0.1, FIRST_COMPLETED)  # Windows: Ctrl-C does not end a lock
                 if progress is not None:
                     progress(entry.nbytes)
                 yield future.result()
         except BaseException:
-            for future in waiting:
+            for _, future in waiting:
                 future.cancel()
             raise
 
@@ -358,9 +367,10 @@ def _verified(
         try:
             checkpoint = checkpoint_of(several)
             tensors = tuple(e for e in checkpoint.tensors if e.unsupported is None)
+            check_reading(tensors, file.name)
             _count(tensors, nan, inf, progress)
-        except Unreadable:
-            raise
+        except (Unreadable, LimitExceeded):
+            raise  # not wrong: not known
         except InputError as e:
             wrong.append(Difference(file.path.name, e.what))
     return Verification(

@@ -10,6 +10,8 @@ Source: the format's README; safetensors/src/tensor.rs (`Metadata::validate`, `d
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from math import prod
 from typing import Any
 
@@ -20,6 +22,7 @@ from sdtool.checkpoint.reading import Reading, Storage, TensorEntry
 from sdtool.checkpoint.source import Source, read_exactly
 from sdtool.checkpoint.strides import row_major
 from sdtool.checkpoint.trace import Anomaly
+
 
 def begins_safetensors(head: bytes) -> bool:
     """Whether a file that begins with `head` is meant to be safetensors: a length, then `{"`.
@@ -59,63 +62,170 @@ def _read_header(
             f"a header of {nbytes:,} bytes; the format allows {limits.header_nbytes:,}",
             where=source.name,
         )
-    raw = read_exactly(source, 8, nbytes, "the safetensors header")
-    try:
-        header: Any = json.loads(str(raw, "utf-8"), object_pairs_hook=list)
-    except (ValueError, RecursionError) as e:
-        raise Malformed("the safetensors header is no JSON", where=source.name) from e
-    if type(header) is not list:
-        raise Malformed("the safetensors header is no JSON object", where=source.name)
+    text = _text(source, nbytes)
     metadata: dict[str, str] = {}
-    entries: list[tuple[int, int, str, DType, tuple[int, ...]]] = []
+    tensors: list[TensorEntry] = []
     seen: set[str] = set()
-    for key, value in header:
+    base = 8 + nbytes
+    table = _Table(source, base)
+    for key, value in _members(text, source):
         if key in seen:
             raise Malformed(f"the safetensors header names {key!a} twice", where=source.name)
         seen.add(key)
-        if not _is_unicode(key):
+        if not isinstance(value, re.Match):
+            if not _is_unicode(key):
+                raise Malformed(
+                    f"the safetensors header has no Unicode name: {key!a}", where=source.name
+                )
+            if key == "__metadata__":
+                metadata = _metadata(value, source)
+                continue
+            if "\0" in key:
+                anomalies.append(Anomaly("nul-in-name", ascii(key), 8))
+            tensors.append(table.entry(key, _tensor(key, value, source), _kind(key, value, source)))
+        elif key == "__metadata__":
             raise Malformed(
-                f"the safetensors header has no Unicode name: {key!a}", where=source.name
+                "metadata 'shape' is no string; the format allows nothing else", where=source.name
             )
-        if key == "__metadata__":
-            metadata = _metadata(value, source)
-            continue
-        if "\0" in key:
-            anomalies.append(Anomaly("nul-in-name", ascii(key), 8))
-        entries.append((*_tensor(key, value, source), key, *_kind(key, value, source)))
-    entries.sort(key=lambda entry: entry[:2])
-    base = 8 + nbytes
-    at = 0
-    tensors: list[TensorEntry] = []
-    for begin, end, name, dtype, shape in entries:
-        if begin != at or end < begin:
+        else:
+            tensors.append(table.matched(key, value))
+    del seen, text
+    if not table.in_order:
+        tensors.sort(key=lambda entry: (entry.storage.offset, entry.storage.nbytes))
+    at = base
+    for entry in tensors:
+        storage = entry.storage
+        if storage.offset != at or storage.nbytes < 0:
             raise Malformed(
-                f"tensor {name!a} does not begin where the one before it ends",
+                f"tensor {entry.name!a} does not begin where the one before it ends",
                 where=source.name,
             )
-        at = end
-        storage = Storage(name, source, base + begin, end - begin)
-        packed = "packed" if dtype.bits else None
-        entry = TensorEntry(
-            (name,), name, dtype, shape, row_major(shape), 0, storage, unsupported=packed
-        )
-        if entry.nbytes != end - begin:
+        at += storage.nbytes
+        if entry.nbytes != storage.nbytes:
             raise Malformed(
-                f"tensor {name!a} has {end - begin:,} bytes; its shape needs {entry.nbytes:,}",
+                f"tensor {entry.name!a} has {storage.nbytes:,} bytes; its shape needs"
+                f" {entry.nbytes:,}",
                 where=source.name,
             )
-        tensors.append(entry)
-    if base + at > source.nbytes:
+    if at > source.nbytes:
         raise Truncated(
-            f"the file has {source.nbytes:,} bytes; its tensors end at {base + at:,}",
+            f"the file has {source.nbytes:,} bytes; its tensors end at {at:,}",
             where=source.name,
             hint="download it again and compare its size with the one published",
         )
-    if base + at < source.nbytes:
-        raise Malformed(
-            f"{source.nbytes - base - at:,} bytes behind the last tensor", where=source.name
-        )
+    if at < source.nbytes:
+        raise Malformed(f"{source.nbytes - at:,} bytes behind the last tensor", where=source.name)
     return tuple(tensors), metadata
+
+
+def _text(source: Source, nbytes: int) -> str:
+    raw = read_exactly(source, 8, nbytes, "the safetensors header")
+    try:
+        return str(raw, "utf-8")
+    except ValueError as e:
+        raise Malformed("the safetensors header is no JSON", where=source.name) from e
+
+
+_BLANK = re.compile(r"[ \t\n\r]*")
+_SIZE = r"(?:0|[1-9][0-9]{0,18})"
+_ENTRY = re.compile(
+    r'[ \t\n\r]*"([^"\\\x00-\x1f]*)" ?: ?'
+    r'\{ ?"dtype" ?: ?"([A-Z0-9_]{1,16})" ?, ?'
+    rf'"shape" ?: ?\[((?:{_SIZE}(?:, ?{_SIZE})*)?)\] ?, ?'
+    rf'"data_offsets" ?: ?\[({_SIZE}), ?({_SIZE})\] ?\}}[ \t\n\r]*'
+)
+"""An entry as nearly every writer has it: a million of them are read without a JSON tree."""
+
+
+def _members(text: str, source: Source) -> Iterator[tuple[str, Any]]:
+    """The members of the header, one at a time: a key, and a match of `_ENTRY` or JSON.
+
+    Objects are lists of pairs: a key may be there twice.
+    """
+    decode = json.JSONDecoder(object_pairs_hook=list).raw_decode
+    entry = _ENTRY.match
+    try:
+        at = _behind(text, 0, "{")
+        while at < len(text) and text[at] != "}":
+            found = entry(text, at)
+            if found is not None and found[2] in BY_SAFETENSORS:
+                at = found.end()
+                yield found[1], found
+            else:
+                at = _skip(text, at)
+                if text[at] != '"':
+                    raise ValueError("a key")
+                key, at = decode(text, at)
+                at = _behind(text, at, ":")
+                value, at = decode(text, at)
+                at = _skip(text, at)
+                yield key, value
+            if text[at] == ",":
+                at = _skip(text, at + 1)
+                if text[at] != '"':
+                    raise ValueError("a key")
+            elif text[at] != "}":
+                raise ValueError("a comma")
+        if _behind(text, at, "}") != len(text):
+            raise ValueError("more")
+    except (ValueError, IndexError, RecursionError) as e:
+        raise Malformed("the safetensors header is no JSON", where=source.name) from e
+
+
+def _skip(text: str, at: int) -> int:
+    """Where the blanks at `at` end."""
+    found = _BLANK.match(text, at)
+    return at if found is None else found.end()
+
+
+def _behind(text: str, at: int, sign: str) -> int:
+    """Where what follows `sign` begins, which has to be next."""
+    at = _skip(text, at)
+    if text[at] != sign:
+        raise ValueError(sign)
+    return _skip(text, at + 1)
+
+
+class _Table:
+    """Makes the entries of one file; equal shapes are one object."""
+
+    def __init__(self, source: Source, base: int) -> None:
+        self._source = source
+        self._base = base
+        self._end = 0
+        self.in_order = True
+        """Whether each entry begins where the one before it ends, or behind it."""
+        self._shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+
+    def matched(self, name: str, found: re.Match[str]) -> TensorEntry:
+        """The entry that a match of `_ENTRY` describes."""
+        known = self._shapes.get(found[3])
+        if known is None:
+            shape = tuple(map(int, found[3].split(","))) if found[3] else ()
+            known = shape, row_major(shape)
+            if len(self._shapes) < _SHAPES:
+                self._shapes[found[3]] = known
+        return self._made(name, int(found[4]), int(found[5]), BY_SAFETENSORS[found[2]], *known)
+
+    def entry(
+        self, name: str, span: tuple[int, int], kind: tuple[DType, tuple[int, ...]]
+    ) -> TensorEntry:
+        """The entry of a name, its place and its type and shape."""
+        return self._made(name, *span, *kind, row_major(kind[1]))
+
+    def _made(
+        self, name: str, begin: int, end: int, dtype: DType, shape: tuple[int, ...],
+        stride: tuple[int, ...],
+    ) -> TensorEntry:  # fmt: skip
+        if begin < self._end:
+            self.in_order = False
+        self._end = end
+        storage = Storage(name, self._source, self._base + begin, end - begin)
+        packed = "packed" if dtype.bits else None
+        return TensorEntry((name,), name, dtype, shape, stride, 0, storage, unsupported=packed)
+
+
+_SHAPES = 1_000
 
 
 def _is_unicode(name: str) -> bool:

@@ -53,7 +53,8 @@ def read_torch_legacy(opening: Opening, first: Stream) -> Reading:
                 return Reading("torch-legacy", source, tuple(streams), anomalies=tuple(anomalies))
             offset += stream.trace.nbytes
         end = _find_storages(source, offset, streams[3], streams[4], limits, storages, anomalies)
-        anomalies.extend(claim_anomalies(streams[3], storages, limits))
+        sizes = {key: storage.record_nbytes for key, storage in storages.items()}
+        anomalies.extend(claim_anomalies(streams[3], sizes.get, limits))
         anomalies.extend(index_anomalies(streams[3], storages, limits))
         if end < source.nbytes:
             anomalies.append(

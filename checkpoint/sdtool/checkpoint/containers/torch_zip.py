@@ -19,7 +19,6 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 
 from sdtool.checkpoint.claims import claim_anomalies
 from sdtool.checkpoint.containers.numpy_file import MAGIC as NPY_MAGIC
@@ -34,12 +33,12 @@ from sdtool.checkpoint.containers.programs import (
 from sdtool.checkpoint.containers.zip_archive import (
     STORED,
     ZipArchive,
-    data_offset,
     deep_anomalies,
     local_header_anomalies,
     member_head,
     open_member,
 )
+from sdtool.checkpoint.containers.zip_storages import ZipStorages
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, NotACheckpoint
 from sdtool.checkpoint.index_claims import index_anomalies
 from sdtool.checkpoint.reading import (
@@ -48,7 +47,6 @@ from sdtool.checkpoint.reading import (
     LoaderProfile,
     Member,
     Reading,
-    Storage,
     Stream,
 )
 from sdtool.checkpoint.source import Inflated, Slice, Source
@@ -106,7 +104,7 @@ def read_torch_zip(opening: Opening, archive: ZipArchive, root: str) -> Reading:
             _main_pickle(opening, member, found, SCRIPT if is_script else TORCH)
     for stream in found.streams:
         if stream.profile is TORCH:
-            found.anomalies.extend(claim_anomalies(stream, storages, limits))
+            found.anomalies.extend(claim_anomalies(stream, storages.record_nbytes, limits))
             found.anomalies.extend(index_anomalies(stream, storages, limits))
     error = error or found.error
     referenced = referenced_keys(found.streams)
@@ -173,28 +171,13 @@ def referenced_keys(streams: list[Stream]) -> set[str]:
     return keys
 
 
-def _storages(source: Source, by_name: Mapping[str, Member], byteorder: str) -> dict[str, Storage]:
+def _storages(source: Source, by_name: Mapping[str, Member], byteorder: str) -> ZipStorages:
     records = {
         name[5:]: member
         for name, member in by_name.items()
         if name.startswith("data/") and not member.is_folder
     }
-    # torch.serialization.set_crc32_options(False) writes zeros: no checksum, not a wrong one.
-    has_crc32 = any(member.crc32 for member in records.values() if member.nbytes)
-    return {
-        key: Storage(
-            key,
-            source,
-            partial(data_offset, source, member),
-            member.nbytes,
-            byteorder=byteorder,
-            member=member.name,
-            crc32=member.crc32 if has_crc32 else None,
-            compression=member.compression,
-            stored_nbytes=member.stored_nbytes,
-        )
-        for key, member in records.items()
-    }
+    return ZipStorages(source, records, byteorder)
 
 
 def _byteorder(source: Source, by_name: Mapping[str, Member]) -> tuple[str, InputError | None]:

@@ -265,12 +265,15 @@ def _gap(source: Source, member: Member, following: int) -> Iterator[Anomaly]:
 def deep_anomalies(source: Source, archive: ZipArchive) -> Iterator[Anomaly]:
     """Every local header, every gap and every CRC-32: this reads the whole archive.
 
-    Checksums that are all zero were never written (`torch.serialization.set_crc32_options`).
+    Checksums that are all zero were never written (`torch.serialization.set_crc32_options`). A
+    member that begins inside of another is not checked, so that no byte is read twice: that it
+    overlaps is an anomaly already, and may be so ten thousand times.
 
     Raises:
         Unreadable: the operating system refused a read.
     """
     has_crc32 = any(member.crc32 for member in archive.members if member.nbytes)
+    read_to = 0
     for member, following in _neighbours(archive):
         yield from local_header_anomalies(source, member)
         if member.is_folder:
@@ -278,6 +281,9 @@ def deep_anomalies(source: Source, archive: ZipArchive) -> Iterator[Anomaly]:
         try:
             start = data_offset(source, member)
             yield from _gap(source, member, following)
+            if member.header_offset < read_to:
+                continue
+            read_to = start + member.stored_nbytes
             if has_crc32 and _crc32(source, member, start) != member.crc32:
                 yield Anomaly(
                     "crc-mismatch", "its CRC-32 is not the declared one", start, member.name
@@ -444,24 +450,25 @@ def inflate(
         Malformed: the data is damaged, or is longer or shorter than `nbytes`.
     """
     machine = zlib.decompressobj(-zlib.MAX_WBITS)
-    done = 0
-    pos = 0
+    done = pos = 0
     pending = b""
-    while done < nbytes:
-        if not pending:
+    while not machine.eof:
+        if not pending and pos < stored_nbytes:
             pending = source.read_at(offset + pos, min(_CHUNK_NBYTES, stored_nbytes - pos))
-            pos += len(pending)
-            if not pending:
-                break
+            pos = pos + len(pending) if pending else stored_nbytes
         try:
-            chunk = machine.decompress(pending, _CHUNK_NBYTES)
+            # Also without input: zlib may hold more output than one chunk.
+            chunk = machine.decompress(pending, _CHUNK_NBYTES if done < nbytes else 1)
         except zlib.error as e:
             raise Malformed(f"the compressed data of {what} is damaged", where=source.name) from e
         pending = machine.unconsumed_tail
-        if machine.eof and not chunk:
-            break
+        if not chunk:
+            if not pending and pos >= stored_nbytes:
+                break
+            continue
         done += len(chunk)
+        if done > nbytes:
+            break
         yield chunk
-    surplus = not machine.eof and machine.decompress(pending or b"", 1)
-    if done != nbytes or surplus:
+    if done != nbytes:
         raise Malformed(f"{what} does not inflate to the {nbytes:,} bytes it declares")

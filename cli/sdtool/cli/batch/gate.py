@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
 from sdtool.checkpoint import checkpoint_of, readings
@@ -14,19 +14,21 @@ from sdtool.scan import Report, Verdict, judge
 
 
 @contextmanager
-def judged(path: str, allow: Mapping[str, str]) -> Generator[tuple[Sequence[Reading], Report]]:
+def judged(path: str, allow: Mapping[str, str]) -> Generator[tuple[list[Reading], Report]]:
     """Open `path` once and give its readings with the report on them; closed in the end.
+
+    Whoever has the checkpoint clears the list: what a pickle holds beside it is much.
 
     Raises:
         Unreadable: the operating system refused.
     """
     with local_file(path) as source:
-        taken = readings(source)
+        taken = list(readings(source))
         yield taken, judge(taken, path=path, allow=allow)
 
 
-def admit(taken: Sequence[Reading], report: Report, *, disarm: bool) -> Checkpoint:
-    """Return the checkpoint of readings that were judged.
+def admit(taken: list[Reading], report: Report, *, disarm: bool) -> Checkpoint:
+    """Return the checkpoint of readings that were judged; the readings are let go.
 
     Raises:
         UnsafeError: it would do harm when loaded, and `disarm` is false.
@@ -42,6 +44,7 @@ def admit(taken: Sequence[Reading], report: Report, *, disarm: bool) -> Checkpoi
     if report.verdict is Verdict.UNDECIDED:
         what = report.error or "could not be read to the end"
         raise InputError(what, where=report.path, hint=report.hint)
+    taken.clear()
     return checkpoint
 
 
@@ -53,7 +56,7 @@ def is_only_training(checkpoint: Checkpoint) -> bool:
     return found.kind == "training-state"
 
 
-def _disarmed(taken: Sequence[Reading]) -> str:
+def _disarmed(taken: list[Reading]) -> str:
     """What --disarm would come to."""
     try:
         checkpoint_of(taken)

@@ -73,6 +73,7 @@ def looked_at(path: str, *, allow: Mapping[str, str]) -> Generator[Seen]:
         taken = readings(source)
         report = judge(taken, path=path, allow=allow)
         checkpoint = checkpoint_of(taken)
+        del taken
         identity = identify(
             checkpoint.tensors,
             checkpoint.leaves,

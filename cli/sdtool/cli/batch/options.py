@@ -63,6 +63,9 @@ def writing_options(function: Verb) -> Verb:
             click.option("--force", is_flag=True, help="Replace outputs that exist."),
             click.option("--disarm", is_flag=True, help="Take the tensors of unsafe files too."),
             click.option("--allow-overflow", is_flag=True, help="Cast although values become inf."),
+            click.option(
+                "--any-size", is_flag=True, help="Write outputs far larger than their input."
+            ),
         )
     ):
         function = option(function)
@@ -91,6 +94,7 @@ def wishes_of(console: Console, options: Mapping[str, Any]) -> Wishes:
         copy_sidecars=options["sidecars"] == "copy",
         disarm=options["disarm"],
         allow_overflow=options["allow_overflow"],
+        any_size=options["any_size"],
         jobs=options["jobs"] or os.cpu_count() or 1,
     )
 

@@ -32,6 +32,7 @@ from sdtool.cli.batch.outputs import Job, file_key, same_file
 from sdtool.cli.batch.sidecars import copy_sidecar, renamed, sidecars
 from sdtool.cli.console import Console, Progress, as_error, counted
 from sdtool.cli.exit_codes import DONE, TROUBLE, worst
+from sdtool.convert.expansion import check_expansion
 from sdtool.convert.names import split_name
 from sdtool.convert.output import check_output, leftovers
 from sdtool.convert.plan import ConvertPlan, LeftOut, Selection, plan_safetensors
@@ -128,6 +129,7 @@ class Wishes:
     copy_sidecars: bool = False
     disarm: bool = False
     allow_overflow: bool = False
+    any_size: bool = False
     nonfinite: bool = False
     """Whether NaN and Inf are counted in what is not cast, too."""
     jobs: int = 1
@@ -346,6 +348,8 @@ def _planned(
         selection = replace(selection, metadata=known)
     to_pt = making.to == "pt"
     plan = plan_pt(checkpoint, selection) if to_pt else plan_safetensors(selection)
+    if not wishes.any_size:
+        check_expansion(plan.tensors, plan.nbytes, outcome.path)
     outcome.output = os.fspath(out)
     outcome.output_nbytes = plan.nbytes
     outcome.tensors = len(plan.tensors)

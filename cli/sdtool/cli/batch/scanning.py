@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -24,18 +23,19 @@ def scanned(
     if jobs == 1 or len(paths) < 2:
         yield map(scan, paths)
         return
-    import multiprocessing  # costs more than a scan of one file
-    from concurrent.futures import ProcessPoolExecutor
+    from sdtool.cli.batch.workers import in_order  # costs more than a scan of one file
 
-    pool = ProcessPoolExecutor(
-        min(jobs, len(paths)),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_leave_interrupts,
+    with in_order(scan, paths, workers=min(jobs, len(paths)), lost=_lost) as reports:
+        yield reports
+
+
+def _lost(path: str, ending: str) -> Report:
+    """Return the report of a file at which a worker process has ended twice."""
+    return unread(
+        path,
+        f"the process that scanned it ended {ending}, and again when it was scanned alone",
+        "most often memory ran out: scan it on a machine with more, or with fewer files at once",
     )
-    try:
-        yield pool.map(scan, paths, chunksize=max(1, min(32, len(paths) // (jobs * 4))))
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def scan_one(path: str, *, allow: Mapping[str, str], deep: bool) -> Report:
@@ -58,8 +58,3 @@ def unread(path: str, error: str, hint: str | None = None) -> Report:
         coverage="partial", nbytes=nbytes, nbytes_read=0, seconds=0.0, error=error,
         hint=hint,
     )  # fmt: skip
-
-
-def _leave_interrupts() -> None:
-    """Leave Ctrl-C to the parent, which then ends the workers without a word from them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

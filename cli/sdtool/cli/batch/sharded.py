@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 
 from sdtool.checkpoint.errors import InputError, UsageError
@@ -26,6 +27,7 @@ from sdtool.cli.batch.run import (
     verify,
 )
 from sdtool.cli.console import Progress
+from sdtool.convert.expansion import check_expansion
 from sdtool.convert.layout import Census
 from sdtool.convert.names import output_name
 from sdtool.convert.output import check_output
@@ -98,6 +100,9 @@ def set_maker(*, dtype: str, to: str | None, skip_unsupported: bool, dequantize:
                 dequantize=dequantize,
                 metadata=provenance if wishes.provenance else None,
             )
+            if not wishes.any_size:
+                tensors = chain.from_iterable(shard.plan.tensors for shard in plan.shards)
+                check_expansion(tensors, sum(plan.nbytes.values()), outcome.path)
             if dequantize and dtype == "keep" and not _dequantizes(plan):
                 outcome.notes.append("it holds no quantized weights")
                 if job.item.alone:

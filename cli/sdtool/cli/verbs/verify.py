@@ -15,6 +15,7 @@ from sdtool.cli.console import Console, Progress, counted, size
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE
 from sdtool.cli.main import version
 from sdtool.cli.verb import machine_readable, verb
+from sdtool.convert.expansion import check_reading
 from sdtool.convert.verify import Verification, verify_against, verify_file
 from sdtool.prune import plan_prune, recorded_options
 from sdtool.prune.roles import Role, weight_role
@@ -87,6 +88,8 @@ def _against(file: str, against: str, baked_vae: str | None, progress: Progress)
     with ExitStack() as stack:
         out = stack.enter_context(open_checkpoint(file))
         source = stack.enter_context(open_checkpoint(against))
+        for checkpoint in (out, source):
+            check_reading(checkpoint.tensors, checkpoint.source.name)
         options = recorded_options(out)
         baked = None if options is None else options.pop("bake", None)
         if baked is None and baked_vae is not None:

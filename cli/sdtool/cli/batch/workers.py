@@ -1,0 +1,205 @@
+"""A function over many items in worker processes: results in order, a dead worker costs its item.
+
+A worker may be killed, most often by the system when memory runs out. Which item it was at is
+known; that one is tried once more with nothing beside it, and given up when it kills again.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+_AHEAD = 1_000
+"""Results that wait at most for an earlier one; further items are not begun before it is there."""
+_QUEUED = 2
+"""Items that a worker holds: the one it is at, and one more so that it never waits."""
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    process: Any
+    pipe: Connection
+    at: deque[int] = field(default_factory=deque[int])
+    """The numbers of the items it was given, in order; the first is the one it works on."""
+
+
+@contextmanager
+def in_order(
+    function: Callable[[str], T],
+    items: Sequence[str],
+    *,
+    workers: int,
+    lost: Callable[[str, str], T],
+) -> Generator[Iterator[T]]:
+    """Give `function(item)` of each item, in their order, from several processes.
+
+    `function` goes to the workers by its name and must not raise. For an item that ends its worker
+    twice the result is `lost(item, why)`. On leaving early, the workers are stopped.
+    """
+    run = _Run(function, items, workers, lost)
+    try:
+        yield run.results()
+    finally:
+        run.stop()
+
+
+class _Run(Generic[T]):
+    def __init__(
+        self,
+        function: Callable[[str], T],
+        items: Sequence[str],
+        workers: int,
+        lost: Callable[[str, str], T],
+    ) -> None:
+        self._function = function
+        self._items = items
+        self._most = workers
+        self._lost = lost
+        self._workers: list[_Worker] = []
+        self._done: dict[int, T] = {}
+        self._waiting = deque[int]()
+        """Given to a worker that died before it came to them."""
+        self._suspects = deque[int]()
+        """At which a worker has died: each is tried again alone."""
+        self._begun = 0
+        self._told = 0
+
+    def results(self) -> Iterator[T]:
+        for number in range(len(self._items)):
+            while number not in self._done:
+                self._step()
+            self._told = number + 1
+            yield self._done.pop(number)
+
+    def stop(self) -> None:
+        for worker in self._workers:
+            worker.process.terminate()
+        for worker in self._workers:
+            worker.process.join()
+            worker.pipe.close()
+        self._workers.clear()
+
+    def _step(self) -> None:
+        """Hand out what can be handed out, then take in what comes back."""
+        if self._suspects:
+            if not any(worker.at for worker in self._workers):
+                self._try_alone(self._suspects.popleft())
+                return
+        else:
+            self._hand_out()
+        busy = {worker.pipe: worker for worker in self._workers if worker.at}
+        for pipe in wait(list(busy)):
+            self._take(busy[pipe])  # type: ignore[index]
+
+    def _hand_out(self) -> None:
+        for _ in range(_QUEUED):  # one each, then a second one each
+            for worker in list(self._workers):
+                if len(worker.at) < _QUEUED:
+                    self._give(worker)
+            while len(self._workers) < self._most and self._has_more():
+                worker = self._start()
+                self._give(worker)
+
+    def _has_more(self) -> bool:
+        return bool(self._waiting) or (
+            self._begun < len(self._items) and self._begun < self._told + _AHEAD
+        )
+
+    def _give(self, worker: _Worker) -> None:
+        if not self._has_more():
+            return
+        if self._waiting:
+            number = self._waiting.popleft()
+        else:
+            number = self._begun
+            self._begun += 1
+        worker.at.append(number)
+        try:
+            worker.pipe.send(self._items[number])
+        except OSError:  # it is dead, which shows when its answer is read
+            return
+
+    def _take(self, worker: _Worker) -> None:
+        """Take one result; where the worker is gone instead, its item becomes a suspect."""
+        try:
+            result = worker.pipe.recv()
+        except (EOFError, OSError):
+            self._bury(worker)
+            self._suspects.append(worker.at.popleft())
+            self._waiting.extendleft(reversed(worker.at))
+            return
+        self._done[worker.at.popleft()] = result
+
+    def _try_alone(self, number: int) -> None:
+        worker = self._start()
+        item = self._items[number]
+        try:
+            worker.pipe.send(item)
+            self._done[number] = worker.pipe.recv()
+        except (EOFError, OSError):
+            self._done[number] = self._lost(item, _ending(self._bury(worker)))
+
+    def _bury(self, worker: _Worker) -> int | None:
+        self._workers.remove(worker)
+        worker.process.join()
+        worker.pipe.close()
+        code: int | None = worker.process.exitcode
+        return code
+
+    def _start(self) -> _Worker:
+        context = multiprocessing.get_context("spawn")
+        here, there = context.Pipe()
+        process = context.Process(target=_serve, args=(there, self._function), daemon=True)
+        with _interrupts_held():
+            process.start()
+        there.close()
+        worker = _Worker(process, here)
+        self._workers.append(worker)
+        return worker
+
+
+def _serve(pipe: Connection, function: Callable[[str], object]) -> None:
+    """Answer every item with its result until the other side is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and stops this one
+    try:
+        while True:
+            pipe.send(function(pipe.recv()))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+
+
+@contextmanager
+def _interrupts_held() -> Generator[None]:
+    """Let no Ctrl-C through while a process starts: it would end in a traceback of that process.
+
+    What is blocked stays so in the child; here it arrives as soon as it is let through again.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # starting it would let signals through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _ending(code: int | None) -> str:
+    """What an exit code says of the end of a process."""
+    if code is not None and code < 0:
+        try:
+            return f"by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"by signal {-code}"
+    return f"with exit code {code}"

@@ -1,0 +1,132 @@
+"""Scanning in several processes: order, a worker that is killed, a file that kills each time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Run
+from tests.forge import dict_of, pickled, tensor, torch_zip
+
+from sdtool.cli.batch import scanning, workers
+from sdtool.cli.batch.scanning import scan_one
+from sdtool.cli.batch.workers import in_order
+from sdtool.scan.findings import Report
+
+kills = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+
+
+def deadly_scan(path: str, *, allow: Mapping[str, str], deep: bool) -> Report:
+    """Scan, but for files of certain names: they kill the process, once or every time."""
+    name = Path(path).name
+    if name.startswith("kills-once"):
+        first = Path(path).with_suffix(".was-here")
+        if not first.exists():
+            first.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    if name.startswith("kills-always"):
+        time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return scan_one(path, allow=allow, deep=deep)
+
+
+def doubled(item: str) -> str:
+    if item == "slow":
+        time.sleep(0.5)
+    return item * 2
+
+
+def ends(item: str) -> str:
+    os._exit(7)
+
+
+def asleep(item: str) -> str:
+    time.sleep(60)
+    return item
+
+
+def make(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).write_bytes(torch_zip(pickled(dict_of({"w": tensor()}))))
+
+
+def verdicts(out: str) -> dict[str, str]:
+    reports = [json.loads(line) for line in out.splitlines()]
+    return {Path(report["path"]).name: report["verdict"] for report in reports}
+
+
+@kills
+def test_a_worker_that_is_killed_costs_nothing_when_its_file_is_innocent(
+    sdtool: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scanning, "scan_one", deadly_scan)
+    names = [*(f"a{i}.ckpt" for i in range(9)), "kills-once.ckpt", "z.ckpt"]
+    make(tmp_path, *names)
+    done = sdtool("scan", "-j", "2", "--format", "jsonl", *names)
+    assert verdicts(done.out) == dict.fromkeys(names, "clean")
+    assert list(verdicts(done.out)) == names
+    assert (done.code, done.err) == (0, "")
+    assert (tmp_path / "kills-once.was-here").exists()
+
+
+@kills
+def test_a_file_that_kills_twice_is_undecided_and_the_rest_is_reported(
+    sdtool: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scanning, "scan_one", deadly_scan)
+    bad = ["kills-always-1.ckpt", "kills-always-2.ckpt"]
+    names = ["a.ckpt", bad[0], "b.ckpt", "c.ckpt", bad[1], "kills-once.ckpt", "d.ckpt"]
+    make(tmp_path, *names)
+    done = sdtool("scan", "-j", "3", "--format", "jsonl", *names)
+    assert verdicts(done.out) == {n: "undecided" if n in bad else "clean" for n in names}
+    assert done.code == 2
+    (error,) = {json.loads(line)["error"] for line in done.out.splitlines()} - {None}
+    assert error == (
+        "the process that scanned it ended by SIGKILL, and again when it was scanned alone"
+    )
+    (tmp_path / "e.ckpt").write_bytes(pickled(b"cos\nsystem\n"))
+    assert sdtool("scan", "-j", "2", bad[0], "e.ckpt", "a.ckpt").code == 1
+
+
+def test_results_come_in_order_and_few_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_AHEAD", 3)
+    items = ["slow", *map(str, range(20))]
+    with in_order(doubled, items, workers=2, lost=lambda item, why: why) as results:
+        assert list(results) == [item * 2 for item in items]
+
+
+def test_a_worker_that_ends_by_itself_is_lost_too() -> None:
+    with in_order(ends, ["a", "b"], workers=2, lost=lambda item, why: f"{item} {why}") as results:
+        assert list(results) == ["a with exit code 7", "b with exit code 7"]
+
+
+def test_leaving_early_stops_the_workers() -> None:
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        with in_order(asleep, ["a", "b"], workers=2, lost=lambda item, why: why):
+            raise KeyboardInterrupt
+    assert time.monotonic() - begun < 20
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_ctrl_c_ends_all_processes_without_a_word_from_them(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{i}.ckpt" for i in range(1000)))
+    run = subprocess.Popen(
+        [sys.executable, "-m", "sdtool", "scan", "-j", "2", "--format", "jsonl", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    assert run.stdout is not None
+    run.stdout.readline()
+    os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to all of them
+    _, err = run.communicate(timeout=60)
+    assert (run.returncode, err.strip()) == (130, "sdtool: interrupted")
