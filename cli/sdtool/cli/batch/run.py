@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from sdtool.checkpoint.errors import (
-    InputError,
     NotACheckpoint,
     OutputError,
     SdtoolError,
@@ -25,6 +24,7 @@ from sdtool.checkpoint.errors import (
     UsageError,
 )
 from sdtool.checkpoint.reading import Checkpoint
+from sdtool.cli.batch.arguments import Found, say_nothing
 from sdtool.cli.batch.done import is_made_of
 from sdtool.cli.batch.gate import admit, judged, worst_message
 from sdtool.cli.batch.outcome import Outcome, Status, summary, summary_line
@@ -137,7 +137,7 @@ class Wishes:
 def run(
     console: Console,
     jobs: Sequence[Job],
-    problems: Sequence[InputError],
+    found: Found,
     choose: Choose,
     wishes: Wishes,
     *,
@@ -146,7 +146,7 @@ def run(
     make_set: MakeSet | None = None,
 ) -> int:
     """Work through `jobs`, tell each as it ends, and return the exit code of the whole."""
-    for problem in problems:
+    for problem in found.problems:
         console.failed(problem)
     for folder in dict.fromkeys(out.parent for job in jobs for out in job.outs):
         for left in leftovers(folder):
@@ -155,25 +155,40 @@ def run(
     passed_over = 0
     total = sum(_nbytes(job) for job in jobs)
     wishes = replace(wishes, claims=Claims(job.item.path for job in jobs))
-    with (
-        console.progress(total, label) as progress,
-        _worked(jobs, choose, wishes, progress, make_set) as done,
-    ):
-        for made in done:
-            passed_over += not made
-            for outcome in made:
-                outcomes.append(outcome)
-                _tell(console, outcome, as_json=as_json)
-    counts = summary(outcomes, passed_over, len(problems))
-    if as_json:
-        from sdtool.cli.main import version
 
-        files = [outcome.as_json() for outcome in outcomes]
-        console.json({"tool": "sdtool", "version": version(), "files": files, "summary": counts})
-    elif len(jobs) > 1 and not console.quiet:
-        console.out(summary_line(counts))
+    def finish(*, interrupted: bool = False) -> None:
+        counts = summary(outcomes, passed_over, len(found.problems), found.excluded)
+        if as_json:
+            from sdtool.cli.main import version
+
+            files = [outcome.as_json() for outcome in outcomes]
+            document = {"tool": "sdtool", "version": version(), "files": files, "summary": counts}
+            console.json(document | ({"interrupted": True} if interrupted else {}))
+        elif (len(jobs) > 1 or found.excluded) and not console.quiet:
+            console.out(summary_line(counts))
+
+    try:
+        with (
+            console.progress(total, label) as progress,
+            _worked(jobs, choose, wishes, progress, make_set) as done,
+        ):
+            for made in done:
+                passed_over += not made
+                for outcome in made:
+                    outcomes.append(outcome)
+                    _tell(console, outcome, as_json=as_json)
+    except BaseException as e:
+        if not isinstance(e, Exception):  # Ctrl-C and its kin: what was done is told
+            finish(interrupted=True)
+        raise
+    finish()
+    if not outcomes and not found.problems:
+        say_nothing(console, _INFINITIVES[label], found, passed_over)
     codes = [outcome.code for outcome in outcomes]
-    return worst((*codes, TROUBLE if problems else DONE))
+    return worst((*codes, TROUBLE if found.problems else DONE))
+
+
+_INFINITIVES = {"converting": "convert", "pruning": "prune"}
 
 
 @contextmanager
@@ -247,6 +262,7 @@ def _work(
             return [outcome]
         with judged(path, wishes.allow) as (taken, report):
             outcome.verdict = report.verdict.value
+            outcome.allowed.extend(report.allowed)
             checkpoint = admit(taken, report, disarm=wishes.disarm)
             if job.clash is not None:  # what would be refused anyway is told as that
                 raise job.clash

@@ -79,6 +79,7 @@ def set_maker(*, dtype: str, to: str | None, skip_unsupported: bool, dequantize:
                 path = os.fspath(shard)
                 taken, report = stack.enter_context(judged(path, wishes.allow))
                 verdicts.append(report.verdict)
+                outcome.allowed.extend(n for n in report.allowed if n not in outcome.allowed)
                 outcome.verdict = max(verdicts, key=_GRAVEST.index).value
                 checkpoint = admit(taken, report, disarm=wishes.disarm)
                 if report.verdict is Verdict.SUSPICIOUS:

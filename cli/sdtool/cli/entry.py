@@ -1,0 +1,31 @@
+"""Where the process begins and ends: Ctrl-C is answered in one line from the first import on."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+
+def main() -> int:
+    """Run the command of this process; return its exit code. See `sdtool.cli.main.main`."""
+    is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_ours:  # not where it is ignored, as behind `nohup`
+        signal.signal(signal.SIGINT, _leave)
+    from sdtool.cli.main import main as run
+
+    if is_ours:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    code = run()
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # the work is done: this is what came of it
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    return code
+
+
+def _leave(number: int, frame: object) -> None:
+    """End at once: nothing has begun yet."""
+    try:
+        os.write(2, b"sdtool: interrupted\n")
+    except OSError:  # nobody is there to read it
+        pass
+    os._exit(130)
