@@ -231,14 +231,19 @@ def _of_the_machine(e: Exception, where: str | None) -> SdtoolError | None:
         return SdtoolError((e.strerror or type(e).__name__).lower(), where=named)
     if isinstance(e, MemoryError):
         return SdtoolError("not enough memory", where=where)
-    if isinstance(e, UnicodeEncodeError):
+    if isinstance(e, UnicodeEncodeError) and e.encoding == sys.getfilesystemencoding():
+        is_utf8 = e.encoding == "utf-8"
         return SdtoolError(
-            "a name has characters that file names cannot have here", where=where,
-            hint="run it in a UTF-8 locale, such as LC_ALL=C.UTF-8",
+            "a name has letters that file names cannot have here", where=where,
+            hint=None if is_utf8 else "run it in a UTF-8 locale, such as LC_ALL=C.UTF-8",
         )  # fmt: skip
     if isinstance(e, ImportError) and not (e.name or "").startswith("sdtool"):
+        first: BaseException = e
+        while isinstance(first.__cause__, ImportError):  # numpy wraps it in a page of advice
+            first = first.__cause__
+        reason = " ".join(str(first).split())[:200]
         return SdtoolError(
-            f"a package that is needed cannot be loaded ({e})", where=where,
+            f"a package that is needed cannot be loaded ({reason})", where=where,
             hint="check what is installed, and how much memory this process may use",
         )  # fmt: skip
     return None

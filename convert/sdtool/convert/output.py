@@ -37,8 +37,8 @@ class NewFile:
     """A file that grows under its `partial` name. Threads may read and write at once."""
 
     def __init__(self, out: Path) -> None:
-        # a name may have 255 bytes; most file systems count UTF-8
-        stem = out.name.encode(errors="surrogateescape")[:220].decode(errors="ignore")
+        # a name may have 255 bytes, as the file system counts them
+        stem = os.fsencode(out.name)[:220].decode(sys.getfilesystemencoding(), "ignore")
         self.out = out
         self.partial = out.with_name(f".{stem}{PARTIAL}{secrets.token_hex(4)}")
         self.name = os.fspath(out)

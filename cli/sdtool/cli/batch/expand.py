@@ -90,7 +90,7 @@ def expand(
     partial outputs are is named to `passed`, and left out unless `with_partial`.
 
     Raises:
-        UsageError: `-` is given and there is no standard input.
+        UsageError: `-` is given and there is no standard input, or no list.
     """
     items: dict[str, Item] = {}
     search = _Search(exclude)
@@ -120,11 +120,18 @@ def listed(data: bytes) -> list[str]:
 
     UTF-8 with or without a byte order mark, UTF-16 as Windows shells write it, CR LF; names that
     are not UTF-8 keep their bytes, as in `os.fsdecode`.
+
+    Raises:
+        UsageError: it is no list of names but some other content.
     """
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         text = data.decode("utf-16", "surrogatepass")
     elif len(data) > 1 and not data[1::2].strip(b"\0"):
         text = data.decode("utf-16-le", "surrogatepass")
+    elif b"\0\0" in data:  # a name that is empty: a model, say, where its name was meant
+        raise UsageError(
+            "the standard input is no list of names", hint="name the file instead of -"
+        )
     else:
         text = os.fsdecode(data.removeprefix(b"\xef\xbb\xbf"))
     if "\0" in text:

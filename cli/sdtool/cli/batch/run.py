@@ -531,9 +531,14 @@ def provenance(checkpoint: Checkpoint) -> dict[str, str]:
     hashes = hash_file(checkpoint.source).as_json()
     return {
         "sdtool.version": version(),
-        "sdtool.source": Path(checkpoint.source.name).name,
+        "sdtool.source": as_text(Path(checkpoint.source.name).name),
         **{f"sdtool.source.{name}": value for name, value in hashes.items()},
     }
+
+
+def as_text(name: str) -> str:
+    """Return a file's name as text that every program can store, escapes for what is no text."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def make_folder(folder: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sdtool.checkpoint.errors import InputError, UsageError
 from sdtool.checkpoint.reading import Checkpoint
+from sdtool.checkpoint.source import local_file
 from sdtool.cli.batch.done import is_made_of
 from sdtool.cli.batch.expand import Item
 from sdtool.cli.batch.gate import admit, judged, worst_message
@@ -148,11 +149,12 @@ def _dequantizes(plan: SetPlan) -> bool:
 def _is_there(plan: SetPlan) -> bool:
     """Whether every file of the set is there already, made of the same."""
     try:
-        return plan.index.read_bytes() == plan.content and all(
-            is_made_of(shard.plan, shard.out) for shard in plan.shards
-        )
-    except OSError:
+        with local_file(plan.index) as index:
+            if index.read_at(0, len(plan.content) + 1) != plan.content:
+                return False
+    except InputError:
         return False
+    return all(is_made_of(shard.plan, shard.out) for shard in plan.shards)
 
 
 def _write(outcome: Outcome, plan: SetPlan, wishes: Wishes, progress: Progress) -> None:
