@@ -122,8 +122,8 @@ class Console:
         if path not in self._leftovers:
             self._leftovers.add(path)
             self.warning(
-                "called as a partial output is: left by a run that was killed, if none is writing"
-                " it; use it for nothing",
+                "named like a partial output: left by a run that was killed, if none is writing it;"
+                " do not load it",
                 where=path,
             )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,10 @@ MODEL_SUFFIXES = frozenset(
     }
 )  # fmt: skip
 """A file that ends so and is no model is trouble; any other is passed over in silence."""
+
+
+_SEPARATOR = r"[/\\]" if os.name == "nt" else "/"
+_RECURSIVE = re.compile(rf"(?:^|(?<={_SEPARATOR}))\*\*(?={_SEPARATOR}|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +166,48 @@ def _argument(argument: str, alone: bool, search: _Search) -> Iterator[Item]:
     if os.path.lexists(argument) or not glob.has_magic(argument):
         yield from _named(argument, alone, search)
         return
-    matches = sorted(glob.iglob(argument, recursive=True))
-    if not matches:
+    found = len(search.problems)
+    if (recursive := _RECURSIVE.search(argument)) is not None:
+        matches = sorted(_deep(argument, recursive.start(), search))
+    else:
+        matches = sorted(glob.iglob(argument))
+    if not matches and found == len(search.problems):
         search.problems.append(Unreadable("no file matches", where=argument))
     for match in matches:
         yield from _named(match, False, search)
+
+
+def _deep(pattern: str, start: int, search: _Search) -> Iterator[str]:
+    """Yield the files that fit a pattern with `**`, and those in folders that do.
+
+    (`glob` follows links in circles: of two in one folder, up to 2 ** 40 times.)
+    """
+    beginning, parts = pattern[:start], re.split(_SEPARATOR, pattern[start:])
+    for base in glob.iglob(beginning) if glob.has_magic(beginning) else [beginning]:
+        walked = _Search(())
+        root = base or os.curdir
+        files = [item.path for item in _walk(root, walked)] if os.path.isdir(root) else []
+        failed = {problem.where or "": problem for problem in walked.problems}
+        for path in (*files, *failed):
+            inside = path[len(os.path.join(root, "")) :]
+            names = re.split(_SEPARATOR, inside)
+            fits = any(_fits(names[: i + 1], parts) for i in range(len(names)))
+            if path in failed and (fits or os.path.isdir(path)):  # who knows what is in there
+                search.problems.append(failed[path])
+            elif fits:
+                yield os.path.join(base, inside)
+
+
+def _fits(names: Sequence[str], parts: Sequence[str]) -> bool:
+    """Whether the names of folders and a file fit a pattern; as in a shell, none that is hidden."""
+    if not parts:
+        return not names
+    if parts[0] == "**":
+        visible = next((i for i, n in enumerate(names) if n.startswith(".")), len(names))
+        return any(_fits(names[i:], parts[1:]) for i in range(visible + 1))
+    if not names or (names[0].startswith(".") and not parts[0].startswith(".")):
+        return False
+    return fnmatch(names[0], parts[0]) and _fits(names[1:], parts[1:])
 
 
 def _named(path: str, alone: bool, search: _Search) -> Iterator[Item]:

@@ -152,6 +152,7 @@ def run(
         for left in leftovers(folder):
             console.leftover(os.fspath(left))
     outcomes: list[Outcome] = []
+    late: list[Outcome] = []
     passed_over = 0
     total = sum(_nbytes(job) for job in jobs)
     wishes = replace(wishes, claims=Claims(job.item.path for job in jobs))
@@ -170,7 +171,7 @@ def run(
     try:
         with (
             console.progress(total, label) as progress,
-            _worked(jobs, choose, wishes, progress, make_set) as done,
+            _worked(jobs, choose, wishes, progress, make_set, late) as done,
         ):
             for made in done:
                 passed_over += not made
@@ -179,6 +180,7 @@ def run(
                     _tell(console, outcome, as_json=as_json)
     except BaseException as e:
         if not isinstance(e, Exception):  # Ctrl-C and its kin: what was done is told
+            outcomes += [one for one in late if all(one is not told for told in outcomes)]
             finish(interrupted=True)
         raise
     finish()
@@ -198,8 +200,12 @@ def _worked(
     wishes: Wishes,
     progress: Progress,
     make_set: MakeSet | None,
+    late: list[Outcome],
 ) -> Generator[Iterable[list[Outcome]]]:
-    """Give the outcomes of the jobs, in their order, worked on by `wishes.jobs` threads."""
+    """Give the outcomes of the jobs, in their order, worked on by `wishes.jobs` threads.
+
+    When that is interrupted, what was done by then goes to `late`.
+    """
     if wishes.jobs == 1 or len(jobs) < 2:
         yield (_work(job, choose, wishes, progress, make_set) for job in jobs)
         return
@@ -222,6 +228,9 @@ def _worked(
             stopped.set()
             for future in futures:
                 future.cancel()
+            wait(futures)
+            ended = [f for f in futures if not f.cancelled() and f.exception() is None]
+            late.extend(outcome for future in ended for outcome in future.result())
             raise
 
 

@@ -72,7 +72,9 @@ def command(
     if compare:
         from sdtool.cli.comparing import compare_files  # not for a card: it has to be quick
 
-        return compare_files(console, items, allow, as_json=as_json) if not found.problems else TROUBLE
+        return (
+            compare_files(console, items, allow, as_json=as_json) if not found.problems else TROUBLE
+        )
     alone = len(items) == 1 and items[0].alone
     files: list[dict[str, Any]] = []
     totals = Totals(found.excluded)

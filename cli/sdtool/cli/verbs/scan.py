@@ -154,9 +154,7 @@ class _Shown:
             case "sarif":
                 from sdtool.scan.report import sarif  # hashes and URLs, for this form alone
 
-                document = sarif.document(
-                    self.reports, version=version(), interrupted=interrupted
-                )
+                document = sarif.document(self.reports, version=version(), interrupted=interrupted)
                 self._write(as_json(document))
             case "text" if not is_whole and not self._console.quiet:
                 self._write(text.summary(self.reports, self.passed_over, excluded))

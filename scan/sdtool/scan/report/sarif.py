@@ -55,9 +55,7 @@ def document(
                 },
                 "invocations": [
                     {
-                        "executionSuccessful": not (
-                            interrupted or any(map(_is_open, all_reports))
-                        ),
+                        "executionSuccessful": not (interrupted or any(map(_is_open, all_reports))),
                         "toolExecutionNotifications": [
                             _notification(report) for report in all_reports if _is_open(report)
                         ],
