@@ -235,3 +235,17 @@ def test_a_dangling_link_named_like_a_model_is_a_problem(models: Path) -> None:
     os.symlink("gone", "dead.txt")
     _, problems = expand(["."])
     assert [str(p) for p in problems] == ["no such file or folder: ./dead.ckpt"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege")
+def test_a_pattern_over_links_in_circles_ends(models: Path) -> None:
+    for name in ("l1", "l2", "l3"):  # `glob` would follow them 3 ** 40 times
+        (models / "sub" / name).symlink_to(models / "sub")
+    (models / ".hidden").mkdir()
+    (models / ".hidden" / "h.pt").write_bytes(b"x")
+    assert paths("**/*.pt") == ["a.pt"]
+    assert paths("**/sub") == ["sub/c.safetensors", "sub/deep/README.md"]
+    assert paths("su*/**/*.md", "./**/c.*") == ["sub/deep/README.md", "./sub/c.safetensors"]
+    assert paths(".hidden/**", "**/deep/**") == [".hidden/h.pt", "sub/deep/README.md"]
+    _, problems = expand(["**/*.xyz"])
+    assert [str(p) for p in problems] == ["no file matches: **/*.xyz"]

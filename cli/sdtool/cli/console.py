@@ -138,8 +138,9 @@ class Console:
             self._message("note", text)
 
     def interrupted(self) -> None:
-        """Say that Ctrl-C was heard."""
-        self._write(sys.stderr, "sdtool: interrupted\n")
+        """Say that Ctrl-C was heard; on a terminal, not behind the `^C` that it shows."""
+        begin = "\n" if _is_terminal(sys.stderr) else ""
+        self._write(sys.stderr, f"{begin}sdtool: interrupted\n")
 
     @contextmanager
     def progress(self, total_nbytes: int, label: str) -> Generator[Progress]:

@@ -30,6 +30,12 @@ class _Command(click.Command):
     def get_help_option(self, ctx: click.Context) -> click.Option:
         return _HELP
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as e:
+            raise click.Abort from e  # else click writes an empty line, even where it cannot
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         bare = {
             name: f"{name}={option.flag_value}"
