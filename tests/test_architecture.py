@@ -148,7 +148,7 @@ def test_a_wheel_holds_every_module(tmp_path: Path) -> None:
     assert {f"sdtool/{room}/py.typed" for room in ROOMS} <= names
     (entry_points,) = (name for name in names if name.endswith("entry_points.txt"))
     with zipfile.ZipFile(wheel) as archive:
-        assert b"sdtool = sdtool.cli.main:main" in archive.read(entry_points)
+        assert b"sdtool = sdtool.cli.entry:main" in archive.read(entry_points)
 
 
 def test_help_loads_nothing_heavy() -> None:

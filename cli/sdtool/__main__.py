@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from sdtool.cli.main import main
+from sdtool.cli.entry import main
 
 if __name__ == "__main__":
     sys.exit(main())

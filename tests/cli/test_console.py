@@ -150,6 +150,25 @@ def test_a_bar_only_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
         assert text == "sdtool: warning: in between\n"
 
 
+def test_a_result_never_runs_into_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdtool.cli.console._BAR_DELAY", -1.0)
+    terminal = Stream(terminal=True)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    console = Console()
+    with console.progress(1000, "reading") as progress:
+        progress(250)
+        console.line("a result")
+        console.coloured("another")
+        progress(250)
+    terminal.flush()
+    before, rest = terminal.bytes.getvalue().decode().split("a result\n")
+    assert "25%" in before and before.endswith(f"\r{'':80}\r"[-10:])
+    between, after = rest.split("another\n")
+    assert between.startswith("\rreading:  25%") and between.endswith("\r")
+    assert after.startswith("\rreading:  25%")
+
+
 class _Broken(io.RawIOBase):
     def __init__(self, error: OSError) -> None:
         self.error = error

@@ -39,7 +39,9 @@ def test_a_folder_is_walked_in_order(models: Path) -> None:
     assert paths(".") == ["./a.pt", "./b.ckpt", "./sub/c.safetensors", "./sub/deep/README.md"]
 
 
-def test_partial_outputs_of_other_runs_are_passed_over(models: Path) -> None:
+def test_partial_outputs_of_other_runs_are_passed_over_unless_they_are_wanted(
+    models: Path,
+) -> None:
     left = models / "sub" / ".c.safetensors.sdtool-partial-0123abcd"
     left.write_bytes(b"x")
     (models / "sub" / ".sdtool-partial-notes").write_bytes(b"x")
@@ -49,10 +51,16 @@ def test_partial_outputs_of_other_runs_are_passed_over(models: Path) -> None:
     assert left.name not in [os.path.basename(item.path) for item in items]
     assert ".sdtool-partial-notes" in [os.path.basename(item.path) for item in items]
     assert [item.path for item in expand([str(left)])[0]] == [str(left)]
+    told.clear()
+    items, _ = expand(["sub"], passed=told.append, with_partial=True)
+    assert told == [os.path.join("sub", left.name)]
+    assert left.name in [os.path.basename(item.path) for item in items]
 
 
-@pytest.mark.parametrize("verb", ["scan", "info"])
-def test_partial_outputs_are_named(sdtool: Run, training: Path, verb: str) -> None:
+@pytest.mark.parametrize("verb", ["scan", "info", "convert", "prune"])
+def test_partial_outputs_are_named_once_and_never_called_safe(
+    sdtool: Run, training: Path, verb: str
+) -> None:
     Path("models").mkdir()
     training.rename("models/a.ckpt")
     left = Path("models", ".b.safetensors.sdtool-partial-0123abcd")
@@ -60,7 +68,83 @@ def test_partial_outputs_are_named(sdtool: Run, training: Path, verb: str) -> No
     result = sdtool(verb, "models")
     assert result.code == 0 and left.name not in result.out
     (line,) = result.err.splitlines()
-    assert line.startswith("sdtool: warning: a partial output") and line.endswith(str(left))
+    assert line.startswith("sdtool: warning: named like a partial output")
+    assert line.endswith(str(left)) and "safe to" not in line
+
+
+def test_what_is_only_named_like_a_partial_output_is_scanned(
+    sdtool: Run, training: Path, trapped: Path
+) -> None:
+    Path("models").mkdir()
+    training.rename("models/a.ckpt")
+    left = trapped.rename(Path("models", ".x.sdtool-partial-deadbeef"))
+    result = sdtool("scan", "models")
+    assert result.code == 1
+    assert f"{left}: UNSAFE" in result.out
+    assert sdtool("convert", "models").code == 0  # which does not read it
+    assert not list(Path("models").glob("*x.safetensors"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege")
+def test_links_to_folders_are_followed_and_each_folder_is_searched_once(
+    models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    disk = tmp_path_factory.mktemp("disk")
+    for name in ("y.ckpt", "more/z.pt"):
+        (disk / name).parent.mkdir(exist_ok=True)
+        (disk / name).write_bytes(b"x")
+    (models / "sub" / "disk").symlink_to(disk)
+    (models / "sub" / "again").symlink_to(disk / "more")
+    (models / "sub" / "loop").symlink_to(models)
+    (disk / "more" / "back").symlink_to(disk)
+    assert paths(".") == [
+        "./a.pt",
+        "./b.ckpt",
+        "./sub/c.safetensors",
+        "./sub/again/z.pt",
+        "./sub/deep/README.md",
+        "./sub/disk/y.ckpt",
+    ]
+    assert len(paths("sub", ".", str(disk))) == 6
+    assert len(paths("**", "**/*.pt", "sub/disk/y.ckpt")) == 6
+    assert paths("sub/disk/y.ckpt", str(disk / "y.ckpt")) == ["sub/disk/y.ckpt"]
+
+
+A, B, C, R = "./a.pt", "./b.ckpt", "./sub/c.safetensors", "./sub/deep/README.md"
+
+
+@pytest.mark.parametrize(
+    ("patterns", "left", "count"),
+    [
+        (["*.ckpt"], [A, C, R], 1),
+        (["sub"], [A, B], 1),  # a folder counts as one
+        (["./sub/"], [A, B], 1),
+        (["sub/*"], [A, B], 2),
+        (["**/deep", "b.ckpt"], [A, C], 2),
+        (["**/a.pt", "deep/README.md"], [B, C, R], 1),
+        (["sub/deep/README.md", "c.safe"], [A, B, C], 1),
+        ([".*", "", "?"], [A, B, C, R], 0),
+    ],
+)
+def test_what_is_excluded_by_its_path_its_name_or_its_folder(
+    models: Path, patterns: list[str], left: list[str], count: int
+) -> None:
+    counts: list[int] = []
+    items, problems = expand(["."], exclude=patterns, excluded=counts.append)
+    found = [item.path.replace(os.sep, "/") for item in items]
+    assert (found, problems, counts) == (left, [], [count])
+
+
+def test_what_is_named_or_listed_is_excluded_too(models: Path) -> None:
+    counts: list[int] = []
+    listed = io.BytesIO(b"sub/deep/README.md\n../b.ckpt\n")
+    for arguments, patterns in ((["b.ckpt", "a.pt"], ["b*"]), (["-", "a.pt"], ["deep", "*.ckpt"])):
+        items, _ = expand(arguments, listed, exclude=patterns, excluded=counts.append)
+        assert [item.path for item in items] == ["a.pt"]
+    assert counts == [1, 1]
+    absolute = str(models / "a.pt")
+    assert [i.path for i in expand([absolute], exclude=[models.name])[0]] == [absolute]
+    assert expand([absolute], exclude=["a.*"])[0] == []
 
 
 def test_a_pattern_matches_at_any_depth(models: Path) -> None:
@@ -127,6 +211,11 @@ def test_names_that_are_not_utf8_are_found(models: Path) -> None:
     assert paths("-", stdin=b"\xff.pt\n") == [os.fsdecode(b"\xff.pt")]
 
 
+def test_a_model_is_no_list(models: Path) -> None:
+    with pytest.raises(UsageError, match="no list of names"):
+        expand(["-"], io.BytesIO(b"PK\x03\x04\0\0\x08\x08\0\0name"))
+
+
 def test_a_dash_without_standard_input_is_a_usage_error() -> None:
     with pytest.raises(UsageError):
         expand(["-"], None)
@@ -146,3 +235,17 @@ def test_a_dangling_link_named_like_a_model_is_a_problem(models: Path) -> None:
     os.symlink("gone", "dead.txt")
     _, problems = expand(["."])
     assert [str(p) for p in problems] == ["no such file or folder: ./dead.ckpt"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege")
+def test_a_pattern_over_links_in_circles_ends(models: Path) -> None:
+    for name in ("l1", "l2", "l3"):  # `glob` would follow them 3 ** 40 times
+        (models / "sub" / name).symlink_to(models / "sub")
+    (models / ".hidden").mkdir()
+    (models / ".hidden" / "h.pt").write_bytes(b"x")
+    assert paths("**/*.pt") == ["a.pt"]
+    assert paths("**/sub") == ["sub/c.safetensors", "sub/deep/README.md"]
+    assert paths("su*/**/*.md", "./**/c.*") == ["sub/deep/README.md", "./sub/c.safetensors"]
+    assert paths(".hidden/**", "**/deep/**") == [".hidden/h.pt", "sub/deep/README.md"]
+    _, problems = expand(["**/*.xyz"])
+    assert [str(p) for p in problems] == ["no file matches: **/*.xyz"]

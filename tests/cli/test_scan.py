@@ -57,20 +57,6 @@ def test_an_allowed_name_stays_visible(sdtool: Run, unknown: Path) -> None:
     assert {"name": "some.package.Thing", "known": "allowed", "called": True} in file["globals"]
 
 
-def test_names_may_be_allowed_in_the_settings_with_a_reason(sdtool: Run, unknown: Path) -> None:
-    settings = Path("sdtool.toml")
-    settings.write_text('[scan.allow]\n"some.package.Thing" = "ours"\n')
-    result = sdtool("scan", "unknown.pkl")
-    assert result.code == 0
-    assert result.err == "sdtool: note: 1 allowed name from sdtool.toml\n"
-    for wrong in ('[scan.allow]\n"a.b" = ""\n', "[scan]\nallow = 1\n", "[scan"):
-        settings.write_text(wrong)
-        result = sdtool("scan", "unknown.pkl")
-        assert result.code == 2
-        assert ": sdtool.toml\n" in result.err
-        assert "Traceback" not in result.err
-
-
 def test_a_folder_is_judged_by_content(sdtool: Run, training: Path, trapped: Path) -> None:
     Path("sub").mkdir()
     trapped.rename("sub/picture.png")

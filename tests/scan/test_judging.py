@@ -27,8 +27,10 @@ from tests.forge import (
 from sdtool.checkpoint import readings
 from sdtool.checkpoint.errors import UsageError
 from sdtool.checkpoint.source import Memory
+from sdtool.checkpoint.values import Global
 from sdtool.scan import Report, Verdict, judge, load_allow, scan_file
 from sdtool.scan.findings import Finding, Severity, verdict_of
+from sdtool.scan.judging import Collector, judge_stream
 
 SYSTEM = call(name("os", "system"), "true")
 
@@ -177,6 +179,7 @@ def test_an_allowed_name_stays_visible() -> None:
     assert allowed(data).verdict is Verdict.SUSPICIOUS
     report = allowed(data, "thing.part.Maker")
     assert (report.verdict, rules(report)) == (Verdict.CLEAN, ["allowed-global"])
+    assert report.allowed == ("thing.part.Maker",)
     assert [(n.name, n.known, n.called) for n in report.globals] == [
         ("thing.part.Maker", "allowed", True)
     ]
@@ -188,6 +191,24 @@ def test_an_allowed_name_is_exact() -> None:
     assert allowed(inner, "a:b.C").verdict is Verdict.CLEAN
     with pytest.raises(UsageError, match="no module"):
         allowed(inner, "C")
+
+
+@pytest.mark.parametrize("name_", ["os.system", "builtins.eval", "a:b.os.system", "__builtin__.eval"])
+def test_a_dangerous_name_cannot_be_allowed(name_: str) -> None:
+    with pytest.raises(UsageError, match="known to be dangerous"):
+        allowed(pickled(SYSTEM), name_)
+
+
+def test_no_leave_reaches_what_is_dangerous_or_vouched_for() -> None:
+    inner = short_bytes(pickled(SYSTEM))
+    nested = pickled(call(name("torch.storage", "_load_from_bytes"), inner))
+    report = allowed(nested, "torch.storage._load_from_bytes")
+    assert (report.verdict, report.allowed) == (Verdict.UNSAFE, ())
+    assert "os.system" in {n.name for n in report.globals}
+    found = Collector({Global("os", "system"): "a mistake of the caller"})
+    (reading,) = readings(Memory(pickled(SYSTEM), "x"))
+    judge_stream(reading.streams[0], found)
+    assert [f.rule for f in found.findings()] == ["dangerous-global"]
 
 
 def test_an_allow_table_has_reasons(tmp_path: Path) -> None:

@@ -160,8 +160,8 @@ def hostile(tmp_path: Path) -> Report:
 def test_the_json_of_a_file_is_the_contract(hostile: Report) -> None:
     document = json.loads(json_report.line(hostile))
     assert list(document) == [
-        "path", "format", "verdict", "findings", "globals", "coverage", "nbytes", "nbytes_read",
-        "seconds", "error",
+        "path", "format", "verdict", "findings", "globals", "allowed", "coverage", "nbytes",
+        "nbytes_read", "seconds", "error",
     ]  # fmt: skip
     assert document["verdict"] == "unsafe"
     assert document["nbytes"] == len(HOSTILE)
@@ -189,7 +189,9 @@ def test_the_json_document_counts_verdicts(hostile: Report) -> None:
         "undecided": 0,
         "suspicious": 0,
         "unsafe": 2,
+        "with-allowed-names": 0,
         "passed-over": 3,
+        "excluded": 0,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -47,10 +48,15 @@ class LocalFile:
         self.nbytes_read = 0
         self._lock = threading.Lock()  # where one descriptor has one position: Windows
         try:
-            self._file = open(self.path, "rb", buffering=0)
+            self._file = open(self.path, "rb", buffering=0, opener=_open_at_once)
             self.stat = os.fstat(self._file.fileno())
         except OSError as e:
             raise Unreadable(_reason(e), where=self.name) from e
+        except ValueError as e:  # a NUL in the name, or letters that the locale has no bytes for
+            raise Unreadable("no file can have this name here", where=self.name) from e
+        if not stat.S_ISREG(self.stat.st_mode):  # a pipe or a device: it has no size and no end
+            self._file.close()
+            raise Unreadable("not a regular file", where=self.name)
         self.nbytes = self.stat.st_size
 
     def fileno(self) -> int:
@@ -148,6 +154,11 @@ class Inflated:
     def release(self) -> None:
         """Give the memory back."""
         self._data = None
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file without waiting for whoever would write to a pipe of that name."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def read_exactly(source: Source, offset: int, nbytes: int, what: str) -> bytes:

@@ -63,7 +63,8 @@ class Console:
         self.machine = False
         """Whether the output is for a program: then there is no progress."""
         self._bar: Any = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._leftovers: set[str] = set()
 
     @property
     def colour(self) -> bool:
@@ -117,15 +118,18 @@ class Console:
         self._tell("warning", what, where, hint)
 
     def leftover(self, path: str) -> None:
-        """Name a partial output that is not a run's own."""
-        self.warning(
-            "a partial output; if no run is writing it, one was killed: it is safe to delete",
-            where=path,
-        )
+        """Name, once, a file that is called as the partial outputs of a run are."""
+        if path not in self._leftovers:
+            self._leftovers.add(path)
+            self.warning(
+                "named like a partial output: left by a run that was killed, if none is writing it;"
+                " do not load it",
+                where=path,
+            )
 
-    def note(self, text: str) -> None:
-        """Say something on standard error that `--quiet` drops."""
-        if not self.quiet:
+    def note(self, text: str, *, always: bool = False) -> None:
+        """Say something on standard error that `--quiet` drops, unless `always`."""
+        if always or not self.quiet:
             self._message("note", text)
 
     def detail(self, text: str) -> None:
@@ -134,8 +138,9 @@ class Console:
             self._message("note", text)
 
     def interrupted(self) -> None:
-        """Say that Ctrl-C was heard."""
-        self._write(sys.stderr, "sdtool: interrupted\n")
+        """Say that Ctrl-C was heard; on a terminal, not behind the `^C` that it shows."""
+        begin = "\n" if _is_terminal(sys.stderr) else ""
+        self._write(sys.stderr, f"{begin}sdtool: interrupted\n")
 
     @contextmanager
     def progress(self, total_nbytes: int, label: str) -> Generator[Progress]:
@@ -168,13 +173,21 @@ class Console:
             self._message("hint", hint)
 
     def _message(self, kind: str, text: str) -> None:
-        if self._bar is not None:
-            self._bar.clear()
         self._write(sys.stderr, _folded(f"sdtool: {kind}: {escape(text)}", sys.stderr))
 
     def _write(self, stream: TextIO | None, text: str, encoding: str | None = None) -> None:
         if stream is None:  # closed by the caller: `>&-`
             return
+        with self._lock:  # a thread may be drawing the bar
+            bar = self._bar if _is_terminal(stream) else None
+            if bar is None:
+                self._send(stream, text, encoding)
+                return
+            bar.clear()
+            self._send(stream, text, encoding)
+            bar.refresh()
+
+    def _send(self, stream: TextIO, text: str, encoding: str | None) -> None:
         data = text.encode(encoding or stream.encoding or "utf-8", "backslashreplace")
         try:
             stream.flush()
@@ -199,13 +212,42 @@ def as_error(e: Exception, where: str | None = None) -> SdtoolError:
 
     if isinstance(e, SdtoolError):
         return e
-    error = SdtoolError(
+    error = _of_the_machine(e, where) or SdtoolError(
         f"unexpected {type(e).__name__}" + (f" ({e})" if str(e) else ""),
         where=where,
         hint="this is a mistake in sdtool: please report it, with what --verbose adds",
     )
     error.__cause__ = e
     return error
+
+
+def _of_the_machine(e: Exception, where: str | None) -> SdtoolError | None:
+    """Return an error for what the machine refused; that is no mistake of anybody's."""
+    from sdtool.checkpoint.errors import SdtoolError
+
+    if isinstance(e, OSError):
+        if isinstance(e, FileNotFoundError) and e.filename is None and where is None:
+            return SdtoolError("the current folder is gone", hint="change into one that is there")
+        named = os.fsdecode(e.filename) if isinstance(e.filename, (str, bytes)) else where
+        return SdtoolError((e.strerror or type(e).__name__).lower(), where=named)
+    if isinstance(e, MemoryError):
+        return SdtoolError("not enough memory", where=where)
+    if isinstance(e, UnicodeEncodeError) and e.encoding == sys.getfilesystemencoding():
+        is_utf8 = e.encoding == "utf-8"
+        return SdtoolError(
+            "a name has letters that file names cannot have here", where=where,
+            hint=None if is_utf8 else "run it in a UTF-8 locale, such as LC_ALL=C.UTF-8",
+        )  # fmt: skip
+    if isinstance(e, ImportError) and not (e.name or "").startswith("sdtool"):
+        first: BaseException = e
+        while isinstance(first.__cause__, ImportError):  # numpy wraps it in a page of advice
+            first = first.__cause__
+        reason = " ".join(str(first).split())[:200]
+        return SdtoolError(
+            f"a package that is needed cannot be loaded ({reason})", where=where,
+            hint="check what is installed, and how much memory this process may use",
+        )  # fmt: skip
+    return None
 
 
 def as_json(document: object, *, indent: int | None = 2) -> str:

@@ -14,6 +14,7 @@ import click
 
 from sdtool.cli.console import Console, ReaderGone
 from sdtool.cli.exit_codes import FOUND, INTERRUPTED, READER_GONE, STOPPED, TROUBLE
+from sdtool.cli.verb import help_option
 
 VERBS = {
     "scan": "Say what a file would do if a program loaded it.",
@@ -29,6 +30,21 @@ VERBS = {
 class _Verbs(click.Group):
     """Imports a verb's module only when that verb is asked for."""
 
+    def get_help_option(self, ctx: click.Context) -> click.Option:
+        return _HELP
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in VERBS and not name.startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(name, VERBS, 1)
+            ask = f" Did you mean {near[0]}?" if near else ""
+            ctx.fail(f"No such command {name!r}.{ask}")
+        return super().resolve_command(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
 
@@ -42,6 +58,9 @@ class _Verbs(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
             formatter.write_dl(list(VERBS.items()))
+
+
+_HELP = help_option()
 
 
 def _show_version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -87,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _stoppable():
             return _run(console, argv)
-    except _Stopped as e:
+    except Stopped as e:
         console.interrupted()
         return e.code
     except ReaderGone:
@@ -105,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FOUND if isinstance(e, UnsafeError) else TROUBLE
 
 
-class _Stopped(BaseException):
+class Stopped(BaseException):
     """A signal asks the run to end."""
 
     def __init__(self, number: int) -> None:
@@ -122,7 +141,7 @@ def _stoppable() -> Generator[None]:
 
     def stop(number: int, frame: object) -> None:
         signal.signal(number, signal.SIG_IGN)  # a second one does not stop the tidying up
-        raise _Stopped(number)
+        raise Stopped(number)
 
     taken: list[int] = []
     if threading.current_thread() is threading.main_thread():

@@ -10,8 +10,31 @@ import click
 from sdtool.cli.console import Console
 
 
+def help_option() -> click.Option:
+    """The option `--help`, written as all results are: a full disk is told in one line."""
+
+    def show(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+        if value and not context.resilient_parsing:
+            context.ensure_object(Console).coloured(context.get_help())
+            context.exit()
+
+    return click.Option(
+        ["-h", "--help"], is_flag=True, is_eager=True, expose_value=False, callback=show,
+        help="Show this message and exit.",
+    )  # fmt: skip
+
+
 class _Command(click.Command):
     """A command whose options with an optional value never swallow the path behind them."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option:
+        return _HELP
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as e:
+            raise click.Abort from e  # else click writes an empty line, even where it cannot
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         bare = {
@@ -23,6 +46,9 @@ class _Command(click.Command):
         }
         end = args.index("--") if "--" in args else len(args)
         return super().parse_args(ctx, [bare.get(a, a) for a in args[:end]] + args[end:])
+
+
+_HELP = help_option()
 
 
 def verb(name: str, *, examples: Sequence[str]) -> Callable[[Callable[..., int]], click.Command]:

@@ -8,6 +8,7 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 import sys
 import threading
 from collections.abc import Generator, Mapping, Sequence
@@ -28,6 +29,7 @@ _REASONS = {
     errno.ENOENT: "no such folder",
     errno.EFBIG: "larger than this disk or this process may write",
     errno.ENAMETOOLONG: "the name is too long",
+    errno.ELOOP: "its link leads in a circle",
 }
 
 
@@ -35,8 +37,8 @@ class NewFile:
     """A file that grows under its `partial` name. Threads may read and write at once."""
 
     def __init__(self, out: Path) -> None:
-        # a name may have 255 bytes; most file systems count UTF-8
-        stem = out.name.encode(errors="surrogateescape")[:220].decode(errors="ignore")
+        # a name may have 255 bytes, as the file system counts them
+        stem = os.fsencode(out.name)[:220].decode(sys.getfilesystemencoding(), "ignore")
         self.out = out
         self.partial = out.with_name(f".{stem}{PARTIAL}{secrets.token_hex(4)}")
         self.name = os.fspath(out)
@@ -183,10 +185,21 @@ def check_output(out: Path, *, force: bool) -> None:
     """Check that `out` may be written.
 
     Raises:
-        OutputError: it exists and `force` is false, or it is a folder.
+        OutputError: it exists and `force` is false, it is no regular file (a folder, a device), or
+            no file can have this name.
     """
-    if out.is_dir():
+    try:
+        mode = os.stat(out).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        mode = None  # not there, or a link that leads nowhere
+    except OSError as e:
+        raise output_error(e, os.fspath(out)) from e
+    except ValueError as e:  # a NUL in the name, or letters that the locale has no bytes for
+        raise OutputError("no file can have this name here", where=os.fspath(out)) from e
+    if mode is not None and stat.S_ISDIR(mode):
         raise OutputError("is a folder", where=os.fspath(out))
+    if mode is not None and not stat.S_ISREG(mode):
+        raise OutputError("is not a regular file", where=os.fspath(out))
     if not force and os.path.lexists(out):
         raise _exists(out)
 

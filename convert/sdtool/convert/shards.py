@@ -16,8 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sdtool.checkpoint.errors import Malformed, Unreadable
+from sdtool.checkpoint.errors import Malformed
 from sdtool.checkpoint.reading import Checkpoint
+from sdtool.checkpoint.source import local_file
 from sdtool.convert.copying import Progress
 from sdtool.convert.dequantize import treatment_of
 from sdtool.convert.names import output_name
@@ -56,14 +57,11 @@ def read_index(path: str | os.PathLike[str]) -> ShardIndex:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
-            index: Any = json.loads(file.read(_INDEX_NBYTES))
+        with local_file(path) as file:
+            index: Any = json.loads(file.read_at(0, _INDEX_NBYTES))
         weight_map = index["weight_map"]
         metadata = index.get("metadata") or {}
         shards = set(weight_map.values())
-    except OSError as e:
-        reason = (e.strerror or type(e).__name__).lower()
-        raise Unreadable(f"cannot be read ({reason})", where=os.fspath(path)) from e
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise Malformed("is no index of shards", where=os.fspath(path)) from e
     for shard in shards:

@@ -184,10 +184,12 @@ def refuse_input(out: Path, tensors: Iterable[Placed]) -> None:
     Raises:
         UsageError: it is.
     """
-    if not out.exists():
+    try:
+        there = os.stat(out)
+    except (OSError, ValueError):  # not there; whether it can be is told when it is made
         return
     for file in local_files(t.entry.storage for t in tensors):
-        if os.path.samestat(out.stat(), file.stat):
+        if os.path.samestat(there, file.stat):
             raise UsageError(
                 "the output is the input",
                 where=os.fspath(out),

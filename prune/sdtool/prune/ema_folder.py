@@ -6,6 +6,9 @@ import json
 import os
 from typing import Any
 
+from sdtool.checkpoint.errors import InputError
+from sdtool.checkpoint.source import local_file
+
 _CONFIG_NBYTES = 1 << 20
 
 
@@ -19,11 +22,11 @@ def averaged_updates(path: str | os.PathLike[str]) -> int | None:
     """
     config = os.path.join(os.path.dirname(path), "config.json")
     try:
-        with open(config, "rb") as file:
-            found: Any = json.loads(file.read(_CONFIG_NBYTES))
+        with local_file(config) as file:
+            found: Any = json.loads(file.read_at(0, _CONFIG_NBYTES))
         updates = found["optimization_step"]
         return updates if type(updates) is int and "decay" in found else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (InputError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -1,47 +1,79 @@
 """The names that a person allows, each with a reason: `sdtool.toml`, or --allow.
 
+[scan]
+exclude = ["backup/*"]
+
 [scan.allow]
 "ultralytics.nn.tasks.DetectionModel" = "the face detector, checked on 3 May"
 """
 
 from __future__ import annotations
 
+import difflib
 import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from sdtool.checkpoint.errors import UsageError
+from sdtool.checkpoint.errors import Unreadable, UsageError
+from sdtool.checkpoint.source import local_file
 from sdtool.checkpoint.values import Global
+from sdtool.scan.judging import judge_name
+
+_MOST_NBYTES = 1 << 20
+"""No settings file that a person wrote is larger."""
 
 
-def load_allow(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The table `[scan.allow]` of a TOML file: name -> reason; empty when it has none.
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a settings file says: allowed names with their reasons, and files to leave out."""
+
+    allow: Mapping[str, str]
+    exclude: tuple[str, ...] = ()
+
+
+def load_settings(path: str | os.PathLike[str]) -> Settings:
+    """Read a TOML file with the table `[scan]`; what it does not know in it is an error.
 
     Raises:
-        UsageError: the file cannot be read, or the table holds something other than reasons.
+        UsageError: the file cannot be read, is not valid TOML, has a key or a table that has no
+            meaning, allows a name without a reason, or allows one that is known to do harm.
     """
-    import tomllib  # only a run with a settings file needs it
-
     where = os.fspath(path)
-    try:
-        document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as e:
-        raise UsageError(f"cannot be read ({e.strerror or type(e).__name__})", where=where) from e
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
-        raise UsageError(f"not valid TOML: {e}", where=where) from e
+    document = _document(where)
+    _check_keys(document, ("scan",), "", where)
     scan: Any = document.get("scan", {})
-    table: Any = scan.get("allow", {}) if isinstance(scan, dict) else None
-    if not isinstance(table, dict):
+    if not isinstance(scan, dict):
+        raise UsageError("[scan] must be a table", where=where)
+    _check_keys(scan, ("allow", "exclude"), "scan.", where)
+    allow: Any = scan.get("allow", {})
+    if not isinstance(allow, dict):
         raise UsageError("[scan.allow] must be a table of names and reasons", where=where)
-    for name, reason in table.items():
+    for name, reason in allow.items():
         if not isinstance(reason, str) or not reason.strip():
             raise UsageError(
                 f"{name!a} is allowed without a reason",
                 where=where,
                 hint='write [scan.allow] as "module.Name" = "why it may load"',
             )
-    return dict(table)
+    exclude: Any = scan.get("exclude", [])
+    if not isinstance(exclude, list) or not all(type(one) is str and one for one in exclude):
+        raise UsageError('exclude of [scan] must be a list of patterns: ["*.bak"]', where=where)
+    try:
+        allowed_globals(allow)
+    except UsageError as e:
+        e.where = where
+        raise
+    return Settings(dict(allow), tuple(exclude))
+
+
+def load_allow(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The table `[scan.allow]` of a TOML file: name -> reason; empty when it has none.
+
+    Raises:
+        UsageError: as `load_settings` does.
+    """
+    return dict(load_settings(path).allow)
 
 
 def allowed_globals(allow: Mapping[str, str]) -> dict[Global, str]:
@@ -50,7 +82,8 @@ def allowed_globals(allow: Mapping[str, str]) -> dict[Global, str]:
     `a.b.C` is C of the module a.b; `a.b:C.D` is D inside C, which cannot be told by dots alone.
 
     Raises:
-        UsageError: a name without a module.
+        UsageError: something that is not the full name of one thing in a module, or a name that is
+            known to do harm: no setting makes that clean.
     """
     found: dict[Global, str] = {}
     for name, reason in allow.items():
@@ -59,5 +92,44 @@ def allowed_globals(allow: Mapping[str, str]) -> dict[Global, str]:
             raise UsageError(
                 f"cannot allow {name!a}: it has no module", hint="write MODULE.NAME in full"
             )
-        found[Global(module, attribute)] = reason
+        # other letters than a module's can only be there to look like another name
+        if not all(p.isidentifier() and p.isascii() for p in f"{module}.{attribute}".split(".")):
+            raise UsageError(
+                f"cannot allow {name!a}: it is not the name of one thing",
+                hint="write MODULE.NAME in full, without patterns",
+            )
+        target = Global(module, attribute)
+        known = judge_name(target)
+        if known.danger is not None:
+            raise UsageError(
+                f"cannot allow {name!a}: it is known to be dangerous ({known.danger.why})",
+                hint="no setting allows it; sdtool convert --disarm takes tensors, running nothing",
+            )
+        found[target] = reason
     return found
+
+
+def _document(where: str) -> dict[str, Any]:
+    import tomllib  # only a run with a settings file needs it
+
+    try:
+        with local_file(where) as file:
+            if file.nbytes > _MOST_NBYTES:
+                raise UsageError("too large for a settings file", where=where)
+            return tomllib.loads(file.read_at(0, file.nbytes).decode("utf-8-sig"))
+    except Unreadable as e:
+        raise UsageError(e.what, where=where) from e
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as e:
+        raise UsageError(f"is not valid TOML ({e})", where=where) from e
+
+
+def _check_keys(table: Mapping[str, Any], known: Iterable[str], prefix: str, where: str) -> None:
+    """Refuse what has no meaning: a setting with a typing error would be none, in silence."""
+    for key in table:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {prefix}{near[0]}?" if near else None
+            known_keys = ", ".join(f"{prefix}{one}" for one in known)
+            raise UsageError(
+                f"{prefix}{key} is no setting", where=where, hint=hint or f"it knows {known_keys}"
+            )

@@ -93,6 +93,11 @@ class Report:
     hint: str | None = None
     """What to do about `error`."""
 
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        """The names that would not be clean, had a person not allowed them."""
+        return tuple(name.name for name in self.globals if name.known == "allowed")
+
     def as_json(self) -> dict[str, Any]:
         """The report as the command's JSON has it."""
         return {
@@ -104,6 +109,7 @@ class Report:
                 {"name": name.name, "known": name.known, "called": name.called}
                 for name in self.globals
             ],
+            "allowed": list(self.allowed),
             "coverage": self.coverage,
             "nbytes": self.nbytes,
             "nbytes_read": self.nbytes_read,

@@ -309,11 +309,12 @@ def _name(event: Resolve, found: Collector, member: str | None, profile: LoaderP
     target = event.target
     known = found.known.get(target)
     if known is None:
+        known = judge_name(target, walks_dots=event.walks_dots)
         reason = found.allow.get(target, found.allow.get(event.written))
-        if reason is not None:
+        # What is known needs no leave: what is dangerous gets none, and of what is vouched for the
+        # use is judged as ever (it may load a pickle of its own).
+        if reason is not None and known.kind in ("unknown", "model"):
             known = Known("allowed", problem=Problem("allowed-global", reason))
-        else:
-            known = judge_name(target, walks_dots=event.walks_dots)
         if profile is SCRIPT and known.kind == "unknown" and _is_script(target):
             known = Known("unknown")  # a class of the archive's own code, which is a finding itself
         found.known[target] = known

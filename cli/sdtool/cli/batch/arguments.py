@@ -1,11 +1,20 @@
-"""The paths that every verb takes, and how many files it takes up at once.
+"""The paths that every verb takes, what is found there, and how many files it takes up at once.
 
 Apart from `options.py`, which needs the rooms that write: a scan starts without them.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import click
+
+from sdtool.checkpoint.errors import InputError, Unreadable
+from sdtool.cli.batch.expand import Item, expand
+from sdtool.cli.console import Console, counted
+from sdtool.scan.allowlist import Settings
 
 jobs_option = click.option(
     "-j",
@@ -17,3 +26,63 @@ jobs_option = click.option(
 )
 
 paths_argument = click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The files of a run, what could not be found, and how much was left out by a pattern."""
+
+    items: Sequence[Item]
+    problems: Sequence[InputError]
+    excluded: int = 0
+
+
+def search(
+    console: Console,
+    paths: Sequence[str],
+    settings: Settings,
+    *,
+    with_partial: bool = False,
+    writing: bool = False,
+) -> Found:
+    """Look for the files that a person named.
+
+    Partial outputs are named; they belong to it only `with_partial`. Those that are `writing`
+    something beside an input, or remove it, take no name of an open file (`/dev/stdin`).
+
+    Raises:
+        UsageError: `-` is given and there is no standard input.
+    """
+    counts: list[int] = []
+    items, problems = expand(
+        paths,
+        console.stdin,
+        exclude=settings.exclude,
+        excluded=counts.append,
+        passed=console.leftover,
+        with_partial=with_partial,
+    )
+    if writing:
+        borrowed = [item for item in items if _is_borrowed(item.path)]
+        items = [item for item in items if item not in borrowed]
+        problems += [
+            Unreadable("not a file of its own", where=item.path, hint="give the file's own name")
+            for item in borrowed
+        ]
+    return Found(items, problems, sum(counts))
+
+
+def say_nothing(console: Console, to: str, found: Found, passed_over: int = 0) -> None:
+    """Note that there was nothing `to` do: a run over no files looks like one that went well."""
+    parts = []
+    if passed_over:
+        parts.append(f"{counted(passed_over, 'file')} passed over as no models")
+    if found.excluded:
+        parts.append(f"{found.excluded:,} excluded")
+    console.note(f"nothing to {to}: {', '.join(parts) or 'no files there'}")
+
+
+def _is_borrowed(path: str) -> bool:
+    """Whether a path is but another name of a file that some process has open."""
+    folder = os.path.realpath(os.path.dirname(path) or ".")
+    return os.name == "posix" and (folder == "/dev" or folder.startswith("/proc/"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,9 +12,9 @@ import click
 from sdtool.checkpoint.errors import UsageError
 from sdtool.cli.batch.arguments import jobs_option
 from sdtool.cli.batch.run import Wishes
-from sdtool.cli.console import Console
-from sdtool.cli.settings import allowed_names
+from sdtool.cli.settings import settings_options
 from sdtool.convert.casts import DTYPES
+from sdtool.scan import Settings
 
 Verb = Callable[..., int]
 
@@ -69,10 +70,10 @@ def writing_options(function: Verb) -> Verb:
         )
     ):
         function = option(function)
-    return function
+    return settings_options(function)
 
 
-def wishes_of(console: Console, options: Mapping[str, Any]) -> Wishes:
+def wishes_of(settings: Settings, options: Mapping[str, Any]) -> Wishes:
     """Return what the shared options ask for.
 
     Raises:
@@ -84,7 +85,7 @@ def wishes_of(console: Console, options: Mapping[str, Any]) -> Wishes:
     if replacing == "trash":
         _check_trash()
     return Wishes(
-        allow=allowed_names(console),
+        allow=settings.allow,
         force=options["force"],
         dry_run=options["dry_run"],
         verify=options["verify"] or replacing is not None,
@@ -105,5 +106,6 @@ def _check_trash() -> None:
     if find_spec("send2trash") is None:
         raise UsageError(
             "--replace needs the package send2trash",
-            hint="pip install send2trash, or --replace=delete to delete originals for good",
+            hint=f"{sys.executable} -m pip install send2trash,"
+            " or --replace=delete to delete originals for good",
         )

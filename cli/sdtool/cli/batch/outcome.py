@@ -43,6 +43,8 @@ class Outcome:
     output_nbytes: int = 0
     tensors: int = 0
     verdict: str | None = None
+    allowed: list[str] = field(default_factory=list[str])
+    """Names in it that are not clean by themselves, and that the settings allow."""
     left_out: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
     """By reason: how many tensors, and their bytes."""
     hashes: dict[str, str] | None = None
@@ -79,6 +81,7 @@ class Outcome:
             "path": self.path,
             "status": self.status.value,
             "verdict": self.verdict,
+            "allowed": self.allowed,
             "nbytes": self.nbytes,
             "output": self.output,
             "output_nbytes": self.output_nbytes,
@@ -136,6 +139,8 @@ class Outcome:
             if shard["hashes"] is not None:
                 yield f"  sha256  {shard['hashes']['sha256']}  {os.path.basename(path)}"
         yield from (f"  note: {note}" for note in self.notes)
+        if self.allowed:
+            yield f"  {self.verdict} with {counted(len(self.allowed), 'allowed name')}"
         left = [path for path, to in self.sidecars.items() if to is None]
         if left:
             yield f"  keep their old name: {', '.join(left)} (--sidecars copy copies them)"
@@ -162,7 +167,9 @@ def saving(before: int, after: int) -> str:
     return f" ({percent}% less)" if percent > 0 else ""
 
 
-def summary(outcomes: Iterable[Outcome], passed_over: int, problems: int) -> dict[str, object]:
+def summary(
+    outcomes: Iterable[Outcome], passed_over: int, problems: int, excluded: int = 0
+) -> dict[str, object]:
     """Count how the files of a run ended, and the bytes of what was (or would be) written."""
     counts = dict.fromkeys(Status, 0)
     nbytes = output_nbytes = 0
@@ -176,6 +183,7 @@ def summary(outcomes: Iterable[Outcome], passed_over: int, problems: int) -> dic
     return {
         **{status.value.replace("-", "_"): count for status, count in counts.items()},
         "passed_over": passed_over,
+        "excluded": excluded,
         "not_found": problems,
         "nbytes": nbytes,
         "output_nbytes": output_nbytes,

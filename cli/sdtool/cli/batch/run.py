@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from sdtool.checkpoint.errors import (
-    InputError,
     NotACheckpoint,
     OutputError,
     SdtoolError,
@@ -25,6 +24,7 @@ from sdtool.checkpoint.errors import (
     UsageError,
 )
 from sdtool.checkpoint.reading import Checkpoint
+from sdtool.cli.batch.arguments import Found, say_nothing
 from sdtool.cli.batch.done import is_made_of
 from sdtool.cli.batch.gate import admit, is_only_training, judged, worst_message
 from sdtool.cli.batch.outcome import Outcome, Status, summary, summary_line
@@ -139,7 +139,7 @@ class Wishes:
 def run(
     console: Console,
     jobs: Sequence[Job],
-    problems: Sequence[InputError],
+    found: Found,
     choose: Choose,
     wishes: Wishes,
     *,
@@ -148,34 +148,51 @@ def run(
     make_set: MakeSet | None = None,
 ) -> int:
     """Work through `jobs`, tell each as it ends, and return the exit code of the whole."""
-    for problem in problems:
+    for problem in found.problems:
         console.failed(problem)
     for folder in dict.fromkeys(out.parent for job in jobs for out in job.outs):
         for left in leftovers(folder):
             console.leftover(os.fspath(left))
     outcomes: list[Outcome] = []
+    late: list[Outcome] = []
     passed_over = 0
     total = sum(_nbytes(job) for job in jobs)
     wishes = replace(wishes, claims=Claims(job.item.path for job in jobs))
-    with (
-        console.progress(total, label) as progress,
-        _worked(jobs, choose, wishes, progress, make_set) as done,
-    ):
-        for made in done:
-            passed_over += not made
-            for outcome in made:
-                outcomes.append(outcome)
-                _tell(console, outcome, as_json=as_json)
-    counts = summary(outcomes, passed_over, len(problems))
-    if as_json:
-        from sdtool.cli.main import version
 
-        files = [outcome.as_json() for outcome in outcomes]
-        console.json({"tool": "sdtool", "version": version(), "files": files, "summary": counts})
-    elif len(jobs) > 1 and not console.quiet:
-        console.out(summary_line(counts))
+    def finish(*, interrupted: bool = False) -> None:
+        counts = summary(outcomes, passed_over, len(found.problems), found.excluded)
+        if as_json:
+            from sdtool.cli.main import version
+
+            files = [outcome.as_json() for outcome in outcomes]
+            document = {"tool": "sdtool", "version": version(), "files": files, "summary": counts}
+            console.json(document | ({"interrupted": True} if interrupted else {}))
+        elif (len(jobs) > 1 or found.excluded) and not console.quiet:
+            console.out(summary_line(counts))
+
+    try:
+        with (
+            console.progress(total, label) as progress,
+            _worked(jobs, choose, wishes, progress, make_set, late) as done,
+        ):
+            for made in done:
+                passed_over += not made
+                for outcome in made:
+                    outcomes.append(outcome)
+                    _tell(console, outcome, as_json=as_json)
+    except BaseException as e:
+        if not isinstance(e, Exception):  # Ctrl-C and its kin: what was done is told
+            outcomes += [one for one in late if all(one is not told for told in outcomes)]
+            finish(interrupted=True)
+        raise
+    finish()
+    if not outcomes and not found.problems:
+        say_nothing(console, _INFINITIVES[label], found, passed_over)
     codes = [outcome.code for outcome in outcomes]
-    return worst((*codes, TROUBLE if problems else DONE))
+    return worst((*codes, TROUBLE if found.problems else DONE))
+
+
+_INFINITIVES = {"converting": "convert", "pruning": "prune"}
 
 
 @contextmanager
@@ -185,8 +202,12 @@ def _worked(
     wishes: Wishes,
     progress: Progress,
     make_set: MakeSet | None,
+    late: list[Outcome],
 ) -> Generator[Iterable[list[Outcome]]]:
-    """Give the outcomes of the jobs, in their order, worked on by `wishes.jobs` threads."""
+    """Give the outcomes of the jobs, in their order, worked on by `wishes.jobs` threads.
+
+    When that is interrupted, what was done by then goes to `late`.
+    """
     if wishes.jobs == 1 or len(jobs) < 2:
         yield (_work(job, choose, wishes, progress, make_set) for job in jobs)
         return
@@ -209,6 +230,9 @@ def _worked(
             stopped.set()
             for future in futures:
                 future.cancel()
+            wait(futures)
+            ended = [f for f in futures if not f.cancelled() and f.exception() is None]
+            late.extend(outcome for future in ended for outcome in future.result())
             raise
 
 
@@ -249,6 +273,7 @@ def _work(
             return [outcome]
         with judged(path, wishes.allow) as (taken, report):
             outcome.verdict = report.verdict.value
+            outcome.allowed.extend(report.allowed)
             checkpoint = admit(taken, report, disarm=wishes.disarm)
             if job.clash is not None:  # what would be refused anyway is told as that
                 raise job.clash
@@ -522,9 +547,14 @@ def provenance(checkpoint: Checkpoint) -> dict[str, str]:
     hashes = hash_file(checkpoint.source).as_json()
     return {
         "sdtool.version": version(),
-        "sdtool.source": Path(checkpoint.source.name).name,
+        "sdtool.source": as_text(Path(checkpoint.source.name).name),
         **{f"sdtool.source.{name}": value for name, value in hashes.items()},
     }
+
+
+def as_text(name: str) -> str:
+    """Return a file's name as text that every program can store, escapes for what is no text."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def make_folder(folder: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sdtool.checkpoint.errors import InputError, UsageError
 from sdtool.checkpoint.reading import Checkpoint
+from sdtool.checkpoint.source import local_file
 from sdtool.cli.batch.done import is_made_of
 from sdtool.cli.batch.expand import Item
 from sdtool.cli.batch.gate import admit, judged, worst_message
@@ -81,6 +82,7 @@ def set_maker(*, dtype: str, to: str | None, skip_unsupported: bool, dequantize:
                 path = os.fspath(shard)
                 taken, report = stack.enter_context(judged(path, wishes.allow))
                 verdicts.append(report.verdict)
+                outcome.allowed.extend(n for n in report.allowed if n not in outcome.allowed)
                 outcome.verdict = max(verdicts, key=_GRAVEST.index).value
                 checkpoint = admit(taken, report, disarm=wishes.disarm)
                 if report.verdict is Verdict.SUSPICIOUS:
@@ -152,11 +154,12 @@ def _dequantizes(plan: SetPlan) -> bool:
 def _is_there(plan: SetPlan) -> bool:
     """Whether every file of the set is there already, made of the same."""
     try:
-        return plan.index.read_bytes() == plan.content and all(
-            is_made_of(shard.plan, shard.out) for shard in plan.shards
-        )
-    except OSError:
+        with local_file(plan.index) as index:
+            if index.read_at(0, len(plan.content) + 1) != plan.content:
+                return False
+    except InputError:
         return False
+    return all(is_made_of(shard.plan, shard.out) for shard in plan.shards)
 
 
 def _write(outcome: Outcome, plan: SetPlan, wishes: Wishes, progress: Progress) -> None:

@@ -18,22 +18,31 @@ _LEAST_NBYTES = 1 << 16
 class Totals:
     """What the files of one run come to."""
 
-    def __init__(self) -> None:
+    def __init__(self, excluded: int = 0) -> None:
         self.passed_over = 0
+        self.excluded = excluded
         self.parts: dict[Alike, list[tuple[str, str]]] = {}
         """Components that could be equal -> the files they are in, and their prefix there."""
         self._kinds: dict[str, list[int]] = {}
         self._freed = 0
         self._freed_fp16 = 0
+        self._files: set[tuple[int, int]] = set()
+        self._again = 0
 
-    def add(self, seen: Seen) -> None:
-        """Count one file."""
+    def add(self, seen: Seen) -> bool:
+        """Count one file; of several links to one file the first counts, and gives True."""
+        stat = seen.source.stat
+        if stat.st_ino and (stat.st_dev, stat.st_ino) in self._files:
+            self._again += 1
+            return False
+        self._files.add((stat.st_dev, stat.st_ino))
         held = self._kinds.setdefault(seen.identity.title, [0, 0])
         held[0] += 1
         held[1] += seen.nbytes
         self._freed += seen.freed
         if seen.pruned_fp16 is not None:
             self._freed_fp16 += max(0, seen.nbytes - seen.pruned_fp16)
+        return True
 
     def remember(self, seen: Seen) -> None:
         """Note the components of a file, to look for others like them."""
@@ -49,7 +58,9 @@ class Totals:
             "files": sum(n for n, _ in self._kinds.values()),
             "nbytes": sum(nbytes for _, nbytes in self._kinds.values()),
             "kinds": {title: {"files": n, "nbytes": b} for title, (n, b) in self._kinds.items()},
+            "links_to_counted_files": self._again,
             "passed_over": self.passed_over,
+            "excluded": self.excluded,
             "freed_by_pruning_nbytes": self._freed,
             "freed_by_pruning_to_fp16_nbytes": self._freed_fp16,
         }
@@ -60,6 +71,10 @@ class Totals:
             yield f"{n:>6,} {escape(title):<50.50} {size(nbytes):>10}"
         total = self.as_json()
         yield f"{total['files']:>6,} {'in all':<50} {size(total['nbytes']):>10}"
+        if self._again:
+            yield f"{self._again:>6,} more that are links to files counted above"
+        if self.excluded:
+            yield f"{self.excluded:>6,} excluded"
         if self._freed or self._freed_fp16:
             yield (
                 f"pruning would free {size(self._freed)}, with fp16 {size(self._freed_fp16)}"

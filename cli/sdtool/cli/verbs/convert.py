@@ -9,8 +9,7 @@ import click
 
 from sdtool.checkpoint.errors import UsageError
 from sdtool.checkpoint.reading import Checkpoint
-from sdtool.cli.batch.arguments import paths_argument
-from sdtool.cli.batch.expand import expand
+from sdtool.cli.batch.arguments import paths_argument, search
 from sdtool.cli.batch.options import (
     dequantize_option,
     dtype_option,
@@ -26,6 +25,7 @@ from sdtool.convert import output_name, select_parts
 from sdtool.convert.dequantize import DEFAULT, treatment_of, weight_dtype
 from sdtool.convert.names import token_name
 from sdtool.convert.shards import is_index
+from sdtool.scan import Settings
 
 
 @verb(
@@ -49,6 +49,7 @@ from sdtool.convert.shards import is_index
 def command(
     console: Console,
     paths: tuple[str, ...],
+    settings: Settings,
     dtype: str,
     dequantize: bool,
     to: str | None,
@@ -73,8 +74,8 @@ def command(
     if dequantize:
         weight_dtype(dtype)
     named = DEFAULT if dequantize and dtype == "keep" else dtype
-    items, problems = expand(paths, console.stdin)
-    items = without_shards(items)
+    found = search(console, paths, settings, writing=True)
+    items = without_shards(found.items)
     if out is not None and any(is_index(item.path) for item in items):
         raise UsageError("-o names one file, and a sharded set has several", hint="take --out-dir")
 
@@ -110,11 +111,11 @@ def command(
     make_set = set_maker(
         dtype=dtype, to=to, skip_unsupported=skip_unsupported, dequantize=dequantize
     )
-    wishes = wishes_of(console, options)
+    wishes = wishes_of(settings, options)
     return run(
         console,
         jobs,
-        problems,
+        found,
         choose,
         wishes,
         label="converting",

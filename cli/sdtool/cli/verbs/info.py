@@ -9,25 +9,26 @@ from typing import Any
 
 import click
 
-from sdtool.checkpoint.errors import InputError, NotACheckpoint
+from sdtool.checkpoint.errors import NotACheckpoint, OutputError
 from sdtool.checkpoint.foreign import foreign_folder
 from sdtool.checkpoint.source import Source
 from sdtool.cli import card
-from sdtool.cli.batch.expand import expand
+from sdtool.cli.batch.arguments import paths_argument, say_nothing, search
 from sdtool.cli.batch.looking import Seen, looked_at
 from sdtool.cli.batch.totals import Totals
-from sdtool.cli.console import Console, Progress, escape, size
+from sdtool.cli.console import Console, Progress, ReaderGone, as_error, escape, size
 from sdtool.cli.exit_codes import DONE, TROUBLE
-from sdtool.cli.main import version
-from sdtool.cli.settings import allowed_names
+from sdtool.cli.main import Stopped, version
+from sdtool.cli.settings import settings_options
 from sdtool.cli.verb import machine_readable, verb
+from sdtool.scan import Settings
 
 
 @verb(
     "info",
     examples=["sdtool info model.ckpt", "sdtool info ~/models --duplicates"],
 )
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@paths_argument
 @click.option(
     "--tensors", "pattern", is_flag=False, flag_value="*", metavar="[=GLOB]",
     help="List the tensors (--tensors='*.to_k.*' for some).",
@@ -40,10 +41,12 @@ from sdtool.cli.verb import machine_readable, verb
     "--compare", is_flag=True,
     help="How far two files' weights are apart; with one file, EMA from raw.",
 )  # fmt: skip
+@settings_options
 @machine_readable()
 def command(
     console: Console,
     paths: tuple[str, ...],
+    settings: Settings,
     pattern: str | None,
     metadata: bool,
     tree: bool,
@@ -58,57 +61,82 @@ def command(
     A file gets a card; several get a line each and a total. Names, shapes and
     types decide, and nothing of a file is ever run.
     """
-    items, problems = expand(paths, console.stdin, passed=console.leftover)
-    allow = allowed_names(console)
-    for problem in problems:
+    found = search(console, paths, settings)
+    items, allow = found.items, settings.allow
+    for problem in found.problems:
         console.failed(problem)
     for path in paths:
-        folder = foreign_folder(os.listdir(path)) if os.path.isdir(path) else None
+        folder = foreign_folder(_listed(path))
         if folder is not None:
             console.note(f"{path} is {folder.label}: {folder.advice}")
     if compare:
         from sdtool.cli.comparing import compare_files  # not for a card: it has to be quick
 
-        return compare_files(console, items, allow, as_json=as_json) if not problems else TROUBLE
+        return (
+            compare_files(console, items, allow, as_json=as_json) if not found.problems else TROUBLE
+        )
     alone = len(items) == 1 and items[0].alone
     files: list[dict[str, Any]] = []
-    totals = Totals()
-    failed = bool(problems)
-    for item in items:
-        try:
-            with looked_at(item.path, allow=allow) as seen:
-                totals.add(seen)
-                record = _record(console, seen, pattern, metadata=metadata, hashes=hashes)
-                if duplicates:
-                    totals.remember(seen)
-                files.append(record)
-                if not as_json:
-                    _show(console, seen, record, pattern, tree, metadata=metadata, alone=alone)
-        except InputError as e:
-            if isinstance(e, NotACheckpoint) and not item.looks_like_model:
-                totals.passed_over += 1
-                continue
-            failed = True
-            files.append({"path": item.path, "error": str(e)})
-            console.failed(e, item.path)
+    totals = Totals(found.excluded)
+    failed = bool(found.problems)
     groups: list[dict[str, Any]] = []
-    if duplicates:
-        from sdtool.cli.duplicates import duplicates_among
 
-        groups = duplicates_among(console, totals.parts, allow)
-    if as_json:
-        document: dict[str, Any] = {"tool": "sdtool", "version": version(), "files": files}
-        document["summary"] = totals.as_json()
-        if duplicates:
-            document["duplicates"] = groups
-        console.json(document)
-    else:
+    def finish(*, interrupted: bool = False) -> None:
+        if as_json:
+            document: dict[str, Any] = {"tool": "sdtool", "version": version(), "files": files}
+            document["summary"] = totals.as_json()
+            if duplicates:
+                document["duplicates"] = groups
+            if interrupted:
+                document["interrupted"] = True
+            console.json(document)
+            return
         for group in groups:
             console.out(f"\n{group['label']} ({size(group['nbytes'])}), the same in")
             console.out("\n".join(f"  {escape(path)}" for path in group["paths"]))
-        if items and not alone:
+        if files and not alone:
             console.out("\n".join(("", *totals.lines())))
+
+    try:
+        for item in items:
+            try:
+                with looked_at(item.path, allow=allow) as seen:
+                    is_new = totals.add(seen)
+                    record = _record(console, seen, pattern, metadata=metadata, hashes=hashes)
+                    if duplicates and is_new:
+                        totals.remember(seen)
+                    files.append(record)
+                    if not as_json:
+                        _show(console, seen, record, pattern, tree, metadata=metadata, alone=alone)
+            except (ReaderGone, OutputError):
+                raise  # the standard output, not this file
+            except Exception as e:
+                if isinstance(e, NotACheckpoint) and not item.looks_like_model:
+                    totals.passed_over += 1
+                    continue
+                failed = True
+                error = as_error(e, item.path)
+                files.append({"path": item.path, "error": str(error)})
+                console.failed(error)
+        if duplicates:
+            from sdtool.cli.duplicates import duplicates_among
+
+            groups += duplicates_among(console, totals.parts, allow)
+    except (KeyboardInterrupt, Stopped):
+        finish(interrupted=True)
+        raise
+    finish()
+    if not files and not found.problems:
+        say_nothing(console, "tell", found, totals.passed_over)
     return TROUBLE if failed else DONE
+
+
+def _listed(path: str) -> list[str]:
+    """The names in a folder; none of what is no folder, or cannot be read."""
+    try:
+        return os.listdir(path)
+    except (OSError, ValueError):
+        return []
 
 
 def _record(

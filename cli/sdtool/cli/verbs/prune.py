@@ -12,8 +12,7 @@ import click
 
 from sdtool.checkpoint.errors import SdtoolError, UsageError
 from sdtool.checkpoint.reading import Checkpoint
-from sdtool.cli.batch.arguments import paths_argument
-from sdtool.cli.batch.expand import expand
+from sdtool.cli.batch.arguments import paths_argument, search
 from sdtool.cli.batch.gate import admit, judged
 from sdtool.cli.batch.options import (
     dequantize_option,
@@ -39,6 +38,7 @@ from sdtool.prune import (
     plan_prune,
 )
 from sdtool.prune.ema_folder import averaged_updates, ema_folder_of
+from sdtool.scan import Settings
 
 _BOTH: tuple[Variant, ...] = ("raw-only", "ema-only")
 
@@ -87,6 +87,7 @@ _BOTH: tuple[Variant, ...] = ("raw-only", "ema-only")
 def command(
     console: Console,
     paths: tuple[str, ...],
+    settings: Settings,
     variant: str,
     dtype: str,
     out: str | None,
@@ -119,9 +120,9 @@ def command(
         raise UsageError(
             "-o names one output, and --all-variants makes several", hint="take --out-dir"
         )
-    items, problems = expand(paths, console.stdin)
-    items = without_shards(items)
-    wishes = replace(wishes_of(console, options), nonfinite=True)
+    found = search(console, paths, settings, writing=True)
+    items = without_shards(found.items)
+    wishes = replace(wishes_of(settings, options), nonfinite=True)
 
     def forms_of(path: str) -> dict[str, tuple[Variant, str]]:
         """The forms by the names of their files; of two that a name cannot tell apart, the cast."""
@@ -203,7 +204,7 @@ def command(
         return run(
             console,
             jobs,
-            problems,
+            found,
             choose,
             wishes,
             label="pruning",

@@ -12,15 +12,15 @@ import click
 from sdtool.checkpoint import readings
 from sdtool.checkpoint.errors import InputError, OutputError
 from sdtool.checkpoint.source import local_file
-from sdtool.cli.batch.arguments import jobs_option, paths_argument
-from sdtool.cli.batch.expand import Item, expand
+from sdtool.cli.batch.arguments import Found, jobs_option, paths_argument, say_nothing, search
+from sdtool.cli.batch.expand import Item
 from sdtool.cli.batch.scanning import scanned, unread
 from sdtool.cli.console import Console, as_json
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE, worst
-from sdtool.cli.main import version
-from sdtool.cli.settings import allowed_names
+from sdtool.cli.main import Stopped, version
+from sdtool.cli.settings import settings_options, with_allowed
 from sdtool.cli.verb import verb
-from sdtool.scan import Report, Verdict
+from sdtool.scan import Report, Settings, Verdict
 from sdtool.scan.report import json as json_report
 from sdtool.scan.report import text
 
@@ -48,16 +48,22 @@ from sdtool.scan.report import text
 )  # fmt: skip
 @click.option("--explain", is_flag=True, help="Show flagged pickles step by step.")
 @click.option("--deep", is_flag=True, help="Check every CRC-32 and every byte too.")
+@click.option(
+    "--fail-on-nothing", is_flag=True, help="Exit with 2 when no file was scanned."
+)  # fmt: skip
 @jobs_option
+@settings_options
 def command(
     console: Console,
     paths: tuple[str, ...],
+    settings: Settings,
     form: str,
     output: str | None,
     fail_on: str,
     allow: tuple[str, ...],
     explain: bool,
     deep: bool,
+    fail_on_nothing: bool,
     jobs: int,
 ) -> int:
     """Say what a file would do if a program loaded it.
@@ -67,37 +73,48 @@ def command(
     are no models are passed over.
     """
     console.machine = form != "text"
-    items, problems = expand(paths, console.stdin, passed=console.leftover)
-    names = allowed_names(console, allow)
-    shown = _Shown(console, form, output)
-    for problem in problems:
+    names = with_allowed(settings, allow)
+    # a name is no proof that a run of ours left it: it is read as any other file
+    found = search(console, paths, settings, with_partial=True)
+    shown = _Shown(console, form, output, found)
+    for problem in found.problems:
         shown.missing(problem)
-    total = sum(map(_nbytes, items))
-    with (
-        console.progress(total, "scanning") as progress,
-        scanned(items, allow=names, deep=deep, jobs=jobs or os.cpu_count() or 1) as reports,
-    ):
-        for item, report in zip(items, reports, strict=True):
-            progress(_nbytes(item))
-            if report.verdict is Verdict.NOT_A_CHECKPOINT and not item.looks_like_model:
-                shown.passed_over += 1
-            else:
-                shown.add(report, _explanation(report, names) if explain else ())
+    total = sum(map(_nbytes, found.items))
+    jobs = jobs or os.cpu_count() or 1
+    try:
+        with (
+            console.progress(total, "scanning") as progress,
+            scanned(found.items, allow=names, deep=deep, jobs=jobs) as reports,
+        ):
+            for item, report in zip(found.items, reports, strict=True):
+                progress(_nbytes(item))
+                if report.verdict is Verdict.NOT_A_CHECKPOINT and not item.looks_like_model:
+                    shown.passed_over += 1
+                else:
+                    shown.add(report, _explanation(report, names) if explain else ())
+    except (KeyboardInterrupt, Stopped):
+        shown.finish(interrupted=True)
+        raise
     shown.finish()
+    is_nothing = not shown.reports and not shown.problems
+    if is_nothing:
+        say_nothing(console, "scan", found, shown.passed_over)
     codes = [_code(report, fail_on) for report in shown.reports]
-    return worst((*codes, TROUBLE if shown.problems else DONE))
+    is_trouble = shown.problems or (is_nothing and fail_on_nothing)
+    return worst((*codes, TROUBLE if is_trouble else DONE))
 
 
 class _Shown:
     """The reports of a run: each shown as it comes where the format allows, the rest at the end."""
 
-    def __init__(self, console: Console, form: str, output: str | None) -> None:
+    def __init__(self, console: Console, form: str, output: str | None, found: Found) -> None:
         self.reports: list[Report] = []
         self.passed_over = 0
         self.problems = 0
         self._console = console
         self._form = form
         self._output = output
+        self._found = found
         self._kept: list[str] = []
         """What goes to the output file."""
 
@@ -106,7 +123,7 @@ class _Shown:
         self.reports.append(report)
         if self._form == "jsonl":
             self._write(as_json(report.as_json(), indent=None))
-        elif self._form == "text" and not (self._console.quiet and report.verdict is Verdict.CLEAN):
+        elif self._form == "text" and not (self._console.quiet and _is_clean(report)):
             first, *rest = text.lines(report, colour=self._console.colour and not self._output)
             self._write(first, coloured=True)
             for line in chain(rest, explanation):
@@ -120,20 +137,27 @@ class _Shown:
         else:
             self.add(unread(problem.where or "", problem.what))
 
-    def finish(self) -> None:
+    def finish(self, *, interrupted: bool = False) -> None:
         """Write what comes last, and the output file."""
+        excluded = self._found.excluded
+        is_whole = len(self.reports) + self.problems == 1 and not excluded and not interrupted
         match self._form:
             case "json":
                 document = json_report.document(
-                    self.reports, version=version(), passed_over=self.passed_over
+                    self.reports,
+                    version=version(),
+                    passed_over=self.passed_over,
+                    excluded=excluded,
+                    interrupted=interrupted,
                 )
                 self._write(as_json(document))
             case "sarif":
                 from sdtool.scan.report import sarif  # hashes and URLs, for this form alone
 
-                self._write(as_json(sarif.document(self.reports, version=version())))
-            case "text" if len(self.reports) + self.problems != 1 and not self._console.quiet:
-                self._write(text.summary(self.reports, self.passed_over))
+                document = sarif.document(self.reports, version=version(), interrupted=interrupted)
+                self._write(as_json(document))
+            case "text" if not is_whole and not self._console.quiet:
+                self._write(text.summary(self.reports, self.passed_over, excluded))
             case _:
                 pass
         if self._output is not None:
@@ -170,6 +194,11 @@ def save(path: Path, content: str) -> None:
     except OSError as e:
         reason = (e.strerror or type(e).__name__).lower()
         raise OutputError(f"cannot be written ({reason})", where=os.fspath(path)) from e
+
+
+def _is_clean(report: Report) -> bool:
+    """Whether it is clean by itself, and not by the word of whoever allowed some names."""
+    return report.verdict is Verdict.CLEAN and not report.allowed
 
 
 def _code(report: Report, fail_on: str) -> int:

@@ -10,7 +10,14 @@ from typing import Any
 from sdtool.scan.findings import Report, Verdict
 
 
-def document(reports: Iterable[Report], *, version: str, passed_over: int = 0) -> dict[str, Any]:
+def document(
+    reports: Iterable[Report],
+    *,
+    version: str,
+    passed_over: int = 0,
+    excluded: int = 0,
+    interrupted: bool = False,
+) -> dict[str, Any]:
     """The document of a whole run, as the command's JSON has it."""
     all_reports = list(reports)
     counts = Counter(report.verdict for report in all_reports)
@@ -21,8 +28,11 @@ def document(reports: Iterable[Report], *, version: str, passed_over: int = 0) -
         "summary": {
             "files": len(all_reports),
             **{str(verdict): counts[verdict] for verdict in Verdict},
+            "with-allowed-names": sum(bool(report.allowed) for report in all_reports),
             "passed-over": passed_over,
+            "excluded": excluded,
         },
+        **({"interrupted": True} if interrupted else {}),
     }
 
 

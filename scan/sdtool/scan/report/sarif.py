@@ -31,8 +31,13 @@ _SCORES = {  # GitHub sorts by this number: from 9.0 critical, from 7.0 high, fr
 }
 
 
-def document(reports: Iterable[Report], *, version: str) -> dict[str, Any]:
-    """One run over all files: every rule, every finding, and what could not be decided."""
+def document(
+    reports: Iterable[Report], *, version: str, interrupted: bool = False
+) -> dict[str, Any]:
+    """One run over all files: every rule, every finding, and what could not be decided.
+
+    A run that was `interrupted` was not successful; a name that is allowed is a note of its file.
+    """
     all_reports = list(reports)
     slugs = sorted(RULES)
     index = {slug: i for i, slug in enumerate(slugs)}
@@ -50,7 +55,7 @@ def document(reports: Iterable[Report], *, version: str) -> dict[str, Any]:
                 },
                 "invocations": [
                     {
-                        "executionSuccessful": not any(map(_is_open, all_reports)),
+                        "executionSuccessful": not (interrupted or any(map(_is_open, all_reports))),
                         "toolExecutionNotifications": [
                             _notification(report) for report in all_reports if _is_open(report)
                         ],

@@ -25,6 +25,9 @@ def lines(report: Report, *, colour: bool = False) -> Iterator[str]:
     if colour:
         verdict = f"\x1b[{_COLOURS[report.verdict]}m{verdict}\x1b[0m"
     what = f"{escape(report.format)}, {size(report.nbytes)}"
+    if report.allowed:  # it is clean by a person's word, and says so where the verdict is read
+        n = len(report.allowed)
+        what = f"{n:,} {'name' if n == 1 else 'names'} allowed; {what}"
     if report.coverage == "partial":
         what += ", not read to the end"
     yield f"{escape(report.path, 4096)}: {verdict} ({what})"
@@ -36,15 +39,23 @@ def lines(report: Report, *, colour: bool = False) -> Iterator[str]:
         yield from _finding(finding)
 
 
-def summary(reports: Iterable[Report], passed_over: int = 0) -> str:
-    """One line on many files: how many of each verdict, and how many were no models."""
-    counts = Counter(report.verdict for report in reports)
+def summary(reports: Iterable[Report], passed_over: int = 0, excluded: int = 0) -> str:
+    """One line on many files: how many of each verdict, were no models, or were excluded."""
+    all_reports = list(reports)
+    counts = Counter(report.verdict for report in all_reports)
+    trusted = Counter(report.verdict for report in all_reports if report.allowed)
     total = sum(counts.values())
-    parts = [f"{counts[verdict]:,} {verdict}" for verdict in Verdict if counts[verdict]]
+    parts = [
+        f"{counts[verdict]:,} {verdict}"
+        + (f" ({trusted[verdict]:,} with allowed names)" if trusted[verdict] else "")
+        for verdict in Verdict
+        if counts[verdict]
+    ]
     text = f"{total:,} {'file' if total == 1 else 'files'} scanned"
     if parts:
         text += ": " + ", ".join(parts)
-    return text + (f"; {passed_over:,} passed over" if passed_over else "")
+    text += f"; {passed_over:,} passed over" if passed_over else ""
+    return text + (f"; {excluded:,} excluded" if excluded else "")
 
 
 def size(nbytes: int) -> str:
