@@ -172,14 +172,16 @@ def test_an_ema_beside_a_model() -> None:
     checkpoint = opened({"epoch": 3, "model": model, "ema": ema})
     assert checkpoint.wrappers == ("ema",)
     assert_same_weights(checkpoint, ema.state_dict())
-    assert checkpoint.notes[0] == "ema taken, model (7 tensors) left"
+    (raw,) = checkpoint.others
+    assert (raw.key, raw.holds, len(raw.tensors)) == ("model", "raw", 7)
 
 
 def test_an_ema_that_is_no_module_stays_beside_the_model() -> None:
     checkpoint = opened({"model": {"w": torch.ones(1)}, "ema": {"w": torch.ones(2)}})
     assert checkpoint.wrappers == ("model",)
     assert checkpoint.tensors[0].shape == (1,)
-    assert checkpoint.notes == ("ema (1 tensors), beside model, left",)
+    (average,) = checkpoint.others
+    assert (average.key, average.holds, average.tensors[0].shape) == ("ema", "EMA", (2,))
 
 
 def test_an_uninitialized_parameter_is_no_weight_that_can_be_written() -> None:

@@ -246,7 +246,7 @@ def test_basicsr_weights_beside_their_ema_are_left(tmp_path: Path) -> None:
 
 
 def test_optimizer_state_alone_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Unsupported, match="no weights"):
+    with pytest.raises(Unsupported, match="holds no tensors that could be converted"):
         plan_prune(opened(tmp_path, {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": []}))
 
 
