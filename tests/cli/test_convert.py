@@ -381,7 +381,7 @@ def test_what_a_killed_run_has_left_is_named_and_kept(
     result = sdtool(verb, "training.ckpt", "--out-dir", "out")
     assert result.code == 0
     (line,) = [line for line in result.err.splitlines() if str(left) in line]
-    assert line.startswith("sdtool: warning: a partial output")
+    assert line.startswith("sdtool: warning: named like a partial output")
     assert left.read_bytes() == b"half"
 
 

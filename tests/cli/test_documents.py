@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
+from tests.cli.conftest import Run
 
 from sdtool.cli.main import VERBS
 from sdtool.cli.main import main as sdtool_main
@@ -20,18 +22,47 @@ def help_of(verb: str, capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("document", "least", "output"),
+    [
+        ("python.md", 4, "model-pruned-emaonly.safetensors"),
+        ("conversion.md", 1, "model-plain.safetensors"),
+    ],
+)
 def test_the_examples_for_python_run(
-    training: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    training: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    document: str,
+    least: int,
+    output: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(training, "model.ckpt")
-    text = (ROOT / "docs" / "python.md").read_text("utf-8")
+    text = (ROOT / "docs" / document).read_text("utf-8")
     examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(examples) >= 4
+    assert len(examples) >= least
     names: dict[str, object] = {}
     for number, example in enumerate(examples):
-        exec(compile(example, f"docs/python.md, example {number + 1}", "exec"), names)
-    assert Path("model-pruned-emaonly.safetensors").stat().st_size > 500_000
+        exec(compile(example, f"docs/{document}, example {number + 1}", "exec"), names)
+    assert Path(output).stat().st_size > 500_000
+
+
+def test_the_documents_name_no_package_that_is_not_there() -> None:
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    extras = set(tomllib.loads(text)["project"]["optional-dependencies"])
+    for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for line in path.read_text("utf-8").splitlines():
+            assert not re.search(r"pip install \W?sdtool", line), (path, "it is on no index")
+            for names in re.findall(r"\[([a-z,]+)\]\W? in a checkout", line):
+                assert set(names.split(",")) <= extras, (path, names)
+
+
+def test_the_hook_takes_no_name_for_an_option(sdtool: Run, trapped: Path) -> None:
+    trapped.rename("--exclude=*.ckpt")
+    hook = (ROOT / ".pre-commit-hooks.yaml").read_text("utf-8")
+    assert re.findall(r"^  entry: sdtool scan$\n^  args: \[(.*)\]", hook, re.MULTILINE) == ['"--"']
+    assert sdtool("scan", "--", "--exclude=*.ckpt").code == 1
 
 
 @pytest.mark.parametrize("verb", VERBS)

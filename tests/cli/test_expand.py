@@ -70,6 +70,7 @@ def test_partial_outputs_are_named_once_and_never_called_safe(
     (line,) = result.err.splitlines()
     assert line.startswith("sdtool: warning: named like a partial output")
     assert line.endswith(str(left)) and "safe to" not in line
+    assert sdtool(verb, ".", "--exclude", "*.safetensors").err.count(left.name) == 1
 
 
 def test_what_is_only_named_like_a_partial_output_is_scanned(

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Result, Run
 
+from sdtool.cli.batch import looking, run, scanning
+from sdtool.cli.batch.outputs import Job
 from sdtool.cli.main import VERBS, main
 
 POSIX = os.name == "posix"
@@ -147,7 +149,7 @@ def test_in_a_folder_that_is_gone(
 def test_names_outside_the_locale(training: Path, tmp_path: Path) -> None:
     training.rename(tmp_path / "é模.ckpt")
 
-    def run(*arguments: str) -> Result:
+    def in_c(*arguments: str) -> Result:
         done = subprocess.run(
             [sys.executable, "-m", "sdtool", *arguments], cwd=tmp_path, capture_output=True,
             env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0"}, check=False,
@@ -161,7 +163,7 @@ def test_names_outside_the_locale(training: Path, tmp_path: Path) -> None:
         ("verify", "é模.safetensors", "--against", "é模.ckpt"),
         ("info", "."),
     ):
-        result = run(*arguments)
+        result = in_c(*arguments)
         assert (result.code, result.err) == (0, ""), arguments
     assert sorted(os.listdir(tmp_path)) == ["é模.ckpt", "é模.safetensors", "ü"]
     assert os.listdir(tmp_path / "ü") == ["é模-pruned-emaonly.safetensors"]
@@ -248,13 +250,11 @@ def test_a_scan_of_nothing_can_fail(sdtool: Run, training: Path) -> None:
 def test_what_was_done_before_an_interrupt_is_told(
     sdtool: Run, training: Path, monkeypatch: pytest.MonkeyPatch, verb: str, jobs: str
 ) -> None:
-    from sdtool.cli.batch import run
-
     Path("b.ckpt").write_bytes(training.read_bytes())
     training.rename("a.ckpt")
     work = run._work  # pyright: ignore[reportPrivateUsage]
 
-    def interrupted(job: run.Job, *rest: object) -> object:
+    def interrupted(job: Job, *rest: object) -> object:
         if job.item.path.endswith("b.ckpt"):
             raise KeyboardInterrupt
         return work(job, *rest)  # type: ignore[arg-type]
@@ -273,14 +273,12 @@ def test_what_was_done_before_an_interrupt_is_told(
 def test_what_other_threads_had_done_before_an_interrupt_is_told(
     sdtool: Run, training: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sdtool.cli.batch import run
-
     Path("b.ckpt").write_bytes(training.read_bytes())
     training.rename("a.ckpt")
     work = run._work  # pyright: ignore[reportPrivateUsage]
     is_done = threading.Event()
 
-    def interrupted(job: run.Job, *rest: object) -> object:
+    def interrupted(job: Job, *rest: object) -> object:
         if job.item.path.endswith("b.ckpt"):
             made = work(job, *rest)  # type: ignore[arg-type]
             is_done.set()
@@ -299,8 +297,6 @@ def test_what_other_threads_had_done_before_an_interrupt_is_told(
 def test_what_was_scanned_before_an_interrupt_is_told(
     sdtool: Run, training: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sdtool.cli.batch import scanning
-
     Path("z.ckpt").write_bytes(training.read_bytes())
     scan = scanning.scan_one
 
@@ -315,25 +311,23 @@ def test_what_was_scanned_before_an_interrupt_is_told(
     document = json.loads(result.out)
     assert (document["interrupted"], document["summary"]["clean"]) == (True, 1)
     result = sdtool("scan", ".", "--format", "sarif")
-    (run,) = json.loads(result.out)["runs"]
-    assert run["invocations"][0]["executionSuccessful"] is False
+    (sarif,) = json.loads(result.out)["runs"]
+    assert sarif["invocations"][0]["executionSuccessful"] is False
     assert sdtool("scan", ".").out.splitlines()[-1] == "1 file scanned: 1 clean"
 
 
 def test_what_info_saw_before_an_interrupt_is_told(
     sdtool: Run, training: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sdtool.cli.verbs import info
-
     Path("z.ckpt").write_bytes(training.read_bytes())
-    look = info.looked_at
+    look = looking.looked_at
 
     def interrupted(path: str, **options: object) -> object:
         if path.endswith("z.ckpt"):
             raise KeyboardInterrupt
         return look(path, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(info, "looked_at", interrupted)
+    monkeypatch.setattr("sdtool.cli.verbs.info.looked_at", interrupted)
     result = sdtool("info", ".", "--json")
     assert (result.code, result.err) == (130, "sdtool: interrupted\n")
     document = json.loads(result.out)

@@ -193,7 +193,9 @@ def test_an_allowed_name_is_exact() -> None:
         allowed(inner, "C")
 
 
-@pytest.mark.parametrize("name_", ["os.system", "builtins.eval", "a:b.os.system", "__builtin__.eval"])
+@pytest.mark.parametrize(
+    "name_", ["os.system", "builtins.eval", "a:b.os.system", "__builtin__.eval"]
+)
 def test_a_dangerous_name_cannot_be_allowed(name_: str) -> None:
     with pytest.raises(UsageError, match="known to be dangerous"):
         allowed(pickled(SYSTEM), name_)

@@ -119,8 +119,9 @@ class Console:
 
     def leftover(self, path: str) -> None:
         """Name, once, a file that is called as the partial outputs of a run are."""
-        if path not in self._leftovers:
-            self._leftovers.add(path)
+        key = os.path.normpath(path)
+        if key not in self._leftovers:
+            self._leftovers.add(key)
             self.warning(
                 "named like a partial output: left by a run that was killed, if none is writing it;"
                 " do not load it",

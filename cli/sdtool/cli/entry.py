@@ -22,6 +22,7 @@ try:
     import signal  # it takes half of the modules with it that are imported before the command is
 except KeyboardInterrupt:
     _leave()
+    raise  # it has left
 
 
 def main() -> int:
