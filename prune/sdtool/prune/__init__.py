@@ -10,8 +10,9 @@ from __future__ import annotations
 from sdtool.prune.components import Component, NotHeld, component_file_name
 from sdtool.prune.ema import ema_equals_raw
 from sdtool.prune.fixes import FIXES
-from sdtool.prune.plan import PrunePlan, Row, Variant, plan_prune
+from sdtool.prune.plan import PrunePlan, Variant, plan_prune
 from sdtool.prune.record import recorded_options
+from sdtool.prune.table import Row
 
 __all__ = [
     "FIXES",
