@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
 from tests.prune.layouts import (
     State,
     below,
@@ -25,9 +25,10 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoi
 from sdtool.checkpoint.identify import architecture, identify
 from sdtool.checkpoint.prefixes import plain_names
 from sdtool.convert import select_all
-from sdtool.prune import PrunePlan, plan_prune
+from sdtool.prune import PrunePlan, Variant, plan_prune
 
 Rename = Callable[[str], str]
+VARIANTS: tuple[Variant, ...] = ("raw-only", "ema-only", "keep-both")
 
 
 def network() -> torch.nn.Module:
@@ -35,13 +36,14 @@ def network() -> torch.nn.Module:
     return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
 
 
+compiled: Any = torch.compile
 WRAPPED: dict[str, Callable[[torch.nn.Module], torch.nn.Module]] = {
-    "compile": lambda m: torch.compile(m),
+    "compile": lambda m: compiled(m),
     "DataParallel": torch.nn.DataParallel,
-    "compile in DataParallel": lambda m: torch.nn.DataParallel(torch.compile(m)),
-    "DataParallel in compile": lambda m: torch.compile(torch.nn.DataParallel(m)),
+    "compile in DataParallel": lambda m: torch.nn.DataParallel(compiled(m)),
+    "DataParallel in compile": lambda m: compiled(torch.nn.DataParallel(m)),
     "two": lambda m: torch.nn.DataParallel(torch.nn.DataParallel(m)),
-    "compiled inside": lambda m: torch.nn.Sequential(*map(torch.compile, m.children())),
+    "compiled inside": lambda m: torch.nn.Sequential(*map(compiled, m.children())),
     "distributed in Fabric": lambda m: torch.nn.ModuleDict(
         {"_forward_module": torch.nn.DataParallel(m)}
     ),
@@ -81,10 +83,11 @@ def test_activation_checkpointing_leaves_no_name() -> None:
 
 
 @pytest.fixture(scope="module")
-def diffusers_unet() -> UNet2DConditionModel:
+def diffusers_unet() -> torch.nn.Module:
     """SD 1.5's, without values."""
+    diffusers: Any = pytest.importorskip("diffusers")
     with torch.device("meta"):
-        return UNet2DConditionModel(
+        return diffusers.UNet2DConditionModel(  # type: ignore[no-any-return]
             block_out_channels=(320, 640, 1280, 1280), cross_attention_dim=768
         )
 
@@ -93,7 +96,7 @@ def diffusers_unet() -> UNet2DConditionModel:
     "prefix", ["_orig_mod.", "module.", "module._orig_mod.", "model.", "model._orig_mod."]
 )
 def test_a_wrapped_unet_of_diffusers(
-    prefix: str, diffusers_unet: UNet2DConditionModel, tmp_path: Path
+    prefix: str, diffusers_unet: torch.nn.Module, tmp_path: Path
 ) -> None:
     state = {prefix + k: hollow(v.shape) for k, v in diffusers_unet.state_dict().items()}
     checkpoint = opened(tmp_path, state)
@@ -162,16 +165,16 @@ def test_a_checkpoint_is_what_it_would_be_without(form: str, tmp_path: Path) -> 
     found = identify(checkpoint.tensors)
     assert (found.kind, found.family, found.confidence) == ("checkpoint", family, "certain")
     expected = opened(tmp_path, shadow(sound) if has_ema else sound, "sound.ckpt")
-    variants = ("raw-only", "ema-only", "keep-both") if has_ema else ("raw-only",)
+    variants: tuple[Variant, ...] = VARIANTS if has_ema else ("raw-only",)
     assert found.ema.state == ("full" if has_ema else "none")
     for variant in variants:
-        repaired = plan_prune(checkpoint, variant=variant, fix=["prefixes"])  # type: ignore[arg-type]
-        plain = plan_prune(expected, variant=variant)  # type: ignore[arg-type]
+        repaired = plan_prune(checkpoint, variant=variant, fix=["prefixes"])
+        plain = plan_prune(expected, variant=variant)
         assert names(repaired) == names(plain), variant
         assert {(row.role, row.tensors) for row in plain.table if row.goes_to != "kept"} <= {
             (row.role, row.tensors) for row in repaired.table
         }
-        unasked = plan_prune(checkpoint, variant=variant)  # type: ignore[arg-type]
+        unasked = plan_prune(checkpoint, variant=variant)
         assert names(unasked) <= state.keys()
         assert any("--fix prefixes" in note for note in unasked.notes)
         assert not any("--fix prefixes`" in note for note in repaired.notes)
@@ -180,9 +183,9 @@ def test_a_checkpoint_is_what_it_would_be_without(form: str, tmp_path: Path) -> 
 def test_values_go_with_their_names(tmp_path: Path) -> None:
     sound = tiny()
     checkpoint = opened(tmp_path, renamed(sound, lambda n: "module." + inside(n)))
-    for variant in ("raw-only", "ema-only", "keep-both"):
-        expected = written(plan_prune(opened(tmp_path, sound), variant=variant), tmp_path)  # type: ignore[arg-type]
-        out = written(plan_prune(checkpoint, variant=variant, fix=["prefixes"]), tmp_path)  # type: ignore[arg-type]
+    for variant in VARIANTS:
+        expected = written(plan_prune(opened(tmp_path, sound), variant=variant), tmp_path)
+        out = written(plan_prune(checkpoint, variant=variant, fix=["prefixes"]), tmp_path)
         assert out.keys() == expected.keys()
         assert all(torch.equal(out[name], value) for name, value in expected.items())
         again = plan_prune(open_bytes(tmp_path / "out.safetensors"), variant="keep-both")

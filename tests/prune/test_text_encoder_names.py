@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tests.prune.layouts import State, below, hollow, opened, unet, written
 from tests.prune.test_fixes import ALONE, INSIDE, LDM, LEVEL, NEW, OLD, TODAY, attention
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from sdtool.checkpoint.identify import architecture, identify
 from sdtool.convert import select_all
@@ -19,13 +19,14 @@ CLIP_L = {name: s for name, s in architecture.clip_l().items() if "position_ids"
 
 def clip(width: int = 768, layers: int = 12) -> dict[str, tuple[int, ...]]:
     """What transformers' own class of today is saved as: names without `text_model.`."""
-    config = CLIPTextConfig(
+    transformers: Any = pytest.importorskip("transformers", minversion="5")
+    config = transformers.CLIPTextConfig(
         hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
         num_attention_heads=12 if width == 768 else 2, bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
     with torch.device("meta"):
-        state = CLIPTextModel(config).state_dict()
-        projected = CLIPTextModelWithProjection(config).state_dict()
+        state = transformers.CLIPTextModel(config).state_dict()
+        projected = transformers.CLIPTextModelWithProjection(config).state_dict()
     names = {f"text_model.{name}" for name in state}
     assert names == projected.keys() - {"text_projection.weight"}  # the level that is wanted
     return {name: tuple(value.shape) for name, value in state.items()}

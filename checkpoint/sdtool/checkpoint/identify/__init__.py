@@ -34,6 +34,7 @@ from sdtool.checkpoint.identify.signatures import (
     Signature,
     first_match,
 )
+from sdtool.checkpoint.identify.simo import simo_of
 from sdtool.checkpoint.identify.small import Leaves, embedding_of, hypernetwork_of
 from sdtool.checkpoint.prefixes import plain_entries
 from sdtool.checkpoint.reading import TensorEntry
@@ -142,6 +143,13 @@ def _kind(
     for beginning, row in BEGINNINGS:
         if all(name.startswith(beginning) for name in named):
             return _signed(row, beginning, tensors, state)
+    simo = simo_of(tensors)
+    if simo is not None:
+        version, reason, facts = simo
+        parts = components_of(tensors, Place("", "adapter", BY_SLUG["lora"].label), None)
+        confidence: Confidence = "likely" if version is None else "guess"
+        answer = _answer("lora", None, version, confidence, reason, parts, state)
+        return replace(answer, adapter=facts)
     network = family_of(named)
     whole = network is not None and network[1] == "model.diffusion_model."
     found = None if whole else first_match(ADD_ONS, named)

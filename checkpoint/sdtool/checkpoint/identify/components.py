@@ -31,6 +31,7 @@ PLACES: tuple[Place, ...] = (
     Place("vae.", "vae", "VAE"),
     Place("cond_stage_model.transformer.", "text-encoder", "CLIP-L"),
     Place("cond_stage_model.model.", "text-encoder", "OpenCLIP ViT-H"),
+    Place("cond_stage_model.embedding.", "other", "class embedding"),
     Place("cond_stage_model.", "text-encoder", "text encoder"),
     Place("conditioner.embedders.0.transformer.", "text-encoder", "CLIP-L"),
     Place("conditioner.embedders.0.open_clip.", "image-encoder", "OpenCLIP, picture half"),
@@ -51,11 +52,11 @@ PLACES: tuple[Place, ...] = (
     *(Place(name, "schedule", "noise schedule") for name in SCHEDULE),
     *(
         Place(name, "marker", "marker")
-        for name in ("v_pred", "ztsnr", "edm_mean", "edm_std", "edm_vpred.", "denoiser.")
+        for name in ("v_pred", "ztsnr", "edm_mean", "edm_std", "edm_vpred.")
     ),
     *(
         Place(name, "schedule", "noise schedule")
-        for name in ("logvar", "lvlb_weights", "scale_factor")
+        for name in ("logvar", "lvlb_weights", "scale_factor", "denoiser.")
     ),
 )  # fmt: skip
 """The longest prefixes stand first among those of one root."""

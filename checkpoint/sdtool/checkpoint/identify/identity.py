@@ -118,7 +118,7 @@ class Adapter:
     alpha: float | None
     """From the metadata, or once a value is read."""
     naming: str
-    """`kohya`, `diffusers`, `peft`, `xlabs`: whose names the keys follow."""
+    """`kohya`, `diffusers`, `peft`, `xlabs`, `simo`: whose names the keys follow."""
 
 
 @dataclass(frozen=True, slots=True)

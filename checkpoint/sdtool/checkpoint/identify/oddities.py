@@ -39,7 +39,7 @@ def odd_names(tensors: Sequence[TensorEntry]) -> tuple[tuple[str, str], ...]:
     """Return what `prune --fix` can repair of the names of a file: the repair and what is wrong."""
     found: list[tuple[str, str]] = []
     plain = plain_names(entry.name for entry in tensors)
-    if plain:
+    if plain and not any(".motion_modules." in name for name in plain):  # AnimateDiff's own have it
         found.append(("prefixes", f"{_names(len(plain))} a wrapper's {wrappers_in(plain)} in them"))
     entries = plain_entries(tensors)
     names = {entry.name for entry in entries}

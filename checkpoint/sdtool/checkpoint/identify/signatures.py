@@ -157,6 +157,8 @@ PARTS: tuple[Signature, ...] = (
               "transformers SiglipVisionModel"),
     Signature("clip-vision", "CLIP", None, ("vision_model.embeddings.class_embedding",),
               "transformers CLIPVisionModel"),
+    Signature("clip-vision", "OpenCLIP", "with its text encoder",
+              ("visual.class_embedding", "token_embedding.weight"), "mlfoundations/open_clip"),
     Signature("clip-vision", "OpenCLIP", None, ("visual.class_embedding",),
               "mlfoundations/open_clip"),
     *(

@@ -102,7 +102,7 @@ def looked_at(path: str, *, allow: Mapping[str, str]) -> Generator[Seen]:
 
 def _after_prune(checkpoint: Checkpoint, identity: Identity) -> tuple[int | None, int | None]:
     """The bytes that `sdtool prune` would write, as they are and in fp16."""
-    if identity.kind not in _PRUNABLE and not checkpoint.training:
+    if identity.kind not in _PRUNABLE and not (checkpoint.training or checkpoint.others):
         return None, None
     from sdtool.prune.plan import plan_prune  # not for a LoRA: it has to be quick
 

@@ -380,7 +380,9 @@ def _planned(
     outcome.tensors = len(plan.tensors)
     outcome.table.extend(making.table)
     outcome.details.update(making.details)
-    outcome.notes.extend(dict.fromkeys((*making.notes, *plan.notes)))
+    outcome.warnings.extend(checkpoint.notes)  # what is lost whatever is made of it
+    told = dict.fromkeys((*making.notes, *plan.notes))
+    outcome.notes.extend(note for note in told if note not in checkpoint.notes)
     note_left_out(outcome, plan.left_out)
     is_there = os.path.lexists(out) and is_made_of(plan, out)
     wishes.claims.claim(out, outcome.path, is_made_of_it=is_there)
@@ -437,7 +439,8 @@ def _note_written(ready: _Ready, written: Written | SdtoolError, wishes: Wishes)
         _fail(outcome, written)
         return
     outcome.status = Status.WRITTEN
-    outcome.notes.extend(note for note in written.notes if note not in outcome.notes)
+    told = (*outcome.notes, *outcome.warnings)
+    outcome.notes.extend(note for note in written.notes if note not in told)
     outcome.hashes = None if written.hashes is None else written.hashes.as_json()
     outcome.census = {part: asdict(census) for part, census in written.census.items()}
     note_nonfinite(outcome, written)
