@@ -32,6 +32,7 @@ from typing import TypeAlias
 
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
 from sdtool.checkpoint.joblib_arrays import array_of, joblib_class
+from sdtool.checkpoint.key_hashes import KeyHashes
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.reading import PICKLE, LoaderProfile, Stream
 from sdtool.checkpoint.source import Source
@@ -919,8 +920,10 @@ def _set_items(
 
 def _hashed(trace: Trace, keys: list[Value], offset: int) -> None:
     """Note keys that are looked up for hours."""
-    if keys and trace.hashes.add(keys):
-        _note(trace, "hash-collision", trace.hashes.found or "", offset)
+    if keys:
+        trace.hashes = trace.hashes or KeyHashes()
+        if trace.hashes.add(keys):
+            _note(trace, "hash-collision", trace.hashes.found or "", offset)
 
 
 def _append(target: Value, items: list[Value], opcode: str, offset: int, trace: Trace) -> None:

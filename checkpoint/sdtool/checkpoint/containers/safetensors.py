@@ -21,6 +21,7 @@ from sdtool.checkpoint.source import Source, read_exactly
 from sdtool.checkpoint.strides import row_major
 from sdtool.checkpoint.trace import Anomaly
 
+
 def begins_safetensors(head: bytes) -> bool:
     """Whether a file that begins with `head` is meant to be safetensors: a length, then `{"`.
 
