@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from safetensors import SafetensorError, deserialize
+import safetensors as library
 from tests.forge import safetensors
 
 from sdtool.checkpoint import checkpoint_of, readings
 from sdtool.checkpoint.source import Memory
 from sdtool.scan import judge
 
-SHAPES = ([4, 4], [8], [2, 3], [3], [1, 5], [0, 3], [16, 3], [])
+deserialize: Any = library.deserialize  # it has no types
+SHAPES: tuple[list[int], ...] = ([4, 4], [8], [2, 3], [3], [1, 5], [0, 3], [16, 3], [])
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -25,7 +26,7 @@ def test_what_the_library_opens_is_clean(dtype: str, nbytes: int, shape: list[in
     try:
         ((_, found),) = deserialize(data)
         expected = found["dtype"], tuple(found["shape"]), nbytes
-    except SafetensorError:
+    except library.SafetensorError:
         pass
     taken = readings(Memory(data, "x"))
     assert judge(taken, path="x").verdict == ("undecided" if expected is None else "clean")

@@ -106,10 +106,8 @@ def test_lists_as_older_versions_wrote_them() -> None:
 
 
 def test_a_package_is_one(tmp_path: Path) -> None:
-    from torch.package import PackageExporter
-
     path = tmp_path / "model.pt"
-    with PackageExporter(path) as exporter:
+    with torch.package.PackageExporter(path) as exporter:
         exporter.extern("**")
         exporter.save_source_string("own", "value = 1\n")
         exporter.save_pickle("model", "model.pkl", {"weight": torch.ones(2)})

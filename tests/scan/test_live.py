@@ -24,8 +24,9 @@ def _runs(vectors: list[Vector], loaders: frozenset[str], folder: Path, *flags: 
     for i, vector in enumerate(vectors):
         wanted = [loader for loader in vector.loaders if loader in loaders]
         if wanted and sys.version_info[:2] <= (3, vector.until):
-            (folder / str(i)).write_bytes(vector.build())
-            jobs.extend([vector.name, str(i), loader] for loader in wanted)
+            file = f"{i}{vector.suffix}"  # pandas goes by the suffix
+            (folder / file).write_bytes(vector.build())
+            jobs.extend([vector.name, file, loader] for loader in wanted)
     (folder / "manifest.json").write_text(json.dumps(jobs))
     child = subprocess.run(
         [sys.executable, LIVE, folder, "5", *flags],

@@ -81,6 +81,8 @@ def _readings(opening: Opening) -> Iterator[Reading]:
         found.extend(read_zip(opening))
     elif begins_safetensors(head):
         found.append(read_safetensors(source, opening.limits))
+        # A gzip header may look so too: two bytes of it mean nothing to who inflates it.
+        found.extend(r for r in _compressed(opening, head) if r.inner)
     elif head[:6] == b"\x93NUMPY":
         found.append(_npy(opening))
     else:

@@ -60,5 +60,5 @@ class Trace:
     """Length of the pickle, STOP included."""
     protocol: int = 0
     """The highest PROTO seen."""
-    hashes: KeyHashes = field(default_factory=KeyHashes)
-    """The keys of dicts and sets that are not text."""
+    hashes: KeyHashes | None = None
+    """The keys of dicts and sets that are not text, if there are any."""

@@ -101,6 +101,11 @@ def _torch_zips() -> Iterator[Vector]:
             Member("archive/.data/serialization_id", array),
         ],
         "folder": [*torch_members(HONEST), Member("archive/x/", array)],
+        "code": [
+            *torch_members(HONEST),
+            Member("archive/constants.pkl", pickled(())),
+            Member("archive/code/__torch__.py", array),
+        ],
     }.items():
         yield v(
             f"torch-zip-npy-{label}",
@@ -121,6 +126,9 @@ def _compressed() -> Iterator[Vector]:
     files |= {f"gzip-{level}": gzip.compress(EVIL, level, mtime=0) for level in (0, 1, 9)}
     body = zlib.compress(EVIL)
     files["z-file"] = b"ZF" + hex(len(EVIL)).encode().ljust(19) + body
+    files["gzip-that-begins-like-safetensors"] = (
+        b"\x1f\x8b\x08\0\0\0\0\0{ " + gzip.compress(EVIL, mtime=0)[10:]
+    )
     for label, data in files.items():
         yield replace(
             v(

@@ -34,6 +34,8 @@ class ProgramFormat:
     rule: str | None
     label: str
     hint: str
+    detail: str = ""
+    """What the finding says beside the rule's title."""
 
     def error(self, where: str) -> Unsupported:
         """Why no weights can be taken of it."""
@@ -44,16 +46,25 @@ _STATE_DICT = "ask its publisher for the weights, saved from `module.state_dict(
 
 TORCHSCRIPT = ProgramFormat("torchscript", "torchscript", "a TorchScript program", _STATE_DICT)
 PACKAGE = ProgramFormat(
-    "torch-package", "packaged-code", "a torch.package archive with its own sources", _STATE_DICT
+    "torch-package",
+    "packaged-code",
+    "a torch.package archive with its own sources",
+    _STATE_DICT,
+    "a torch.package archive with its own sources",
 )
 EXPORTED = ProgramFormat(
-    "torch-export", "exported-program", "an exported program of torch.export", _STATE_DICT
+    "torch-export",
+    "exported-program",
+    "an exported program of torch.export",
+    _STATE_DICT,
+    "torch.export.load runs its graph",
 )
 SERVED = ProgramFormat(
     "torchserve",
     "packaged-code",
     "a TorchServe archive with its own handler",
     "unpack it, then give sdtool the model inside",
+    "a TorchServe archive with its own handler",
 )
 KERAS = ProgramFormat(
     "keras",

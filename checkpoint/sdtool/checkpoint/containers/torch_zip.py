@@ -152,7 +152,7 @@ def _program_anomalies(
 ) -> Iterator[Anomaly]:
     if program is not None and program.rule is not None:
         code = sum(name.startswith("code/") for name in names)
-        detail = f"{code:,} members of code" if program is TORCHSCRIPT else program.label
+        detail = f"{code:,} members of code" if program is TORCHSCRIPT else program.detail
         yield Anomaly(program.rule, detail, None, root + "code/" if code else None)
     sources = (name for name in names if program is not TORCHSCRIPT or name[:5] != "code/")
     yield from code_anomalies(sources)
@@ -262,6 +262,7 @@ def _storage_record(opening: Opening, member: Member, found: _Found) -> None:
 def _script_member(opening: Opening, member: Member, inner: str, found: _Found) -> None:
     """A pickle of a TorchScript archive, read by the loader of such archives; or its code."""
     if inner.startswith("code/") and inner.endswith(".py"):
+        _storage_record(opening, member, found)  # data too, but for numpy.load
         return
     try:
         content = open_inside(opening, member)

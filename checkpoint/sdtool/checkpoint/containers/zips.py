@@ -212,7 +212,7 @@ def _program_anomalies(
     opening: Opening, program: ProgramFormat, names: dict[str, Member]
 ) -> Iterator[Anomaly]:
     if program.rule is not None:
-        yield Anomaly(program.rule, program.label)
+        yield Anomaly(program.rule, program.detail)
     if program is not PACKAGE:
         yield from code_anomalies(names)
     if program is KERAS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sdtool.checkpoint.key_hashes import KeyHashes
 from sdtool.checkpoint.machine.state import Machine
 from sdtool.checkpoint.trace import Mutation
 from sdtool.checkpoint.values import Instance, Value
@@ -23,8 +24,10 @@ def pairs_of(items: list[Value]) -> list[tuple[Value, Value]]:
 
 def check_hashes(m: Machine, keys: list[Value], offset: int) -> None:
     """Note keys that are looked up for hours."""
-    if keys and m.trace.hashes.add(keys):
-        m.note("hash-collision", m.trace.hashes.found or "", offset)
+    if keys:
+        hashes = m.trace.hashes = m.trace.hashes or KeyHashes()
+        if hashes.add(keys):
+            m.note("hash-collision", hashes.found or "", offset)
 
 
 def set_items(

@@ -1,4 +1,4 @@
-"""exported-program: is a program of torch.export, not weights."""
+"""exported-program: a program of torch.export, not weights."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from sdtool.scan.findings import Rule, Severity
 
 RULE = Rule(
     Severity.LOW,
-    title="is a program of torch.export, not weights",
+    title="an exported program, not weights",
     why=(
         "torch.export.load interprets the graph in it: sdtool reads the pickles of such a file and "
         "does not judge what the graph does."
