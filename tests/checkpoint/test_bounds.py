@@ -144,4 +144,5 @@ def test_members_that_overlap_are_checked_once() -> None:
     found = [anomaly.slug for anomaly in deep_anomalies(source, archive)]
     assert source.nbytes_read < 220_000
     assert "crc-mismatch" not in found
-    assert [a.slug for a in archive.anomalies] == ["overlapping-members"] * 50
+    slugs = [anomaly.slug for anomaly in archive.anomalies]
+    assert slugs.count("overlapping-members") == 50
