@@ -36,7 +36,7 @@ def claim_anomalies(stream: Stream, sizes: Sizes, limits: Limits) -> tuple[Anoma
 
 
 def _claims(stream: Stream, sizes: Sizes, limits: Limits) -> Iterator[Anomaly]:
-    tensors = together = 0
+    together = 0
     bombs = False
     first: dict[str, StorageId] = {}
     ids: dict[int, StorageId] = {}
@@ -50,16 +50,15 @@ def _claims(stream: Stream, sizes: Sizes, limits: Limits) -> Iterator[Anomaly]:
             if event.target.name in _STRIDED and event.target.module == "torch._utils":
                 args = event.args
                 if type(args) is tuple and len(args) >= 4 and id(args[0]) in ids:
-                    problem = _tensor_problem(args, ids[id(args[0])], first, limits)
-                    if problem:
-                        bombs = bombs or problem[0] == "tensor-bomb"
-                        yield Anomaly(*problem, event.offset, stream.member)
-                    else:
-                        tensors += 1
-                        together += _nbytes(args, first[ids[id(args[0])].key])
+                    found = _tensor_claims(args, ids[id(args[0])], first, limits)
+                    if type(found) is int:
+                        together += found
+                    elif type(found) is tuple:
+                        bombs = bombs or found[0] == "tensor-bomb"
+                        yield Anomaly(*found, event.offset, stream.member)
     held = sum(max(declared.nbytes, 0) for declared in first.values())
     if not bombs and together > _BOMBS_NBYTES and together > _BOMB_RATIO * max(held, 1):
-        detail = f"{tensors:,} tensors of {_count(together)} bytes together out of {held:,}"
+        detail = f"tensors of {_count(together)} bytes together out of {held:,}"
         yield Anomaly("tensor-bomb", detail, stream.offset, stream.member)
 
 
@@ -92,14 +91,17 @@ def _storage_claims(
         )
 
 
-def _tensor_problem(
+def _tensor_claims(
     args: tuple[object, ...], named: StorageId, first: dict[str, StorageId], limits: Limits
-) -> tuple[str, str] | None:
+) -> int | tuple[str, str] | None:
+    """The bytes of a tensor; or the rule that it falls under, and why."""
     offset, shape, stride = args[1], as_sizes(args[2]), as_sizes(args[3])
     if type(offset) is not int or shape is None or stride is None:
         return None  # who judges the call says so
     declared = first[named.key]
-    itemsize = _itemsize(args, declared)
+    itemsize = declared.dtype.itemsize
+    if len(args) > 6 and type(args[6]) is Global and args[6].name in BY_NAME:
+        itemsize = BY_NAME[args[6].name].itemsize  # the dtype of _rebuild_tensor_v3
     numel = max(declared.nbytes, 0) // itemsize
     problem = bounds_problem(shape, stride, offset + named.view_offset, numel, limits)
     if problem:
@@ -107,18 +109,7 @@ def _tensor_problem(
     nbytes = prod(shape) * itemsize
     if nbytes > _BOMB_NBYTES and nbytes > _BOMB_RATIO * max(declared.nbytes, 1):
         return "tensor-bomb", f"{_count(nbytes)} bytes out of {declared.nbytes:,} by zero strides"
-    return None
-
-
-def _itemsize(args: tuple[object, ...], declared: StorageId) -> int:
-    if len(args) > 6 and type(args[6]) is Global and args[6].name in BY_NAME:
-        return BY_NAME[args[6].name].itemsize  # the dtype of _rebuild_tensor_v3
-    return declared.dtype.itemsize
-
-
-def _nbytes(args: tuple[object, ...], declared: StorageId) -> int:
-    """The bytes of a tensor in whose arguments there was no problem."""
-    return prod(as_sizes(args[2]) or (0,)) * _itemsize(args, declared)
+    return nbytes
 
 
 def _count(number: int) -> str:

@@ -154,6 +154,14 @@ def denial() -> Iterator[Vector]:
         suffix=".pt",
     )
     yield silent(
+        "tensor-bomb-many",
+        "a thousand tensors of 2 MB out of one element: together they are a bomb",
+        torch_zip(
+            pickled(dict_of({str(i): tensor(size=(1 << 19,), stride=(0,)) for i in range(1_000)}))
+        ),
+        suffix=".pt",
+    )
+    yield silent(
         "storage-lie",
         "a storage that declares more than its record holds",
         torch_zip(pickled(dict_of({"w": tensor(storage(numel=10**9))}))),

@@ -90,12 +90,12 @@ def read_torch_zip(opening: Opening, archive: ZipArchive, root: str) -> Reading:
     """Read every pickle of a torch zip, and find where each storage is."""
     source, limits, deep = opening.source, opening.limits, opening.deep
     found = _Found(anomalies=list(archive.anomalies))
-    by_name = {m.name[len(root) :]: m for m in archive.members if m.name.startswith(root)}
+    by_name, records = _parted(archive, root)
     program = program_format(by_name)
     is_script = program is TORCHSCRIPT
     main = f"{root}data.pkl".lower()
     byteorder, error = _byteorder(source, by_name)
-    storages = _storages(source, by_name, byteorder)
+    storages = ZipStorages(source, records, byteorder)
 
     for member in archive.members:
         if member.name.lower() == main:
@@ -171,13 +171,23 @@ def referenced_keys(streams: list[Stream]) -> set[str]:
     return keys
 
 
-def _storages(source: Source, by_name: Mapping[str, Member], byteorder: str) -> ZipStorages:
-    records = {
-        name[5:]: member
-        for name, member in by_name.items()
-        if name.startswith("data/") and not member.is_folder
-    }
-    return ZipStorages(source, records, byteorder)
+def _parted(archive: ZipArchive, root: str) -> tuple[dict[str, Member], dict[str, Member]]:
+    """The members below the root by their names, and apart from them the records by their keys."""
+    by_name: dict[str, Member] = {}
+    records: dict[str, Member] = {}
+    data, skip = f"{root}data/", len(root)
+    for member in archive.members:
+        name = member.name
+        if not name.startswith(root):
+            continue
+        if not name.startswith(data) or member.is_folder:
+            by_name[name[skip:]] = member
+        else:
+            key = name[skip + 5 :]
+            records[key] = member
+            if not key.isdecimal():  # code and the like may be called so
+                by_name[name[skip:]] = member
+    return by_name, records
 
 
 def _byteorder(source: Source, by_name: Mapping[str, Member]) -> tuple[str, InputError | None]:

@@ -8,8 +8,8 @@ RULE = Rule(
     Severity.LOW,
     title="a tensor claims far more elements than the file has bytes",
     why=(
-        "Strides of zero let a few bytes stand for terabytes: a program that copies the "
-        "tensor exhausts the machine."
+        "Strides of zero, and thousands of views of one storage, let a few bytes stand for "
+        "terabytes: a program that copies the tensors exhausts the machine."
     ),
     hint="Get the file again from its publisher.",
 )
