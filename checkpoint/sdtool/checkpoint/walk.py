@@ -132,7 +132,7 @@ def _named(tensor: Tensor, path: Path, skip: int) -> TensorEntry:
     keys = path[skip:]
     entry = tensor.entry(path, ".".join(map(key_name, keys)))
     for key in keys:
-        if not is_text(key):
+        if type(key) is not str and not is_text(key):
             why = f"a tensor whose key is {what_it_is(key)}"
             return replace(entry, unsupported=entry.unsupported or why)
     return entry
