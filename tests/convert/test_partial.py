@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.errors import Unsupported
@@ -66,7 +66,7 @@ def test_deepspeeds_model_states() -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_the_index_of_a_distributed_checkpoint(tmp_path: Path) -> None:
-    dcp.save({"w": torch.ones(3)}, checkpoint_id=tmp_path)
+    save({"w": torch.ones(3)}, checkpoint_id=tmp_path)
     with open_checkpoint(tmp_path / ".metadata") as checkpoint:
         error = refused(checkpoint)
     assert ".distcp files" in error.what

@@ -80,6 +80,8 @@ class Rebuilder:
         """Persistent ids whose storage is written to after it is loaded."""
         self.made: dict[int, Instance] = {}
         """The calls that make tensors, by id, without those that were asked for."""
+        self.impossible: str | None = None
+        """A change that Python refuses, so that no loader gets as far as a value."""
         self._builds: dict[int, bool] = {}
         for event in stream.trace.events:
             if type(event) is Instance:
@@ -94,7 +96,7 @@ class Rebuilder:
                 if type(event.target) is Persistent:
                     self._changed.add(id(event.target))
                 if impossible(event.opcode, event.target, event.value):
-                    raise Malformed(f"{event.opcode} on what cannot be changed so")
+                    self.impossible = f"{event.opcode} on what cannot be changed so"
 
     def _makes(self, target: Value) -> bool:
         """Whether a call of `target` makes a tensor; the objects of a stream live as long as it."""
