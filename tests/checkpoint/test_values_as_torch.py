@@ -56,7 +56,7 @@ from tests.forge import (
 )
 from tests.tensor_values import raw_bytes, values_of
 
-from sdtool.checkpoint import open_checkpoint
+from sdtool.checkpoint import open_checkpoint, readings
 from sdtool.checkpoint.errors import InputError
 from sdtool.checkpoint.source import Memory
 
@@ -234,6 +234,11 @@ REFUSED: dict[str, Ops] = {
     ),
     "ordered-dict-reconstructor": call(RECONSTRUCTOR, ODICT, DICT, dict_of({"a": t(0)})),
     "counter-of-pairs": call(COUNTER, list_of(tuple_of("a", t(0)))),
+    "a-tuple-appended-to": append(tuple_of(t(0), t(1)), t(2)),
+    "a-set-appended-to": dict_of({"w": t(0), "s": append(call(SET), 1)}),
+    "a-list-added-to": additems(list_of(t(0)), t(1)),
+    "a-dict-appended-to": append(dict_of({"w": t(0)}), t(1)),
+    "a-dict-built": build(dict_of({"w": t(0)}), {"a": 1}),
     "a-set": call(SET, list_of(t(0))),
     "a-set-beside-weights": dict_of({"w": t(0), "s": call(SET, list_of(t(1)))}),
     "a-set-literal": dict_of({"w": t(0), "s": additems(Ops(b"\x8f"), t(1))}),
@@ -328,6 +333,15 @@ def test_what_is_read_is_what_torch_gives(case: str) -> None:
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_read_so_is_refused(case: str) -> None:
     assert written(zipped(REFUSED[case])) is None
+
+
+def test_a_scan_of_what_cannot_be_built_goes_on() -> None:
+    """The indices of sparse tensors are looked at while a file is scanned."""
+    sparse = call(name("torch._utils", "_rebuild_sparse_tensor"), 1, tuple_of(t(0), t(1), 2))
+    data = zipped(dict_of({"s": sparse, "x": append(tuple_of(1, 2), 3)}))
+    (reading,) = readings(Memory(data, "test"))
+    assert reading.error is None
+    assert written(data) is None
 
 
 def view(key: str, root: str, offset: int, numel: int, kind: str = "FloatStorage") -> Ops:

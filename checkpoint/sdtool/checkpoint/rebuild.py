@@ -23,7 +23,7 @@ from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.numpy_values import as_bytes, is_number, numpy_dtype
 from sdtool.checkpoint.reading import Storage, Stream, TensorEntry
 from sdtool.checkpoint.source import Memory, Source
-from sdtool.checkpoint.storage_ids import StorageId, StorageIds, place_of, storage_id
+from sdtool.checkpoint.storage_ids import StorageId, StorageIds
 from sdtool.checkpoint.strides import are_sizes, as_sizes, bounds_problem, column_major, row_major
 from sdtool.checkpoint.tensor_states import WITH_STATE, check_state, is_harmless, lazy_bits
 from sdtool.checkpoint.trace import Mutation
@@ -83,6 +83,8 @@ class Rebuilder:
         """Persistent ids whose storage is written to after it is loaded."""
         self.made: dict[int, Instance] = {}
         """The calls that make tensors, by id, without those that were asked for."""
+        self.impossible: str | None = None
+        """A change that Python refuses, so that no loader gets as far as a value."""
         self._builds: dict[int, bool] = {}
         for event in stream.trace.events:
             if type(event) is Instance:
@@ -97,7 +99,7 @@ class Rebuilder:
                 if type(event.target) is Persistent:
                     self._changed.add(id(event.target))
                 if impossible(event.opcode, event.target, event.value):
-                    raise Malformed(f"{event.opcode} on what cannot be changed so")
+                    self.impossible = f"{event.opcode} on what cannot be changed so"
 
     def _makes(self, target: Value) -> bool:
         """Whether a call of `target` makes a tensor; the objects of a stream live as long as it."""
@@ -117,7 +119,7 @@ class Rebuilder:
         """
         if type(value) is Persistent:
             fixed = self._fixed_tensor(value)
-            if fixed is None and storage_id(value) is not None:
+            if fixed is None and self._ids.of(value) is not None:
                 return _nothing("a storage without a tensor")
             return fixed
         if type(value) is not Instance:
@@ -218,7 +220,7 @@ class Rebuilder:
         """
         if type(value) is Instance and value.target in _TYPED_STORAGES and value.states:
             raise Malformed("a storage that is built from a state")
-        declared = storage_id(value) if type(value) is Persistent else None
+        declared = self._ids.of(value)
         if declared is None:
             pid = value.pid if type(value) is Persistent else None
             found = self._storages.get(str(pid)) if type(pid) in (int, str) else None
@@ -266,8 +268,8 @@ class Rebuilder:
             raise Malformed(f"a conjugate of {kind}, which is not complex")
         if unsupported is None and kind.is_quantized:
             unsupported = "quantized"
-        if type(args[0]) is Persistent and place_of(args[0]) == "meta":
-            unsupported = "meta"  # whatever the record holds, torch does not load it
+        if pid is not None and pid.is_meta:
+            unsupported = "meta"
         begin, numel = 0, storage.nbytes // kind.itemsize
         if pid is not None and pid.view is not None:
             begin, numel = pid.view_offset, pid.view_numel

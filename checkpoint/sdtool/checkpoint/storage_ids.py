@@ -11,14 +11,13 @@ Source: torch/serialization.py (`persistent_load` of `_load` and `_legacy_load`)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sdtool.checkpoint.dtypes import BY_STORAGE, UINT8, DType
 from sdtool.checkpoint.values import Global, Persistent, Value
 
 
-@dataclass(frozen=True, slots=True)
-class StorageId:
+class StorageId(NamedTuple):
     """A persistent id of a storage: sizes in bytes, `view_offset` in elements."""
 
     key: str
@@ -30,12 +29,8 @@ class StorageId:
     view_numel: int = 0
     is_text: bool = True
     """Whether the key is text; torch keeps 0 and "0" apart."""
-
-
-def place_of(value: Persistent) -> Value:
-    """Where the storage of a persistent id was: `cpu`, `cuda:0`, `meta`, ..."""
-    place = value.pid[3] if type(value.pid) is tuple and len(value.pid) > 3 else None
-    return place.decode("ascii", "replace") if isinstance(place, bytes) else place
+    is_meta: bool = False
+    """Whether it was without data when it was saved; whatever the record holds is not loaded."""
 
 
 def storage_id(value: Persistent) -> StorageId | None:
@@ -49,6 +44,7 @@ def storage_id(value: Persistent) -> StorageId | None:
     # torch's find_class takes a name for a storage class whatever its module is.
     dtype = BY_STORAGE.get(kind.name, UINT8)
     is_text = type(key) is str
+    is_meta = pid[3] == "meta" or pid[3] == b"meta"
     nbytes = numel * dtype.itemsize
     if len(pid) == 6 and pid[5] is not None:
         view = pid[5]
@@ -56,14 +52,21 @@ def storage_id(value: Persistent) -> StorageId | None:
             return None
         if type(view[0]) not in (str, int) or type(view[2]) is not int or min(view[1:]) < 0:
             return None
-        return StorageId(str(key), dtype, nbytes, view[1], str(view[0]), view[2], is_text)
-    return StorageId(str(key), dtype, nbytes, is_text=is_text)
+        return StorageId(str(key), dtype, nbytes, view[1], str(view[0]), view[2], is_text, is_meta)
+    return StorageId(str(key), dtype, nbytes, 0, None, 0, is_text, is_meta)
+
+
+def _whole(declared: StorageId) -> tuple[object, ...]:
+    """What an id says of the whole storage."""
+    return declared.dtype.name, declared.nbytes, declared.is_text, declared.is_meta
 
 
 class StorageIds:
     """What the persistent ids of one stream declare, and where they contradict each other."""
 
     def __init__(self) -> None:
+        self._declared: dict[int, StorageId] = {}
+        """By the id of a Persistent, which its stream keeps alive."""
         self._first: dict[str, StorageId] = {}
         self._conflicts: set[str] = set()
         self._views: dict[str, StorageId] = {}
@@ -74,16 +77,19 @@ class StorageIds:
         declared = storage_id(event)
         if declared is None:
             return
+        self._declared[id(event)] = declared
         first = self._first.setdefault(declared.key, declared)
-        if (first.dtype, first.nbytes, first.is_text) != (
-            declared.dtype, declared.nbytes, declared.is_text,
-        ):  # fmt: skip
+        if first is not declared and _whole(first) != _whole(declared):
             self._conflicts.add(declared.key)
         if (
             declared.view is not None
             and self._views.setdefault(declared.view, declared) != declared
         ):
             self._ambiguous.add(declared.view)
+
+    def of(self, value: Value) -> StorageId | None:
+        """What a value declares if it is a persistent id of a storage."""
+        return self._declared.get(id(value))
 
     def problem(self, declared: StorageId) -> str | None:
         """Why torch may give another storage than the one that an id names, or None."""

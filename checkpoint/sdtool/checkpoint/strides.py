@@ -57,4 +57,9 @@ def as_sizes(value: Value) -> tuple[int, ...] | None:
 
 def are_sizes(value: Value) -> bool:
     """Whether `value` is a tuple of ints."""
-    return type(value) is tuple and all(type(n) is int for n in value)
+    if type(value) is not tuple:
+        return False
+    for n in value:
+        if type(n) is not int:
+            return False
+    return True

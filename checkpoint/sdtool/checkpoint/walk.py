@@ -164,7 +164,7 @@ def _is_long_list(value: Value) -> bool:
 def _named(tensor: Tensor, path: Path, skip: int, name: str) -> TensorEntry:
     entry = tensor.entry(path, name)
     for key in path[skip:]:
-        if not is_text(key):
+        if type(key) is not str and not is_text(key):
             why = f"a tensor whose key is {what_it_is(key)}"
             return replace(entry, unsupported=entry.unsupported or why)
     return entry

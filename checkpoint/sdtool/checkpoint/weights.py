@@ -151,6 +151,8 @@ def _flatten(reading: Reading, stream: Stream, limits: Limits) -> Checkpoint:
     fixed: Mapping[str, TensorEntry] = {entry.name: entry for entry in reading.tensors}
     rebuild = Rebuilder(stream, reading.storages, fixed, limits)
     walk = Walker(rebuild, limits.for_file(reading.source.nbytes), reading.source.name)
+    if rebuild.impossible is not None:
+        raise Malformed(rebuild.impossible, where=reading.source.name)
     try:
         return _checkpoint(reading, stream.value, walk)
     except Malformed as e:
