@@ -185,7 +185,7 @@ def _mapping(value: Value, copies: int) -> Pairs | None:
 
 def _given(value: Instance, made: _Made, copies: int) -> Pairs | None:
     """The pairs that a dict is made with."""
-    args = made.args
+    args = list(made.args)
     if made.way in ("literal", "new"):
         return []
     if made.way == "base":
