@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import signal
 import sys
-import threading
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import click
 
 from sdtool.cli.console import Console, ReaderGone
-from sdtool.cli.exit_codes import FOUND, INTERRUPTED, READER_GONE, STOPPED, TROUBLE
+from sdtool.cli.exit_codes import FOUND, INTERRUPTED, READER_GONE, TROUBLE
+from sdtool.cli.stopping import Stopped, stoppable
 
 VERBS = {
     "scan": "Say what a file would do if a program loaded it.",
@@ -81,9 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv` (default: the process's arguments); return its exit code."""
     console = Console()
     try:
-        with _stoppable():
+        with stoppable():
             return _run(console, argv)
-    except _Stopped as e:
+    except Stopped as e:
         console.interrupted()
         return e.code
     except ReaderGone:
@@ -99,38 +97,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         console.failed(e)
         return FOUND if isinstance(e, UnsafeError) else TROUBLE
-
-
-class _Stopped(BaseException):
-    """A signal asks the run to end."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.code = STOPPED + number
-
-
-@contextmanager
-def _stoppable() -> Generator[None]:
-    """Let SIGTERM and SIGHUP end a run as Ctrl-C does: what is half-written is removed.
-
-    A signal that is ignored (`nohup`), or handled by whoever calls this, stays so.
-    """
-
-    def stop(number: int, frame: object) -> None:
-        signal.signal(number, signal.SIG_IGN)  # a second one does not stop the tidying up
-        raise _Stopped(number)
-
-    taken: list[int] = []
-    if threading.current_thread() is threading.main_thread():
-        named = (getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP"))
-        taken = [n for n in named if n is not None and signal.getsignal(n) is signal.SIG_DFL]
-    for number in taken:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number in taken:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def _run(console: Console, argv: Sequence[str] | None) -> int:
