@@ -1,4 +1,4 @@
-"""The file that a report goes to: a new one, whole or not at all, and never one that was scanned."""
+"""The file that a report goes to: a new one, whole or not at all, and none that was scanned."""
 
 from __future__ import annotations
 

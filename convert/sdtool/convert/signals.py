@@ -1,4 +1,4 @@
-"""Signals that wait: files take their names, and are tidied away, without being stopped half-way."""
+"""Signals that wait until files have their names, or are tidied away."""
 
 from __future__ import annotations
 
