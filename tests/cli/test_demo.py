@@ -40,7 +40,7 @@ def test_a_named_folder_keeps_the_files(sdtool: Run) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_nothing_that_is_there_is_replaced(sdtool: Run, name: str) -> None:
-    """Neither somebody else's file nor an earlier demo's: whose it is cannot be told by its name."""
+    """Neither somebody else's file nor an earlier demo's: its name does not tell."""
     Path(name).write_bytes(b"mine")
     result = sdtool("demo", ".")
     assert (result.code, result.out) == (2, "")
