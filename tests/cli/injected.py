@@ -33,7 +33,9 @@ def inject(number: int, at: int, manner: str) -> Callable[[], int]:
             nonlocal calls
             calls += 1
             mine = calls
-            if mine == at and manner == "before" or mine >= at > 0 and manner == "from there on":
+            if (mine == at and manner == "before") or (
+                mine >= at > 0 and manner == "from there on"
+            ):
                 signal.raise_signal(number)
             try:
                 return real(*arguments, **options)

@@ -1,4 +1,4 @@
-"""Signals at the worst moments: a folder is as it was or as it should be, file by file and whole."""
+"""Signals at the worst moments: a folder is as it was or as it should be, no file in between."""
 
 from __future__ import annotations
 

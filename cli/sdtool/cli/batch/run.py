@@ -32,7 +32,7 @@ from sdtool.cli.batch.gate import admit, judged, worst_message
 from sdtool.cli.batch.making import Choose, Making, NothingToDo
 from sdtool.cli.batch.originals import Originals, foresee, give_way, mind_losses, seen
 from sdtool.cli.batch.outcome import Outcome, Status, summary, summary_line
-from sdtool.cli.batch.outputs import Job, check_suffix
+from sdtool.cli.batch.outputs import Job, check_suffix, same_file
 from sdtool.cli.batch.sidecars import mind_sidecars
 from sdtool.cli.batch.skipped import mind_there
 from sdtool.cli.console import Console, Progress, as_error, counted
@@ -263,6 +263,8 @@ def _made(
                 raise making
             if isinstance(making, NothingToDo):
                 _idle(one, making, job)
+            elif same_file(making.out, job.item.path):
+                _idle(one, onto_itself(checkpoint, job, [making]), job)
             else:
                 ready.append(_planned(one, making, checkpoint, wishes))
         except Exception as e:
