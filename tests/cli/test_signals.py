@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +136,29 @@ def test_the_originals_of_a_set_go_together(sharded: Path) -> None:
     first = listing(sharded)
     runs = run(sharded, "convert", ".", "--replace=delete")
     check(runs, [set(first), set(first) | set(SET), set(SET)], first)
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("pause", [0.0, 0.02])
+def test_an_impatient_user(tmp_path: Path, jobs: str, pause: float) -> None:
+    """Ctrl-C three times, while two large files are on their way."""
+    key = "model.diffusion_model.input_blocks.0.0.weight"
+    for name in ("a.pt", "b.pt"):
+        torch.save({key: torch.zeros(100_000_000, dtype=torch.uint8)}, tmp_path / name)
+    command = [sys.executable, "-m", "sdtool", "convert", ".", "--out-dir", "out", "-j", jobs]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored is inherited
+    try:
+        process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    while not list(tmp_path.glob("out/.*partial*")) and process.poll() is None:
+        time.sleep(0.001)
+    for _ in range(3):
+        process.send_signal(signal.SIGINT)
+        time.sleep(pause)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, b"sdtool: interrupted\n")
+    assert not list(tmp_path.glob("out/.*"))
 
 
 def test_a_report_is_whole_or_not_there(folder: Path) -> None:

@@ -13,6 +13,7 @@ from sdtool.checkpoint.reading import Checkpoint
 from sdtool.cli.batch.claims import Claims
 from sdtool.cli.batch.kinds import called_by_name, unpickled_only
 from sdtool.cli.batch.outcome import Outcome, Status
+from sdtool.cli.batch.outputs import same_file
 from sdtool.cli.console import counted, size
 from sdtool.convert.names import split_name
 from sdtool.convert.plan import LeftOut
@@ -128,6 +129,10 @@ def give_way(made: Sequence[Outcome], how: str, originals: Originals) -> None:
         return
     if seen(originals) != originals or None in originals.values():
         _fail(made[-1], "changed meanwhile and was kept", made[0].path)
+        return
+    outs = {os.fspath(out) for one in made for out in (one.output, *one.shards) if out is not None}
+    if any(same_file(path, out) for path in originals for out in outs):
+        _fail(made[-1], "is its own output and was kept", made[0].path)
         return
     links = [path for path in originals if os.path.islink(path)]
     for path in links:
