@@ -15,6 +15,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +91,8 @@ def forked(folder: Path, work: Path, argv: list[str], how: tuple[str, int, str])
 
 def runs(folder: Path, work: Path, argv: list[str]) -> list[dict[str, Any]]:
     """All runs; the first is without a signal."""
-    import sdtool.cli.verbs.convert
-    import sdtool.cli.verbs.prune
-    import sdtool.convert.writer  # noqa: F401 - once for all forks
-
+    for name in ("cli.verbs.convert", "cli.verbs.prune", "convert.writer"):
+        import_module(f"sdtool.{name}")  # once for all forks
     first = forked(folder, work, argv, ("SIGINT", 0, "before"))
     return [first] + [
         forked(folder, work, argv, (name, at, manner))

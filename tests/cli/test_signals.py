@@ -157,7 +157,7 @@ def test_an_impatient_user(tmp_path: Path, jobs: str, pause: float) -> None:
         process.send_signal(signal.SIGINT)
         time.sleep(pause)
     _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (130, b"sdtool: interrupted\n")
+    assert (process.returncode, err.strip()) == (130, b"sdtool: interrupted")
     assert not list(tmp_path.glob("out/.*"))
 
 

@@ -29,12 +29,14 @@ class Stopped(BaseException):
 def stoppable() -> Generator[None]:
     """Let SIGTERM and SIGHUP end a run as Ctrl-C does, and the first of them only.
 
-    A signal that is ignored (`nohup`), or handled by whoever calls this, stays so.
+    A signal that is ignored (`nohup`), or handled by whoever calls this, stays so. After a run that
+    was stopped the next ones stay unheard for that time, too: the process is about to end.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    stop = _stopper()
+    heard: list[float] = []
+    stop = _stopper(heard)
     found = [
         (number, handler)
         for name, plain in (
@@ -50,19 +52,24 @@ def stoppable() -> Generator[None]:
     try:
         yield
     finally:
-        for number, handler in found:
-            signal.signal(number, handler)
+        if heard:
+            import atexit
+
+            for number, _ in found:  # Python's own end would let them kill it
+                atexit.register(signal.signal, number, signal.SIG_IGN)
+        else:
+            for number, handler in found:
+                signal.signal(number, handler)
 
 
-def _stopper() -> Callable[[int, FrameType | None], None]:
-    heard: float | None = None
+def _stopper(heard: list[float]) -> Callable[[int, FrameType | None], None]:
+    """Return a handler; `heard` are the times of the signals that it was not deaf to."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal heard
         now = time.monotonic()
-        if heard is not None and now - heard < _TIDYING_SECONDS:
+        if heard and now - heard[-1] < _TIDYING_SECONDS:
             return
-        heard = now
+        heard.append(now)
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         raise Stopped(number)
