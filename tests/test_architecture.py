@@ -25,7 +25,7 @@ BELOW = {
 HOMES = {
     "click": ("cli/sdtool/cli/",),
     "tqdm": ("cli/sdtool/cli/console.py",),
-    "send2trash": ("cli/sdtool/cli/batch/run.py",),
+    "send2trash": ("cli/sdtool/cli/batch/originals.py",),
     "fickling": ("scan/sdtool/scan/second_opinion.py",),
     "safetensors": ("convert/sdtool/convert/verify.py",),
     "torch": ("convert/sdtool/convert/layout.py",),

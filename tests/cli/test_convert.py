@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from tests.cli.conftest import Run
 from tests.cli.schemas import WRITING
 
-from sdtool.cli.batch import run
+from sdtool.cli.batch.checking import verify
 
 
 def state(path: Path) -> dict[str, torch.Tensor]:
@@ -167,8 +167,8 @@ def test_an_output_onto_the_input_is_refused(sdtool: Run, training: Path) -> Non
 def test_a_safetensors_file_is_converted_already(sdtool: Run, training: Path) -> None:
     sdtool("convert", "training.ckpt")
     result = sdtool("convert", "training.safetensors")
-    assert result.code == 2
-    assert "its name is the output's already: training.safetensors" in result.err
+    told = "training.safetensors: nothing to do: it is already what it would become\n"
+    assert (result.code, result.out, result.err) == (0, told, "")
     result = sdtool("convert", ".")
     assert result.code == 0
     assert "1 skipped, 1 nothing to do" in result.out
@@ -290,14 +290,13 @@ def test_an_original_that_was_replaced_meanwhile_is_kept(
     """A trainer saves its last state under the same name again: that one was never converted."""
     path = tmp_path / "last.ckpt"
     torch.save({"w": torch.zeros(2)}, path)
-    verify = run.verify
 
     def late(*arguments: Any) -> None:
         torch.save({"w": torch.ones(2)}, tmp_path / "next")
         os.replace(tmp_path / "next", path)
         verify(*arguments)
 
-    monkeypatch.setattr(run, "verify", late)
+    monkeypatch.setattr("sdtool.cli.batch.run.verify", late)
     result = sdtool("convert", "--replace=delete", path)
     assert result.code == 2
     assert "changed meanwhile and was kept" in result.err

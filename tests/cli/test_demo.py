@@ -33,20 +33,22 @@ def test_all_goes_as_it_should_and_nothing_is_left(sdtool: Run, tmp_path: Path) 
     assert os.listdir(tmp_path) == []
 
 
-def test_a_named_folder_keeps_the_files_and_may_be_used_again(sdtool: Run) -> None:
-    for _ in range(2):
-        result = sdtool("demo", "here")
-        assert result.code == 0
-        assert sorted(os.listdir("here")) == sorted(FILES)
+def test_a_named_folder_keeps_the_files(sdtool: Run) -> None:
+    assert sdtool("demo", "here").code == 0
+    assert sorted(os.listdir("here")) == sorted(FILES)
 
 
-def test_somebody_elses_file_is_left_alone(sdtool: Run) -> None:
-    Path("training.ckpt").write_bytes(b"mine")
+@pytest.mark.parametrize("name", FILES)
+def test_nothing_that_is_there_is_replaced(sdtool: Run, name: str) -> None:
+    """Neither somebody else's file nor an earlier demo's: its name does not tell."""
+    Path(name).write_bytes(b"mine")
     result = sdtool("demo", ".")
-    assert result.code == 2
-    assert "exists already, and is not the demo's: training.ckpt" in result.err
-    assert os.listdir() == ["training.ckpt"]
-    assert Path("training.ckpt").read_bytes() == b"mine"
+    assert (result.code, result.out) == (2, "")
+    assert result.err.splitlines() == [
+        f"sdtool: error: exists already, and the demo replaces nothing: {name}",
+        "sdtool: hint: name an empty folder",
+    ]
+    assert {path.name: path.read_bytes() for path in Path().iterdir()} == {name: b"mine"}
 
 
 def test_the_checkpoint_is_what_torch_reads(sdtool: Run) -> None:

@@ -57,7 +57,7 @@ def test_the_version_is_the_distributions(sdtool: Run) -> None:
         (["convert", "x", "--dtype", "fp17"], "'fp17' is not one of"),
         (["convert", "a", "b", "-o", "c"], "-o names one output and there are 2 inputs"),
         (["convert", "x", "--replace=burn"], "'burn' is not one of"),
-        (["convert", "a", "--replace=delete", "--dry-run"], "do not go together"),
+        (["convert", "a", "--replace-anyway"], "--replace-anyway goes with --replace"),
     ],
 )
 def test_usage_errors_are_one_line_and_2(sdtool: Run, arguments: list[str], message: str) -> None:

@@ -112,8 +112,8 @@ def test_the_variants_as_they_are_know_no_component_type(sdtool: Run, tmp_path: 
     assert types == {
         "in-pruned.safetensors": torch.float32,
         "in-pruned-emaonly.safetensors": torch.float32,
-        "in-pruned-fp16.safetensors": torch.bfloat16,
-        "in-pruned-emaonly-fp16.safetensors": torch.bfloat16,
+        "in-pruned-fp16-vae-bf16.safetensors": torch.bfloat16,
+        "in-pruned-emaonly-fp16-vae-bf16.safetensors": torch.bfloat16,
     }
 
 

@@ -69,7 +69,7 @@ def test_a_cast_is_refused_in_one_line(
         (["convert", "--dtype", "fp32"], "flux-fp32", torch.float32),
         (["prune"], "flux-pruned-bf16", torch.bfloat16),
         (["prune", "--dtype", "fp16"], "flux-pruned-fp16", torch.float16),
-        (["prune", "--unet-dtype", "fp32"], "flux-pruned", torch.float32),
+        (["prune", "--unet-dtype", "fp32"], "flux-pruned-unet-fp32", torch.float32),
         (["prune", "--only", "unet"], "flux-pruned-bf16.unet", torch.bfloat16),
     ],
 )
@@ -185,7 +185,7 @@ def test_of_all_variants_those_as_they_are_are_made(sdtool: Run) -> None:
 def test_a_vae_beside_it_may_be_cast(sdtool: Run, scaled: str) -> None:
     result = sdtool("prune", "--vae-dtype", "fp16", "--verify", scaled)
     assert (result.code, result.err) == (0, "")
-    out = load_file("flux-pruned.safetensors")
+    out = load_file("flux-pruned-vae-fp16.safetensors")
     vae = "first_stage_model.decoder.conv_in.weight"
     assert out.pop(vae).dtype == torch.float16
     assert all(raw_bytes(tensor) == raw_bytes(SCALED.state[name]) for name, tensor in out.items())

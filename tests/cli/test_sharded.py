@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from tests.cli.conftest import Run
 from tests.cli.schemas import COUNT, TEXT, WRITING
 
+from sdtool.checkpoint.reading import Checkpoint
 from sdtool.convert.verify import Verification
 
 SHARDS = ("pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin")
@@ -245,14 +246,15 @@ def test_a_set_that_fails_its_verification_is_not_written(
     before = snapshot(folder)
     from sdtool.convert.verify import verify_against
 
-    def spoiled(written: Path, *arguments: Any, **options: Any) -> Verification:
-        if MADE[1] in written.name:
-            raw = bytearray(written.read_bytes())
+    def spoiled(written: Checkpoint, *arguments: Any, **options: Any) -> Verification:
+        path = Path(written.source.name)
+        if MADE[1] in path.name:
+            raw = bytearray(path.read_bytes())
             raw[-1] ^= 1
-            written.write_bytes(raw)
+            path.write_bytes(raw)
         return verify_against(written, *arguments, **options)
 
-    monkeypatch.setattr("sdtool.cli.batch.run.verify_against", spoiled)
+    monkeypatch.setattr("sdtool.cli.batch.checking.verify_against", spoiled)
     result = sdtool("convert", "set", "--force", "--replace=delete")
     assert result.code == 1 and "b.weight" in result.err
     assert snapshot(folder) == before

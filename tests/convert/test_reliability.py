@@ -338,6 +338,7 @@ def test_a_folder_in_place_of_the_output(source: Path, out: Path) -> None:
 @posix_only
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
 def test_the_mode_follows_the_umask(source: Path, out: Path, umask: int, mode: int) -> None:
+    source.chmod(0o666)
     before = os.umask(umask)
     try:
         convert(source, out)

@@ -115,7 +115,8 @@ for _package, _scaler in (
 
 
 def _distributed(file: str, path: pathlib.Path) -> None:
-    from torch.distributed.checkpoint import FileSystemWriter, save
+    from torch.distributed.checkpoint.filesystem import FileSystemWriter
+    from torch.distributed.checkpoint.state_dict_saver import save
 
     model = torch.nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(model.parameters())

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
-import threading
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import click
 
 from sdtool.cli.console import Console, ReaderGone
-from sdtool.cli.exit_codes import FOUND, INTERRUPTED, READER_GONE, STOPPED, TROUBLE
+from sdtool.cli.exit_codes import FOUND, INTERRUPTED, READER_GONE, TROUBLE
+from sdtool.cli.stopping import Stopped, stoppable
 from sdtool.cli.verb import help_option
 
 VERBS = {
@@ -104,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     console = Console()
     try:
-        with _stoppable():
+        with stoppable():
             return _run(console, argv)
     except Stopped as e:
         console.interrupted()
@@ -122,38 +120,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         console.failed(e)
         return FOUND if isinstance(e, UnsafeError) else TROUBLE
-
-
-class Stopped(BaseException):
-    """A signal asks the run to end."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.code = STOPPED + number
-
-
-@contextmanager
-def _stoppable() -> Generator[None]:
-    """Let SIGTERM and SIGHUP end a run as Ctrl-C does: what is half-written is removed.
-
-    A signal that is ignored (`nohup`), or handled by whoever calls this, stays so.
-    """
-
-    def stop(number: int, frame: object) -> None:
-        signal.signal(number, signal.SIG_IGN)  # a second one does not stop the tidying up
-        raise Stopped(number)
-
-    taken: list[int] = []
-    if threading.current_thread() is threading.main_thread():
-        named = (getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP"))
-        taken = [n for n in named if n is not None and signal.getsignal(n) is signal.SIG_DFL]
-    for number in taken:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number in taken:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def _run(console: Console, argv: Sequence[str] | None) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.errors import OutputError
 from sdtool.checkpoint.reading import Checkpoint
+from sdtool.checkpoint.source import LocalFile
 from sdtool.convert.copying import Progress
 from sdtool.convert.dequantize import treatment_of
 from sdtool.convert.plan import Selection, plan_safetensors, select_all
@@ -52,6 +53,8 @@ def convert_file(
             treatment=treatment_of([checkpoint], dequantize=True) if dequantize else None,
         )
         check = partial(_verify, checkpoint, selection) if verify else None
+        file = checkpoint.source
+        mode = file.stat.st_mode & 0o666 if isinstance(file, LocalFile) else 0o666
         if to == "pt":
             return write_pt(
                 plan_pt(checkpoint, selection),
@@ -61,6 +64,7 @@ def convert_file(
                 hashes=hashes,
                 allow_overflow=allow_overflow,
                 check=check,
+                mode=mode,
             )
         return write_safetensors(
             plan_safetensors(selection),
@@ -70,6 +74,7 @@ def convert_file(
             hashes=hashes,
             allow_overflow=allow_overflow,
             check=check,
+            mode=mode,
         )
     finally:
         if checkpoint is not source:

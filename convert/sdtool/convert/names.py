@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import PurePath
 
 SUFFIXES = (
@@ -15,15 +16,21 @@ PARTIAL = ".sdtool-partial-"
 """What the name of a file on its way holds, so that a leftover of a killed run is recognised."""
 DTYPES = ("fp32", "fp16", "bf16", "fp8_e4m3fn", "fp8_e5m2")
 
+PARTS = ("unet", "vae", "text")
+"""The components that may have a type of their own, in the order of a name."""
+
 KINDS = (".vae", ".unet", ".text")
 """What stands before the suffix of a file that holds one component."""
 
 _DTYPE = rf"[-_.](?:{'|'.join(DTYPES)})"
+_PART = rf"-(?:unet|vae|text)-(?:{'|'.join(DTYPES)}|keep)"
 _STEM = re.compile(
     rf"(?P<name>.+?)(?P<early>{_DTYPE})?"
-    rf"(?P<variant>[-_]pruned(?:[-_](?:emaonly|full))?|[-_]emaonly)?(?P<dtype>{_DTYPE})?",
+    rf"(?P<variant>[-_]pruned(?:[-_](?:emaonly|full))?|[-_]emaonly)?(?P<dtype>{_DTYPE})?"
+    rf"(?(variant)(?P<parts>(?:{_PART})*))",
     re.IGNORECASE | re.DOTALL,
 )
+_INERT = re.compile(r"-inert(?![^-_.])", re.IGNORECASE)
 
 
 def output_name(
@@ -31,13 +38,15 @@ def output_name(
     *,
     variant: str | None = None,
     dtype: str | None = None,
+    parts: Mapping[str, str | None] | None = None,
     to: str = "safetensors",
 ) -> str:
     """Return the file name (no folder) for what is made of `path`.
 
     `variant` is one of `VARIANTS`, `dtype` one of `DTYPES` or `keep`, `to` is `safetensors` or
-    `pt`. A name that says it already is left alone, one that says otherwise is corrected. An inert
-    `.pt` made of a `.pt` of the same name is called `-inert`, never like its input.
+    `pt`. `parts` gives components (`unet`, `vae`, `text`) a type of their own. A name that says it
+    already is left alone, one that says otherwise is corrected. An inert `.pt` made of a `.pt` of
+    the same name is called `-inert`; one that is called so is its own output.
     """
     name = PurePath(path).name
     stem, kind = split_name(name)
@@ -51,9 +60,15 @@ def output_name(
             told = VARIANTS[variant]
         if dtype not in (None, "keep") and _plain(late or early) != _plain(f"-{dtype}"):
             early, late = "", f"-{dtype}"
-        stem = match["name"] + early + told + late
+        own = {part: own for part, own in (parts or {}).items() if own not in (None, dtype)}
+        told_parts = "".join(f"-{part}-{own[part]}" for part in PARTS if part in own)
+        if not own and dtype in (None, "keep"):
+            told_parts = match["parts"] or ""
+        stem = match["name"] + early + told + late + told_parts
     result = f"{stem}{kind}.{to}"
-    return f"{stem}-inert{kind}.{to}" if to == "pt" and result == name else result
+    if to == "pt" and result == name and not _INERT.search(stem):
+        return f"{stem}-inert{kind}.{to}"
+    return result
 
 
 def split_name(name: str) -> tuple[str, str]:

@@ -15,11 +15,24 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from sdtool.checkpoint.errors import OutputError
+from sdtool.checkpoint.errors import OutputError, SdtoolError
 from sdtool.convert.names import PARTIAL, is_partial
+from sdtool.convert.signals import signals_held
 
 _CLEAN = "; nothing was left behind"
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTSUP, errno.EMLINK, errno.EACCES}
+_OPEN_TO_ALL = 0o666
+_OWNER = 0o600
+"""The owner of a new file may always read and write it."""
+_NO_LINKS = frozenset(
+    {
+        errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTSUP, errno.EMLINK, errno.EACCES,
+        # drivers in user space and servers that do not know the call say it in their own ways
+        errno.EINVAL, errno.EIO, errno.EXDEV, errno.ENOTTY,
+    }
+)  # fmt: skip
+_NO_SUCH_RENAME = frozenset(
+    {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOTTY}
+)
 _REASONS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -36,24 +49,35 @@ _REASONS = {
 class NewFile:
     """A file that grows under its `partial` name. Threads may read and write at once."""
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, mode: int = _OPEN_TO_ALL) -> None:
         # a name may have 255 bytes, as the file system counts them
         stem = os.fsencode(out.name)[:220].decode(sys.getfilesystemencoding(), "ignore")
         self.out = out
+        self.mode = mode
         self.partial = out.with_name(f".{stem}{PARTIAL}{secrets.token_hex(4)}")
         self.name = os.fspath(out)
         self.fd = -1
+        self.is_named = False
+        """Whether it has its final name."""
+        self._is_made = False
         self._lock = threading.Lock()  # where one descriptor has one position: Windows
 
     def create(self, nbytes: int) -> None:
         """Make the file, with room for `nbytes` bytes.
 
+        Its mode is `mode` without what the umask takes off, and not more open than that of the
+        file which it is to replace.
+
         Raises:
             OutputError: the operating system refused; the message says why.
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        mode = self.mode
+        with contextlib.suppress(OSError):
+            mode &= os.stat(self.out).st_mode | _OWNER
         try:
-            self.fd = os.open(self.partial, flags | getattr(os, "O_CLOEXEC", 0), 0o666)
+            self.fd = os.open(self.partial, flags | getattr(os, "O_CLOEXEC", 0), mode)
+            self._is_made = True
             _preallocate(self.fd, nbytes)
         except OSError as e:
             raise output_error(e, self.name) from e
@@ -66,23 +90,32 @@ class NewFile:
         """
         if self.fd < 0:
             return
-        fd, self.fd = self.fd, -1
         try:
             try:
-                os.fsync(fd)
+                os.fsync(self.fd)
             finally:
-                os.close(fd)
+                self._close()
         except OSError as e:
             raise output_error(e, self.name) from e
 
-    def remove(self) -> None:
-        """Remove what is left under the partial name."""
+    def remove(self) -> str | None:
+        """Remove what is left under the partial name; where that fails, say what is left."""
         with contextlib.suppress(OSError):
-            if self.fd >= 0:
-                fd, self.fd = self.fd, -1
-                os.close(fd)
-        with contextlib.suppress(OSError):
+            self._close()
+        try:
             self.partial.unlink()
+        except FileNotFoundError:
+            if self._is_made and not self.is_named and not os.path.isdir(self.partial.parent):
+                return f"its folder was moved or removed: {self.partial.name} may be in it"
+        except OSError as e:
+            reason = (e.strerror or type(e).__name__).lower()
+            return f"{self.partial} could not be removed ({reason}): it is safe to delete"
+        return None
+
+    def _close(self) -> None:
+        if self.fd >= 0:
+            fd, self.fd = self.fd, -1
+            os.close(fd)
 
     def write_at(self, data: bytes | bytearray | memoryview, offset: int) -> None:
         """Write all of `data` at `offset`.
@@ -118,8 +151,9 @@ class NewFile:
 class Stage:
     """The new files of one run that take their names together: see `staged`."""
 
-    def __init__(self, nbytes: Mapping[Path, int]) -> None:
+    def __init__(self, nbytes: Mapping[Path, int], mode: int = _OPEN_TO_ALL) -> None:
         self._nbytes = nbytes
+        self._mode = mode
         self._files: dict[Path, NewFile] = {}
 
     @property
@@ -133,25 +167,36 @@ class Stage:
         Raises:
             OutputError: the operating system refused.
         """
-        file = self._files[out] = NewFile(out)
+        file = self._files[out] = NewFile(out, self._mode)
         file.create(self._nbytes[out])
         return file
 
     def drop(self, out: Path) -> None:
         """Give one up; the others go on."""
-        self._files.pop(out).remove()
+        with signals_held():
+            self._files[out].remove()
+            del self._files[out]
+
+    def tidy(self) -> str | None:
+        """Remove all partial names; where that fails, say what is left of each."""
+        left = [file.remove() for file in self.files]
+        return "; ".join(what for what in left if what is not None) or None
 
 
 @contextmanager
-def staged(nbytes: Mapping[Path, int], *, force: bool = False) -> Generator[Stage]:
+def staged(
+    nbytes: Mapping[Path, int], *, force: bool = False, mode: int = _OPEN_TO_ALL
+) -> Generator[Stage]:
     """Give a stage for new files, `nbytes` bytes each, of which all appear on leaving, or none.
 
     Until then each is `.NAME.sdtool-partial-0a1b2c3d` beside its final place, and all are removed
     when anything is raised, Ctrl-C included. They may be open at once and be filled side by side,
     or one after the other; `NewFile.finish` flushes and closes one early. On leaving, all data is
     on the disk (fsync) before the first takes its name, and they take their names in the order of
-    `nbytes`, each in one step. Without `force` a file that has appeared under a name is never
-    replaced. Where a name is refused although others are taken, these stay: they are whole.
+    `nbytes`, each in one step. A signal that comes while they do, or while they are removed, waits
+    until that is done. Without `force` a file that has appeared under a name is never replaced.
+    Where a name is refused although others are taken, these stay: they are whole. `mode` is what
+    the umask is taken from; owners keep their right to read and to write.
 
     Raises:
         OutputError: one exists, there is no room for all, or the operating system refused.
@@ -159,25 +204,37 @@ def staged(nbytes: Mapping[Path, int], *, force: bool = False) -> Generator[Stag
     for out in nbytes:
         check_output(out, force=force)
     _check_space(nbytes)
-    stage = Stage(nbytes)
+    stage = Stage(nbytes, mode | _OWNER)
     try:
-        yield stage
-        _take_names(stage.files, force=force)
-    except OSError as e:
-        raise output_error(e, ", ".join(file.name for file in stage.files[-1:])) from e
-    finally:
-        for file in stage.files:
-            file.remove()
+        try:
+            yield stage
+            for file in stage.files:
+                file.finish()
+            with signals_held():
+                _take_names(stage.files, force=force)
+                left = stage.tidy()
+        except OSError as e:
+            raise output_error(e, ", ".join(file.name for file in stage.files[-1:])) from e
+    except BaseException as e:
+        with signals_held():
+            left = stage.tidy()
+            if left is not None and isinstance(e, SdtoolError):
+                e.what = f"{e.what.removesuffix(_CLEAN)}; {left}"
+        raise
+    if left is not None:
+        raise OutputError(f"is written, but {left}", where=stage.files[0].name)
 
 
 @contextmanager
-def new_file(out: Path, nbytes: int, *, force: bool = False) -> Generator[NewFile]:
+def new_file(
+    out: Path, nbytes: int, *, force: bool = False, mode: int = _OPEN_TO_ALL
+) -> Generator[NewFile]:
     """Give one file of `nbytes` bytes to fill; on leaving, it gets its name `out` in one step.
 
     Raises:
         OutputError: as `staged` does.
     """
-    with staged({out: nbytes}, force=force) as stage:
+    with staged({out: nbytes}, force=force, mode=mode) as stage:
         yield stage.open(out)
 
 
@@ -257,8 +314,6 @@ def _preallocate(fd: int, nbytes: int) -> None:
 
 
 def _take_names(files: Sequence[NewFile], *, force: bool) -> None:
-    for file in files:
-        file.finish()
     for file in files:  # rather none than some
         check_output(file.out, force=force)
     taken: list[Path] = []
@@ -289,15 +344,50 @@ def _take_name(file: NewFile, *, force: bool) -> None:
             raise _exists(file.out) from None
     else:
         try:
-            os.link(file.partial, file.out)  # the one call that takes a name only if it is free
-        except FileExistsError:
-            raise _exists(file.out) from None
+            os.link(file.partial, file.out)  # takes a name only if it is free
         except OSError as e:
-            if e.errno not in _NO_LINKS:
+            if _is_linked(file):  # a server may answer a call twice, the second time with an error
+                pass
+            elif isinstance(e, FileExistsError):
+                raise _exists(file.out) from None
+            elif e.errno not in _NO_LINKS:
                 raise
-            # FAT and some network folders have no links: a last look, then the rename
-            check_output(file.out, force=False)
-            os.replace(file.partial, file.out)
+            else:
+                check_output(file.out, force=False)
+                _rename(file.partial, file.out)
+    file.is_named = True
+
+
+def _is_linked(file: NewFile) -> bool:
+    try:
+        return os.path.samestat(os.lstat(file.partial), os.lstat(file.out))
+    except OSError:
+        return False
+
+
+def _rename(old: Path, new: Path) -> None:
+    """Rename a file where there are no links, and replace nothing where the system can promise so.
+
+    Elsewhere (FAT, some network folders) the last look, before this, has to do.
+    """
+    names = os.fsencode(old), os.fsencode(new)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if sys.platform == "linux" and hasattr(libc, "renameat2"):
+        here, without_replacing = -100, 1  # AT_FDCWD, RENAME_NOREPLACE
+        done = libc.renameat2(here, names[0], here, names[1], without_replacing)
+    elif sys.platform == "darwin" and hasattr(libc, "renamex_np"):
+        done = libc.renamex_np(*names, 4)  # RENAME_EXCL
+    else:
+        os.replace(old, new)
+        return
+    code = ctypes.get_errno()
+    if done == 0:
+        return
+    if code == errno.EEXIST:
+        raise _exists(new)
+    if code not in _NO_SUCH_RENAME:
+        raise OSError(code, os.strerror(code))
+    os.replace(old, new)
 
 
 def _sync_folder(folder: Path) -> None:

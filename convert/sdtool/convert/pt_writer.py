@@ -29,6 +29,7 @@ from sdtool.convert.plan import LeftOut, Placed, Selected, Selection, check_name
 from sdtool.convert.writer import (
     Written,
     by_component,
+    mode_of,
     nonfinite_in,
     refuse_input,
     refuse_overflow,
@@ -122,10 +123,12 @@ def write_pt(
     hashes: bool = False,
     allow_overflow: bool = False,
     check: Callable[[Path], object] | None = None,
+    mode: int = 0o666,
 ) -> Written:
     """Write the file that `plan` describes to `out`; nothing is left behind when that fails.
 
-    `check` is called with where the complete file is before it has its name.
+    `check` is called with where the complete file is before it has its name. It is not more open
+    to others than `mode` and the files that the tensors are read from.
 
     Raises:
         SdtoolError: as `write_safetensors` does.
@@ -133,7 +136,8 @@ def write_pt(
     path = Path(out)
     nbytes = plan.nbytes
     refuse_input(path, plan.tensors)
-    with new_file(path, nbytes, force=force) as file:
+    mode &= mode_of(plan.tensors)
+    with new_file(path, nbytes, force=force, mode=mode) as file:
         filling = Filling(plan.tensors, file, with_crc32=True)
         fill([filling], progress)
         copied = filling.copied

@@ -24,7 +24,7 @@ from sdtool.convert.dequantize import treatment_of
 from sdtool.convert.names import output_name
 from sdtool.convert.output import staged
 from sdtool.convert.plan import ConvertPlan, Selection, plan_safetensors, select_all
-from sdtool.convert.writer import Written, refuse_input, write_safetensors
+from sdtool.convert.writer import Written, mode_of, refuse_input, write_safetensors
 
 _INDEX = re.compile(r".+\.(bin|safetensors)\.index(\.[\w-]+)?\.json", re.DOTALL)
 _INDEX_NBYTES = 100_000_000
@@ -192,7 +192,8 @@ def write_shards(
     """
     for shard in plan.shards:
         refuse_input(shard.out, shard.plan.tensors)
-    with staged(plan.nbytes, force=force) as stage:
+    mode = mode_of(tensor for shard in plan.shards for tensor in shard.plan.tensors)
+    with staged(plan.nbytes, force=force, mode=mode) as stage:
         done = tuple(
             write_safetensors(
                 shard.plan,

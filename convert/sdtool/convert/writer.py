@@ -109,12 +109,14 @@ def write_safetensors(
     nonfinite: bool = False,
     check: Callable[[Path], object] | None = None,
     stage: Stage | None = None,
+    mode: int = 0o666,
 ) -> Written:
     """Write the file that `plan` describes to `out`; nothing is left behind when that fails.
 
     `progress` is told how many more bytes of tensors were written. With `nonfinite` NaN and Inf are
     counted in every tensor. `check` is called with where the complete file is before it has its
     name, and raises what is wrong with it. On a `stage` it has its name when the stage is left.
+    It is not more open to others than `mode` and the files that the tensors are read from.
     Nothing is judged here: whether the input may be converted at all was decided before.
 
     Raises:
@@ -128,7 +130,8 @@ def write_safetensors(
     refuse_input(path, plan.tensors)
     with ExitStack() as stack:
         if stage is None:
-            stage = stack.enter_context(staged({path: plan.nbytes}, force=force))
+            mode &= mode_of(plan.tensors)
+            stage = stack.enter_context(staged({path: plan.nbytes}, force=force, mode=mode))
         draft = stack.enter_context(drafted(plan, path, stage, hashes=hashes))
         filling = Filling(plan.tensors, draft.file, written=draft.written, with_nonfinite=nonfinite)
         fill([filling], progress)
@@ -147,6 +150,7 @@ def write_together(
     allow_overflow: bool = False,
     nonfinite: bool = False,
     check: Callable[[Path, Path], object] | None = None,
+    mode: int = 0o666,
 ) -> Mapping[Path, Written | SdtoolError]:
     """Write several files in one reading of what they share, each as `write_safetensors` would.
 
@@ -159,7 +163,8 @@ def write_together(
     """
     done: dict[Path, Written | SdtoolError] = {}
     sizes = {out: plan.nbytes for out, plan in plans.items()}
-    with staged(sizes, force=force) as stage, ExitStack() as stack:
+    mode &= mode_of(tensor for plan in plans.values() for tensor in plan.tensors)
+    with staged(sizes, force=force, mode=mode) as stage, ExitStack() as stack:
         work: list[tuple[Draft, Filling]] = []
         for out, plan in plans.items():
             draft = stack.enter_context(drafted(plan, out, stage, hashes=hashes))
@@ -176,6 +181,17 @@ def write_together(
                 done[out] = e
                 stage.drop(out)
     return done
+
+
+def mode_of(tensors: Iterable[Placed]) -> int:
+    """Return the mode of an output that is not more open than the files its tensors are read from.
+
+    Its owner may read and write it whatever they say.
+    """
+    mode = 0o666
+    for file in local_files(t.entry.storage for t in tensors):
+        mode &= file.stat.st_mode | 0o600
+    return mode
 
 
 def refuse_input(out: Path, tensors: Iterable[Placed]) -> None:

@@ -56,6 +56,11 @@ def writing_options(function: Verb) -> Verb:
                 help="After a verified write, move the original to the trash or delete it.",
             ),
             click.option(
+                "--replace-anyway",
+                is_flag=True,
+                help="With --replace: also what could not be had back.",
+            ),
+            click.option(
                 "--sidecars", type=click.Choice(["copy"]), help="Copy X.yaml, X.vae.*, ... along."
             ),
             click.option(
@@ -80,8 +85,8 @@ def wishes_of(settings: Settings, options: Mapping[str, Any]) -> Wishes:
         UsageError: they contradict each other, or the trash cannot be used here.
     """
     replacing = options["replace"]
-    if replacing is not None and options["dry_run"]:
-        raise UsageError("--replace and --dry-run do not go together")
+    if replacing is None and options["replace_anyway"]:
+        raise UsageError("--replace-anyway goes with --replace")
     if replacing == "trash":
         _check_trash()
     return Wishes(
@@ -92,6 +97,7 @@ def wishes_of(settings: Settings, options: Mapping[str, Any]) -> Wishes:
         hashes=options["hashes"],
         provenance=options["provenance"],
         replace=replacing,
+        replace_anyway=options["replace_anyway"],
         copy_sidecars=options["sidecars"] == "copy",
         disarm=options["disarm"],
         allow_overflow=options["allow_overflow"],

@@ -32,6 +32,16 @@ class Status(StrEnum):
 CODES = {Status.REFUSED: FOUND, Status.MISMATCH: FOUND, Status.FAILED: TROUBLE}
 
 
+ORIGINALS = {
+    "trashed": "the original was moved to the trash",
+    "deleted": "the original was deleted",
+    "link-trashed": "the link was moved to the trash",
+    "link-deleted": "the link was deleted",
+    "to-trash": "the original would be moved to the trash",
+    "to-delete": "the original would be deleted",
+}
+
+
 @dataclass(slots=True)
 class Outcome:
     """One input, at most one output. Sizes are bytes; `details` belongs to the verb."""
@@ -57,9 +67,11 @@ class Outcome:
     sidecars: dict[str, str | None] = field(default_factory=dict[str, str | None])
     """Files that belong to the input's name, and what each was copied to."""
     original: str | None = None
-    """`trashed` or `deleted`, where the input gave way to its output."""
+    """What became of the input that gave way to its output: a key of `ORIGINALS`."""
     notes: list[str] = field(default_factory=list[str])
     warnings: list[str] = field(default_factory=list[str])
+    told: list[str] = field(default_factory=list[str])
+    """Warnings that were shown already."""
     details: dict[str, object] = field(default_factory=dict[str, object])
     table: list[str] = field(default_factory=list[str])
     """Lines for people only."""
@@ -99,7 +111,7 @@ class Outcome:
             "sidecars": [{"path": path, "copied_to": to} for path, to in self.sidecars.items()],
             "original": self.original,
             "notes": self.notes,
-            "warnings": self.warnings,
+            "warnings": [*self.told, *self.warnings],
             **self.details,
             **(
                 {"shards": [{"path": p, **s} for p, s in self.shards.items()]}
@@ -114,7 +126,9 @@ class Outcome:
     def lines(self) -> Iterable[str]:
         """Yield what standard output shows of it; errors and warnings go elsewhere."""
         if self.status in (Status.SKIPPED, Status.NOTHING_TO_DO):
-            yield f"{self.path}: {self.status.value.replace('-', ' ')}: {'; '.join(self.notes)}"
+            told = "; ".join((*self.notes, *(["verified"] if self.verified else [])))
+            yield f"{self.path}: {self.status.value.replace('-', ' ')}: {told}"
+            yield from self._afterwards()
             return
         if self.status not in (Status.WRITTEN, Status.PLANNED):
             return
@@ -133,12 +147,16 @@ class Outcome:
             yield f"  left out: {', '.join(parts)}"
         for part, counts in self.census.items():
             yield f"  cast {part}: {_census(counts)}"
+        yield from (f"  note: {note}" for note in self.notes)
+        yield from self._afterwards()
+
+    def _afterwards(self) -> Iterable[str]:
+        """Yield what was done beside the output, be it new or not."""
         for name, value in (self.hashes or {}).items():
             yield f"  {name}  {value}"
         for path, shard in self.shards.items():
             if shard["hashes"] is not None:
                 yield f"  sha256  {shard['hashes']['sha256']}  {os.path.basename(path)}"
-        yield from (f"  note: {note}" for note in self.notes)
         if self.allowed:
             yield f"  {self.verdict} with {counted(len(self.allowed), 'allowed name')}"
         left = [path for path, to in self.sidecars.items() if to is None]
@@ -146,7 +164,7 @@ class Outcome:
             yield f"  keep their old name: {', '.join(left)} (--sidecars copy copies them)"
         yield from (f"  copied {path} to {to}" for path, to in self.sidecars.items() if to)
         if self.original is not None:
-            yield f"  the original was {self.original}"
+            yield f"  {ORIGINALS[self.original]}"
 
 
 def _census(counts: dict[str, float]) -> str:

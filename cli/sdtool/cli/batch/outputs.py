@@ -11,6 +11,7 @@ from pathlib import Path
 from sdtool.checkpoint.errors import UsageError
 from sdtool.cli.batch.expand import Item
 from sdtool.cli.batch.rivals import made_of_another
+from sdtool.convert.names import SUFFIXES
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,10 @@ def plan_outputs(
     """
     if out is not None and out_dir is not None:
         raise UsageError("-o and --out-dir do not go together")
+    if out == "-":
+        raise UsageError(
+            "-o names a file: nothing is written to standard output", hint="./- is a file called -"
+        )
     if out is not None and len(items) > 1:
         raise UsageError(
             f"-o names one output and there are {len(items)} inputs",
@@ -70,6 +75,58 @@ def plan_outputs(
     if out is not None and jobs and jobs[0].is_onto_itself:
         raise UsageError("-o names the input itself", where=out)
     return _without_clashes(jobs)
+
+
+def apart(items: Sequence[Item], out_dir: str | None) -> tuple[list[Item], int]:
+    """Leave out what was found in `out_dir` where that lies inside the folder that was named.
+
+    Outputs go there, and a run does not read its own. Returns the others and how many were left
+    out. A file that was named itself, or by a pattern, stays; and so do all where `out_dir` is the
+    named folder itself.
+    """
+    if out_dir is None:
+        return list(items), 0
+    real: dict[str, str] = {}
+
+    def place(folder: str) -> str:
+        if folder not in real:
+            real[folder] = os.path.normcase(os.path.realpath(folder))
+        return real[folder]
+
+    def is_output(item: Item) -> bool:
+        if item.root is None or not _is_below(place(out_dir), place(item.root)):
+            return False
+        folder = place(os.path.dirname(item.path))
+        return folder == place(out_dir) or _is_below(folder, place(out_dir))
+
+    rest = [item for item in items if not is_output(item)]
+    return rest, len(items) - len(rest)
+
+
+def _is_below(folder: str, other: str) -> bool:
+    return folder != other and folder.startswith(os.path.join(other, ""))
+
+
+def check_suffix(out: Path, to: str) -> None:
+    """Check that programs which go by the suffix will take an output for what it is.
+
+    Raises:
+        UsageError: it is called like the other format.
+    """
+    suffix = out.suffix.lower()
+    is_safetensors = suffix in (".safetensors", ".sft")
+    if to == "safetensors" and not is_safetensors and suffix in SUFFIXES:
+        raise UsageError(
+            f"-o names a {suffix} file, and safetensors is written: programs go by the suffix",
+            where=os.fspath(out),
+            hint="call it .safetensors",
+        )
+    if to == "pt" and is_safetensors:
+        raise UsageError(
+            f"-o names a {suffix} file, and a torch file is written: programs go by the suffix",
+            where=os.fspath(out),
+            hint="call it .pt",
+        )
 
 
 def same_file(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:

@@ -68,7 +68,7 @@ def _held_by(best: _Model, others: Sequence[_Model]) -> dict[str, str]:
     held: dict[str, str] = {}
     for other in others:
         origins = origins_of(best.parts, [entry.name for entry in other.tensors])
-        if other.tensors and all(_is_there(entry, named, origins) for entry in other.tensors):
+        if other.tensors and all(_is_there(entry, named, origins, best) for entry in other.tensors):
             held[other.path] = f"{best.path} holds its tensors and was taken"
     return held
 
@@ -83,8 +83,12 @@ def _opened(path: str, stack: ExitStack) -> _Model:
     return _Model(path, tuple(parts))
 
 
-def _is_there(entry: TensorEntry, named: Mapping[str, TensorEntry], origins: Origins) -> bool:
-    candidates = (named.get(entry.name), named.get(ema_name(entry.name)))
+def _is_there(
+    entry: TensorEntry, named: Mapping[str, TensorEntry], origins: Origins, best: _Model
+) -> bool:
+    candidates = [named.get(entry.name), named.get(ema_name(entry.name))]
+    if entry.name == "emb_params" and best.parts[0].kind == "embedding":
+        candidates.extend(best.tensors)  # in a file of its own the token has that name
     return any(_begins_alike(entry, other, origins) for other in candidates if other is not None)
 
 

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -24,94 +23,31 @@ from sdtool.checkpoint.errors import (
     UsageError,
 )
 from sdtool.checkpoint.reading import Checkpoint
+from sdtool.cli.batch.already import onto_itself
 from sdtool.cli.batch.arguments import Found, say_nothing
+from sdtool.cli.batch.checking import VerificationError, verify
+from sdtool.cli.batch.claims import Claims
 from sdtool.cli.batch.done import is_made_of
 from sdtool.cli.batch.gate import admit, is_only_training, judged, worst_message
+from sdtool.cli.batch.making import Choose, Making, NothingToDo
+from sdtool.cli.batch.originals import Originals, foresee, give_way, mind_losses, seen
 from sdtool.cli.batch.outcome import Outcome, Status, summary, summary_line
-from sdtool.cli.batch.outputs import Job, file_key, same_file
-from sdtool.cli.batch.sidecars import copy_sidecar, renamed, sidecars
+from sdtool.cli.batch.outputs import Job, check_suffix, same_file
+from sdtool.cli.batch.sidecars import mind_sidecars
+from sdtool.cli.batch.skipped import mind_there
 from sdtool.cli.console import Console, Progress, as_error, counted
 from sdtool.cli.exit_codes import DONE, TROUBLE, worst
 from sdtool.convert.expansion import check_expansion
-from sdtool.convert.names import split_name
 from sdtool.convert.output import check_output, leftovers
 from sdtool.convert.plan import ConvertPlan, LeftOut, Selection, plan_safetensors
 from sdtool.convert.pt_writer import PtPlan, plan_pt, write_pt
 from sdtool.convert.shards import is_index, is_training_state
-from sdtool.convert.verify import verify_against
+from sdtool.convert.signals import signals_held
 from sdtool.convert.writer import Written, write_together
 from sdtool.scan.findings import Verdict
 
-
-class VerificationError(OutputError):
-    """What was written is not what it should be: the disk or the memory is to blame."""
-
-
-@dataclass(frozen=True, slots=True)
-class NothingToDo:
-    """There is nothing to make of this input.
-
-    `is_wrong` is for what a person asked of one file in so many words: there it is an error.
-    """
-
-    why: str
-    is_wrong: bool = False
-    hint: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Making:
-    """One output to make: what goes in, where to, in which format, and what to tell of it."""
-
-    selection: Selection
-    out: Path
-    to: str = "safetensors"
-    table: tuple[str, ...] = ()
-    """Lines for people."""
-    notes: tuple[str, ...] = ()
-    details: Mapping[str, object] = field(default_factory=dict[str, object])
-
-
-_ONTO_ITSELF = NothingToDo(
-    "its name is the output's already",
-    is_wrong=True,
-    hint="give the output another name with -o or another place with --out-dir",
-)
-
 MakeSet: TypeAlias = Callable[[Outcome, Job, "Wishes", Progress], None]
 """Make the outputs of a sharded set, and note in its outcome what was made."""
-
-Choose: TypeAlias = Callable[[Checkpoint, Job], Sequence[Making | NothingToDo | SdtoolError]]
-"""What to make of an input, or why not, one for each output; raises what makes all impossible."""
-
-
-class Claims:
-    """The files that a run reads and those that it writes: none is both, none is written twice.
-
-    `--force` is for what was there before. Names are only known for certain when an input was
-    opened (the tokens of an embedding), so this is asked just before each output is written.
-    """
-
-    def __init__(self, inputs: Iterable[str] = ()) -> None:
-        self._inputs = {file_key(path) for path in inputs}
-        self._outputs: dict[str, str] = {}
-        self._lock = threading.Lock()
-
-    def claim(self, out: Path, source: str, *, is_made_of_it: bool) -> None:
-        """Take a name for an output of `source`.
-
-        Raises:
-            UsageError: another input is called so and does not hold the same, or another output is.
-        """
-        key = file_key(out)
-        hint = "choose another place for it with -o or --out-dir"
-        with self._lock:
-            if key in self._inputs and key != file_key(source) and not is_made_of_it:
-                raise UsageError(f"its output {out} is another input", where=source, hint=hint)
-            other = self._outputs.setdefault(key, source)
-        if other != source:
-            what = f"its output {out} is also that of {other}"
-            raise UsageError(what, where=source, hint=hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +62,8 @@ class Wishes:
     provenance: bool = False
     replace: str | None = None
     """`trash` or `delete`: what becomes of the original after a verified write."""
+    replace_anyway: bool = False
+    """Whether also of one that holds what no output does; the reason is told first."""
     copy_sidecars: bool = False
     disarm: bool = False
     allow_overflow: bool = False
@@ -134,6 +72,7 @@ class Wishes:
     """Whether NaN and Inf are counted in what is not cast, too."""
     jobs: int = 1
     claims: Claims = field(default_factory=Claims)
+    warn: Callable[[str, str], object] = field(default=lambda what, where: None)
 
 
 def run(
@@ -157,7 +96,7 @@ def run(
     late: list[Outcome] = []
     passed_over = 0
     total = sum(_nbytes(job) for job in jobs)
-    wishes = replace(wishes, claims=Claims(job.item.path for job in jobs))
+    wishes = replace(wishes, claims=Claims(job.item.path for job in jobs), warn=console.warning)
 
     def finish(*, interrupted: bool = False) -> None:
         counts = summary(outcomes, passed_over, len(found.problems), found.excluded)
@@ -230,7 +169,8 @@ def _worked(
             stopped.set()
             for future in futures:
                 future.cancel()
-            wait(futures)
+            with signals_held():  # a second Ctrl-C waits until each has tidied up
+                pool.shutdown()
             ended = [f for f in futures if not f.cancelled() and f.exception() is None]
             late.extend(outcome for future in ended for outcome in future.result())
             raise
@@ -249,7 +189,7 @@ def _work(
     begun = time.monotonic()
     path = job.item.path
     outcome = Outcome(path, nbytes=_nbytes(job))
-    originals = _seen((path, *job.shards))
+    originals = seen((path, *job.shards))
     told = 0
 
     def advance(nbytes: int) -> None:
@@ -258,8 +198,8 @@ def _work(
         progress(nbytes)
 
     try:
-        if job.is_onto_itself or job.passed_over is not None:
-            _idle(outcome, NothingToDo(job.passed_over) if job.passed_over else _ONTO_ITSELF, job)
+        if job.passed_over is not None:
+            _idle(outcome, NothingToDo(job.passed_over), job)
             return [outcome]
         if not job.item.alone and is_training_state(path):
             return []
@@ -269,7 +209,7 @@ def _work(
             make_set(outcome, job, wishes, advance)
             outcome.seconds = time.monotonic() - begun
             if wishes.replace is not None:
-                _give_way([outcome], wishes.replace, originals)
+                _replace([outcome], wishes, originals)
             return [outcome]
         with judged(path, wishes.allow) as (taken, report):
             outcome.verdict = report.verdict.value
@@ -285,10 +225,13 @@ def _work(
                 _idle(outcome, NothingToDo("it holds training state and no weights"), job)
                 return [outcome]
             makings = choose(checkpoint, job)
+            if job.is_onto_itself:
+                _idle(outcome, onto_itself(checkpoint, job, makings), job)
+                return [outcome]
             _check_distinct(makings)
-            made = _made(outcome, makings, job, checkpoint, wishes, advance)
+            made = _made(outcome, makings, job, checkpoint, wishes, advance, originals)
         if wishes.replace is not None:
-            _give_way(made, wishes.replace, originals)
+            _replace(made, wishes, originals)
         return made
     except NotACheckpoint as e:
         if not (job.item.looks_like_model or is_index(path)):
@@ -310,9 +253,17 @@ def _check_distinct(makings: Sequence[Making | NothingToDo | SdtoolError]) -> No
         raise UsageError("two of its parts would become", where=os.fspath(twice[0]))
 
 
+def _replace(made: Sequence[Outcome], wishes: Wishes, originals: Originals) -> None:
+    assert wishes.replace is not None
+    if wishes.dry_run:
+        foresee(made, wishes.replace)
+    else:
+        give_way(made, wishes.replace, originals)
+
+
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """An output that nothing speaks against: its file is laid out and waits to be written."""
+    """An output that nothing speaks against: its file is laid out, and to be written or there."""
 
     outcome: Outcome
     out: Path
@@ -327,6 +278,7 @@ def _made(
     checkpoint: Checkpoint,
     wishes: Wishes,
     progress: Progress,
+    originals: Originals,
 ) -> list[Outcome]:
     """Make the outputs of one input; what is wrong with one of them does not stop the others."""
     begun = time.monotonic()
@@ -340,19 +292,40 @@ def _made(
                 raise making
             if isinstance(making, NothingToDo):
                 _idle(one, making, job)
-            elif (planned := _planned(one, making, checkpoint, wishes)) is not None:
-                ready.append(planned)
+            elif same_file(making.out, job.item.path):
+                _idle(one, onto_itself(checkpoint, job, [making]), job)
+            else:
+                ready.append(_planned(one, making, checkpoint, wishes))
         except Exception as e:
             _fail(one, e)
+    waiting: list[_Ready] = []
     try:
-        _write(ready, checkpoint, wishes, progress)
+        if wishes.replace is not None and ready:
+            left_out = [one.plan.left_out for one in ready]
+            outcomes = [one.outcome for one in ready]
+            mind_losses(outcomes, left_out, originals, wishes, checkpoint)
+        if not wishes.dry_run:
+            waiting = [one for one in ready if _is_waiting(one, checkpoint, wishes, progress)]
+        _write(waiting, checkpoint, wishes, progress)
     except Exception as e:
-        for waiting in ready:
-            if waiting.outcome.status is not Status.WRITTEN:
-                _fail(waiting.outcome, e)
+        for stuck in waiting or ready:
+            if stuck.outcome.status is not Status.WRITTEN:
+                _fail(stuck.outcome, e)
     for one in made:
         one.seconds = time.monotonic() - begun
     return made
+
+
+def _is_waiting(one: _Ready, checkpoint: Checkpoint, wishes: Wishes, progress: Progress) -> bool:
+    """Whether an output is to be written; of one that is there, do what is wanted beside that."""
+    try:
+        if one.outcome.status is not Status.SKIPPED:
+            make_folder(one.out.parent)
+            return True
+        mind_there(one.outcome, one.plan, one.out, checkpoint, one.selection, wishes, progress)
+    except Exception as e:
+        _fail(one.outcome, e)
+    return False
 
 
 def _idle(outcome: Outcome, nothing: NothingToDo, job: Job) -> None:
@@ -362,11 +335,10 @@ def _idle(outcome: Outcome, nothing: NothingToDo, job: Job) -> None:
     outcome.notes.append(nothing.why)
 
 
-def _planned(
-    outcome: Outcome, making: Making, checkpoint: Checkpoint, wishes: Wishes
-) -> _Ready | None:
-    """Lay one output out and note what it is; None where that is all there is to do."""
+def _planned(outcome: Outcome, making: Making, checkpoint: Checkpoint, wishes: Wishes) -> _Ready:
+    """Lay one output out, and note what it is and whether it is there already."""
     out = making.out
+    check_suffix(out, making.to)
     selection = making.selection
     if wishes.provenance:
         known = {**selection.metadata, **provenance(checkpoint)}
@@ -384,17 +356,15 @@ def _planned(
     told = dict.fromkeys((*making.notes, *plan.notes))
     outcome.notes.extend(note for note in told if note not in checkpoint.notes)
     note_left_out(outcome, plan.left_out)
-    is_there = os.path.lexists(out) and is_made_of(plan, out)
+    is_there = os.path.isfile(out) and is_made_of(plan, out)
     wishes.claims.claim(out, outcome.path, is_made_of_it=is_there)
     if is_there and not wishes.force:
         outcome.status = Status.SKIPPED
         outcome.notes = [f"{outcome.output} is there and was made of it"]
-        return None
-    check_output(out, force=wishes.force)
-    if wishes.dry_run:
-        outcome.status = Status.PLANNED
-        return None
-    make_folder(out.parent)
+    else:
+        check_output(out, force=wishes.force)
+        if wishes.dry_run:
+            outcome.status = Status.PLANNED
     return _Ready(outcome, out, selection, plan)
 
 
@@ -402,6 +372,8 @@ def _write(
     ready: Sequence[_Ready], checkpoint: Checkpoint, wishes: Wishes, progress: Progress
 ) -> None:
     """Write the outputs of one input in one reading of it, and note in each what was written."""
+    if not ready:
+        return
     # the bar counts bytes of inputs: those written and those verified stand for a share of them
     total = sum(one.plan.nbytes for one in ready) * (1 + wishes.verify)
 
@@ -418,6 +390,7 @@ def _write(
         "progress": advance,
         "hashes": wishes.hashes,
         "allow_overflow": wishes.allow_overflow,
+        "mode": _mode(ready[0].outcome.path),
     }
     plans = {one.out: one.plan for one in ready if isinstance(one.plan, ConvertPlan)}
     done: dict[Path, Written | SdtoolError] = {}
@@ -431,6 +404,14 @@ def _write(
             _note_written(one, done[one.out], wishes)
         except Exception as e:
             _fail(one.outcome, e)
+
+
+def _mode(path: str) -> int:
+    """How open an input is to others: what is made of it is not more open, unpacked or not."""
+    try:
+        return os.stat(path).st_mode & 0o666
+    except OSError:
+        return 0o600
 
 
 def _note_written(ready: _Ready, written: Written | SdtoolError, wishes: Wishes) -> None:
@@ -466,80 +447,6 @@ def note_nonfinite(outcome: Outcome, written: Written) -> None:
         f"NaN or Inf in {counted(len(names), 'tensor')} of {written.path}: images may come out"
         f" black ({first})"
     )
-
-
-def verify(
-    written: Path,
-    out: Path,
-    checkpoint: Checkpoint,
-    selection: Selection,
-    progress: Progress,
-) -> None:
-    """Compare what was written, and is to become `out`, with its source.
-
-    Raises:
-        VerificationError: it differs.
-    """
-    found = verify_against(written, checkpoint, selection=selection, progress=progress)
-    if not found.ok:
-        first = "; ".join(map(str, found.differences))
-        raise VerificationError(
-            f"it was not written as it should and was removed ({first})", where=os.fspath(out)
-        )
-
-
-def mind_sidecars(outcome: Outcome, source: Path, out: Path, *, copy: bool) -> None:
-    """Name the files that programs would look for under the output's name, or copy them."""
-    stem, out_stem = "".join(split_name(source.name)), "".join(split_name(out.name))
-    for sidecar in sidecars(source, stem):
-        to = renamed(sidecar, stem, out, out_stem)
-        if same_file(sidecar, to):
-            continue
-        copied = copy and copy_sidecar(sidecar, to)
-        outcome.sidecars[os.fspath(sidecar)] = os.fspath(to) if copied else None
-        if copy and not copied:
-            outcome.notes.append(f"{to} is there already and was kept")
-
-
-_Seen: TypeAlias = Mapping[str, tuple[int, int, int, int] | None]
-"""Files as they were before anything was read: disk, number, size and time."""
-
-
-def _seen(paths: Iterable[str]) -> _Seen:
-    seen: dict[str, tuple[int, int, int, int] | None] = {}
-    for path in paths:
-        try:
-            found = os.stat(path)
-            seen[path] = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-        except OSError:
-            seen[path] = None
-    return seen
-
-
-def _give_way(made: Sequence[Outcome], how: str, originals: _Seen) -> None:
-    """Trash or delete the originals if every output was written and verified.
-
-    One that was replaced meanwhile, as a trainer replaces its last state, is another and stays.
-    """
-    if not all(outcome.status is Status.WRITTEN and outcome.verified for outcome in made):
-        return
-    if _seen(originals) != originals or None in originals.values():
-        error = OutputError("changed meanwhile and was kept", where=made[0].path)
-        _fail(made[-1], error)
-        return
-    for path in originals:
-        try:
-            if how == "trash":
-                import_module("send2trash").send2trash(path)  # an optional package
-            else:
-                os.unlink(path)
-        except OSError as e:
-            reason = (e.strerror or type(e).__name__).lower()
-            error = OutputError(f"the original could not be removed ({reason})", where=path)
-            _fail(made[-1], error)
-            return
-    for outcome in made:
-        outcome.original = "deleted" if how == "delete" else "trashed"
 
 
 def provenance(checkpoint: Checkpoint) -> dict[str, str]:

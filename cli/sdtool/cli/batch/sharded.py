@@ -12,23 +12,26 @@ from pathlib import Path
 from sdtool.checkpoint.errors import InputError, UsageError
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.source import local_file
+from sdtool.cli.batch.already import HINT, check_called_rightly
+from sdtool.cli.batch.checking import verify, verify_there
 from sdtool.cli.batch.done import is_made_of
 from sdtool.cli.batch.expand import Item
 from sdtool.cli.batch.gate import admit, judged, worst_message
+from sdtool.cli.batch.originals import mind_losses, seen
 from sdtool.cli.batch.outcome import Outcome, Status
 from sdtool.cli.batch.outputs import Job
 from sdtool.cli.batch.run import (
     MakeSet,
     Wishes,
     make_folder,
-    mind_sidecars,
     note_left_out,
     note_nonfinite,
     provenance,
-    verify,
 )
+from sdtool.cli.batch.sidecars import mind_sidecars
 from sdtool.cli.console import Progress
 from sdtool.convert.expansion import check_expansion
+from sdtool.convert.hashes import hash_file
 from sdtool.convert.layout import Census
 from sdtool.convert.names import output_name
 from sdtool.convert.output import check_output
@@ -75,6 +78,7 @@ def set_maker(*, dtype: str, to: str | None, skip_unsupported: bool, dequantize:
         if to == "pt":
             raise UsageError("--to pt does not go with a sharded set", where=outcome.path)
         verdicts = [Verdict.CLEAN]
+        originals = seen((outcome.path, *job.shards))
 
         with ExitStack() as stack:
 
@@ -111,24 +115,69 @@ def set_maker(*, dtype: str, to: str | None, skip_unsupported: bool, dequantize:
                     raise UsageError(outcome.notes[-1], where=outcome.path)
                 outcome.status = Status.NOTHING_TO_DO
                 return
+            if job.is_onto_itself:
+                _leave(outcome, plan, alone=job.item.alone)
+                return
             _tell(outcome, plan)
-            if not wishes.force and _is_there(plan):
+            is_there = not wishes.force and _is_there(plan)
+            if is_there:
                 outcome.status = Status.SKIPPED
                 outcome.notes = [f"{outcome.output} is there and was made of it"]
-                return
-            for out in plan.nbytes:
-                check_output(out, force=wishes.force)
+            else:
+                for out in plan.nbytes:
+                    check_output(out, force=wishes.force)
+            if wishes.replace is not None:
+                left_out = [left for shard in plan.shards for left in shard.plan.left_out]
+                mind_losses([outcome], [left_out], originals, wishes)
             if wishes.dry_run:
-                outcome.status = Status.PLANNED
+                outcome.status = outcome.status if is_there else Status.PLANNED
                 return
-            make_folder(plan.index.parent)
-            _write(outcome, plan, wishes, progress)
+            if is_there:
+                _mind_there(outcome, plan, wishes, progress)
+            else:
+                make_folder(plan.index.parent)
+                _write(outcome, plan, wishes, progress)
+        if is_there and not wishes.copy_sidecars:
+            return
         # what programs would look for by the name of a model in one file
         source = Path(outcome.path).with_name(set_name(outcome.path))
         target = plan.index.with_name(set_name(plan.index))
         mind_sidecars(outcome, source, target, copy=wishes.copy_sidecars)
 
     return make
+
+
+def _leave(outcome: Outcome, plan: SetPlan, *, alone: bool) -> None:
+    """Say why nothing is made of a set whose files would have their own names."""
+    is_the_same = all(
+        tensor.scale is None and tensor.dtype is tensor.entry.dtype
+        for shard in plan.shards
+        for tensor in shard.plan.tensors
+    )
+    for shard in plan.shards:
+        check_called_rightly(shard.checkpoint, shard.checkpoint.source.name)
+    told = "it is already what it would become"
+    if not is_the_same:
+        told = "what it would become is called like it, and is not the same"
+        if alone:
+            raise UsageError(told, where=outcome.path, hint=HINT)
+    outcome.status = Status.NOTHING_TO_DO
+    outcome.notes.append(told)
+
+
+def _mind_there(outcome: Outcome, plan: SetPlan, wishes: Wishes, progress: Progress) -> None:
+    """Do what is wanted of a set that is there already: compare all of it, hash it."""
+    total = sum(shard.plan.nbytes for shard in plan.shards)
+
+    def advance(nbytes: int) -> None:
+        progress(int(nbytes * outcome.nbytes / max(1, total)))
+
+    for shard in plan.shards if wishes.verify else ():
+        verify_there(shard.plan, shard.out, shard.checkpoint, shard.selection, advance)
+    outcome.verified = wishes.verify
+    for shard in plan.shards if wishes.hashes else ():
+        with local_file(shard.out) as file:
+            outcome.shards[os.fspath(shard.out)]["hashes"] = hash_file(file).as_json()
 
 
 def _tell(outcome: Outcome, plan: SetPlan) -> None:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
 
 from sdtool.checkpoint.errors import OutputError
+from sdtool.cli.batch.outcome import Outcome
+from sdtool.cli.batch.outputs import same_file
+from sdtool.convert.names import split_name
+from sdtool.convert.output import new_file
+
+_CHUNK_NBYTES = 1 << 20
 
 _SUFFIXES = (
     ".yaml", ".json", ".txt", ".civitai.info", ".metadata.json",
@@ -34,19 +41,43 @@ def renamed(sidecar: Path, stem: str, out: Path, out_stem: str) -> Path:
 def copy_sidecar(sidecar: Path, to: Path) -> bool:
     """Copy one sidecar; one that is there already stays, and the answer is False.
 
+    The copy has its name once it is complete and on the disk, as any output has.
+
     Raises:
         OutputError: the operating system refused.
     """
     if os.path.lexists(to):
         return False
     try:
-        with sidecar.open("rb") as source, to.open("xb") as copy:
-            shutil.copyfileobj(source, copy)
-        shutil.copystat(sidecar, to)
-    except FileExistsError:
-        return False
+        with sidecar.open("rb") as source:
+            before = os.fstat(source.fileno())
+            with new_file(to, before.st_size) as copy:
+                position = 0
+                while chunk := source.read(_CHUNK_NBYTES):
+                    copy.write_at(chunk, position)
+                    position += len(chunk)
+                if position != before.st_size:
+                    raise OutputError("changed while it was copied", where=os.fspath(sidecar))
+                with contextlib.suppress(OSError):  # not every disk keeps modes and times
+                    shutil.copystat(sidecar, copy.partial)
+    except OutputError as e:
+        if os.path.lexists(to) and e.where == os.fspath(to):
+            return False  # it has appeared meanwhile
+        raise
     except OSError as e:
-        to.unlink(missing_ok=True)
         reason = (e.strerror or type(e).__name__).lower()
-        raise OutputError(f"cannot be written ({reason})", where=os.fspath(to)) from e
+        raise OutputError(f"cannot be read ({reason})", where=os.fspath(sidecar)) from e
     return True
+
+
+def mind_sidecars(outcome: Outcome, source: Path, out: Path, *, copy: bool) -> None:
+    """Name the files that programs would look for under the output's name, or copy them."""
+    stem, out_stem = "".join(split_name(source.name)), "".join(split_name(out.name))
+    for sidecar in sidecars(source, stem):
+        to = renamed(sidecar, stem, out, out_stem)
+        if same_file(sidecar, to):
+            continue
+        copied = copy and copy_sidecar(sidecar, to)
+        outcome.sidecars[os.fspath(sidecar)] = os.fspath(to) if copied else None
+        if copy and not copied:
+            outcome.notes.append(f"{to} is there already and was kept")

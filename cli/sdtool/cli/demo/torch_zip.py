@@ -23,7 +23,7 @@ import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from sdtool.checkpoint.values import Global
 
@@ -55,11 +55,11 @@ def tensor(storage: str, shape: tuple[int, ...], values: Iterable[float]) -> Ten
     return Tensor(storage, shape, struct.pack(f"<{math.prod(shape)}{_CODES[storage]}", *values))
 
 
-def write_torch_zip(path: Path, value: Any) -> None:
+def write_torch_zip(to: Path | IO[bytes], value: Any) -> None:
     """Write `value` as torch.save would: a dict of numbers, strings, tensors, lists and names."""
     storages: list[bytes] = []
     pickled = b"\x80\x02" + _pickled(value, storages) + b"."
-    with zipfile.ZipFile(path, "w") as archive:
+    with zipfile.ZipFile(to, "w") as archive:
         _add(archive, "archive/data.pkl", pickled)
         for key, data in enumerate(storages):
             _add(archive, f"archive/data/{key}", data)

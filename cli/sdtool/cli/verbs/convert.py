@@ -10,16 +10,18 @@ import click
 from sdtool.checkpoint.errors import UsageError
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.cli.batch.arguments import paths_argument, search
+from sdtool.cli.batch.kinds import called_by_name
+from sdtool.cli.batch.making import Making, NothingToDo
 from sdtool.cli.batch.options import (
     dequantize_option,
     dtype_option,
     wishes_of,
     writing_options,
 )
-from sdtool.cli.batch.outputs import Job, plan_outputs
-from sdtool.cli.batch.run import Making, NothingToDo, run
+from sdtool.cli.batch.outputs import Job, apart, plan_outputs, same_file
+from sdtool.cli.batch.run import run
 from sdtool.cli.batch.sharded import set_maker, set_names, with_shards, without_shards
-from sdtool.cli.console import Console
+from sdtool.cli.console import Console, counted
 from sdtool.cli.verb import machine_readable, verb
 from sdtool.convert import output_name, select_parts
 from sdtool.convert.dequantize import DEFAULT, treatment_of, weight_dtype
@@ -75,7 +77,9 @@ def command(
         weight_dtype(dtype)
     named = DEFAULT if dequantize and dtype == "keep" else dtype
     found = search(console, paths, settings, writing=True)
-    items = without_shards(found.items)
+    items, of_outputs = apart(without_shards(found.items), out_dir)
+    if of_outputs:
+        console.note(f"{counted(of_outputs, 'file')} in {out_dir} left out: outputs go there")
     if out is not None and any(is_index(item.path) for item in items):
         raise UsageError("-o names one file, and a sharded set has several", hint="take --out-dir")
 
@@ -89,6 +93,14 @@ def command(
         (place,) = job.outs
         if to is None and target == "pt" and out is None:
             place = place.with_name(output_name(job.item.path, dtype=named, to=target))
+        label = None
+        if named != "keep" and out is None and not job.item.alone:
+            label = called_by_name(checkpoint)
+        if label is not None:  # what a prompt calls keeps its name, in its new type as well
+            place = place.with_name(output_name(job.item.path, to=target))
+            if same_file(place, job.item.path):
+                keeps = f"a {label} keeps its name, by which prompts call it"
+                return [NothingToDo(f"{keeps}; --out-dir takes it, cast under the same name")]
         treatment = treatment_of([checkpoint], dequantize=dequantize)
         if named != dtype and not treatment.scales:
             return [NothingToDo("it holds no quantized weights", is_wrong=True)]

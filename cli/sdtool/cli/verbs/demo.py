@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import tempfile
 from collections.abc import Generator
@@ -18,8 +19,9 @@ from sdtool.cli.batch.outcome import saving
 from sdtool.cli.console import Console, size
 from sdtool.cli.demo.torch_zip import write_torch_zip
 from sdtool.cli.demo.training import Training, training_checkpoint, trapped_checkpoint
-from sdtool.cli.exit_codes import DONE, FOUND
+from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE
 from sdtool.cli.verb import verb
+from sdtool.convert.output import new_file
 
 TRAINING, TRAPPED = "training.ckpt", "trapped.ckpt"
 CONVERTED, PRUNED = "training.safetensors", "training-pruned-emaonly.safetensors"
@@ -61,14 +63,15 @@ def command(console: Console, folder: str | None) -> int:
 
     training = training_checkpoint()
     with _folder(folder) as place, contextlib.chdir(place):
+        _check_free()
         _write(TRAINING, training.content)
         _write(TRAPPED, trapped_checkpoint(training))
         failures: list[str] = []
         for expected, purpose, words in SESSION:
             console.out(f"# {purpose}\n$ sdtool {words}")
-            # what an earlier demo has left here may be replaced
-            argv = words.split() + ["--force"] * words.startswith(("convert", "prune"))
-            code = main(argv)
+            code = main(words.split())
+            if code > max(DONE, FOUND, TROUBLE):  # stopped, and told so
+                return code
             if code != expected:
                 failures.append(f"sdtool {words}: exit code {code} instead of {expected}")
             console.out()
@@ -95,20 +98,28 @@ def _folder(named: str | None) -> Generator[Path]:
     yield Path(named).absolute()
 
 
-def _write(name: str, content: object) -> None:
-    """Write one of the demo's files; somebody else's file of that name is left alone."""
-    path, fresh = Path(name), Path(f".{name}.new")
-    try:
-        write_torch_zip(fresh, content)
-        if os.path.lexists(path) and path.read_bytes() != fresh.read_bytes():
+def _check_free() -> None:
+    """Check that nothing of what the demo writes is there.
+
+    Raises:
+        OutputError: something is, of an earlier demo or not.
+    """
+    for name in (TRAINING, TRAPPED, CONVERTED, PRUNED):
+        if os.path.lexists(name):
             raise OutputError(
-                "exists already, and is not the demo's", where=name, hint="name an empty folder"
+                "exists already, and the demo replaces nothing",
+                where=name,
+                hint="name an empty folder",
             )
-        fresh.replace(path)
-    except OSError as e:
-        raise OutputError(f"cannot be written ({(e.strerror or '').lower()})", where=name) from e
-    finally:
-        fresh.unlink(missing_ok=True)
+
+
+def _write(name: str, content: object) -> None:
+    """Write one of the demo's files; what has appeared under its name meanwhile is left alone."""
+    made = io.BytesIO()
+    write_torch_zip(made, content)
+    data = made.getbuffer()
+    with new_file(Path(name), len(data)) as file:
+        file.write_at(data, 0)
 
 
 def _surprises(training: Training) -> list[str]:

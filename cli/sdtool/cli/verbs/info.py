@@ -18,8 +18,9 @@ from sdtool.cli.batch.looking import Seen, looked_at
 from sdtool.cli.batch.totals import Totals
 from sdtool.cli.console import Console, Progress, ReaderGone, as_error, escape, size
 from sdtool.cli.exit_codes import DONE, TROUBLE
-from sdtool.cli.main import Stopped, version
+from sdtool.cli.main import version
 from sdtool.cli.settings import settings_options
+from sdtool.cli.stopping import Stopped
 from sdtool.cli.verb import machine_readable, verb
 from sdtool.scan import Settings
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,10 @@ import click
 from sdtool.checkpoint.errors import SdtoolError, UsageError
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.cli.batch.arguments import paths_argument, search
+from sdtool.cli.batch.expand import Item
 from sdtool.cli.batch.gate import admit, judged
+from sdtool.cli.batch.kinds import called_by_name
+from sdtool.cli.batch.making import Making, NothingToDo
 from sdtool.cli.batch.options import (
     dequantize_option,
     dtype_option,
@@ -21,10 +24,10 @@ from sdtool.cli.batch.options import (
     writing_options,
 )
 from sdtool.cli.batch.outcome import Outcome, Status
-from sdtool.cli.batch.outputs import Job, plan_outputs
-from sdtool.cli.batch.run import Making, NothingToDo, Wishes, run
+from sdtool.cli.batch.outputs import Job, apart, plan_outputs
+from sdtool.cli.batch.run import Wishes, run
 from sdtool.cli.batch.sharded import without_shards
-from sdtool.cli.console import Console, Progress, size
+from sdtool.cli.console import Console, Progress, counted, size
 from sdtool.cli.verb import machine_readable, verb
 from sdtool.convert.dequantize import DEFAULT, weight_dtype
 from sdtool.convert.names import output_name
@@ -51,20 +54,11 @@ _BOTH: tuple[Variant, ...] = ("raw-only", "ema-only")
     ],
 )
 @paths_argument
+@click.option("--raw-only", is_flag=True, help="Keep the raw, last-step weights (default).")
+@click.option("--ema-only", is_flag=True, help="Keep the EMA weights, under the raw names.")
+@click.option("--keep-both", is_flag=True, help="Keep both, for further training.")
 @click.option(
-    "--raw-only", "variant", flag_value="raw-only", default=True, type=str,
-    help="Keep the raw, last-step weights (default).",
-)  # fmt: skip
-@click.option(
-    "--ema-only", "variant", flag_value="ema-only", type=str,
-    help="Keep the EMA weights, under the raw names.",
-)  # fmt: skip
-@click.option(
-    "--keep-both", "variant", flag_value="keep-both", type=str,
-    help="Keep both, for further training.",
-)  # fmt: skip
-@click.option(
-    "--all-variants", "variant", flag_value="all", type=str,
+    "--all-variants", is_flag=True,
     help="Write raw-only and ema-only; with --dtype as they are and cast.",
 )  # fmt: skip
 @dtype_option("--dtype", "Precision of the floating weights.", default="keep")
@@ -88,7 +82,10 @@ def command(
     console: Console,
     paths: tuple[str, ...],
     settings: Settings,
-    variant: str,
+    raw_only: bool,
+    ema_only: bool,
+    keep_both: bool,
+    all_variants: bool,
     dtype: str,
     out: str | None,
     out_dir: str | None,
@@ -115,20 +112,29 @@ def command(
         weight_dtype(dtype)
     # what no component's dtype contradicts can stand in the name
     named = dequantize and {dtype, unet_dtype, vae_dtype, text_dtype} <= {"keep", None}
-    forms = _forms(variant, dtype)
+    asked = {"ema-only": ema_only, "keep-both": keep_both, "all": all_variants}
+    forms = _forms(_variant({"raw-only": raw_only, **asked}), dtype)
+    parts = {"unet": unet_dtype, "vae": vae_dtype, "text": text_dtype}
     if out is not None and len(forms) > 1:
         raise UsageError(
             "-o names one output, and --all-variants makes several", hint="take --out-dir"
         )
     found = search(console, paths, settings, writing=True)
-    items = without_shards(found.items)
+    items, of_outputs = apart(without_shards(found.items), out_dir)
+    if of_outputs:
+        console.note(f"{counted(of_outputs, 'file')} in {out_dir} left out: outputs go there")
     wishes = replace(wishes_of(settings, options), nonfinite=True)
 
     def forms_of(path: str) -> dict[str, tuple[Variant, str]]:
         """The forms by the names of their files; of two that a name cannot tell apart, the cast."""
         made: dict[str, tuple[Variant, str]] = {}
         for kind, form in forms:
-            name = output_name(path, variant=kind, dtype=DEFAULT if named else form)
+            name = output_name(
+                path,
+                variant=kind,
+                dtype=DEFAULT if named else form,
+                parts=parts if form == dtype else {},
+            )
             made[name if only is None else component_file_name(name, only)] = kind, form
         return made
 
@@ -137,7 +143,7 @@ def command(
         result: list[Making | NothingToDo | SdtoolError] = []
         told: set[str] = set()
         for (kind, form), place in zip(here, job.outs, strict=True):
-            made = making(checkpoint, kind, form, job.item.path, place)
+            made = making(checkpoint, kind, form, job.item, place)
             if not isinstance(made, Making):
                 why = made.why if isinstance(made, NothingToDo) else str(made)
                 if why in told:  # of all variants: once is enough
@@ -147,8 +153,9 @@ def command(
         return result
 
     def making(
-        checkpoint: Checkpoint, kind: Variant, form: str, path: str, place: Path
+        checkpoint: Checkpoint, kind: Variant, form: str, item: Item, place: Path
     ) -> Making | NothingToDo | SdtoolError:
+        path, alone = item.path, item.alone
         try:
             plan = planned(checkpoint, kind, form)
             notes = plan.notes
@@ -170,6 +177,12 @@ def command(
                 is_wrong=plan.lacks_ema and len(forms) == 1,
                 hint=_without_ema(path) if plan.lacks_ema else None,
             )
+        label = called_by_name(checkpoint)
+        if label is not None and not alone:
+            keeps = f"a {label} keeps its name, by which prompts call it"
+            return NothingToDo(f"{keeps}; give it by itself to prune it")
+        if label is not None and out is None:
+            notes = (*notes, f"prompts call a {label} by its file's name, which is another now")
         return Making(
             plan.selection,
             place,
@@ -217,6 +230,22 @@ def _leave_set(outcome: Outcome, job: Job, wishes: Wishes, progress: Progress) -
     """Make nothing of a sharded set: programs save models in shards for inference."""
     outcome.status = Status.NOTHING_TO_DO
     outcome.notes.append("a sharded set has nothing to prune; sdtool convert takes it")
+
+
+def _variant(asked: Mapping[str, bool]) -> str:
+    """Return the one that was asked for.
+
+    Raises:
+        UsageError: there are two.
+    """
+    given = [name for name, is_given in asked.items() if is_given]
+    if len(given) > 1:
+        first, second = (f"--{name}{'-variants' * (name == 'all')}" for name in given[:2])
+        raise UsageError(
+            f"{first} and {second} do not go together",
+            hint="--all-variants writes a file for the raw and one for the EMA weights",
+        )
+    return given[0] if given else "raw-only"
 
 
 def _forms(variant: str, dtype: str) -> list[tuple[Variant, str]]:

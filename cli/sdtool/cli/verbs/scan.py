@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
-from pathlib import Path
 
 import click
 
 from sdtool.checkpoint import readings
-from sdtool.checkpoint.errors import InputError, OutputError
+from sdtool.checkpoint.errors import InputError
 from sdtool.checkpoint.source import local_file
 from sdtool.cli.batch.arguments import Found, jobs_option, paths_argument, say_nothing, search
 from sdtool.cli.batch.expand import Item
 from sdtool.cli.batch.scanning import scanned, unread
 from sdtool.cli.console import Console, as_json
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE, worst
-from sdtool.cli.main import Stopped, version
+from sdtool.cli.main import version
+from sdtool.cli.report_file import check_report, write_report
 from sdtool.cli.settings import settings_options, with_allowed
+from sdtool.cli.stopping import Stopped
 from sdtool.cli.verb import verb
 from sdtool.scan import Report, Settings, Verdict
 from sdtool.scan.report import json as json_report
@@ -38,6 +39,7 @@ from sdtool.scan.report import text
     default="text", show_default=True, help="How to report.",
 )  # fmt: skip
 @click.option("-o", "--output", metavar="FILE", help="Write the report to FILE, in UTF-8.")
+@click.option("--force", is_flag=True, help="Replace FILE of -o if it exists.")
 @click.option(
     "--fail-on", type=click.Choice(["suspicious", "unsafe"]),
     default="suspicious", show_default=True, help="What makes the exit code 1.",
@@ -59,6 +61,7 @@ def command(
     settings: Settings,
     form: str,
     output: str | None,
+    force: bool,
     fail_on: str,
     allow: tuple[str, ...],
     explain: bool,
@@ -76,7 +79,9 @@ def command(
     names = with_allowed(settings, allow)
     # a name is no proof that a run of ours left it: it is read as any other file
     found = search(console, paths, settings, with_partial=True)
-    shown = _Shown(console, form, output, found)
+    if output is not None:
+        check_report(output, (item.path for item in found.items), force=force)
+    shown = _Shown(console, form, output, found, force=force)
     for problem in found.problems:
         shown.missing(problem)
     total = sum(map(_nbytes, found.items))
@@ -107,7 +112,9 @@ def command(
 class _Shown:
     """The reports of a run: each shown as it comes where the format allows, the rest at the end."""
 
-    def __init__(self, console: Console, form: str, output: str | None, found: Found) -> None:
+    def __init__(
+        self, console: Console, form: str, output: str | None, found: Found, *, force: bool = False
+    ) -> None:
         self.reports: list[Report] = []
         self.passed_over = 0
         self.problems = 0
@@ -115,6 +122,7 @@ class _Shown:
         self._form = form
         self._output = output
         self._found = found
+        self._force = force
         self._kept: list[str] = []
         """What goes to the output file."""
 
@@ -161,7 +169,8 @@ class _Shown:
             case _:
                 pass
         if self._output is not None:
-            save(Path(self._output), "".join(f"{line}\n" for line in self._kept))
+            content = "".join(f"{line}\n" for line in self._kept)
+            write_report(self._output, content, force=self._force)
 
     def _write(self, line: str, *, coloured: bool = False) -> None:
         if self._output is not None:
@@ -181,19 +190,6 @@ def _explanation(report: Report, allow: Mapping[str, str]) -> Iterator[str]:
 
         with local_file(report.path) as source:
             yield from explain_readings(readings(source), allow=allow)
-
-
-def save(path: Path, content: str) -> None:
-    """Write a report in UTF-8; one that was there before is replaced.
-
-    Raises:
-        OutputError: the operating system refused.
-    """
-    try:
-        path.write_bytes(content.encode("utf-8", "backslashreplace"))
-    except OSError as e:
-        reason = (e.strerror or type(e).__name__).lower()
-        raise OutputError(f"cannot be written ({reason})", where=os.fspath(path)) from e
 
 
 def _is_clean(report: Report) -> bool:

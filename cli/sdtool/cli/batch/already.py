@@ -1,0 +1,60 @@
+"""An input whose output would have its own name: it was judged, and is it what was asked for?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from sdtool.checkpoint.errors import SdtoolError, UsageError
+from sdtool.checkpoint.reading import Checkpoint
+from sdtool.cli.batch.making import Making, NothingToDo
+from sdtool.cli.batch.outputs import Job, same_file
+
+HINT = "take another name with -o, or another folder with --out-dir"
+"""What to do where an output would have the name of its input."""
+
+
+def onto_itself(
+    checkpoint: Checkpoint, job: Job, makings: Sequence[Making | NothingToDo | SdtoolError]
+) -> NothingToDo:
+    """Say why nothing is made of `job`, one of whose outputs would be the input itself.
+
+    Raises:
+        UsageError: it is called as the output is, and holds something else.
+        SdtoolError: what is wrong with that output.
+    """
+    check_called_rightly(checkpoint, job.item.path)
+    for making in makings:
+        if isinstance(making, SdtoolError):
+            raise making
+        if isinstance(making, NothingToDo):
+            return making
+        if same_file(making.out, job.item.path) and _changes_nothing(checkpoint, making):
+            return NothingToDo("it is already what it would become")
+    return NothingToDo(
+        "what it would become is called like it, and is not the same", is_wrong=True, hint=HINT
+    )
+
+
+def check_called_rightly(checkpoint: Checkpoint, path: str) -> None:
+    """Check that what is called a safetensors file is one.
+
+    Raises:
+        UsageError: it is not: programs that go by the suffix cannot load it.
+    """
+    is_called_so = os.path.splitext(path)[1].lower() in (".safetensors", ".sft")
+    if is_called_so and checkpoint.format != "safetensors":
+        raise UsageError(
+            f"is called like a safetensors file, and is of the format {checkpoint.format}",
+            where=path,
+            hint=HINT,
+        )
+
+
+def _changes_nothing(checkpoint: Checkpoint, making: Making) -> bool:
+    if making.to == "pt":  # of the two names that such a file may have, it has the inert one
+        return checkpoint.format.startswith("torch")
+    return not making.selection.left_out and all(
+        s.scale is None and s.name == s.entry.name and s.dtype is s.entry.dtype
+        for s in making.selection.entries
+    )

@@ -1,0 +1,98 @@
+"""Whether an output holds what its input does: one that was just written, and one from before."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from sdtool.checkpoint import open_checkpoint
+from sdtool.checkpoint.errors import InputError, OutputError
+from sdtool.checkpoint.reading import Checkpoint
+from sdtool.checkpoint.source import local_file
+from sdtool.convert.hashes import hash_file
+from sdtool.convert.metadata import HASH_KEYS
+from sdtool.convert.plan import ConvertPlan, Selection
+from sdtool.convert.pt_writer import PtPlan
+from sdtool.convert.verify import verify_against, verify_file
+
+Progress = Callable[[int], None]
+
+
+class VerificationError(OutputError):
+    """An output is not what it should be."""
+
+
+def verify(
+    written: Path,
+    out: Path,
+    checkpoint: Checkpoint,
+    selection: Selection,
+    progress: Progress,
+) -> None:
+    """Compare what was written, and is to become `out`, with its source.
+
+    Raises:
+        VerificationError: it differs: the disk or the memory is to blame.
+        InputError: the source cannot be read.
+    """
+    what = _difference(written, checkpoint, selection, progress)
+    if what is not None:
+        raise VerificationError(
+            f"it was not written as it should and was removed ({what})", where=os.fspath(out)
+        )
+
+
+def verify_there(
+    plan: ConvertPlan | PtPlan,
+    out: Path,
+    checkpoint: Checkpoint,
+    selection: Selection,
+    progress: Progress,
+) -> None:
+    """Compare an output of an earlier run with what would be written now, every byte of it.
+
+    Its header and the beginnings of its tensors were compared before: see `is_made_of`.
+
+    Raises:
+        VerificationError: it differs.
+        InputError: the source cannot be read.
+    """
+    what = _difference(out, checkpoint, selection, progress)
+    if what is None:
+        what = _false_hash(plan, out) if isinstance(plan, ConvertPlan) else _damage(out)
+    if what is not None:
+        raise VerificationError(
+            f"exists already, and is not what its source gives ({what})",
+            where=os.fspath(out),
+            hint="write it anew with --force",
+        )
+
+
+def _difference(
+    path: Path, checkpoint: Checkpoint, selection: Selection, progress: Progress
+) -> str | None:
+    try:
+        opened = open_checkpoint(path)
+    except InputError as e:
+        return e.what
+    with opened as there:
+        found = verify_against(there, checkpoint, selection=selection, progress=progress)
+    return None if found.ok else "; ".join(map(str, found.differences))
+
+
+def _false_hash(plan: ConvertPlan, out: Path) -> str | None:
+    """Say which hash in the header is not that of the data; None where all are right."""
+    if not plan.hash_keys:
+        return None
+    with local_file(out) as file:
+        metadata = json.loads(file.read_at(8, len(plan.header)))["__metadata__"]
+        data = hash_file(file).data_sha256 or ""
+    false = [key for key in plan.hash_keys if metadata[key] != HASH_KEYS[key] + data]
+    return f"{', '.join(false)}: is not the hash of its data" if false else None
+
+
+def _damage(out: Path) -> str | None:
+    """Say what is wrong with a torch file beside its values: its headers, its CRC-32."""
+    return "; ".join(map(str, verify_file(out).differences)) or None

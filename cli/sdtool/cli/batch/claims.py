@@ -1,0 +1,50 @@
+"""The files that a run reads and those that it writes: none is both, none is written twice."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+from sdtool.checkpoint.errors import UsageError
+from sdtool.cli.batch.outputs import file_key
+
+
+class Claims:
+    """What one run reads and writes.
+
+    `--force` is for what was there before. Names are only known for certain when an input was
+    opened (the tokens of an embedding), so this is asked just before each output is written.
+    """
+
+    def __init__(self, inputs: Iterable[str] = ()) -> None:
+        paths = list(inputs)
+        self._inputs = {file_key(path) for path in paths}
+        self._links = {_target(path): path for path in paths if os.path.islink(path)}
+        self._outputs: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def claim(self, out: Path, source: str, *, is_made_of_it: bool) -> None:
+        """Take a name for an output of `source`.
+
+        Raises:
+            UsageError: another input is called so and does not hold the same, or another output is.
+        """
+        key = file_key(out)
+        hint = "choose another place for it with -o or --out-dir"
+        with self._lock:
+            if key in self._inputs and key != file_key(source) and not is_made_of_it:
+                raise UsageError(f"its output {out} is another input", where=source, hint=hint)
+            other = self._outputs.setdefault(key, source)
+        if other != source:
+            what = f"its output {out} is also that of {other}"
+            raise UsageError(what, where=source, hint=hint)
+
+    def link_to(self, path: str) -> str | None:
+        """Return another input that is a link to `path`, which is none itself; None without one."""
+        return None if os.path.islink(path) else self._links.get(_target(path))
+
+
+def _target(path: str) -> str:
+    return os.path.normcase(os.path.realpath(path))

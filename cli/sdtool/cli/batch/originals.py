@@ -1,0 +1,210 @@
+"""What `--replace` removes, what it leaves alone and why: nothing that could not be had back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from sdtool.checkpoint.errors import OutputError
+from sdtool.checkpoint.reading import Checkpoint
+from sdtool.cli.batch.claims import Claims
+from sdtool.cli.batch.kinds import called_by_name, unpickled_only
+from sdtool.cli.batch.outcome import Outcome, Status
+from sdtool.cli.batch.outputs import same_file
+from sdtool.cli.console import counted, size
+from sdtool.convert.names import split_name
+from sdtool.convert.plan import LeftOut
+from sdtool.convert.signals import signals_held
+from sdtool.scan import Verdict
+
+Originals: TypeAlias = Mapping[str, tuple[int, int, int, int] | None]
+"""Files as they were before anything was read: disk, number, size and time."""
+
+_UNPICKLED = (".pt", ".pth")
+_HINT = "nothing was written; leave --replace out, or add --replace-anyway"
+
+
+def seen(paths: Iterable[str]) -> Originals:
+    """Note what files are before they are read."""
+    found: dict[str, tuple[int, int, int, int] | None] = {}
+    for path in paths:
+        try:
+            there = os.stat(path)
+            found[path] = there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns
+        except OSError:
+            found[path] = None
+    return found
+
+
+class Asked(Protocol):
+    """What of a run's wishes is about originals."""
+
+    @property
+    def replace_anyway(self) -> bool:
+        """Whether what would be lost may be."""
+        ...
+
+    @property
+    def claims(self) -> Claims:
+        """The inputs and outputs of the run."""
+        ...
+
+    @property
+    def warn(self) -> Callable[[str, str], object]:
+        """Takes a warning and the file that it is about."""
+        ...
+
+
+def mind_losses(
+    made: Sequence[Outcome],
+    left_out: Sequence[Sequence[LeftOut]],
+    originals: Originals,
+    asked: Asked,
+    checkpoint: Checkpoint | None = None,
+) -> None:
+    """Refuse what would lose something with the originals, or tell it before it is done.
+
+    `made` are the outputs of one input, `left_out` what each of them does not hold. `checkpoint` is
+    the input, where it is one file.
+
+    Raises:
+        OutputError: something would be lost, or be found no more.
+    """
+    reasons = _losses(made, left_out, originals, asked.claims, checkpoint)
+    if not reasons:
+        return
+    path, why = made[0].path, "; ".join(reasons)
+    if not asked.replace_anyway:
+        raise OutputError(f"--replace is refused: {why}", where=path, hint=_HINT)
+    told = f"--replace-anyway: {why}"
+    asked.warn(told, path)
+    made[0].told.append(told)
+
+
+def _losses(
+    made: Sequence[Outcome],
+    left_out: Sequence[Sequence[LeftOut]],
+    originals: Originals,
+    claims: Claims,
+    checkpoint: Checkpoint | None,
+) -> list[str]:
+    reasons: list[str] = []
+    verdict = made[0].verdict
+    if verdict in (Verdict.SUSPICIOUS, Verdict.UNSAFE):
+        reasons.append(f"it is {verdict}, and what is not weights in it would be lost")
+    elif checkpoint is not None and checkpoint.kind == "module":
+        reasons.append("it is a whole pickled model, of which the outputs hold the weights alone")
+    reasons.extend(_left_out(left_out))
+    for path in originals:
+        link = claims.link_to(path)
+        if link is not None:
+            reasons.append(f"{link}, another input, is a link to it")
+    outs = [one.output for one in made if one.output is not None]
+    if checkpoint is not None:
+        reasons.extend(_not_found(checkpoint, made[0].path, outs))
+    return reasons
+
+
+def foresee(made: Sequence[Outcome], how: str) -> None:
+    """Note what would become of the originals, of which nothing was written yet."""
+    if all(one.status in (Status.PLANNED, Status.SKIPPED) for one in made):
+        for one in made:
+            one.original = f"to-{how}"
+
+
+def give_way(made: Sequence[Outcome], how: str, originals: Originals) -> None:
+    """Trash or delete the originals if every output is there and was verified.
+
+    One that was replaced meanwhile, as a trainer replaces its last state, is another and stays. Of
+    a link the link goes, and what it leads to stays. Several go together: a signal waits.
+    """
+    done = (Status.WRITTEN, Status.SKIPPED)
+    if not all(one.status in done and one.verified for one in made):
+        for one in made:
+            if one.status in done:
+                one.notes.append("the original was kept: not all of its outputs are there")
+        return
+    if seen(originals) != originals or None in originals.values():
+        _fail(made[-1], "changed meanwhile and was kept", made[0].path)
+        return
+    outs = {os.fspath(out) for one in made for out in (one.output, *one.shards) if out is not None}
+    if any(same_file(path, out) for path in originals for out in outs):
+        _fail(made[-1], "is its own output and was kept", made[0].path)
+        return
+    links = [path for path in originals if os.path.islink(path)]
+    for path in links:
+        made[-1].notes.append(
+            f"{path} is a link: it goes, and what it leads to stays: {os.path.realpath(path)}"
+        )
+    with signals_held():
+        for path in originals:
+            try:
+                if how == "trash":
+                    import_module("send2trash").send2trash(path)  # an optional package
+                else:
+                    os.unlink(path)
+            except OSError as e:
+                reason = (e.strerror or type(e).__name__).lower()
+                _fail(made[-1], f"the original could not be removed ({reason})", path)
+                return
+        word = "deleted" if how == "delete" else "trashed"
+        for one in made:
+            one.original = f"link-{word}" if links else word
+
+
+def _fail(outcome: Outcome, what: str, where: str) -> None:
+    error = OutputError(what, where=where)
+    outcome.status = Status.FAILED
+    outcome.failure = error
+    outcome.error, outcome.hint = str(error), error.hint
+
+
+def _left_out(outputs: Sequence[Sequence[LeftOut]]) -> list[str]:
+    """Name what no output holds and that is more than training needs, by its reason."""
+    if not outputs:
+        return []
+    everywhere = set.intersection(*({left.name for left in lefts} for lefts in outputs))
+    harmless = _harmless()
+    sums: dict[str, tuple[int, int]] = {}
+    for left in outputs[0]:
+        if left.name in everywhere and left.reason not in harmless:
+            count, nbytes = sums.get(left.reason, (0, 0))
+            sums[left.reason] = count + 1, nbytes + left.nbytes
+    return [
+        f"no output holds {reason} ({counted(count, 'tensor')}, {size(nbytes)})"
+        for reason, (count, nbytes) in sums.items()
+    ]
+
+
+def _harmless() -> frozenset[str]:
+    """The reasons to leave out what inference never needs, and scales that were multiplied in."""
+    from sdtool.convert.dequantize import REASON
+    from sdtool.prune.roles import Role  # asked by --replace alone
+
+    training = (
+        Role.EMA_SCALAR, Role.LOSS, Role.OPTIMIZER, Role.SCHEDULER, Role.CALLBACK, Role.LOOP,
+        Role.SCALER, Role.HYPER_PARAMETER, Role.RANDOM,
+    )  # fmt: skip
+    return frozenset({"training state", REASON, *(role.value for role in training)})
+
+
+def _not_found(checkpoint: Checkpoint, path: str, outs: Sequence[str]) -> list[str]:
+    """Say why programs or prompts would not find, or not take, the outputs in its place."""
+    reasons: list[str] = []
+    stem = split_name(Path(path).name)[0]
+    label = called_by_name(checkpoint)
+    others = [out for out in outs if split_name(Path(out).name)[0] != stem]
+    if label is not None and others:
+        name = Path(others[0]).name
+        reasons.append(f"prompts call a {label} by its file's name, and {name} has another")
+    if os.path.splitext(path)[1].lower() in _UNPICKLED:
+        other = [out for out in outs if os.path.splitext(out)[1].lower() not in _UNPICKLED]
+        label = unpickled_only(checkpoint) if other else None
+        if label is not None:
+            reasons.append(f"A1111 and Forge take an {label} from .pt and .pth files only")
+    if checkpoint.metadata.keys() - {"format"} and any(out.endswith(".pt") for out in outs):
+        reasons.append("a .pt file has no place for its metadata")
+    return reasons

@@ -1,0 +1,78 @@
+"""The file that a report goes to: a new one, whole or not at all, and none that was scanned."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from sdtool.checkpoint.errors import OutputError, UsageError
+from sdtool.cli.batch.expand import MODEL_SUFFIXES
+
+
+def check_report(out: str, inputs: Iterable[str], *, force: bool) -> None:
+    """Check, before anything is scanned, that a report may be written to `out`.
+
+    Raises:
+        UsageError: it is one of the inputs or called like a model (`-o *.ckpt`, which the shell
+            turns into `-o a.ckpt b.ckpt`), or `-`.
+        OutputError: it exists and `force` is false, or it cannot be written.
+    """
+    if out == "-":
+        raise UsageError("-o names a file", hint="without -o the report goes to standard output")
+    if os.path.splitext(out)[1].lower() in MODEL_SUFFIXES:
+        raise UsageError(
+            "-o names the report, and this is called like a model",
+            where=out,
+            hint="give -o a name of its own, such as report.json",
+        )
+    if is_stream(out):
+        return
+    there = _stat(out)
+    if there is not None:
+        for path in inputs:
+            found = _stat(path)
+            if found is not None and os.path.samestat(found, there):
+                raise UsageError(
+                    "-o names one of the files to scan", where=out, hint="give -o another name"
+                )
+    from sdtool.convert.output import check_output  # a scan starts without the rooms that write
+
+    check_output(Path(out), force=force)
+    if not os.path.isdir(os.path.dirname(out) or "."):
+        raise OutputError("cannot be written (no such folder)", where=out)
+
+
+def write_report(out: str, content: str, *, force: bool) -> None:
+    """Write a report in UTF-8. It has its name once it is complete; a link is not followed.
+
+    Raises:
+        OutputError: the operating system refused, or a file has appeared and `force` is false.
+    """
+    from sdtool.convert.output import new_file
+
+    data = content.encode("utf-8", "backslashreplace")
+    if not is_stream(out):
+        with new_file(Path(out), len(data), force=force) as file:
+            file.write_at(data, 0)
+        return
+    try:
+        with open(out, "wb") as stream:
+            stream.write(data)
+    except OSError as e:
+        reason = (e.strerror or type(e).__name__).lower()
+        raise OutputError(f"cannot be written ({reason})", where=out) from e
+
+
+def is_stream(out: str) -> bool:
+    """Whether `out` is there and holds nothing: a terminal, a pipe, the null device."""
+    there = _stat(out)
+    return there is not None and (stat.S_ISCHR(there.st_mode) or stat.S_ISFIFO(there.st_mode))
+
+
+def _stat(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except (OSError, ValueError):
+        return None
