@@ -27,9 +27,9 @@ HOMES = {
     "tqdm": ("cli/sdtool/cli/console.py",),
     "send2trash": ("cli/sdtool/cli/batch/originals.py",),
     "fickling": ("scan/sdtool/scan/second_opinion.py",),
-    "safetensors": ("convert/sdtool/convert/verify.py",),
-    "torch": ("convert/sdtool/convert/layout.py",),
-    "numpy": ("convert/sdtool/convert/layout.py",),
+    "safetensors": ("convert/sdtool/convert/verify/verify.py",),
+    "torch": ("convert/sdtool/convert/elements/vectors.py",),
+    "numpy": ("convert/sdtool/convert/elements/vectors.py",),
 }
 """Which files may import what; everything else that is imported is the standard library's."""
 

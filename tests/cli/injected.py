@@ -91,7 +91,7 @@ def forked(folder: Path, work: Path, argv: list[str], how: tuple[str, int, str])
 
 def runs(folder: Path, work: Path, argv: list[str]) -> list[dict[str, Any]]:
     """All runs; the first is without a signal."""
-    for name in ("cli.verbs.convert", "cli.verbs.prune", "convert.writer"):
+    for name in ("cli.verbs.convert", "cli.verbs.prune", "convert.write.safetensors_file"):
         import_module(f"sdtool.{name}")  # once for all forks
     first = forked(folder, work, argv, ("SIGINT", 0, "before"))
     return [first] + [

@@ -19,7 +19,7 @@ from tests.cli.conftest import Run
 from tests.cli.schemas import COUNT, TEXT, WRITING
 
 from sdtool.checkpoint.reading import Checkpoint
-from sdtool.convert.verify import Verification
+from sdtool.convert.verify.verify import Verification
 
 SHARDS = ("pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin")
 INDEX = "pytorch_model.bin.index.json"
@@ -244,7 +244,7 @@ def test_a_set_that_fails_its_verification_is_not_written(
     assert sdtool("convert", "set").code == 0
     sharded(folder)
     before = snapshot(folder)
-    from sdtool.convert.verify import verify_against
+    from sdtool.convert.verify.verify import verify_against
 
     def spoiled(written: Checkpoint, *arguments: Any, **options: Any) -> Verification:
         path = Path(written.source.name)

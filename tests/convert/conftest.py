@@ -15,7 +15,7 @@ def no_kernel_copy(*_: Any) -> int:
 @pytest.fixture
 def buffers_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every byte copied through the buffers of this process, as on Windows and macOS."""
-    monkeypatch.setattr("sdtool.convert.straight.copy_range", no_kernel_copy)
+    monkeypatch.setattr("sdtool.convert.copy.in_kernel.copy_range", no_kernel_copy)
 
 
 @pytest.fixture(params=["by the kernel", "through buffers"])

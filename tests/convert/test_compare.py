@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.reading import TensorEntry
 from sdtool.checkpoint.source import LocalFile, local_file
-from sdtool.convert.compare import Distance, distance
+from sdtool.convert.verify.compare import Distance, distance
 
 
 def distances(tmp_path: Path, a: torch.Tensor, b: torch.Tensor, *, pt: bool = False) -> Distance:

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from sdtool.convert.layout import whole_elements
+from sdtool.convert.elements.chunks import whole_elements
 
 _CUT = """
 import os, sys
 from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.errors import InputError
-from sdtool.convert.layout import gathered
+from sdtool.convert.elements.gather import gathered
 path, blocks = sys.argv[1], int(sys.argv[2])
 with open_checkpoint(path) as checkpoint:
     found = gathered(checkpoint.tensors[0], 1 << 16)

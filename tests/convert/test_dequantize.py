@@ -36,10 +36,10 @@ from tests.tensor_values import raw_bytes
 from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.errors import InputError, Malformed, OutputError, Unsupported, UsageError
 from sdtool.convert import convert_file
-from sdtool.convert.casts import DTYPES
-from sdtool.convert.dequantize import TARGETS
-from sdtool.convert.rescale import casting
-from sdtool.convert.verify import verify_against
+from sdtool.convert.elements.rescale import casting
+from sdtool.convert.plan.casts import DTYPES
+from sdtool.convert.plan.dequantize import TARGETS
+from sdtool.convert.verify.verify import verify_against
 
 FP32 = torch.tensor(0.5)
 
@@ -201,8 +201,9 @@ def test_pickles_deflated_strided_and_in_small_pieces(
         tmp_path / "x.ckpt", tmp_path / "y.ckpt", lambda _, data: data, zipfile.ZIP_DEFLATED
     )
     for target, value in (
-        ("copying.CHUNK_NBYTES", 72), ("jobs._SPLIT_NBYTES", 136), ("rescale._PIECE", 33),
-        ("scales._WINDOW", 3), ("layout.CHUNK_NBYTES", 72),
+        ("copy.buffered.CHUNK_NBYTES", 72), ("copy.jobs._SPLIT_NBYTES", 136),
+        ("elements.rescale._PIECE", 33),
+        ("elements.scales._WINDOW", 3), ("elements.chunks.CHUNK_NBYTES", 72),
     ):  # fmt: skip
         monkeypatch.setattr(f"sdtool.convert.{target}", value)
     straight = saved(tmp_path, sample.state)
@@ -244,8 +245,8 @@ def test_a_layer_at_full_precision_is_multiplied_too(tmp_path: Path) -> None:
 def test_such_a_layer_may_have_a_scale_for_each_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sdtool.convert.copying.CHUNK_NBYTES", 48)
-    monkeypatch.setattr("sdtool.convert.jobs._SPLIT_NBYTES", 96)
+    monkeypatch.setattr("sdtool.convert.copy.buffered.CHUNK_NBYTES", 48)
+    monkeypatch.setattr("sdtool.convert.copy.jobs._SPLIT_NBYTES", 96)
     weight, scale = torch.randn(16, 8).bfloat16(), torch.rand(16, 1) + 0.1
     state = {"scaled_fp8": torch.empty(0), "a.weight": weight, "a.scale_weight": scale}
     out = dequantized(saved(tmp_path, state), "fp32", verify=True)
@@ -449,7 +450,7 @@ def test_an_output_that_differs_never_stands_there(
         entry, dtype, scale = arguments
         return right(entry, dtype, None if calls < 20 and scale else scale, **options)
 
-    monkeypatch.setattr("sdtool.convert.jobs.casting", wrong)
+    monkeypatch.setattr("sdtool.convert.copy.jobs.casting", wrong)
     with pytest.raises(OutputError, match="not what the input holds"):
         convert_file(source, tmp_path / "bad.safetensors", dequantize=True, verify=True)
     assert not (tmp_path / "bad.safetensors").exists()
@@ -471,7 +472,7 @@ def sharded(folder: Path, shards: Mapping[str, State]) -> Path:
 def planned(index: Path, out: Path, **wishes: Any) -> dict[str, State]:
     from contextlib import ExitStack
 
-    from sdtool.convert.shards import plan_shards, read_index, write_shards
+    from sdtool.convert.write.shards import plan_shards, read_index, write_shards
 
     out.mkdir()
     with ExitStack() as stack:

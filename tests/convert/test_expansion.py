@@ -8,8 +8,9 @@ from sdtool.checkpoint.dtypes import BY_NAME
 from sdtool.checkpoint.errors import LimitExceeded
 from sdtool.checkpoint.reading import Storage, TensorEntry
 from sdtool.checkpoint.source import Memory
-from sdtool.convert.expansion import check_expansion, check_reading
-from sdtool.convert.plan import Placed, Selected, Selection, plan_safetensors
+from sdtool.convert.plan.expansion import check_expansion, check_reading
+from sdtool.convert.plan.plan import Placed, plan_safetensors
+from sdtool.convert.plan.selection import Selected, Selection
 
 F32, F16, F8 = BY_NAME["float32"], BY_NAME["float16"], BY_NAME["float8_e4m3fn"]
 MIB = 1 << 20

@@ -16,10 +16,10 @@ from sdtool.checkpoint.errors import Malformed
 from sdtool.checkpoint.identify.grids import grid_of
 from sdtool.checkpoint.reading import Storage, TensorEntry
 from sdtool.checkpoint.source import Memory
-from sdtool.convert import fp8, scales
-from sdtool.convert.layout import Census
-from sdtool.convert.rescale import Rescale
-from sdtool.convert.scales import Scale, Values
+from sdtool.convert.elements import fp8, scales
+from sdtool.convert.elements.census import Census
+from sdtool.convert.elements.rescale import Rescale
+from sdtool.convert.elements.scales import Scale, Values
 
 TARGETS = ("float32", "float16", "bfloat16")
 SCALES = (1.0, 0.0123, 3.5e-7, 1.1754944e-38, 1e-45, 512.0, 7e35, 3.4028235e38)
@@ -31,7 +31,7 @@ LONGEST_NAN = 0xFFFF
 def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the test twice: as with numpy, and as where it is not installed."""
     if request.param != "numpy":
-        monkeypatch.setattr("sdtool.convert.layout._numpy", lambda: None)
+        monkeypatch.setattr("sdtool.convert.elements.vectors._numpy", lambda: None)
 
 
 def stored(tensor: torch.Tensor) -> TensorEntry:

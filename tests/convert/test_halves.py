@@ -8,8 +8,8 @@ import torch
 from tests.tensor_values import raw_bytes
 
 from sdtool.checkpoint.dtypes import BY_NAME
-from sdtool.convert import halves
-from sdtool.convert.layout import Cast
+from sdtool.convert.elements import half_casts as halves
+from sdtool.convert.elements.cast import Cast
 
 TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -70,5 +70,5 @@ def test_both_ways_take_the_same_census(monkeypatch: pytest.MonkeyPatch) -> None
         assert bytes(by_numpy(data)) == expected
         assert by_numpy.census == by_torch.census
         with monkeypatch.context() as without:
-            without.setattr("sdtool.convert.layout._numpy", lambda: None)
+            without.setattr("sdtool.convert.elements.vectors._numpy", lambda: None)
             assert bytes(Cast(BY_NAME["float32"], BY_NAME[name])(data)) == expected

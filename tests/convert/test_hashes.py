@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from tests.convert.samples import convert
 
 from sdtool.checkpoint.source import local_file
-from sdtool.convert.hashes import Following, hash_file
+from sdtool.convert.write.hashes import Following, hash_file
 
 
 def digest(data: bytes) -> str:

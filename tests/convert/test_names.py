@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sdtool.convert.names import output_name, split_name, token_name
+from sdtool.convert.plan.names import output_name, split_name, token_name
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from sdtool.checkpoint.errors import OutputError
-from sdtool.convert.names import PARTIAL
-from sdtool.convert.output import check_output, new_file, staged
-from sdtool.convert.signals import signals_held
+from sdtool.convert.plan.names import PARTIAL
+from sdtool.convert.write.signals import signals_held
+from sdtool.convert.write.staging import check_output, new_file, staged
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links, renames, modes of POSIX")
 
@@ -68,7 +68,7 @@ def test_a_file_that_appears_between_the_last_look_and_the_rename(
             path.write_bytes(b"somebody else's")
 
     monkeypatch.setattr(os, "link", failing(errno.EIO))
-    monkeypatch.setattr("sdtool.convert.output.check_output", appear)
+    monkeypatch.setattr("sdtool.convert.write.staging.check_output", appear)
     with pytest.raises(OutputError, match="exists already"):
         write(out)
     assert (names(tmp_path), out.read_bytes()) == (["out"], b"somebody else's")

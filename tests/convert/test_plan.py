@@ -19,7 +19,7 @@ from sdtool.checkpoint.errors import LimitExceeded, Malformed, Unsupported
 from sdtool.checkpoint.reading import Storage, TensorEntry
 from sdtool.checkpoint.source import Memory
 from sdtool.convert import Selected, Selection, plan_safetensors, select_all, select_parts
-from sdtool.convert.plan import ORDER, header_bytes
+from sdtool.convert.plan.plan import ORDER, header_bytes
 
 
 def entry_of(name: str, dtype: str = "float32", shape: tuple[int, ...] = (2,)) -> TensorEntry:

@@ -21,7 +21,7 @@ from sdtool.checkpoint.errors import Malformed, Unsupported
 from sdtool.checkpoint.reading import Checkpoint, Storage, TensorEntry
 from sdtool.checkpoint.source import Memory
 from sdtool.convert import Selected, Selection, Written, convert_file, select_all
-from sdtool.convert.pt_writer import PtPlan, directory_bytes, local_header, plan_pt, write_pt
+from sdtool.convert.write.pt_file import PtPlan, directory_bytes, local_header, plan_pt, write_pt
 from sdtool.scan import scan_file
 
 

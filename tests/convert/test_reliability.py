@@ -23,8 +23,9 @@ from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.errors import OutputError, Truncated, Unreadable
 from sdtool.checkpoint.source import LocalFile
 from sdtool.convert import plan_safetensors, select_all, write_safetensors
-from sdtool.convert.names import PARTIAL
-from sdtool.convert.output import NewFile, leftovers, new_file, staged
+from sdtool.convert.copy.new_file import NewFile
+from sdtool.convert.plan.names import PARTIAL
+from sdtool.convert.write.staging import leftovers, new_file, staged
 
 STATE = {f"w{i}": torch.full((300_000,), float(i)) for i in range(16)}
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals and modes of POSIX")

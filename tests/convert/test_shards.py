@@ -18,7 +18,7 @@ from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.errors import InputError, Malformed, OutputError, UnsafeError
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.convert import Written
-from sdtool.convert.shards import (
+from sdtool.convert.write.shards import (
     PlannedShard,
     index_name,
     is_index,

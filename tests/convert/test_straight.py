@@ -16,10 +16,10 @@ from tests.convert.samples import convert, every_dtype, rewritten, saved_by_safe
 from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.errors import Malformed, OutputError, Truncated
 from sdtool.convert import plan_safetensors, select_all
-from sdtool.convert.copying import fill
-from sdtool.convert.jobs import Filling
-from sdtool.convert.kernel import copy_range, start_writeback
-from sdtool.convert.output import new_file
+from sdtool.convert.copy.buffered import fill
+from sdtool.convert.copy.jobs import Filling
+from sdtool.convert.copy.kernel import copy_range, start_writeback
+from sdtool.convert.write.staging import new_file
 
 STATE = {f"w{i}": torch.arange(100_000, dtype=torch.float32) + i for i in range(6)}
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="kernel copies are Linux's")
@@ -59,7 +59,7 @@ def test_sendfile_where_copy_file_range_refuses(
         raise AssertionError("the kernel could have copied this")
 
     monkeypatch.setattr(os, "copy_file_range", refusing)
-    monkeypatch.setattr("sdtool.convert.copying._read_into", by_hand)
+    monkeypatch.setattr("sdtool.convert.copy.buffered._read_into", by_hand)
     convert(source, tmp_path / "out.safetensors")
     assert (tmp_path / "out.safetensors").read_bytes() == expected
 
@@ -70,7 +70,7 @@ def test_the_kernel_copies_whatever_needs_no_change(
 ) -> None:
     """All dtypes, both containers and safetensors: nothing passes through this process."""
     read: list[object] = []
-    monkeypatch.setattr("sdtool.convert.copying._copy", lambda jobs, _: read.extend(jobs))
+    monkeypatch.setattr("sdtool.convert.copy.buffered._copy", lambda jobs, _: read.extend(jobs))
     state = every_dtype()
     for is_zip in (True, False):
         torch.save(state, tmp_path / "x.ckpt", _use_new_zipfile_serialization=is_zip)
@@ -173,7 +173,7 @@ def test_several_files_in_one_reading(
     torch.save(state, tmp_path / "x.ckpt", _use_new_zipfile_serialization=is_zip)
     read = 0
     if sys.platform == "linux":
-        from sdtool.convert import copying
+        from sdtool.convert.copy import buffered as copying
 
         real = vars(copying)["_read_into"]
 
@@ -182,7 +182,7 @@ def test_several_files_in_one_reading(
             read += len(view)
             return int(real(storage, position, view))
 
-        monkeypatch.setattr("sdtool.convert.copying._read_into", counting)
+        monkeypatch.setattr("sdtool.convert.copy.buffered._read_into", counting)
     with open_checkpoint(tmp_path / "x.ckpt") as checkpoint:
         plans = [
             plan_safetensors(select_all(checkpoint, dtype=d)) for d in ("fp16", "fp16", "bf16")

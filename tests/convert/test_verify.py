@@ -14,7 +14,7 @@ from tests.convert.samples import convert, every_dtype
 
 from sdtool.checkpoint import open_checkpoint
 from sdtool.convert import Selected, Selection, convert_file, plan_safetensors, write_safetensors
-from sdtool.convert.verify import verify_against, verify_file
+from sdtool.convert.verify.verify import verify_against, verify_file
 
 EMA = "model_ema.diffusion_modelw0weight"
 

@@ -28,8 +28,8 @@ from tests.tensor_values import raw_bytes
 from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.errors import Malformed, OutputError, Truncated, UsageError
 from sdtool.convert import plan_safetensors, select_all, write_safetensors
-from sdtool.convert.layout import row_major_chunks
-from sdtool.convert.writer import Written, write_together
+from sdtool.convert.elements.row_major import row_major_chunks
+from sdtool.convert.write.safetensors_file import Written, write_together
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 
@@ -89,7 +89,7 @@ def strided() -> dict[str, torch.Tensor]:
 def test_strided_conj_neg_and_overlapping(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_zip: bool, chunk_nbytes: int
 ) -> None:
-    monkeypatch.setattr("sdtool.convert.copying.CHUNK_NBYTES", chunk_nbytes)
+    monkeypatch.setattr("sdtool.convert.copy.buffered.CHUNK_NBYTES", chunk_nbytes)
     state = strided()
     torch.save(state, tmp_path / "x.ckpt", _use_new_zipfile_serialization=is_zip)
     convert(tmp_path / "x.ckpt", tmp_path / "out.safetensors")
@@ -103,7 +103,7 @@ def test_blocks_of_a_strided_tensor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_numpy: bool
 ) -> None:
     if without_numpy:
-        monkeypatch.setattr("sdtool.convert.layout._numpy", lambda: None)
+        monkeypatch.setattr("sdtool.convert.elements.vectors._numpy", lambda: None)
     torch.save(strided(), tmp_path / "x.ckpt")
     with open_checkpoint(tmp_path / "x.ckpt") as checkpoint:
         for entry in checkpoint.tensors:
@@ -252,8 +252,8 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_large_tensors_without_checksums_are_shared_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sdtool.convert.jobs._SPLIT_NBYTES", 1000)
-    monkeypatch.setattr("sdtool.convert.copying.CHUNK_NBYTES", 96)
+    monkeypatch.setattr("sdtool.convert.copy.jobs._SPLIT_NBYTES", 1000)
+    monkeypatch.setattr("sdtool.convert.copy.buffered.CHUNK_NBYTES", 96)
     state = {"w": torch.randn(12345), "h": torch.randn(777).half()}
     torch.save(state, tmp_path / "x.pth", _use_new_zipfile_serialization=False)
     expected = saved_by_safetensors(state, tmp_path / "ref.safetensors")

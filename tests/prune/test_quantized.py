@@ -26,7 +26,7 @@ from tests.tensor_values import raw_bytes
 
 from sdtool.checkpoint.errors import Malformed, SdtoolError, Unsupported, UsageError
 from sdtool.checkpoint.reading import Checkpoint
-from sdtool.convert.verify import verify_against
+from sdtool.convert.verify.verify import verify_against
 from sdtool.prune import plan_prune, recorded_options
 
 VAE = "first_stage_model.decoder.conv_in.weight"

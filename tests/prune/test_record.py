@@ -12,7 +12,7 @@ from tests.prune.layouts import open_bytes, opened, tiny, written
 
 from sdtool.checkpoint.errors import Malformed
 from sdtool.checkpoint.reading import Checkpoint
-from sdtool.convert.verify import verify_against
+from sdtool.convert.verify.verify import verify_against
 from sdtool.prune import plan_prune, recorded_options
 
 

@@ -17,8 +17,8 @@ from sdtool.cli.batch.looking import Seen, looked_at
 from sdtool.cli.console import Console, escape
 from sdtool.cli.exit_codes import DONE
 from sdtool.cli.main import version
-from sdtool.convert.compare import Distance, distance
-from sdtool.convert.metadata import stored_metadata
+from sdtool.convert.plan.metadata import stored_metadata
+from sdtool.convert.verify.compare import Distance, distance
 
 _SHOWN = 5
 """Tensors named, the farthest first."""

@@ -12,7 +12,7 @@ from sdtool.checkpoint.sets import every_tensor
 from sdtool.cli.batch.looking import Seen, looked_at
 from sdtool.cli.batch.totals import Alike
 from sdtool.cli.console import Console, Progress
-from sdtool.convert.layout import row_major_chunks
+from sdtool.convert.elements.row_major import row_major_chunks
 
 
 def duplicates_among(

@@ -37,7 +37,8 @@ def check_report(out: str, inputs: Iterable[str], *, force: bool) -> None:
                 raise UsageError(
                     "-o names one of the files to scan", where=out, hint="give -o another name"
                 )
-    from sdtool.convert.output import check_output  # a scan starts without the rooms that write
+    # a scan starts without the rooms that write
+    from sdtool.convert.write.staging import check_output
 
     check_output(Path(out), force=force)
     if not os.path.isdir(os.path.dirname(out) or "."):
@@ -50,7 +51,7 @@ def write_report(out: str, content: str, *, force: bool) -> None:
     Raises:
         OutputError: the operating system refused, or a file has appeared and `force` is false.
     """
-    from sdtool.convert.output import new_file
+    from sdtool.convert.write.staging import new_file
 
     data = content.encode("utf-8", "backslashreplace")
     if not is_stream(out):

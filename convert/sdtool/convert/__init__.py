@@ -8,20 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sdtool.convert.names import output_name
-from sdtool.convert.plan import (
-    ConvertPlan,
-    LeftOut,
-    Selected,
-    Selection,
-    plan_safetensors,
-    select_all,
-    select_parts,
-)
+from sdtool.convert.plan.names import output_name
+from sdtool.convert.plan.plan import ConvertPlan, plan_safetensors, select_all, select_parts
+from sdtool.convert.plan.selection import LeftOut, Selected, Selection
 
 if TYPE_CHECKING:
     from sdtool.convert.files import convert_file
-    from sdtool.convert.writer import Written, write_safetensors
+    from sdtool.convert.write.safetensors_file import Written, write_safetensors
 
 __all__ = [
     "ConvertPlan",
@@ -45,7 +38,7 @@ def __getattr__(name: str) -> Any:
 
         return convert_file
     if name in ("Written", "write_safetensors"):
-        from sdtool.convert import writer
+        from sdtool.convert.write import safetensors_file as writer
 
         return getattr(writer, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,11 +10,12 @@ from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.errors import OutputError
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.source import LocalFile
-from sdtool.convert.copying import Progress
-from sdtool.convert.dequantize import treatment_of
-from sdtool.convert.plan import Selection, plan_safetensors, select_all
-from sdtool.convert.pt_writer import plan_pt, write_pt
-from sdtool.convert.writer import Written, write_safetensors
+from sdtool.convert.copy.buffered import Progress
+from sdtool.convert.plan.dequantize import treatment_of
+from sdtool.convert.plan.plan import plan_safetensors, select_all
+from sdtool.convert.plan.selection import Selection
+from sdtool.convert.write.pt_file import plan_pt, write_pt
+from sdtool.convert.write.safetensors_file import Written, write_safetensors
 
 
 def convert_file(
@@ -91,7 +92,7 @@ def default_format(checkpoint: Checkpoint) -> str:
 
 
 def _verify(checkpoint: Checkpoint, selection: Selection, written: Path) -> None:
-    from sdtool.convert.verify import verify_against  # its imports are for this wish only
+    from sdtool.convert.verify.verify import verify_against  # its imports are for this wish only
 
     found = verify_against(written, checkpoint, selection=selection)
     if not found.ok:

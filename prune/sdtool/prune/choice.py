@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.reading import TensorEntry
-from sdtool.convert.scales import Scale
+from sdtool.convert.elements.scales import Scale
 from sdtool.prune.roles import Role
 
 KEPT = "kept"

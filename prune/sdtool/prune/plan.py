@@ -12,11 +12,11 @@ from typing import Literal, TypeAlias
 from sdtool.checkpoint.errors import UsageError
 from sdtool.checkpoint.identify.ema import SCALARS, Ema
 from sdtool.checkpoint.reading import Checkpoint
-from sdtool.convert.casts import target_dtype
-from sdtool.convert.dequantize import REASON
-from sdtool.convert.metadata import metadata_of
-from sdtool.convert.partial import nothing_to_write, refuse_partial
-from sdtool.convert.plan import LeftOut, Selection
+from sdtool.convert.plan.casts import target_dtype
+from sdtool.convert.plan.dequantize import REASON
+from sdtool.convert.plan.metadata import metadata_of
+from sdtool.convert.plan.partial import nothing_to_write, refuse_partial
+from sdtool.convert.plan.selection import LeftOut, Selection
 from sdtool.prune.choice import (
     AVERAGED,
     BAKED,
@@ -130,7 +130,7 @@ def plan_prune(
 ) -> PrunePlan:
     """Plan one pruned file of `checkpoint`.
 
-    A dtype is `keep` or one of `sdtool.convert.casts.DTYPES`; that of a component goes before
+    A dtype is `keep` or one of `sdtool.convert.plan.casts.DTYPES`; that of a component goes before
     `dtype`. With `dequantize` scaled fp8 weights become weights of that type, or of bfloat16 where
     it is `keep`; otherwise quantized weights are kept as they are, or their cast is refused.
     `drop` holds patterns of tensor names as in `fnmatch`, `fix` names of `prune.fixes.FIXES`,

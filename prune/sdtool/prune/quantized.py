@@ -8,8 +8,8 @@ from dataclasses import replace
 from sdtool.checkpoint.errors import UsageError
 from sdtool.checkpoint.identify.quantization import MARKER, Group, quantization_of
 from sdtool.checkpoint.reading import Checkpoint
-from sdtool.convert.dequantize import Treatment, decided, weight_dtype
-from sdtool.convert.metadata import stored_metadata
+from sdtool.convert.plan.dequantize import Treatment, decided, weight_dtype
+from sdtool.convert.plan.metadata import stored_metadata
 from sdtool.prune.choice import DEQUANTIZED, MULTIPLIED, Choice, leave
 from sdtool.prune.roles import Role, weight_role
 

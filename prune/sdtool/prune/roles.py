@@ -10,7 +10,7 @@ from sdtool.checkpoint.identify.ema import PREFIX, SCALARS, Ema
 from sdtool.checkpoint.reading import TensorEntry
 from sdtool.checkpoint.sets import SCALAR_KEYS, is_average
 from sdtool.checkpoint.values import Value
-from sdtool.convert.casts import SCHEDULE, TEXT, UNET, VAE
+from sdtool.convert.plan.casts import SCHEDULE, TEXT, UNET, VAE
 
 
 class Role(StrEnum):

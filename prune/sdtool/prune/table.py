@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sdtool.checkpoint.reading import Checkpoint
-from sdtool.convert.plan import LeftOut
+from sdtool.convert.plan.selection import LeftOut
 from sdtool.prune.choice import DROPPED, KEPT, Choice
 from sdtool.prune.roles import COMPONENTS, TRAINING, Role, training_role
 

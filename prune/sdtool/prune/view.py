@@ -10,7 +10,8 @@ from sdtool.checkpoint.identify.oddities import odd_notes
 from sdtool.checkpoint.prefixes import plain_entries, plain_names
 from sdtool.checkpoint.reading import Checkpoint, TensorEntry
 from sdtool.checkpoint.sets import TwoSets, both_note, two_sets
-from sdtool.convert.plan import LeftOut, Selected, once_more
+from sdtool.convert.plan.plan import once_more
+from sdtool.convert.plan.selection import LeftOut, Selected
 from sdtool.prune.choice import REPAIRED, Choice
 
 

@@ -11,11 +11,12 @@ from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.errors import InputError, OutputError
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.source import local_file
-from sdtool.convert.hashes import hash_file
-from sdtool.convert.metadata import HASH_KEYS
-from sdtool.convert.plan import ConvertPlan, Selection
-from sdtool.convert.pt_writer import PtPlan
-from sdtool.convert.verify import verify_against, verify_file
+from sdtool.convert.plan.metadata import HASH_KEYS
+from sdtool.convert.plan.plan import ConvertPlan
+from sdtool.convert.plan.selection import Selection
+from sdtool.convert.verify.verify import verify_against, verify_file
+from sdtool.convert.write.hashes import hash_file
+from sdtool.convert.write.pt_file import PtPlan
 
 Progress = Callable[[int], None]
 

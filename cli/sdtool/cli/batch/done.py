@@ -7,10 +7,10 @@ from pathlib import Path
 
 from sdtool.checkpoint.errors import InputError
 from sdtool.checkpoint.source import LocalFile, local_file
-from sdtool.convert.layout import row_major_chunks
-from sdtool.convert.plan import ConvertPlan, Placed
-from sdtool.convert.pt_writer import PtPlan
-from sdtool.convert.rescale import casting
+from sdtool.convert.elements.rescale import casting
+from sdtool.convert.elements.row_major import row_major_chunks
+from sdtool.convert.plan.plan import ConvertPlan, Placed
+from sdtool.convert.write.pt_file import PtPlan
 
 _PROBE_NBYTES = 4096
 

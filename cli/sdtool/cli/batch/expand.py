@@ -260,7 +260,7 @@ def _walk(root: str, search: _Search) -> Iterator[Item]:
 def _is_partial(name: str) -> bool:
     if not name.startswith("."):
         return False
-    from sdtool.convert.names import is_partial  # a scan starts without the rooms that write
+    from sdtool.convert.plan.names import is_partial  # a scan starts without the rooms that write
 
     return is_partial(name)
 

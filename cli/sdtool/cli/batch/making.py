@@ -10,7 +10,7 @@ from typing import TypeAlias
 from sdtool.checkpoint.errors import SdtoolError
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.cli.batch.outputs import Job
-from sdtool.convert.plan import Selection
+from sdtool.convert.plan.selection import Selection
 
 
 @dataclass(frozen=True, slots=True)

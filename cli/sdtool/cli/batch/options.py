@@ -13,7 +13,7 @@ from sdtool.checkpoint.errors import UsageError
 from sdtool.cli.batch.arguments import jobs_option
 from sdtool.cli.batch.run import Wishes
 from sdtool.cli.settings import settings_options
-from sdtool.convert.casts import DTYPES
+from sdtool.convert.plan.casts import DTYPES
 from sdtool.scan import Settings
 
 Verb = Callable[..., int]

@@ -15,9 +15,9 @@ from sdtool.cli.batch.kinds import called_by_name, unpickled_only
 from sdtool.cli.batch.outcome import Outcome, Status
 from sdtool.cli.batch.outputs import same_file
 from sdtool.cli.console import counted, size
-from sdtool.convert.names import split_name
-from sdtool.convert.plan import LeftOut
-from sdtool.convert.signals import signals_held
+from sdtool.convert.plan.names import split_name
+from sdtool.convert.plan.selection import LeftOut
+from sdtool.convert.write.signals import signals_held
 from sdtool.scan import Verdict
 
 Originals: TypeAlias = Mapping[str, tuple[int, int, int, int] | None]
@@ -181,7 +181,7 @@ def _left_out(outputs: Sequence[Sequence[LeftOut]]) -> list[str]:
 
 def _harmless() -> frozenset[str]:
     """The reasons to leave out what inference never needs, and scales that were multiplied in."""
-    from sdtool.convert.dequantize import REASON
+    from sdtool.convert.plan.dequantize import REASON
     from sdtool.prune.roles import Role  # asked by --replace alone
 
     training = (

@@ -61,7 +61,7 @@ class Outcome:
     shards: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     """Of a sharded set: each file, with its bytes, its tensors and its hashes."""
     census: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
-    """What a cast did to the values, by component: see `sdtool.convert.layout.Census`."""
+    """What a cast did to the values, by component: see `sdtool.convert.elements.census.Census`."""
     nonfinite: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
     """NaN and infinite elements of the source, by tensor."""
     sidecars: dict[str, str | None] = field(default_factory=dict[str, str | None])

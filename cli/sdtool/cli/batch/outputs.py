@@ -11,7 +11,7 @@ from pathlib import Path
 from sdtool.checkpoint.errors import UsageError
 from sdtool.cli.batch.expand import Item
 from sdtool.cli.batch.rivals import made_of_another
-from sdtool.convert.names import SUFFIXES
+from sdtool.convert.plan.names import SUFFIXES
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,13 +37,14 @@ from sdtool.cli.batch.sidecars import mind_sidecars
 from sdtool.cli.batch.skipped import mind_there
 from sdtool.cli.console import Console, Progress, as_error, counted
 from sdtool.cli.exit_codes import DONE, TROUBLE, worst
-from sdtool.convert.expansion import check_expansion
-from sdtool.convert.output import check_output, leftovers
-from sdtool.convert.plan import ConvertPlan, LeftOut, Selection, plan_safetensors
-from sdtool.convert.pt_writer import PtPlan, plan_pt, write_pt
-from sdtool.convert.shards import is_index, is_training_state
-from sdtool.convert.signals import signals_held
-from sdtool.convert.writer import Written, write_together
+from sdtool.convert.plan.expansion import check_expansion
+from sdtool.convert.plan.plan import ConvertPlan, plan_safetensors
+from sdtool.convert.plan.selection import LeftOut, Selection
+from sdtool.convert.write.pt_file import PtPlan, plan_pt, write_pt
+from sdtool.convert.write.safetensors_file import Written, write_together
+from sdtool.convert.write.shards import is_index, is_training_state
+from sdtool.convert.write.signals import signals_held
+from sdtool.convert.write.staging import check_output, leftovers
 from sdtool.scan.findings import Verdict
 
 MakeSet: TypeAlias = Callable[[Outcome, Job, "Wishes", Progress], None]
@@ -452,7 +453,7 @@ def note_nonfinite(outcome: Outcome, written: Written) -> None:
 def provenance(checkpoint: Checkpoint) -> dict[str, str]:
     """Return what `--provenance` notes: the tool's version, the source's name and its hashes."""
     from sdtool.cli.main import version
-    from sdtool.convert.hashes import hash_file
+    from sdtool.convert.write.hashes import hash_file
 
     hashes = hash_file(checkpoint.source).as_json()
     return {

@@ -30,12 +30,11 @@ from sdtool.cli.batch.run import (
 )
 from sdtool.cli.batch.sidecars import mind_sidecars
 from sdtool.cli.console import Progress
-from sdtool.convert.expansion import check_expansion
-from sdtool.convert.hashes import hash_file
-from sdtool.convert.layout import Census
-from sdtool.convert.names import output_name
-from sdtool.convert.output import check_output
-from sdtool.convert.shards import (
+from sdtool.convert.elements.census import Census
+from sdtool.convert.plan.expansion import check_expansion
+from sdtool.convert.plan.names import output_name
+from sdtool.convert.write.hashes import hash_file
+from sdtool.convert.write.shards import (
     PlannedShard,
     SetPlan,
     index_name,
@@ -45,6 +44,7 @@ from sdtool.convert.shards import (
     set_name,
     write_shards,
 )
+from sdtool.convert.write.staging import check_output
 from sdtool.scan import Verdict
 
 _GRAVEST = tuple(Verdict)

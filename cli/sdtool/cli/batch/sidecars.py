@@ -10,8 +10,8 @@ from pathlib import Path
 from sdtool.checkpoint.errors import OutputError
 from sdtool.cli.batch.outcome import Outcome
 from sdtool.cli.batch.outputs import same_file
-from sdtool.convert.names import split_name
-from sdtool.convert.output import new_file
+from sdtool.convert.plan.names import split_name
+from sdtool.convert.write.staging import new_file
 
 _CHUNK_NBYTES = 1 << 20
 

@@ -10,9 +10,10 @@ from sdtool.checkpoint.source import local_file
 from sdtool.cli.batch.checking import Progress, verify_there
 from sdtool.cli.batch.outcome import Outcome
 from sdtool.cli.batch.sidecars import mind_sidecars
-from sdtool.convert.hashes import hash_file
-from sdtool.convert.plan import ConvertPlan, Selection
-from sdtool.convert.pt_writer import PtPlan
+from sdtool.convert.plan.plan import ConvertPlan
+from sdtool.convert.plan.selection import Selection
+from sdtool.convert.write.hashes import hash_file
+from sdtool.convert.write.pt_file import PtPlan
 
 
 class Wanted(Protocol):

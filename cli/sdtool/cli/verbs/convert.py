@@ -24,9 +24,9 @@ from sdtool.cli.batch.sharded import set_maker, set_names, with_shards, without_
 from sdtool.cli.console import Console, counted
 from sdtool.cli.verb import machine_readable, verb
 from sdtool.convert import output_name, select_parts
-from sdtool.convert.dequantize import DEFAULT, treatment_of, weight_dtype
-from sdtool.convert.names import token_name
-from sdtool.convert.shards import is_index
+from sdtool.convert.plan.dequantize import DEFAULT, treatment_of, weight_dtype
+from sdtool.convert.plan.names import token_name
+from sdtool.convert.write.shards import is_index
 from sdtool.scan import Settings
 
 

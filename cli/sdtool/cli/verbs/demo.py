@@ -21,7 +21,7 @@ from sdtool.cli.demo.torch_zip import write_torch_zip
 from sdtool.cli.demo.training import Training, training_checkpoint, trapped_checkpoint
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE
 from sdtool.cli.verb import verb
-from sdtool.convert.output import new_file
+from sdtool.convert.write.staging import new_file
 
 TRAINING, TRAPPED = "training.ckpt", "trapped.ckpt"
 CONVERTED, PRUNED = "training.safetensors", "training-pruned-emaonly.safetensors"

@@ -159,7 +159,7 @@ def _record(
         record["metadata"] = dict(seen.checkpoint.metadata)
         record["values"] = {k: card.readable(v) for k, v in seen.checkpoint.leaves.items()}
     if hashes:
-        from sdtool.convert.hashes import hash_file
+        from sdtool.convert.write.hashes import hash_file
 
         with console.progress(2 * seen.nbytes, "hashing") as progress:
             record["hashes"] = hash_file(seen.source, progress).as_json()

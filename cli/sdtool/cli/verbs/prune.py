@@ -29,8 +29,8 @@ from sdtool.cli.batch.run import Wishes, run
 from sdtool.cli.batch.sharded import without_shards
 from sdtool.cli.console import Console, Progress, counted, size
 from sdtool.cli.verb import machine_readable, verb
-from sdtool.convert.dequantize import DEFAULT, weight_dtype
-from sdtool.convert.names import output_name
+from sdtool.convert.plan.dequantize import DEFAULT, weight_dtype
+from sdtool.convert.plan.names import output_name
 from sdtool.prune import (
     FIXES,
     Component,

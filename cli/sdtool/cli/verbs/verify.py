@@ -15,8 +15,8 @@ from sdtool.cli.console import Console, Progress, counted, size
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE
 from sdtool.cli.main import version
 from sdtool.cli.verb import machine_readable, verb
-from sdtool.convert.expansion import check_reading
-from sdtool.convert.verify import Verification, verify_against, verify_file
+from sdtool.convert.plan.expansion import check_reading
+from sdtool.convert.verify.verify import Verification, verify_against, verify_file
 from sdtool.prune import plan_prune, recorded_options
 from sdtool.prune.roles import Role, weight_role
 

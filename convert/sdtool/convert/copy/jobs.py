@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.errors import Malformed
 from sdtool.checkpoint.reading import Storage, TensorEntry
-from sdtool.convert.kernel import start_writeback
-from sdtool.convert.layout import Buffer, Casting, Census, Change, changes
-from sdtool.convert.output import NewFile
-from sdtool.convert.plan import Placed
-from sdtool.convert.rescale import casting
-from sdtool.convert.scales import Scale
+from sdtool.convert.copy.kernel import start_writeback
+from sdtool.convert.copy.new_file import NewFile
+from sdtool.convert.elements.cast import Casting
+from sdtool.convert.elements.census import Census
+from sdtool.convert.elements.changes import Change, changes
+from sdtool.convert.elements.chunks import Buffer
+from sdtool.convert.elements.rescale import casting
+from sdtool.convert.elements.scales import Scale
+from sdtool.convert.plan.plan import Placed
 
 _SPLIT_NBYTES = 64 << 20
 _FLUSH_NBYTES = 16 << 20

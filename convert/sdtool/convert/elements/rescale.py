@@ -12,9 +12,12 @@ from typing import Any
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.identify.grids import Grid
 from sdtool.checkpoint.reading import TensorEntry
-from sdtool.convert import fp8
-from sdtool.convert.layout import Buffer, Cast, Casting, Census, numpy_or_none
-from sdtool.convert.scales import Scale, Values
+from sdtool.convert.elements import fp8
+from sdtool.convert.elements.cast import Cast, Casting
+from sdtool.convert.elements.census import Census
+from sdtool.convert.elements.chunks import Buffer
+from sdtool.convert.elements.scales import Scale, Values
+from sdtool.convert.elements.vectors import numpy_or_none
 
 PRODUCTS = frozenset({"float32", "float16", "bfloat16"})
 """The types that weights are dequantized to."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.errors import LimitExceeded, Malformed, Unsupported
@@ -13,11 +13,12 @@ from sdtool.checkpoint.limits import DEFAULT_LIMITS
 from sdtool.checkpoint.reading import Checkpoint, TensorEntry, WeightSet
 from sdtool.checkpoint.sets import is_average
 from sdtool.checkpoint.weights import TRAINING
-from sdtool.convert.casts import target_dtype
-from sdtool.convert.dequantize import REASON, Treatment, treatment_of, weight_dtype
-from sdtool.convert.metadata import HASH_KEYS, metadata_of
-from sdtool.convert.partial import nothing_to_write, refuse_partial
-from sdtool.convert.scales import Scale
+from sdtool.convert.elements.scales import Scale
+from sdtool.convert.plan.casts import target_dtype
+from sdtool.convert.plan.dequantize import REASON, Treatment, treatment_of, weight_dtype
+from sdtool.convert.plan.metadata import HASH_KEYS, metadata_of
+from sdtool.convert.plan.partial import nothing_to_write, refuse_partial
+from sdtool.convert.plan.selection import LeftOut, Selected, Selection
 
 ORDER = (
     "BOOL", "F4", "F6_E2M3", "F6_E3M2", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0",
@@ -37,36 +38,6 @@ _ADVICE = {
     "nested": "save its parts one by one in the program that made it",
     "meta": "it was saved without values; save the model again after loading its weights",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Selected:
-    """One tensor to write: its `name` in the output, where it comes from, and the type to write."""
-
-    name: str
-    entry: TensorEntry
-    dtype: DType
-    scale: Scale | None = None
-    """What its codes are multiplied with; None for what is copied or cast."""
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """A tensor that is not written, its size in bytes, and why."""
-
-    name: str
-    nbytes: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """The tensors of one output, in any order, and the metadata to write with them."""
-
-    entries: tuple[Selected, ...]
-    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
-    left_out: tuple[LeftOut, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,17 +22,12 @@ from sdtool.checkpoint.errors import Truncated, Unreadable
 from sdtool.checkpoint.reading import Storage
 from sdtool.checkpoint.records import storage_chunks
 from sdtool.checkpoint.source import LocalFile
-from sdtool.convert.jobs import Filling, Job, Span, damaged, jobs_of
-from sdtool.convert.layout import (
-    CHUNK_NBYTES,
-    MUCH_NBYTES,
-    Buffer,
-    gathered,
-    nonfinite,
-    one_core_each,
-    whole_elements,
-)
-from sdtool.convert.straight import Checks, copy_straight
+from sdtool.convert.copy.in_kernel import Checks, copy_straight
+from sdtool.convert.copy.jobs import Filling, Job, Span, damaged, jobs_of
+from sdtool.convert.elements.cast import MUCH_NBYTES, one_core_each
+from sdtool.convert.elements.chunks import CHUNK_NBYTES, Buffer, whole_elements
+from sdtool.convert.elements.gather import gathered
+from sdtool.convert.elements.nonfinite import nonfinite
 
 READERS = 2 if hasattr(os, "preadv") else 1
 _BUFFERS = 6

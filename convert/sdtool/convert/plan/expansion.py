@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from sdtool.checkpoint.errors import LimitExceeded
 from sdtool.checkpoint.reading import Storage, TensorEntry
-from sdtool.convert.plan import Placed
+from sdtool.convert.plan.plan import Placed
 
 FACTOR = 4
 """Tied weights are written twice, flat optimizer states three times; nothing honest comes near."""

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sdtool.checkpoint.reading import TensorEntry
-from sdtool.convert.layout import row_major_chunks, vector
+from sdtool.convert.elements.row_major import row_major_chunks
+from sdtool.convert.elements.vectors import vector
 
 _ELEMENTS = 1 << 18
 """Elements of one block."""

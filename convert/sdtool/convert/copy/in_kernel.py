@@ -14,10 +14,11 @@ import zlib
 from collections.abc import Callable, Iterable
 
 from sdtool.checkpoint.source import LocalFile
-from sdtool.convert.jobs import Filling, Job, damaged
-from sdtool.convert.kernel import copy_range
-from sdtool.convert.layout import CHUNK_NBYTES, nonfinite
-from sdtool.convert.output import output_error
+from sdtool.convert.copy.jobs import Filling, Job, damaged
+from sdtool.convert.copy.kernel import copy_range
+from sdtool.convert.elements.chunks import CHUNK_NBYTES
+from sdtool.convert.elements.nonfinite import nonfinite
+from sdtool.convert.os_errors import output_error
 
 _PIECE_NBYTES = 16 << 20
 _CHECKERS = 2

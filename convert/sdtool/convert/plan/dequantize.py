@@ -21,9 +21,9 @@ from sdtool.checkpoint.identify.quantization import (
 from sdtool.checkpoint.identify.schemes import INERT
 from sdtool.checkpoint.reading import Checkpoint, TensorEntry
 from sdtool.checkpoint.records import storage_chunks
-from sdtool.convert.casts import DTYPES
-from sdtool.convert.metadata import stored_metadata
-from sdtool.convert.scales import TYPES, Scale, place_of
+from sdtool.convert.elements.scales import TYPES, Scale, place_of
+from sdtool.convert.plan.casts import DTYPES
+from sdtool.convert.plan.metadata import stored_metadata
 
 DEFAULT = "bf16"
 """What weights become where no dtype is asked for: it reaches as far as float32, so that no scale

@@ -11,8 +11,10 @@ from typing import Any
 from sdtool.checkpoint.errors import Malformed, Unsupported
 from sdtool.checkpoint.identify.grids import Grid
 from sdtool.checkpoint.reading import TensorEntry
-from sdtool.convert import fp8
-from sdtool.convert.layout import CHUNK_NBYTES, Buffer, numpy_or_none, row_major_chunks
+from sdtool.convert.elements import fp8
+from sdtool.convert.elements.chunks import CHUNK_NBYTES, Buffer
+from sdtool.convert.elements.row_major import row_major_chunks
+from sdtool.convert.elements.vectors import numpy_or_none
 
 TYPES = frozenset({"float32", "float16", "bfloat16", "float8_e8m0fnu"})
 """The types that scales may have: float32 holds all of their values."""

@@ -18,15 +18,15 @@ from sdtool.checkpoint.errors import Unsupported
 from sdtool.checkpoint.modules import children
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.values import Global, Instance, Value
-from sdtool.convert.copying import Progress, fill
-from sdtool.convert.hashes import Following, Hashes, autov1
-from sdtool.convert.jobs import Filling
-from sdtool.convert.metadata import PICKLED, pickled_metadata
-from sdtool.convert.output import new_file
-from sdtool.convert.partial import root_of
-from sdtool.convert.pickle_writer import Plain, TensorRecord, pickle_of
-from sdtool.convert.plan import LeftOut, Placed, Selected, Selection, check_names, supported
-from sdtool.convert.writer import (
+from sdtool.convert.copy.buffered import Progress, fill
+from sdtool.convert.copy.jobs import Filling
+from sdtool.convert.plan.metadata import PICKLED, pickled_metadata
+from sdtool.convert.plan.partial import root_of
+from sdtool.convert.plan.plan import Placed, check_names, supported
+from sdtool.convert.plan.selection import LeftOut, Selected, Selection
+from sdtool.convert.write.hashes import Following, Hashes, autov1
+from sdtool.convert.write.pickle_writer import Plain, TensorRecord, pickle_of
+from sdtool.convert.write.safetensors_file import (
     Written,
     by_component,
     mode_of,
@@ -34,6 +34,7 @@ from sdtool.convert.writer import (
     refuse_input,
     refuse_overflow,
 )
+from sdtool.convert.write.staging import new_file
 
 _ROOT = "archive"
 _ALIGNMENT = 64

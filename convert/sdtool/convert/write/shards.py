@@ -19,12 +19,13 @@ from typing import Any
 from sdtool.checkpoint.errors import Malformed
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.source import local_file
-from sdtool.convert.copying import Progress
-from sdtool.convert.dequantize import treatment_of
-from sdtool.convert.names import output_name
-from sdtool.convert.output import staged
-from sdtool.convert.plan import ConvertPlan, Selection, plan_safetensors, select_all
-from sdtool.convert.writer import Written, mode_of, refuse_input, write_safetensors
+from sdtool.convert.copy.buffered import Progress
+from sdtool.convert.plan.dequantize import treatment_of
+from sdtool.convert.plan.names import output_name
+from sdtool.convert.plan.plan import ConvertPlan, plan_safetensors, select_all
+from sdtool.convert.plan.selection import Selection
+from sdtool.convert.write.safetensors_file import Written, mode_of, refuse_input, write_safetensors
+from sdtool.convert.write.staging import staged
 
 _INDEX = re.compile(r".+\.(bin|safetensors)\.index(\.[\w-]+)?\.json", re.DOTALL)
 _INDEX_NBYTES = 100_000_000

@@ -21,22 +21,19 @@ from sdtool.checkpoint.errors import InputError, LimitExceeded, Truncated, Unrea
 from sdtool.checkpoint.identify.ema import PREFIX, ema_name
 from sdtool.checkpoint.reading import Checkpoint, Reading, TensorEntry
 from sdtool.checkpoint.source import LocalFile, Source
-from sdtool.convert.casts import CASTABLE
-from sdtool.convert.copying import READERS
-from sdtool.convert.dequantize import Origins, origins_of
-from sdtool.convert.expansion import check_reading
-from sdtool.convert.hashes import Hashes, hash_file
-from sdtool.convert.layout import (
-    MUCH_NBYTES,
-    Buffer,
-    nonfinite,
-    one_core_each,
-    row_major_chunks,
-)
-from sdtool.convert.metadata import QUANTIZED, told_left_out
-from sdtool.convert.plan import Selection
-from sdtool.convert.rescale import PRODUCTS, casting
-from sdtool.convert.scales import Scale
+from sdtool.convert.copy.buffered import READERS
+from sdtool.convert.elements.cast import MUCH_NBYTES, one_core_each
+from sdtool.convert.elements.chunks import Buffer
+from sdtool.convert.elements.nonfinite import nonfinite
+from sdtool.convert.elements.rescale import PRODUCTS, casting
+from sdtool.convert.elements.row_major import row_major_chunks
+from sdtool.convert.elements.scales import Scale
+from sdtool.convert.plan.casts import CASTABLE
+from sdtool.convert.plan.dequantize import Origins, origins_of
+from sdtool.convert.plan.expansion import check_reading
+from sdtool.convert.plan.metadata import QUANTIZED, told_left_out
+from sdtool.convert.plan.selection import Selection
+from sdtool.convert.write.hashes import Hashes, hash_file
 
 SHOWN = 8
 """Differences that are described; more are only counted."""

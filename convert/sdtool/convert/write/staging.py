@@ -6,23 +6,19 @@ import contextlib
 import ctypes
 import errno
 import os
-import secrets
 import shutil
 import stat
 import sys
-import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from sdtool.checkpoint.errors import OutputError, SdtoolError
-from sdtool.convert.names import PARTIAL, is_partial
-from sdtool.convert.signals import signals_held
+from sdtool.convert.copy.new_file import OPEN_TO_ALL, OWNER, NewFile
+from sdtool.convert.os_errors import NOTHING_LEFT, output_error
+from sdtool.convert.plan.names import is_partial
+from sdtool.convert.write.signals import signals_held
 
-_CLEAN = "; nothing was left behind"
-_OPEN_TO_ALL = 0o666
-_OWNER = 0o600
-"""The owner of a new file may always read and write it."""
 _NO_LINKS = frozenset(
     {
         errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTSUP, errno.EMLINK, errno.EACCES,
@@ -33,125 +29,12 @@ _NO_LINKS = frozenset(
 _NO_SUCH_RENAME = frozenset(
     {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOTTY}
 )
-_REASONS = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EROFS: "the disk is read-only",
-    errno.EACCES: "no permission to write there",
-    errno.EPERM: "no permission to write there",
-    errno.ENOENT: "no such folder",
-    errno.EFBIG: "larger than this disk or this process may write",
-    errno.ENAMETOOLONG: "the name is too long",
-    errno.ELOOP: "its link leads in a circle",
-}
-
-
-class NewFile:
-    """A file that grows under its `partial` name. Threads may read and write at once."""
-
-    def __init__(self, out: Path, mode: int = _OPEN_TO_ALL) -> None:
-        # a name may have 255 bytes, as the file system counts them
-        stem = os.fsencode(out.name)[:220].decode(sys.getfilesystemencoding(), "ignore")
-        self.out = out
-        self.mode = mode
-        self.partial = out.with_name(f".{stem}{PARTIAL}{secrets.token_hex(4)}")
-        self.name = os.fspath(out)
-        self.fd = -1
-        self.is_named = False
-        """Whether it has its final name."""
-        self._is_made = False
-        self._lock = threading.Lock()  # where one descriptor has one position: Windows
-
-    def create(self, nbytes: int) -> None:
-        """Make the file, with room for `nbytes` bytes.
-
-        Its mode is `mode` without what the umask takes off, and not more open than that of the
-        file which it is to replace.
-
-        Raises:
-            OutputError: the operating system refused; the message says why.
-        """
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        mode = self.mode
-        with contextlib.suppress(OSError):
-            mode &= os.stat(self.out).st_mode | _OWNER
-        try:
-            self.fd = os.open(self.partial, flags | getattr(os, "O_CLOEXEC", 0), mode)
-            self._is_made = True
-            _preallocate(self.fd, nbytes)
-        except OSError as e:
-            raise output_error(e, self.name) from e
-
-    def finish(self) -> None:
-        """Flush it to the disk and close it; it waits for its name. Twice is as good as once.
-
-        Raises:
-            OutputError: the operating system refused; the message says why.
-        """
-        if self.fd < 0:
-            return
-        try:
-            try:
-                os.fsync(self.fd)
-            finally:
-                self._close()
-        except OSError as e:
-            raise output_error(e, self.name) from e
-
-    def remove(self) -> str | None:
-        """Remove what is left under the partial name; where that fails, say what is left."""
-        with contextlib.suppress(OSError):
-            self._close()
-        try:
-            self.partial.unlink()
-        except FileNotFoundError:
-            if self._is_made and not self.is_named and not os.path.isdir(self.partial.parent):
-                return f"its folder was moved or removed: {self.partial.name} may be in it"
-        except OSError as e:
-            reason = (e.strerror or type(e).__name__).lower()
-            return f"{self.partial} could not be removed ({reason}): it is safe to delete"
-        return None
-
-    def _close(self) -> None:
-        if self.fd >= 0:
-            fd, self.fd = self.fd, -1
-            os.close(fd)
-
-    def write_at(self, data: bytes | bytearray | memoryview, offset: int) -> None:
-        """Write all of `data` at `offset`.
-
-        Raises:
-            OutputError: the operating system refused; the message says why.
-        """
-        view = memoryview(data)
-        try:
-            while view:
-                if sys.platform == "win32":
-                    with self._lock:
-                        os.lseek(self.fd, offset, os.SEEK_SET)
-                        done = os.write(self.fd, view)
-                else:
-                    done = os.pwrite(self.fd, view, offset)
-                view, offset = view[done:], offset + done
-        except OSError as e:
-            raise output_error(e, self.name) from e
-
-    def read_at(self, offset: int, nbytes: int) -> bytes:
-        """Read back `nbytes` bytes that were written at `offset`."""
-        try:
-            if sys.platform == "win32":
-                with self._lock:
-                    os.lseek(self.fd, offset, os.SEEK_SET)
-                    return os.read(self.fd, nbytes)
-            return os.pread(self.fd, nbytes, offset)
-        except OSError as e:
-            raise output_error(e, self.name) from e
 
 
 class Stage:
     """The new files of one run that take their names together: see `staged`."""
 
-    def __init__(self, nbytes: Mapping[Path, int], mode: int = _OPEN_TO_ALL) -> None:
+    def __init__(self, nbytes: Mapping[Path, int], mode: int = OPEN_TO_ALL) -> None:
         self._nbytes = nbytes
         self._mode = mode
         self._files: dict[Path, NewFile] = {}
@@ -185,7 +68,7 @@ class Stage:
 
 @contextmanager
 def staged(
-    nbytes: Mapping[Path, int], *, force: bool = False, mode: int = _OPEN_TO_ALL
+    nbytes: Mapping[Path, int], *, force: bool = False, mode: int = OPEN_TO_ALL
 ) -> Generator[Stage]:
     """Give a stage for new files, `nbytes` bytes each, of which all appear on leaving, or none.
 
@@ -204,7 +87,7 @@ def staged(
     for out in nbytes:
         check_output(out, force=force)
     _check_space(nbytes)
-    stage = Stage(nbytes, mode | _OWNER)
+    stage = Stage(nbytes, mode | OWNER)
     try:
         try:
             yield stage
@@ -219,7 +102,7 @@ def staged(
         with signals_held():
             left = stage.tidy()
             if left is not None and isinstance(e, SdtoolError):
-                e.what = f"{e.what.removesuffix(_CLEAN)}; {left}"
+                e.what = f"{e.what.removesuffix(NOTHING_LEFT)}; {left}"
         raise
     if left is not None:
         raise OutputError(f"is written, but {left}", where=stage.files[0].name)
@@ -227,7 +110,7 @@ def staged(
 
 @contextmanager
 def new_file(
-    out: Path, nbytes: int, *, force: bool = False, mode: int = _OPEN_TO_ALL
+    out: Path, nbytes: int, *, force: bool = False, mode: int = OPEN_TO_ALL
 ) -> Generator[NewFile]:
     """Give one file of `nbytes` bytes to fill; on leaving, it gets its name `out` in one step.
 
@@ -269,12 +152,6 @@ def leftovers(folder: Path) -> tuple[Path, ...]:
         return ()
 
 
-def output_error(e: OSError, where: str) -> OutputError:
-    """Say in a person's words why a file could not be written."""
-    reason = _REASONS.get(e.errno or 0) or (e.strerror or type(e).__name__).lower()
-    return OutputError(f"cannot be written ({reason}){_CLEAN}", where=where)
-
-
 def _exists(out: Path) -> OutputError:
     return OutputError("exists already", where=os.fspath(out), hint="overwrite it with --force")
 
@@ -299,20 +176,6 @@ def _check_space(nbytes: Mapping[Path, int]) -> None:
             )
 
 
-def _preallocate(fd: int, nbytes: int) -> None:
-    """Reserve the blocks where the file system does it natively, else only set the size."""
-    if sys.platform == "linux" and nbytes:
-        # posix_fallocate would write every block where this call says EOPNOTSUPP (NFS, FAT)
-        libc = ctypes.CDLL(None, use_errno=True)
-        size = ctypes.c_int64
-        if libc.fallocate64(fd, 0, size(0), size(nbytes)) == 0:
-            return
-        code = ctypes.get_errno()
-        if code not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINTR):
-            raise OSError(code, os.strerror(code))
-    os.ftruncate(fd, nbytes)
-
-
 def _take_names(files: Sequence[NewFile], *, force: bool) -> None:
     for file in files:  # rather none than some
         check_output(file.out, force=force)
@@ -327,7 +190,7 @@ def _take_names(files: Sequence[NewFile], *, force: bool) -> None:
     except OutputError as e:
         if taken:
             names = ", ".join(out.name for out in taken)
-            e.what = f"{e.what.removesuffix(_CLEAN)}; written before it: {names}"
+            e.what = f"{e.what.removesuffix(NOTHING_LEFT)}; written before it: {names}"
         raise
     finally:
         for folder in {out.parent for out in taken}:

@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sdtool.checkpoint.errors import OutputError, SdtoolError, UsageError
-from sdtool.convert.casts import component_of
-from sdtool.convert.copying import Progress, fill, local_files
-from sdtool.convert.hashes import Following, Hashes, autov1
-from sdtool.convert.jobs import Copied, Filling
-from sdtool.convert.layout import Census
-from sdtool.convert.metadata import HASH_KEYS
-from sdtool.convert.output import NewFile, Stage, staged
-from sdtool.convert.plan import ConvertPlan, Placed, header_bytes
+from sdtool.convert.copy.buffered import Progress, fill, local_files
+from sdtool.convert.copy.jobs import Copied, Filling
+from sdtool.convert.copy.new_file import NewFile
+from sdtool.convert.elements.census import Census
+from sdtool.convert.plan.casts import component_of
+from sdtool.convert.plan.metadata import HASH_KEYS
+from sdtool.convert.plan.plan import ConvertPlan, Placed, header_bytes
+from sdtool.convert.write.hashes import Following, Hashes, autov1
+from sdtool.convert.write.staging import Stage, staged
 
 
 @dataclass(frozen=True, slots=True)

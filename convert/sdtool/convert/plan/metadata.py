@@ -13,7 +13,7 @@ from sdtool.checkpoint.identify.quantization import LAYERS, declared_as, declare
 from sdtool.checkpoint.reading import Checkpoint
 
 if TYPE_CHECKING:
-    from sdtool.convert.plan import LeftOut, Selected
+    from sdtool.convert.plan.selection import LeftOut, Selected
 
 HASH_KEYS: Mapping[str, str] = {"modelspec.hash_sha256": "0x", "sshs_model_hash": ""}
 """Keys that hold the SHA-256 of all bytes after the header, and what stands before the digits.

@@ -1,0 +1,1 @@
+"""New files: their headers, their bytes, their hashes, and how they take their names."""
