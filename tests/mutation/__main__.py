@@ -69,10 +69,14 @@ def main() -> int:
     if "fork" not in multiprocessing.get_all_start_methods():
         print("this needs fork: run it on Linux, macOS or WSL", file=sys.stderr)
         return 2
-    run = _Run(chosen, asked.jobs, Path(asked.map) if asked.map else None)
+
+    def written(outcomes: Sequence[Outcome]) -> None:
+        if asked.json:
+            _write(Path(asked.json), outcomes)
+
+    run = _Run(chosen, asked.jobs, Path(asked.map) if asked.map else None, written)
     pytest.main([*OPTIONS, *TESTS], plugins=[run])
-    if asked.json:
-        _write(Path(asked.json), run.outcomes)
+    written(run.outcomes)
     _told(run.outcomes, time.perf_counter() - start)
     survivors = [o for o in run.outcomes if not o.by]
     stale = set() if asked.only or asked.again else EQUIVALENT.keys() - {m.name for m in chosen}
@@ -95,8 +99,15 @@ def _chosen(only: Sequence[str] | None, again: str | None) -> list[Mutant]:
 class _Run:
     """Takes the place of pytest's own loop, once all tests are collected."""
 
-    def __init__(self, chosen: Sequence[Mutant], jobs: int, map_file: Path | None) -> None:
+    def __init__(
+        self,
+        chosen: Sequence[Mutant],
+        jobs: int,
+        map_file: Path | None,
+        each_stage: Callable[[Sequence[Outcome]], None],
+    ) -> None:
         self._chosen = chosen
+        self._each_stage = each_stage
         self._jobs = jobs
         self._map_file = map_file
         self.outcomes: list[Outcome] = []
@@ -114,6 +125,8 @@ class _Run:
 
             for outcome in _each(self._chosen, scanned, self._jobs, "ledger"):
                 outcomes[outcome.mutant] = outcome
+        self.outcomes = [_explained(outcomes[m]) for m in self._chosen]
+        self._each_stage(self.outcomes)
         left = [m for m in self._chosen if not outcomes[m].by and m.name not in EQUIVALENT]
         _said(f"{len(self._chosen) - len(left):,} of {len(self._chosen):,} are settled")
         if left:
@@ -125,24 +138,29 @@ class _Run:
     def _tested(self, left: Sequence[Mutant], items: Sequence[pytest.Item]) -> Iterator[Outcome]:
         by_name = {item.nodeid: item for item in items}
         hits = self._hits(items)
-        later = [item for item in items if item.nodeid not in hits]  # than the file of the map
 
         def tested(mutant: Mutant) -> Task:
             names = [test for test, called in hits.items() if _calls(mutant, called)]
             some = [by_name[name] for name in names if name in by_name]
-            return lambda: failing(mutant, [*later, *some])
+            return lambda: failing(mutant, some)
 
         yield from _each(left, tested, self._jobs, "tests")
 
     def _hits(self, items: Sequence[pytest.Item]) -> Hits:
+        """What each test calls: from the file of an earlier run, as far as that has it."""
         file = self._map_file
+        known: Hits = {}
         if file is not None and file.exists():
             rows: dict[str, list[str]] = json.loads(file.read_text("utf-8"))
-            return {test: frozenset(called) for test, called in rows.items()}
+            known = {test: frozenset(called) for test, called in rows.items()}
+        later = [item for item in items if item.nodeid not in known]
+        if not later:
+            return known
         hits: Hits
-        hits, failed = _answer(lambda: mapped(items))
+        hits, failed = _answer(lambda: mapped(later))
         if failed:
             raise SystemExit(f"without a mutation this test fails already: {failed}")
+        hits |= known
         if file is not None:
             rows = {test: sorted(called) for test, called in hits.items()}
             file.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")

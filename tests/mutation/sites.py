@@ -152,7 +152,7 @@ def _outermost(tree: ast.Module) -> Iterator[tuple[str, Function]]:
 
 
 def _judges(node: Function) -> bool:
-    """Whether a function answers yes or no, or with what is wrong: each of its conditions counts."""
+    """Whether it answers yes or no, or with what is wrong: each of its conditions counts."""
     return _names_of(node.returns) & {"bool", "Problem", "Danger"} != frozenset()
 
 
