@@ -11,6 +11,8 @@ Exit code 1 where one survives that equivalent.py does not explain.
 from __future__ import annotations
 
 import argparse
+import gc
+import importlib
 import json
 import multiprocessing
 import signal
@@ -70,13 +72,15 @@ def main() -> int:
         print("this needs fork: run it on Linux, macOS or WSL", file=sys.stderr)
         return 2
 
-    def written(outcomes: Sequence[Outcome]) -> None:
-        if asked.json:
-            _write(Path(asked.json), outcomes)
-
-    run = _Run(chosen, asked.jobs, Path(asked.map) if asked.map else None, written)
-    pytest.main([*OPTIONS, *TESTS], plugins=[run])
-    written(run.outcomes)
+    run = _Run(chosen, asked.jobs, Path(asked.map) if asked.map else None)
+    run.left = run.on_the_ledger()
+    _said(f"{len(chosen) - len(run.left):,} of {len(chosen):,} are settled by the ledger")
+    if asked.json:
+        _write(Path(asked.json), run.outcomes)
+    if run.left:
+        pytest.main([*OPTIONS, *TESTS], plugins=[run])
+    if asked.json:
+        _write(Path(asked.json), run.outcomes)
     _told(run.outcomes, time.perf_counter() - start)
     survivors = [o for o in run.outcomes if not o.by]
     stale = set() if asked.only or asked.again else EQUIVALENT.keys() - {m.name for m in chosen}
@@ -99,52 +103,52 @@ def _chosen(only: Sequence[str] | None, again: str | None) -> list[Mutant]:
 class _Run:
     """Takes the place of pytest's own loop, once all tests are collected."""
 
-    def __init__(
-        self,
-        chosen: Sequence[Mutant],
-        jobs: int,
-        map_file: Path | None,
-        each_stage: Callable[[Sequence[Outcome]], None],
-    ) -> None:
+    def __init__(self, chosen: Sequence[Mutant], jobs: int, map_file: Path | None) -> None:
         self._chosen = chosen
-        self._each_stage = each_stage
         self._jobs = jobs
         self._map_file = map_file
-        self.outcomes: list[Outcome] = []
+        self._outcomes: dict[Mutant, Outcome] = {}
+        self.left: Sequence[Mutant] = ()
 
-    def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        if session.testsfailed:
-            return True
+    def on_the_ledger(self) -> list[Mutant]:
+        """Scan every vector that runs a line of a mutant; the mutants that none of them tells."""
+        importlib.import_module("tests.scan.vectors.ledger")  # and sdtool with it: once for all
+        gc.freeze()
         outcomes: dict[Mutant, Outcome] = {}
         with tempfile.TemporaryDirectory() as folder:
             scans, hits = _answer(lambda: built(folder))
 
             def scanned(mutant: Mutant) -> Task:
-                some = [scan for scan in scans if _calls(mutant, hits[scan.name])]
+                some = [scan for scan in scans if _runs(mutant, hits[scan.name])]
                 return lambda: off_the_ledger(mutant, some)
 
             for outcome in _each(self._chosen, scanned, self._jobs, "ledger"):
                 outcomes[outcome.mutant] = outcome
-        self.outcomes = [_explained(outcomes[m]) for m in self._chosen]
-        self._each_stage(self.outcomes)
-        left = [m for m in self._chosen if not outcomes[m].by and m.name not in EQUIVALENT]
-        _said(f"{len(self._chosen) - len(left):,} of {len(self._chosen):,} are settled")
-        if left:
-            for outcome in self._tested(left, session.items):
-                outcomes[outcome.mutant] = outcome
-        self.outcomes = [_explained(outcomes[m]) for m in self._chosen]
-        return True
+        self._outcomes = outcomes
+        return [m for m in self._chosen if not outcomes[m].by and m.name not in EQUIVALENT]
 
-    def _tested(self, left: Sequence[Mutant], items: Sequence[pytest.Item]) -> Iterator[Outcome]:
-        by_name = {item.nodeid: item for item in items}
-        hits = self._hits(items)
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """What is known of every mutant, in order."""
+        known = self._outcomes
+        return [_explained(known[m]) for m in self._chosen if m in known]
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Try those that are left with the tests that pytest has collected."""
+        if session.testsfailed:
+            raise SystemExit("the tests do not run without a mutation")
+        gc.freeze()
+        by_name = {item.nodeid: item for item in session.items}
+        hits = self._hits(session.items)
 
         def tested(mutant: Mutant) -> Task:
             names = [test for test, called in hits.items() if _calls(mutant, called)]
             some = [by_name[name] for name in names if name in by_name]
             return lambda: failing(mutant, some)
 
-        yield from _each(left, tested, self._jobs, "tests")
+        for outcome in _each(self.left, tested, self._jobs, "tests"):
+            self._outcomes[outcome.mutant] = outcome
+        return True
 
     def _hits(self, items: Sequence[pytest.Item]) -> Hits:
         """What each test calls: from the file of an earlier run, as far as that has it."""
@@ -167,8 +171,14 @@ class _Run:
         return hits
 
 
-def _calls(mutant: Mutant, functions: frozenset[str]) -> bool:
+def _runs(mutant: Mutant, lines: frozenset[str]) -> bool:
     """Whether a mutant can make a difference; what is at the top of a module is anywhere."""
+    changed = range(mutant.line, mutant.last + 1)
+    return not mutant.function or any(f"{mutant.file}:{line}" in lines for line in changed)
+
+
+def _calls(mutant: Mutant, functions: frozenset[str]) -> bool:
+    """The same for functions that are called."""
     return not mutant.function or f"{mutant.file}:{mutant.function}" in functions
 
 

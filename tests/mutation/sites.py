@@ -72,6 +72,8 @@ class Mutant:
     ordinal: int
     """1, or more where a function has the same change several times."""
     line: int
+    last: int
+    """The lines of which one runs if the change can make a difference."""
     index: int
 
     @property
@@ -89,6 +91,7 @@ class _Change:
     before: str
     after: str
     line: int
+    last: int
     apply: Callable[[], None]
 
 
@@ -111,7 +114,7 @@ def mutants() -> list[Mutant]:
         for index, change in enumerate(_module(file)[1]):
             key = (change.function, change.operator, change.before, change.after)
             seen[key] += 1
-            found.append(Mutant(file, *key, seen[key], change.line, index))
+            found.append(Mutant(file, *key, seen[key], change.line, change.last, index))
     return found
 
 
@@ -234,7 +237,7 @@ def _removed(function: str, body: list[ast.stmt], i: int) -> _Change:
         body[i] = ast.copy_location(ast.If(ast.Constant(False), [statement], []), statement)
 
     text = ast.unparse(statement)
-    return _Change(function, "removed", text, "pass", statement.lineno, apply)
+    return _Change(function, "removed", text, "pass", *_lines(statement), apply)
 
 
 def _values(
@@ -276,7 +279,7 @@ def _guard(
     alone = len(node.body) == 1 and not node.orelse and _is_emission(node.body[0], emitters)
     if not alone:  # else it is the same as taking out its body
         never = ast.Constant(False)
-        yield _replaced(function, "guard", node, "test", never, node.lineno)
+        yield _replaced(function, "guard", node, "test", never)
     yield from _variants(function, node, "test")
 
 
@@ -295,7 +298,7 @@ def _variants(function: str, node: ast.AST, field: str) -> Iterator[_Change]:
                 copied, twin = _copied(whole, i)
                 assert isinstance(twin, ast.BoolOp)
                 twin.values[k] = ast.Constant(isinstance(twin.op, ast.And))
-                yield _replaced(function, "guard", node, field, copied, part.lineno)
+                yield _replaced(function, "guard", node, field, copied)
         elif isinstance(part, ast.Compare):
             for k, operator in enumerate(part.ops):
                 swapped = _SWAPPED.get(type(operator))
@@ -303,7 +306,7 @@ def _variants(function: str, node: ast.AST, field: str) -> Iterator[_Change]:
                     copied, twin = _copied(whole, i)
                     assert isinstance(twin, ast.Compare)
                     twin.ops[k] = swapped()
-                    yield _replaced(function, "boundary", node, field, copied, part.lineno)
+                    yield _replaced(function, "boundary", node, field, copied)
 
 
 def _copied(whole: ast.expr, i: int) -> tuple[ast.expr, ast.AST]:
@@ -337,9 +340,13 @@ def _replaced(
         operator,
         before,
         ast.unparse(by),
-        old.lineno if line is None else line,
+        *_lines(old, line),
         lambda: setattr(node, field, ast.copy_location(by, old)),
     )
+
+
+def _lines(node: ast.expr | ast.stmt, first: int | None = None) -> tuple[int, int]:
+    return node.lineno if first is None else first, node.end_lineno or node.lineno
 
 
 # --- tables -------------------------------------------------------------------------------------
@@ -377,7 +384,7 @@ def _rows(table: ast.Dict) -> Iterator[_Change]:
             table.keys[i] = None
             table.values[i] = ast.copy_location(ast.Dict([], []), line)
 
-        yield _Change("", "table", text, "nothing", value.lineno, apply)
+        yield _Change("", "table", text, "nothing", *_lines(value), apply)
 
 
 def _without(elements: list[ast.expr], i: int, row: ast.expr) -> _Change:
@@ -385,7 +392,7 @@ def _without(elements: list[ast.expr], i: int, row: ast.expr) -> _Change:
         elements[i] = ast.copy_location(ast.Starred(ast.Tuple([], ast.Load()), ast.Load()), row)
 
     text = ast.unparse(row)
-    return _Change("", "table", " ".join(text.split())[:80], "nothing", row.lineno, apply)
+    return _Change("", "table", " ".join(text.split())[:80], "nothing", *_lines(row), apply)
 
 
 def _checks(call: ast.Call) -> Iterator[_Change]:
@@ -396,7 +403,7 @@ def _checks(call: ast.Call) -> Iterator[_Change]:
             by = ast.Constant(not keyword.value.value)
         elif ast.unparse(keyword.value) == "_anything":
             by = ast.Constant(None)
-        change = _replaced("", "row", keyword, "value", by, call.lineno)
+        change = _replaced("", "row", keyword, "value", by)
         yield change
 
 
@@ -408,4 +415,4 @@ def _demoted(rule: ast.Call) -> _Change:
     def apply() -> None:
         rule.args[0] = ast.copy_location(by, old)
 
-    return _Change("", "demoted", ast.unparse(old), ast.unparse(by), old.lineno, apply)
+    return _Change("", "demoted", ast.unparse(old), ast.unparse(by), *_lines(old), apply)

@@ -12,7 +12,7 @@ import importlib.util
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType, ModuleType
@@ -38,7 +38,8 @@ _LEDGER_SECONDS, _TESTS_SECONDS = 20, 200
 """Of the processor: many times what the original takes."""
 
 Hits = dict[str, frozenset[str]]
-"""For each test or vector, in the order to be run, the functions that it calls."""
+"""For each test the functions that it calls, for each vector the lines that its scan runs; in the
+order to be run."""
 
 
 class Scan(NamedTuple):
@@ -59,6 +60,7 @@ def off_the_ledger(mutant: Mutant, scans: Sequence[Scan]) -> str | None:
     try:
         if not _patched(mutant):
             _imported_anew(mutant)
+        # Imported already, but for a mutant at the top of a module.
         from tests.scan.vectors.ledger import outcome
 
         from sdtool.scan.scanner import scan_file
@@ -202,7 +204,7 @@ class _Chosen:
 
 
 def built(folder: str) -> tuple[list[Scan], Hits]:
-    """Write every vector into `folder`; and the functions that a scan of each calls."""
+    """Write every vector into `folder`, the quickest first; and which lines a scan runs."""
     from tests.scan.vectors import VECTORS
     from tests.scan.vectors.known_holes import KNOWN_HOLES
     from tests.scan.vectors.ledger import ledger, outcome
@@ -212,6 +214,7 @@ def built(folder: str) -> tuple[list[Scan], Hits]:
     lines = ledger()
     scans: list[Scan] = []
     hits: Hits = {}
+    seconds: dict[str, float] = {}
     for i, vector in enumerate(VECTORS):
         if vector.name in KNOWN_HOLES:
             continue
@@ -219,13 +222,15 @@ def built(folder: str) -> tuple[list[Scan], Hits]:
         path.parent.mkdir()
         path.write_bytes(vector.build())
         scan = Scan(vector.name, str(path), vector.deep, lines[vector.name][0])
-        with _Calls() as calls:
+        start = time.perf_counter()
+        with _Lines() as lines_run:
             found = outcome(scan_file(path, deep=vector.deep))
+        seconds[vector.name] = time.perf_counter() - start
         if found.split() != scan.expected.split():
             raise SystemExit(f"without a mutation this vector fails already: {vector.name}")
         scans.append(scan)
-        hits[vector.name] = calls.functions
-    return scans, hits
+        hits[vector.name] = frozenset(lines_run.lines)
+    return sorted(scans, key=lambda scan: seconds[scan.name]), hits
 
 
 def mapped(items: Sequence[pytest.Item]) -> tuple[Hits, str | None]:
@@ -242,6 +247,40 @@ def mapped(items: Sequence[pytest.Item]) -> tuple[Hits, str | None]:
         seconds[item.nodeid] = time.perf_counter() - start
         hits[item.nodeid] = calls.functions
     return {test: hits[test] for test in sorted(hits, key=lambda t: seconds[t])}, first.failed
+
+
+class _Lines:
+    """Notes the lines of this project that run."""
+
+    def __init__(self) -> None:
+        self.lines: set[str] = set()
+        self._files: dict[str, str | None] = {}
+
+    def __enter__(self) -> _Lines:
+        sys.settrace(self._entered)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+
+    def _entered(self, frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
+        path = frame.f_code.co_filename
+        if path not in self._files:
+            self._files[path] = _in_project(path)
+        file = self._files[path]
+        if file is None:
+            return None
+
+        def ran(frame: FrameType, event: str, _: object) -> Callable[..., Any]:
+            self.lines.add(f"{file}:{frame.f_lineno}")
+            return ran
+
+        return ran
+
+
+def _in_project(path: str) -> str | None:
+    root = f"{ROOT}{os.sep}"
+    return path.removeprefix(root).replace(os.sep, "/") if path.startswith(root) else None
 
 
 class _Calls:
@@ -267,8 +306,6 @@ class _Calls:
         return frozenset(self._named())
 
     def _named(self) -> Iterator[str]:
-        root = f"{ROOT}{os.sep}"
         for code in self._codes:
-            if code.co_filename.startswith(root):
-                file = code.co_filename.removeprefix(root).replace(os.sep, "/")
+            if file := _in_project(code.co_filename):
                 yield f"{file}:{code.co_qualname.partition('.<locals>')[0]}"
