@@ -1,7 +1,7 @@
 """Removes each place that a verdict hangs on, and tells which removal no test notices.
 
     python -m tests.mutation [--jobs N] [--only TEXT] [--again FILE] [--json FILE] [--map FILE]
-                             [--list]
+                             [--tests PATH] [--list]
 
 First the ledger of hostile files, then those tests of tests/scan and tests/checkpoint that call
 the mutated function. A mutant that runs for too long or dies is killed, and is counted apart.
@@ -30,7 +30,16 @@ from typing import Any
 import pytest
 from tests.mutation.equivalent import EQUIVALENT
 from tests.mutation.sites import Mutant, mutants
-from tests.mutation.trying import OPTIONS, TESTS, Hits, built, failing, mapped, off_the_ledger
+from tests.mutation.trying import (
+    OPTIONS,
+    TESTS,
+    Hits,
+    built,
+    failing,
+    mapped,
+    off_the_ledger,
+    steady,
+)
 
 _HANGS_SECONDS = 3600.0
 """By the clock, for one that waits: the time of the processor is bounded in trying.py."""
@@ -61,6 +70,7 @@ def main() -> int:
     parser.add_argument("--again", help="those that survived in this JSON file of an earlier run")
     parser.add_argument("--json", help="write every mutant and what killed it")
     parser.add_argument("--map", help="keep what each test calls in this file; made if missing")
+    parser.add_argument("--tests", action="append", help="a file or folder of tests to take alone")
     parser.add_argument("--list", action="store_true", help="name the mutants, and run nothing")
     asked = parser.parse_args()
     start = time.perf_counter()
@@ -78,7 +88,8 @@ def main() -> int:
     if asked.json:
         _write(Path(asked.json), run.outcomes)
     if run.left:
-        pytest.main([*OPTIONS, *TESTS], plugins=[run])
+        steady()
+        pytest.main([*OPTIONS, *(asked.tests or TESTS)], plugins=[run])
     if asked.json:
         _write(Path(asked.json), run.outcomes)
     _told(run.outcomes, time.perf_counter() - start)

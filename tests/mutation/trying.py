@@ -92,6 +92,20 @@ def failing(mutant: Mutant, items: Sequence[pytest.Item]) -> str | None:
     return first.failed
 
 
+def steady() -> None:
+    """Have hypothesis draw the same examples each time, and never fail for being slow."""
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile(
+        "mutation",
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    settings.load_profile("mutation")
+
+
 def _failing_anew(tests: Sequence[str]) -> str | None:
     chosen = _Chosen(tests)
     first = First()

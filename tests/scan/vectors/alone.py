@@ -14,6 +14,7 @@ from tests.forge import (
     call,
     dict_of,
     frame,
+    list_of,
     name,
     ops,
     persistent,
@@ -138,3 +139,19 @@ def alone() -> Iterator[Vector]:
             )
         ),
     )
+    storage = name("torch", "FloatStorage")
+    for label, why, pid in (
+        ("class", "a storage whose class is a word", ("storage", "FloatStorage", "0", "cpu", 4)),
+        ("kind", "an id that is not of a storage", ("tensor", storage, "0", "cpu", 4)),
+        ("short", "an id without the number of elements", ("storage", storage, "0", "cpu")),
+        ("long", "an id with a part too many", ("storage", storage, "0", "cpu", 4, None, 1)),
+        ("key", "a storage whose key is a number", ("storage", storage, 0, "cpu", 4)),
+        ("elements", "a number of elements in words", ("storage", storage, "0", "cpu", "4")),
+        ("list", "an id that is no tuple", list_of("storage", storage, "0", "cpu", 4)),
+    ):
+        yield in_zip(
+            18,
+            f"odd-persistent-id-{label}",
+            why,
+            torch_zip(pickled(dict_of({"w": persistent(pid)}))),
+        )
