@@ -83,7 +83,7 @@ def failing(mutant: Mutant, items: Sequence[pytest.Item]) -> str | None:
         _imported_anew(mutant, tests=True)
         return _failing_anew([item.nodeid for item in items])
     first = First()
-    for item, following in zip(items, (*items[1:], None), strict=True):
+    for item, following in zip(items, [*items[1:], None], strict=False):
         item.config.pluginmanager.register(first, "first-failure")
         item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
         item.config.pluginmanager.unregister(first)
@@ -252,7 +252,7 @@ def mapped(items: Sequence[pytest.Item]) -> tuple[Hits, str | None]:
     first = First()
     hits: Hits = {}
     seconds: dict[str, float] = {}
-    for item, following in zip(items, (*items[1:], None), strict=True):
+    for item, following in zip(items, [*items[1:], None], strict=False):
         item.config.pluginmanager.register(first, "first-failure")
         start = time.perf_counter()
         with _Calls() as calls:

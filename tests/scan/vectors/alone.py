@@ -26,7 +26,7 @@ from tests.forge import (
     value,
     zip_file,
 )
-from tests.scan.vectors.vector import HONEST, Vector, silent
+from tests.scan.vectors.vector import HONEST, HOSTILE, Vector, silent
 
 
 def alone() -> Iterator[Vector]:
@@ -155,3 +155,16 @@ def alone() -> Iterator[Vector]:
             why,
             torch_zip(pickled(dict_of({"w": persistent(pid)}))),
         )
+    for label, data in (("", HONEST), ("-over-a-payload", HOSTILE)):
+        yield in_zip(
+            13,
+            f"gap-data-empty-directory{label}",
+            "a directory without members over local headers with content",
+            _emptied(torch_zip(data)),
+        )
+
+
+def _emptied(archive: bytes) -> bytes:
+    """A zip whose directory lists nothing, behind the members that it has."""
+    members = archive[: archive.index(b"PK\x01\x02")]
+    return members + b"PK\5\6" + bytes(12) + len(members).to_bytes(4, "little") + bytes(2)
