@@ -14,6 +14,7 @@ from tests.forge import (
     call,
     dict_of,
     frame,
+    list_of,
     name,
     ops,
     persistent,
@@ -25,7 +26,7 @@ from tests.forge import (
     value,
     zip_file,
 )
-from tests.scan.vectors.vector import HONEST, Vector, silent
+from tests.scan.vectors.vector import HONEST, HOSTILE, Vector, silent
 
 
 def alone() -> Iterator[Vector]:
@@ -138,3 +139,32 @@ def alone() -> Iterator[Vector]:
             )
         ),
     )
+    storage = name("torch", "FloatStorage")
+    for label, why, pid in (
+        ("class", "a storage whose class is a word", ("storage", "FloatStorage", "0", "cpu", 4)),
+        ("kind", "an id that is not of a storage", ("tensor", storage, "0", "cpu", 4)),
+        ("short", "an id without the number of elements", ("storage", storage, "0", "cpu")),
+        ("long", "an id with a part too many", ("storage", storage, "0", "cpu", 4, None, 1)),
+        ("key", "a storage whose key is a number", ("storage", storage, 0, "cpu", 4)),
+        ("elements", "a number of elements in words", ("storage", storage, "0", "cpu", "4")),
+        ("list", "an id that is no tuple", list_of("storage", storage, "0", "cpu", 4)),
+    ):
+        yield in_zip(
+            18,
+            f"odd-persistent-id-{label}",
+            why,
+            torch_zip(pickled(dict_of({"w": persistent(pid)}))),
+        )
+    for label, data in (("", HONEST), ("-over-a-payload", HOSTILE)):
+        yield in_zip(
+            13,
+            f"gap-data-empty-directory{label}",
+            "a directory without members over local headers with content",
+            _emptied(torch_zip(data)),
+        )
+
+
+def _emptied(archive: bytes) -> bytes:
+    """A zip whose directory lists nothing, behind the members that it has."""
+    members = archive[: archive.index(b"PK\x01\x02")]
+    return members + b"PK\5\6" + bytes(12) + len(members).to_bytes(4, "little") + bytes(2)

@@ -37,7 +37,7 @@ def scanned(vector: Vector, folder: Path) -> Report:
 
 def outcome(report: Report) -> str:
     """Verdict, rules and coverage of a report, as its line has them."""
-    info = {f.rule for f in report.findings if f.severity is Severity.INFO}
+    info = {f.rule for f in report.findings if f.severity == Severity.INFO}
     rules = {finding.rule for finding in report.findings} - info
     words = [*sorted(rules), *(f"({rule})" for rule in sorted(info))]
     if report.coverage == "partial":

@@ -1,0 +1,1 @@
+"""Which lines could be lost without a test that fails: `python -m tests.mutation`."""
