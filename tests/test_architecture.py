@@ -56,6 +56,26 @@ def imports(tree: ast.AST) -> Iterator[str]:
             yield str(first.value)
 
 
+FLOORS = ("os_errors", "elements", "plan", "copy", "write", "verify", "files", "__init__")
+"""The floors of the room `convert`, from the ground up."""
+
+
+def floor_of(module: str) -> int:
+    """The floor of a module, named from below `sdtool.convert`."""
+    return FLOORS.index(module.partition(".")[0] or "__init__")
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in SOURCES if "convert/sdtool/convert" in p.as_posix()], ids=str
+)
+def test_floors_of_convert_stand_on_those_below(path: Path) -> None:
+    here = ".".join(path.relative_to(ROOT / "convert/sdtool/convert").with_suffix("").parts)
+    for name in imports(ast.parse(path.read_text(encoding="utf-8"))):
+        if name.startswith("sdtool.convert."):
+            there = name.removeprefix("sdtool.convert.")
+            assert floor_of(there) <= floor_of(here), f"{here} imports {there}"
+
+
 @each_module
 def test_arrows_point_down(path: Path) -> None:
     room = path.relative_to(ROOT).parts[0]

@@ -44,6 +44,12 @@ def _numpy() -> Any:
 
 @cache
 def torch_module() -> Any:
+    """Return torch.
+
+    Raises:
+        ImportError: it is not installed.
+        MemoryError: there is no room for it.
+    """
     try:
         return importlib.import_module("torch")
     except ImportError as e:
