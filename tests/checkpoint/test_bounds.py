@@ -21,6 +21,7 @@ from sdtool.checkpoint.containers.zip_archive import (
 from sdtool.checkpoint.errors import LimitExceeded, Malformed
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.reading import Checkpoint
+from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Memory
 
 
@@ -141,8 +142,8 @@ def test_members_that_overlap_are_checked_once() -> None:
     assert end is not None
     archive = read_directory(source, end, DEFAULT_LIMITS)
     source.nbytes_read = 0
-    found = [anomaly.slug for anomaly in deep_anomalies(source, archive)]
+    found = [anomaly.rule for anomaly in deep_anomalies(source, archive)]
     assert source.nbytes_read < 220_000
-    assert "crc-mismatch" not in found
-    slugs = [anomaly.slug for anomaly in archive.anomalies]
-    assert slugs.count("overlapping-members") == 50
+    assert RuleId.CRC_MISMATCH not in found
+    slugs = [anomaly.rule for anomaly in archive.anomalies]
+    assert slugs.count(RuleId.OVERLAPPING_MEMBERS) == 50

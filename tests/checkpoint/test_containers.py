@@ -49,8 +49,8 @@ def saved(value: object, **options: Any) -> bytes:
 
 def slugs(reading: Reading) -> set[str]:
     """The anomalies of a container and its streams."""
-    own = {anomaly.slug for anomaly in reading.anomalies}
-    return own.union(*({a.slug for a in stream.trace.anomalies} for stream in reading.streams))
+    own = {anomaly.rule for anomaly in reading.anomalies}
+    return own.union(*({a.rule for a in stream.trace.anomalies} for stream in reading.streams))
 
 
 def values(entry: TensorEntry) -> bytes:

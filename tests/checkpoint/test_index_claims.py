@@ -18,7 +18,7 @@ def problems(value: Any, **options: Any) -> list[str]:
     torch.save({"value": value}, out, **options)
     (reading,) = readings(Memory(out.getvalue(), "x.pt"))
     assert reading.error is None
-    return [a.detail for a in reading.anomalies if a.slug == "tensor-out-of-bounds"]
+    return [a.detail for a in reading.anomalies if a.rule == "tensor-out-of-bounds"]
 
 
 def coo(indices: Any, size: tuple[int, ...]) -> torch.Tensor:
@@ -121,7 +121,7 @@ def test_nested_tensors(sizes: Any, strides: Any, offsets: Any, expected: list[s
         buffer, longs("1", sizes), longs("2", strides), longs("3", offsets),
     )  # fmt: skip
     (reading,) = readings(Memory(torch_zip(pickled(dict_of({"n": made})), records), "x"))
-    found = [a.detail for a in reading.anomalies if a.slug == "tensor-out-of-bounds"]
+    found = [a.detail for a in reading.anomalies if a.rule == "tensor-out-of-bounds"]
     assert found == [f"a nested tensor {'that ' * (e[0] == 'r')}{e}" for e in expected]
 
 

@@ -27,7 +27,7 @@ def run(data: bytes, **options: Any) -> Stream:
 
 def slugs(stream: Stream) -> set[str]:
     """The anomalies of a stream."""
-    return {anomaly.slug for anomaly in stream.trace.anomalies}
+    return {anomaly.rule for anomaly in stream.trace.anomalies}
 
 
 def names(stream: Stream) -> list[str]:

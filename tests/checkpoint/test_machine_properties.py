@@ -258,7 +258,7 @@ def test_damaged_pickles(data: bytes, changes: list[tuple[int, int, str]]) -> No
 def test_numbers_that_only_c_reads(data: bytes) -> None:
     expected = pickle.loads(data)
     stream = run_pickle(Memory(data, "test"))
-    assert [anomaly.slug for anomaly in stream.trace.anomalies] == ["loader-disagreement"]
+    assert [anomaly.rule for anomaly in stream.trace.anomalies] == ["loader-disagreement"]
     assert stream.error is not None
     assert stream.trace.nbytes == len(data)
     assert expected in ([], 5, 1.5, 0)

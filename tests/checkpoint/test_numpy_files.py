@@ -139,7 +139,7 @@ def test_arrays_behind_each_other_are_all_read(array: Any) -> None:
     np.save(out, array, allow_pickle=True)
     np.save(out, np.array([None], dtype=object), allow_pickle=True)
     reading = read(out.getvalue())
-    assert [a.slug for a in reading.anomalies] == ["trailing-data"]
+    assert [a.rule for a in reading.anomalies] == ["trailing-data"]
     (behind,) = reading.inner
     assert behind.format == "npy" and len(behind.streams) == 1
 

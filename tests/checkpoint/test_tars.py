@@ -110,7 +110,7 @@ def test_a_link_is_what_it_leads_to(kind: bytes) -> None:
     assert reading.error is None
     (stream,) = (s for s in reading.streams if s.member == "pickle")
     assert [key for key, _ in stream.value.pairs] == ["a"]
-    assert {a.slug for a in reading.anomalies} == {"irregular-member", "hidden-pickle"}
+    assert {a.rule for a in reading.anomalies} == {"irregular-member", "hidden-pickle"}
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_a_sparse_file_has_its_holes_filled() -> None:
     reading = read(torch_tar(info, body))
     (stream,) = (s for s in reading.streams if s.member == "pickle")
     assert stream.error is None
-    assert ("irregular-member", "a sparse file") in [(a.slug, a.detail) for a in reading.anomalies]
+    assert ("irregular-member", "a sparse file") in [(a.rule, a.detail) for a in reading.anomalies]
 
 
 def test_the_last_member_of_a_name_counts_and_all_are_read() -> None:
@@ -168,7 +168,7 @@ def test_the_last_member_of_a_name_counts_and_all_are_read() -> None:
     reading = read(out.getvalue())
     keys = [s.value.pairs[0][0] for s in reading.streams if s.member == "pickle"]
     assert keys == ["first", "last"]
-    assert [a.slug for a in reading.anomalies] == ["duplicate-member"]
+    assert [a.rule for a in reading.anomalies] == ["duplicate-member"]
 
 
 def test_storages_alone_are_what_torch_begins_with() -> None:
@@ -201,7 +201,7 @@ def test_members_that_lead_out(name: str, link: str, leads_out: bool) -> None:
         if link:
             info.type, info.linkname = tarfile.SYMTYPE, link
         tar.addfile(info)
-    slugs = [a.slug for a in read(out.getvalue()).anomalies]
+    slugs = [a.rule for a in read(out.getvalue()).anomalies]
     assert slugs == (["path-traversal-member"] if leads_out else [])
 
 

@@ -17,6 +17,7 @@ from tests.forge import (
     torch_zip,
 )
 
+from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.scan.findings import Finding, Severity, Verdict
 from sdtool.scan.rules import RULES
 from sdtool.scan.scanner import scan_file
@@ -53,7 +54,7 @@ def test_an_info_finding(case: str, tmp_path: Path) -> None:
     data, allow, (detail, member, offset, evidence) = CASES[case]
     (tmp_path / "model.pt").write_bytes(data)
     report = scan_file(tmp_path / "model.pt", allow=allow)
-    slug = case.split()[0]
+    slug = RuleId(case.split()[0])
     assert report.verdict is Verdict.CLEAN
     assert report.findings == (
         Finding(slug, Severity.INFO, RULES[slug].title + detail, member, offset, evidence),

@@ -26,6 +26,7 @@ from tests.forge import (
 
 from sdtool.checkpoint import readings
 from sdtool.checkpoint.errors import UsageError
+from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Memory
 from sdtool.checkpoint.values import Global
 from sdtool.scan import Report, Verdict, judge, load_allow, scan_file
@@ -61,7 +62,10 @@ def rules(report: Report) -> list[str]:
     ],
 )
 def test_the_worst_finding_decides(severity: Severity, to_the_end: bool, verdict: Verdict) -> None:
-    findings = [Finding("x", Severity.INFO, ""), Finding("y", severity, "")]
+    findings = [
+        Finding(RuleId.ALLOWED_GLOBAL, Severity.INFO, ""),
+        Finding(RuleId.GAP_DATA, severity, ""),
+    ]
     assert verdict_of(findings, read_to_the_end=to_the_end) is verdict
 
 

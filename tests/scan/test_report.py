@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 from tests.forge import call, dict_of, list_of, name, pickled, torch_zip
 
+from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.scan import Finding, Report, Severity, Verdict, escape, scan_file
 from sdtool.scan.report import json as json_report
 from sdtool.scan.report import sarif, text
@@ -201,8 +202,8 @@ def test_the_text_says_what_where_why_and_what_next(hostile: Report) -> None:
     assert lines[1].startswith("  critical: ") and lines[1].endswith(" [dangerous-global]")
     assert "os.system" in lines[1] and "program" in lines[1]
     assert lines[2] == f"    where: archive/data.pkl, offset {hostile.findings[0].offset:,}"
-    assert lines[4] == f"    why: {RULES['dangerous-global'].why}"
-    assert lines[5] == f"    next: {RULES['dangerous-global'].hint}"
+    assert lines[4] == f"    why: {RULES[RuleId.DANGEROUS_GLOBAL].why}"
+    assert lines[5] == f"    next: {RULES[RuleId.DANGEROUS_GLOBAL].hint}"
     assert "\x1b" not in "".join(lines)
     assert "\x1b[1;31mUNSAFE\x1b[0m" in next(text.lines(hostile, colour=True))
 
@@ -311,7 +312,7 @@ def test_sarif_is_valid(hostile: Report) -> None:
 
 
 def test_sarif_points_into_the_file() -> None:
-    finding = Finding("trailing-data", Severity.LOW, "bytes", None, 77)
+    finding = Finding(RuleId.TRAILING_DATA, Severity.LOW, "bytes", None, 77)
     report = Report("./m.pt", "pickle", Verdict.SUSPICIOUS, (finding,), (), "full", 1, 1, 0.0)
     result = sarif.document([report], version="1")["runs"][0]["results"][0]
     place = result["locations"][0]["physicalLocation"]

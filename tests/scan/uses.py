@@ -385,7 +385,7 @@ def _outcomes(check: Check, tried: dict[str, Value], *, in_pairs: bool) -> dict[
                 continue
             value = value.pairs
         problem = check(value)
-        found[label] = "" if problem is None else problem.slug
+        found[label] = "" if problem is None else problem.rule
     return found
 
 

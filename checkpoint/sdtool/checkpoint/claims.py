@@ -10,6 +10,7 @@ from typing import TypeAlias
 from sdtool.checkpoint.dtypes import BY_NAME
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.reading import Stream
+from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.storage_ids import StorageId, storage_id
 from sdtool.checkpoint.strides import as_sizes, bounds_problem
 from sdtool.checkpoint.trace import Anomaly
@@ -54,12 +55,12 @@ def _claims(stream: Stream, sizes: Sizes, limits: Limits) -> Iterator[Anomaly]:
                     if type(found) is int:
                         together += found
                     elif type(found) is tuple:
-                        bombs = bombs or found[0] == "tensor-bomb"
+                        bombs = bombs or found[0] is RuleId.TENSOR_BOMB
                         yield Anomaly(*found, event.offset, stream.member)
     held = sum(max(declared.nbytes, 0) for declared in first.values())
     if not bombs and together > _BOMBS_NBYTES and together > _BOMB_RATIO * max(held, 1):
         detail = f"tensors of {_count(together)} bytes together out of {held:,}"
-        yield Anomaly("tensor-bomb", detail, stream.offset, stream.member)
+        yield Anomaly(RuleId.TENSOR_BOMB, detail, stream.offset, stream.member)
 
 
 def _storage_claims(
@@ -75,7 +76,7 @@ def _storage_claims(
         nbytes = sizes(declared.key)
         if nbytes is not None and nbytes != declared.nbytes:
             yield Anomaly(
-                "record-size-mismatch",
+                RuleId.RECORD_SIZE_MISMATCH,
                 f"storage {declared.key} holds {nbytes:,} bytes and is declared to"
                 f" hold {_count(declared.nbytes)}",
                 event.offset,
@@ -83,7 +84,7 @@ def _storage_claims(
             )
     elif (known.dtype, known.nbytes) != (declared.dtype, declared.nbytes):
         yield Anomaly(
-            "storage-conflict",
+            RuleId.STORAGE_CONFLICT,
             f"storage {declared.key} is declared as {known.dtype} of {_count(known.nbytes)} bytes,"
             f" then as {declared.dtype} of {_count(declared.nbytes)}",
             event.offset,
@@ -93,7 +94,7 @@ def _storage_claims(
 
 def _tensor_claims(
     args: tuple[object, ...], named: StorageId, first: dict[str, StorageId], limits: Limits
-) -> int | tuple[str, str] | None:
+) -> int | tuple[RuleId, str] | None:
     """The bytes of a tensor; or the rule that it falls under, and why."""
     offset, shape, stride = args[1], as_sizes(args[2]), as_sizes(args[3])
     if type(offset) is not int or shape is None or stride is None:
@@ -105,10 +106,13 @@ def _tensor_claims(
     numel = max(declared.nbytes, 0) // itemsize
     problem = bounds_problem(shape, stride, offset + named.view_offset, numel, limits)
     if problem:
-        return "tensor-out-of-bounds", problem
+        return RuleId.TENSOR_OUT_OF_BOUNDS, problem
     nbytes = prod(shape) * itemsize
     if nbytes > _BOMB_NBYTES and nbytes > _BOMB_RATIO * max(declared.nbytes, 1):
-        return "tensor-bomb", f"{_count(nbytes)} bytes out of {declared.nbytes:,} by zero strides"
+        return (
+            RuleId.TENSOR_BOMB,
+            f"{_count(nbytes)} bytes out of {declared.nbytes:,} by zero strides",
+        )
     return nbytes
 
 

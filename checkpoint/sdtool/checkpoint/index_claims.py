@@ -18,6 +18,7 @@ from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.reading import Storage, Stream
 from sdtool.checkpoint.rebuild import Rebuilder, Tensor
 from sdtool.checkpoint.records import storage_chunks
+from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.strides import as_sizes
 from sdtool.checkpoint.trace import Anomaly
 from sdtool.checkpoint.values import Global, Instance, Value
@@ -52,7 +53,7 @@ def index_anomalies(
         except InputError as e:
             problem = f"its indices cannot be checked ({e.what})"
         if problem:
-            yield Anomaly("tensor-out-of-bounds", problem, call.offset, stream.member)
+            yield Anomaly(RuleId.TENSOR_OUT_OF_BOUNDS, problem, call.offset, stream.member)
 
 
 def _sparse(rebuild: Rebuilder, args: Value) -> str | None:

@@ -17,6 +17,7 @@ from sdtool.checkpoint.errors import InputError, NotACheckpoint, Unsupported
 from sdtool.checkpoint.foreign import Foreign, foreign_kind
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.reading import Checkpoint, Reading, Stream
+from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import LocalFile, Source
 from sdtool.checkpoint.trace import Anomaly
 from sdtool.checkpoint.weights import checkpoint_of
@@ -99,7 +100,7 @@ def _readings(opening: Opening) -> Iterator[Reading]:
         found.extend(a for a in archives if a.members or not found)
     if len(found) > 1:
         names = " and as ".join(reading.format for reading in found)
-        note = Anomaly("polyglot", f"it can be read as {names}", 0)
+        note = Anomaly(RuleId.POLYGLOT, f"it can be read as {names}", 0)
         found[0] = replace(found[0], anomalies=(*found[0].anomalies, note))
     if not found:
         found.append(_foreign(source, head))

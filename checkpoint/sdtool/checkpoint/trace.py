@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from sdtool.checkpoint.key_hashes import KeyHashes
+from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.values import Global, Instance, Persistent, Value
 
 
@@ -33,10 +34,10 @@ class Mutation(NamedTuple):
 
 
 class Anomaly(NamedTuple):
-    """A fact that no honest writer produces. `slug` is the id of the rule that judges it."""
+    """A fact that no honest writer produces, or a use that none makes: see the rule."""
 
-    slug: str
-    detail: str
+    rule: RuleId
+    detail: str = ""
     offset: int | None = None
     member: str | None = None
 
@@ -51,8 +52,8 @@ class Trace:
 
     events: list[Event] = field(default_factory=list[Event])
     anomalies: list[Anomaly] = field(default_factory=list[Anomaly])
-    noted: dict[str, int] = field(default_factory=dict[str, int])
-    """How often each slug came up; `anomalies` keeps the first few of each."""
+    noted: dict[RuleId, int] = field(default_factory=dict[RuleId, int])
+    """How often each rule came up; `anomalies` keeps the first few of each."""
     opcodes: int = 0
     objects: int = 0
     """What was built, as `Limits.objects` counts it."""

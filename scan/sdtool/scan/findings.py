@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from sdtool.checkpoint.rule_ids import RuleId
+
 
 class Severity(StrEnum):
     """How bad one finding is; `info` never changes a verdict."""
@@ -29,7 +31,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One thing to find. Its id is the name of its module with dashes: see `sdtool.scan.rules`."""
+    """One thing to find; the table is in `sdtool.scan.rules`."""
 
     severity: Severity
     title: str
@@ -47,7 +49,7 @@ class Finding:
     `offset` counts bytes from the start of the member (or of the file, without a member).
     """
 
-    rule: str
+    rule: RuleId
     severity: Severity
     message: str
     member: str | None = None
@@ -57,7 +59,7 @@ class Finding:
     def as_json(self) -> dict[str, Any]:
         """The finding as the command's JSON has it."""
         return {
-            "rule": self.rule,
+            "rule": str(self.rule),
             "severity": str(self.severity),
             "message": self.message,
             "member": self.member,

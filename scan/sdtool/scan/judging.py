@@ -7,13 +7,15 @@ one look at the table and one check.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.machine import COMPUTED
 from sdtool.checkpoint.reading import PICKLE, SCRIPT, LoaderProfile, Stream
-from sdtool.checkpoint.trace import Mutation, Resolve
+from sdtool.checkpoint.rule_ids import RuleId
+from sdtool.checkpoint.trace import Anomaly, Mutation, Resolve
 from sdtool.checkpoint.values import (
     LITERAL_OPCODES,
     Ext,
@@ -30,7 +32,6 @@ from sdtool.scan.rules import RULES
 from sdtool.scan.vouched import (
     RECONSTRUCTOR,
     VOUCHED,
-    Problem,
     Vouched,
     dtype_state_problem,
 )
@@ -60,18 +61,9 @@ class Known:
     """inert, dangerous, unknown, allowed, or model (a class of a whole pickled model)."""
     row: Vouched | None = None
     danger: Danger | None = None
-    problem: Problem | None = None
+    problem: Anomaly | None = None
     """The rule that the name itself falls under; None for one that is vouched for."""
     called: bool = False
-
-
-@dataclass(slots=True)
-class _Seen:
-    problem: Problem
-    offset: int | None
-    member: str | None
-    evidence: str | None
-    count: int = 1
 
 
 @dataclass(slots=True)
@@ -86,11 +78,15 @@ class Collector:
     """Packages whose classes make up a pickled model, and where each is first named."""
     unjudged: str | None = None
     """Why some calls were not judged, if some were not: then nothing is clean."""
-    _seen: dict[tuple[str, str], _Seen] = field(default_factory=dict[tuple[str, str], _Seen])
+    _found: dict[tuple[RuleId, str], tuple[Anomaly, str | None]] = field(
+        default_factory=dict[tuple[RuleId, str], tuple[Anomaly, str | None]]
+    )
+    """The first occurrence of each rule and name, with what shows it."""
+    _counts: Counter[tuple[RuleId, str]] = field(default_factory=Counter[tuple[RuleId, str]])
 
     def add(
         self,
-        problem: Problem,
+        anomaly: Anomaly,
         *,
         about: str = "",
         offset: int | None = None,
@@ -99,34 +95,34 @@ class Collector:
         count: int = 1,
     ) -> None:
         """Note one occurrence of a rule; a further one for the same name only counts."""
-        key = (problem.slug, about)
-        seen = self._seen.get(key)
-        if seen is None:
-            self._seen[key] = _Seen(problem, offset, member, evidence, count)
-        else:
-            seen.count += count
+        key = (anomaly.rule, about)
+        if key not in self._found:
+            self._found[key] = anomaly._replace(offset=offset, member=member), evidence
+        self._counts[key] += count
 
     def findings(self) -> Iterator[Finding]:
         """What came up, in order."""
-        for (slug, about), seen in self._seen.items():
-            rule = RULES[slug]
+        for key, (anomaly, evidence) in self._found.items():
+            rule, about = RULES[anomaly.rule], key[1]
             parts = [escape(about, 160)] if about else []
-            if seen.problem.what:
-                parts.append(escape(seen.problem.what))
+            if anomaly.detail:
+                parts.append(escape(anomaly.detail))
             message = f"{rule.title}: {' - '.join(parts)}" if parts else rule.title
-            if seen.count > 1:
-                message += f" ({seen.count:,} times)"
-            evidence = None if seen.evidence is None else escape(seen.evidence, 160)
-            yield Finding(slug, rule.severity, message, seen.member, seen.offset, evidence)
+            if self._counts[key] > 1:
+                message += f" ({self._counts[key]:,} times)"
+            shown = None if evidence is None else escape(evidence, 160)
+            yield Finding(
+                anomaly.rule, rule.severity, message, anomaly.member, anomaly.offset, shown
+            )
         if self.models:
-            rule = RULES["pickled-model"]
+            rule = RULES[RuleId.PICKLED_MODEL]
             offset, member = next(iter(self.models.values()))
             packages = sorted(self.models)
             owners = [p for p in packages if p != "torch.nn"] or packages
             message = f"a whole pickled model of {', '.join(owners)}, not weights"
             names = sorted(str(g) for g, known in self.known.items() if known.kind == "model")
             yield Finding(
-                "pickled-model",
+                RuleId.PICKLED_MODEL,
                 rule.severity,
                 escape(message),
                 member,
@@ -143,13 +139,13 @@ def judge_stream(stream: Stream, found: Collector, limits: Limits = DEFAULT_LIMI
     arguments = _Arguments()
     trace = stream.trace
     work = _WORK + 8 * trace.opcodes
-    told = {anomaly.slug: anomaly for anomaly in reversed(trace.anomalies)}
-    for slug, anomaly in told.items():
+    first = {anomaly.rule: anomaly for anomaly in reversed(trace.anomalies)}
+    for rule, anomaly in first.items():
         found.add(
-            Problem(slug, anomaly.detail),
+            anomaly,
             offset=anomaly.offset,
             member=anomaly.member or member,
-            count=trace.noted.get(slug, 1),
+            count=trace.noted.get(rule, 1),
         )
     for event in trace.events:
         if type(event) is Instance:
@@ -200,19 +196,19 @@ def judge_stream(stream: Stream, found: Collector, limits: Limits = DEFAULT_LIMI
             if event.opcode == "BUILD":
                 _follow_state(event, arguments)
         elif type(event) is Persistent and not _is_honest_id(event.pid, stream):
-            found.add(Problem("odd-persistent-id", ""), offset=event.offset, member=member)
+            found.add(Anomaly(RuleId.ODD_PERSISTENT_ID), offset=event.offset, member=member)
     if work < 0:
         found.unjudged = "it sets the same large states again and again"
     for container, used in arguments.containers.values():
         if container.mutated > used:
-            problem = Problem("escaped-mutation", "")
+            problem = Anomaly(RuleId.ESCAPED_MUTATION)
             found.add(problem, offset=container.mutated, member=member)
     unfolds = _unfolds(stream.value, limits)
     if unfolds is None:
         found.unjudged = f"more than {_CONTAINERS:,} containers"
     elif unfolds:
         found.add(
-            Problem("alias-bomb", f"more than {limits.leaves:,} leaves"),
+            Anomaly(RuleId.ALIAS_BOMB, f"more than {limits.leaves:,} leaves"),
             offset=stream.offset,
             member=member,
         )
@@ -279,14 +275,14 @@ def judge_name(target: Global, *, walks_dots: bool = True) -> Known:
         return Known("inert", row)
     danger = danger_of(target.module, target.name)
     if danger is not None:
-        return Known("dangerous", None, danger, Problem("dangerous-global", danger.why))
+        return Known("dangerous", None, danger, Anomaly(RuleId.DANGEROUS_GLOBAL, danger.why))
     if not (_is_plain(target.module) and _is_plain(target.name)):
-        return Known("unknown", problem=Problem("odd-name", ""))
+        return Known("unknown", problem=Anomaly(RuleId.ODD_NAME))
     if "." in target.name and walks_dots:
-        return Known("unknown", problem=Problem("dotted-name", ""))
+        return Known("unknown", problem=Anomaly(RuleId.DOTTED_NAME))
     if _package(target) is not None:
         return Known("model")
-    return Known("unknown", problem=Problem("unknown-global", ""))
+    return Known("unknown", problem=Anomaly(RuleId.UNKNOWN_GLOBAL))
 
 
 def _package(target: Global) -> str | None:
@@ -304,7 +300,7 @@ def _is_script(target: Global) -> bool:
 
 def _name(event: Resolve, found: Collector, member: str | None, profile: LoaderProfile) -> None:
     if event.computed:
-        found.add(Problem("computed-name", ""), offset=event.offset, member=member)
+        found.add(Anomaly(RuleId.COMPUTED_NAME), offset=event.offset, member=member)
         return
     target = event.target
     known = found.known.get(target)
@@ -314,7 +310,7 @@ def _name(event: Resolve, found: Collector, member: str | None, profile: LoaderP
         # What is known needs no leave: what is dangerous gets none, and of what is vouched for the
         # use is judged as ever (it may load a pickle of its own).
         if reason is not None and known.kind in ("unknown", "model"):
-            known = Known("allowed", problem=Problem("allowed-global", reason))
+            known = Known("allowed", problem=Anomaly(RuleId.ALLOWED_GLOBAL, reason))
         if profile is SCRIPT and known.kind == "unknown" and _is_script(target):
             known = Known("unknown")  # a class of the archive's own code, which is a finding itself
         found.known[target] = known
@@ -342,14 +338,14 @@ def _target(target: Value, found: Collector, offset: int, member: str | None) ->
         return known
     if type(target) is Ext:
         return None  # the extension code is an anomaly of the stream already
-    found.add(Problem("odd-target", "it calls a value"), offset=offset, member=member)
+    found.add(Anomaly(RuleId.ODD_TARGET, "it calls a value"), offset=offset, member=member)
     return None
 
 
 # --- calls --------------------------------------------------------------------------------------
 
 
-def _call_problem(row: Vouched, call: Instance) -> Problem | None:
+def _call_problem(row: Vouched, call: Instance) -> Anomaly | None:
     opcode = call.opcode
     if opcode == "REDUCE":
         check = row.call
@@ -358,7 +354,7 @@ def _call_problem(row: Vouched, call: Instance) -> Problem | None:
     else:
         check = None  # NEWOBJ_EX, OBJ, INST: no honest writer uses them for what is vouched
     if check is None:
-        return Problem("unknown-call", f"{opcode} where no honest writer has one")
+        return Anomaly(RuleId.UNKNOWN_CALL, f"{opcode} where no honest writer has one")
     return check(call.args)
 
 
@@ -369,26 +365,26 @@ def _is_pickle_bytes(args: Value) -> bool:
     return isinstance(first, bytes) or (type(first) is Extent and not first.is_text)
 
 
-def _mutation_problem(event: Mutation, found: Collector) -> Problem | None:
+def _mutation_problem(event: Mutation, found: Collector) -> Anomaly | None:
     target = event.target
     cls = class_of(target)
     if type(target) is Instance and target.opcode in LITERAL_OPCODES:
-        return Problem("unknown-state", f"{event.opcode} on a plain container of another kind")
+        return Anomaly(RuleId.UNKNOWN_STATE, f"{event.opcode} on a plain container of another kind")
     if type(target) is not Instance or type(cls) is not Global:
         if type(cls) is Ext or cls is COMPUTED:
             return None
-        return Problem("odd-target", f"{event.opcode} changes what is no object of the file")
+        return Anomaly(RuleId.ODD_TARGET, f"{event.opcode} changes what is no object of the file")
     known = found.known.get(cls)
     if known is None or known.row is None:
         return None  # the name itself is the finding, or it is allowed
     row = known.row
     if event.opcode == "BUILD":
         if row.state is None:
-            return Problem("unknown-state", "BUILD where no honest writer has one")
+            return Anomaly(RuleId.UNKNOWN_STATE, "BUILD where no honest writer has one")
         return row.state(event.value) or dtype_state_problem(target, event.value)
     check = row.pairs if event.opcode in ("SETITEM", "SETITEMS") else row.items
     if check is None:
-        return Problem("unknown-state", f"{event.opcode} where no honest writer has one")
+        return Anomaly(RuleId.UNKNOWN_STATE, f"{event.opcode} where no honest writer has one")
     return check(event.value)
 
 

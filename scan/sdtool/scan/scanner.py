@@ -13,13 +13,14 @@ from sdtool.checkpoint.errors import NotACheckpoint
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.numpy_values import as_bytes
 from sdtool.checkpoint.reading import Reading, Stream
+from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import LocalFile, Memory, Slice, Source, local_file
+from sdtool.checkpoint.trace import Anomaly
 from sdtool.checkpoint.values import Extent, Value
 from sdtool.scan.allowlist import allowed_globals
 from sdtool.scan.escaping import escape
 from sdtool.scan.findings import Finding, Name, Report, Severity, Verdict, verdict_of
 from sdtool.scan.judging import Collector, judge_stream
-from sdtool.scan.vouched import Problem
 
 _NO_NAMES: Mapping[str, str] = {}
 
@@ -122,7 +123,7 @@ def _rank(finding: Finding) -> int:
 def _judge_reading(reading: Reading, state: _State, prefix: str, depth: int) -> None:
     for anomaly in reading.anomalies:
         state.found.add(
-            Problem(anomaly.slug, anomaly.detail),
+            anomaly,
             offset=anomaly.offset,
             member=_member(prefix, anomaly.member),
         )
@@ -150,7 +151,7 @@ def _judge_nested(argument: Value, stream: Stream, state: _State, depth: int) ->
     if content is None:
         _gap(state, "a nested pickle that cannot be located", stream.member)
         return
-    state.found.add(Problem("nested-pickle", ""), offset=stream.offset, member=stream.member)
+    state.found.add(Anomaly(RuleId.NESTED_PICKLE), offset=stream.offset, member=stream.member)
     if depth >= state.limits.nesting:
         _gap(state, f"pickles more than {state.limits.nesting} deep", stream.member)
         return

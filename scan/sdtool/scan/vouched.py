@@ -2,7 +2,7 @@
 
 A row says what may happen to one name: nothing but being named, a call (REDUCE), a new object
 (NEWOBJ), a state (BUILD), items (APPEND(S), ADDITEMS) and pairs (SETITEM(S)). Each of these is a
-check of the arguments that returns None for what honest writers write, or a Problem. Every check
+check of the arguments that returns None for what honest writers write, or an Anomaly. Every check
 was thought through against what CPython, torch and numpy do with what it lets pass: no import, no
 call of anything that is not a row here itself, no work or memory out of proportion to the file.
 
@@ -20,11 +20,13 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import prod
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from sdtool.checkpoint.dtypes import TABLE
 from sdtool.checkpoint.joblib_arrays import WRAPPERS as JOBLIB_WRAPPERS
 from sdtool.checkpoint.key_hashes import KeyHashes
+from sdtool.checkpoint.rule_ids import RuleId
+from sdtool.checkpoint.trace import Anomaly
 from sdtool.checkpoint.values import (
     DICT,
     LIST,
@@ -36,15 +38,7 @@ from sdtool.checkpoint.values import (
     Value,
 )
 
-
-class Problem(NamedTuple):
-    """What is wrong with a use: `slug` is the rule."""
-
-    slug: str
-    what: str
-
-
-Check: TypeAlias = Callable[[Value], Problem | None]
+Check: TypeAlias = Callable[[Value], Anomaly | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +61,12 @@ _DIGITS = 4096  # CPython itself refuses to read more than 4,300 digits
 _INT_BITS = 1 << 16
 
 
-def _odd(what: str) -> Problem:
-    return Problem("unknown-call", what)
+def _odd(what: str) -> Anomaly:
+    return Anomaly(RuleId.UNKNOWN_CALL, what)
 
 
-def _state_problem(what: str) -> Problem:
-    return Problem("unknown-state", what)
+def _state_problem(what: str) -> Anomaly:
+    return Anomaly(RuleId.UNKNOWN_STATE, what)
 
 
 # --- values -------------------------------------------------------------------------------------
@@ -154,11 +148,11 @@ def _is_lazy_bits(value: Value) -> bool:
 # --- calls --------------------------------------------------------------------------------------
 
 
-def _nothing(args: Value) -> Problem | None:
+def _nothing(args: Value) -> Anomaly | None:
     return None if args == () else _odd("called with arguments")
 
 
-def _tensor_v2(args: Value) -> Problem | None:
+def _tensor_v2(args: Value) -> Anomaly | None:
     if type(args) is not tuple or not 6 <= len(args) <= 7:
         return _odd("not the arguments of a tensor")
     if not _is_storage(args[0]) or type(args[1]) is not int:
@@ -170,19 +164,19 @@ def _tensor_v2(args: Value) -> Problem | None:
     return None if len(args) < 7 or _is_lazy_bits(args[6]) else _odd("a tensor with odd metadata")
 
 
-def _tensor_v3(args: Value) -> Problem | None:
+def _tensor_v3(args: Value) -> Anomaly | None:
     if type(args) is not tuple or not 7 <= len(args) <= 8 or not _is_dtype(args[6]):
         return _odd("not the arguments of a tensor")
     return _tensor_v2((*args[:6], *args[7:]))
 
 
-def _tensor_v1(args: Value) -> Problem | None:
+def _tensor_v1(args: Value) -> Anomaly | None:
     if type(args) is not tuple or len(args) != 4:
         return _odd("not the arguments of a tensor")
     return _tensor_v2((*args, False, None))
 
 
-def _parameter(args: Value) -> Problem | None:
+def _parameter(args: Value) -> Anomaly | None:
     if type(args) is not tuple or len(args) != 3 or not _is_tensor(args[0]):
         return _odd("a parameter of what is no tensor")
     if type(args[1]) is not bool or not _is_no_hooks(args[2]):
@@ -190,26 +184,26 @@ def _parameter(args: Value) -> Problem | None:
     return None
 
 
-def _parameter_with_state(args: Value) -> Problem | None:
+def _parameter_with_state(args: Value) -> Anomaly | None:
     if type(args) is not tuple or len(args) != 4:
         return _odd("not the arguments of a parameter")
     return _parameter(args[:3]) or _tensor_state(args[3])
 
 
-def _parameter_class(args: Value) -> Problem | None:
+def _parameter_class(args: Value) -> Anomaly | None:
     if type(args) is tuple and 1 <= len(args) <= 2 and _is_tensor(args[0]):
         if len(args) == 1 or type(args[1]) is bool:
             return None
     return _odd("a parameter of what is no tensor")
 
 
-def _from_type(args: Value) -> Problem | None:
+def _from_type(args: Value) -> Anomaly | None:
     """(function, class, arguments, state): calls the function, sets the state as attributes."""
     if type(args) is not tuple or len(args) != 4:
         return _odd("not the arguments of a tensor")
     function, cls, inner, state = args
     if type(function) is not Global or function not in REBUILDERS:
-        return Problem("dangerous-call", "it calls a function that the file chooses")
+        return Anomaly(RuleId.DANGEROUS_CALL, "it calls a function that the file chooses")
     if type(cls) is not Global or cls not in _TENSOR_CLASSES:
         return _odd("a tensor of a class that nobody vouches for")
     row = VOUCHED[function]
@@ -218,7 +212,7 @@ def _from_type(args: Value) -> Problem | None:
     return row.call(inner) or _tensor_state(state)
 
 
-def _tensor_state(state: Value) -> Problem | None:
+def _tensor_state(state: Value) -> Anomaly | None:
     """Attributes of a tensor: torch sets each, and runs the hooks among them later."""
     if state is None:
         return None
@@ -235,7 +229,7 @@ def _tensor_state(state: Value) -> Problem | None:
     return None
 
 
-def _tensor_parts(args: Value) -> Problem | None:
+def _tensor_parts(args: Value) -> Anomaly | None:
     """Rebuild functions whose arguments are tensors, sizes, dtypes and switches in some order."""
     if type(args) is not tuple or len(args) > 16:
         return _odd("not the arguments of a tensor")
@@ -261,32 +255,32 @@ def _tensor_parts(args: Value) -> Problem | None:
     return _odd("too many parts of a tensor")
 
 
-def _wrapper_subclass(args: Value) -> Problem | None:
+def _wrapper_subclass(args: Value) -> Anomaly | None:
     if type(args) is not tuple or not args or args[0] not in _TENSOR_CLASSES:
         return _odd("a tensor of a class that nobody vouches for")
     return _tensor_parts(args[1:])
 
 
-def _texts(args: Value) -> Problem | None:
+def _texts(args: Value) -> Anomaly | None:
     if type(args) is tuple and len(args) <= 256 and all(_is_text(part) for part in args):
         return None
     return _odd("arguments other than strings")
 
 
-def _size(args: Value) -> Problem | None:
+def _size(args: Value) -> Anomaly | None:
     if type(args) is tuple and len(args) == 1 and _is_sizes(args[0]):
         return None
     return _nothing(args)
 
 
-def _device(args: Value) -> Problem | None:
+def _device(args: Value) -> Anomaly | None:
     if type(args) is tuple and 1 <= len(args) <= 2 and _is_text(args[0], 64):
         if len(args) == 1 or type(args[1]) is int:
             return None
     return _odd("not the arguments of a device")
 
 
-def _load_from_bytes(args: Value) -> Problem | None:
+def _load_from_bytes(args: Value) -> Anomaly | None:
     if type(args) is tuple and len(args) == 1 and _is_bytes(args[0]):
         return None  # what these bytes are is judged on its own
     return _odd("a nested pickle that is not plain bytes")
@@ -297,7 +291,7 @@ def _is_container(value: Value) -> bool:
     return type(value) is tuple or (type(value) is Instance and value.opcode in LITERAL_OPCODES)
 
 
-def _container(args: Value) -> Problem | None:
+def _container(args: Value) -> Anomaly | None:
     """`list(x)`, `set(x)`, `OrderedDict(x)`: only of what already stands in the file."""
     if args == ():
         return None
@@ -306,14 +300,14 @@ def _container(args: Value) -> Problem | None:
     return _odd("made of something other than a plain container")
 
 
-def _colliding(content: Value) -> Problem | None:
+def _colliding(content: Value) -> Anomaly | None:
     """Whether a set or dict of `content`, or of pairs in it, would have colliding keys."""
     items = content if type(content) is tuple else content.items
     hashes, of_pairs = KeyHashes(), KeyHashes()
     hashes.add(items)
     of_pairs.add(_first_of(item) for item in items)
     found = hashes.found or of_pairs.found
-    return None if found is None else Problem("hash-collision", found)
+    return None if found is None else Anomaly(RuleId.HASH_COLLISION, found)
 
 
 def _first_of(item: Value) -> Value:
@@ -322,13 +316,13 @@ def _first_of(item: Value) -> Value:
     return parts[0] if parts else None
 
 
-def _deque(args: Value) -> Problem | None:
+def _deque(args: Value) -> Anomaly | None:
     if type(args) is tuple and len(args) == 2 and (args[1] is None or _is_int(args[1])):
         args = args[:1]
     return _container(args)
 
 
-def _defaultdict(args: Value) -> Problem | None:
+def _defaultdict(args: Value) -> Anomaly | None:
     if args == () or (type(args) is tuple and len(args) == 1 and args[0] is None):
         return None
     if type(args) is tuple and args and type(args[0]) is Global and args[0] in _FACTORIES:
@@ -336,13 +330,13 @@ def _defaultdict(args: Value) -> Problem | None:
     return _odd("a default that is no plain container")
 
 
-def _bytes(args: Value) -> Problem | None:
+def _bytes(args: Value) -> Anomaly | None:
     if args == () or (type(args) is tuple and len(args) == 1 and _is_bytes(args[0])):
         return None
     return _encode(args)
 
 
-def _encode(args: Value) -> Problem | None:
+def _encode(args: Value) -> Anomaly | None:
     """`_codecs.encode(text, "latin1")`: any other encoding is a module that gets imported."""
     if type(args) is not tuple or len(args) != 2:
         return _size_problem(args)
@@ -353,13 +347,13 @@ def _encode(args: Value) -> Problem | None:
     return _odd("an encoding other than latin-1, which is a module that gets imported")
 
 
-def _size_problem(args: Value) -> Problem:
+def _size_problem(args: Value) -> Anomaly:
     if type(args) is tuple and len(args) == 1 and type(args[0]) is int:
-        return Problem("oversized-argument", "a number where bytes belong: so many zeros")
+        return Anomaly(RuleId.OVERSIZED_ARGUMENT, "a number where bytes belong: so many zeros")
     return _odd("arguments other than text and encoding")
 
 
-def _number(args: Value) -> Problem | None:
+def _number(args: Value) -> Anomaly | None:
     """`int`, `float`, `bool`: of a number or of a few digits."""
     if args == () or (type(args) is tuple and len(args) == 1 and _is_scalar(args[0])):
         return None
@@ -370,7 +364,7 @@ def _is_scalar(value: Value) -> bool:
     return type(value) in (bool, float) or _is_int(value) or _is_text(value, _DIGITS)
 
 
-def _numbers(args: Value) -> Problem | None:
+def _numbers(args: Value) -> Anomaly | None:
     """`complex`, `slice`, `range`, `timedelta`: a few numbers, or None."""
     if type(args) is tuple and len(args) <= 8:
         if all(part is None or type(part) in (bool, float) or _is_int(part) for part in args):
@@ -378,7 +372,7 @@ def _numbers(args: Value) -> Problem | None:
     return _odd("arguments other than numbers")
 
 
-def _text(args: Value) -> Problem | None:
+def _text(args: Value) -> Anomaly | None:
     if args == ():
         return None
     if type(args) is tuple and len(args) == 1:
@@ -387,13 +381,13 @@ def _text(args: Value) -> Problem | None:
     return _odd("made of something other than a string")
 
 
-def _type_of_none(args: Value) -> Problem | None:
+def _type_of_none(args: Value) -> Anomaly | None:
     if type(args) is tuple and len(args) == 1 and (args[0] is None or args[0] == _ELLIPSIS):
         return None  # how picklers write the class of None
-    return Problem("dangerous-call", "it looks up or makes a class")
+    return Anomaly(RuleId.DANGEROUS_CALL, "it looks up or makes a class")
 
 
-def _moment(args: Value) -> Problem | None:
+def _moment(args: Value) -> Anomaly | None:
     """`datetime`, `date`, `time`: the packed bytes, with a time zone that is one."""
     if type(args) is tuple and 1 <= len(args) <= 2:
         packed = _is_bytes(args[0]) or _is_text(args[0], 10)
@@ -408,7 +402,7 @@ def _is_zone(value: Value) -> bool:
     return type(value) is Instance and value.target == _TIMEZONE
 
 
-def _timezone(args: Value) -> Problem | None:
+def _timezone(args: Value) -> Anomaly | None:
     if type(args) is tuple and 1 <= len(args) <= 2:
         delta = args[0]
         if type(delta) is Instance and delta.target == _TIMEDELTA:
@@ -421,14 +415,14 @@ _DECIMAL = re.compile(r"[+-]?(?:[0-9]*\.?[0-9]*(?:[eE][+-]?[0-9]{1,9})?|inf(init
 _FRACTION = re.compile(r"-?[0-9]+(?:/[0-9]+)?\Z")
 
 
-def _decimal(args: Value) -> Problem | None:
+def _decimal(args: Value) -> Anomaly | None:
     if type(args) is tuple and len(args) == 1 and _is_text(args[0], _DIGITS):
         if _DECIMAL.match(args[0]):
             return None
     return _odd("not the digits of a number")
 
 
-def _fraction(args: Value) -> Problem | None:
+def _fraction(args: Value) -> Anomaly | None:
     """Whole numbers only: a decimal exponent is computed out when the fraction is made."""
     if type(args) is tuple and 1 <= len(args) <= 2 and all(_is_int(part) for part in args):
         return None
@@ -436,11 +430,11 @@ def _fraction(args: Value) -> Problem | None:
         if _FRACTION.match(args[0]):
             return None
         if "e" in args[0].lower():
-            return Problem("oversized-argument", "an exponent that is computed out")
+            return Anomaly(RuleId.OVERSIZED_ARGUMENT, "an exponent that is computed out")
     return _odd("not a fraction of whole numbers")
 
 
-def _reconstructor(args: Value) -> Problem | None:
+def _reconstructor(args: Value) -> Anomaly | None:
     """`copyreg._reconstructor(class, base, state)`: how protocols 0 and 1 make an object."""
     if type(args) is not tuple or len(args) != 3 or type(args[0]) is not Global:
         return _odd("not the arguments of an object")
@@ -456,14 +450,14 @@ def _reconstructor(args: Value) -> Problem | None:
     return _odd("an object made of something else")
 
 
-def _array(args: Value) -> Problem | None:
+def _array(args: Value) -> Anomaly | None:
     if type(args) is tuple and 1 <= len(args) <= 2 and _is_type_code(args[0]):
         if len(args) == 1 or _is_bytes(args[1]) or is_literal(args[1], LIST):
             return None
     return _odd("not the arguments of an array")
 
 
-def _array_reconstructor(args: Value) -> Problem | None:
+def _array_reconstructor(args: Value) -> Anomaly | None:
     if type(args) is tuple and len(args) == 4 and args[0] == Global("array", "array"):
         if _is_type_code(args[1]) and type(args[2]) is int and _is_bytes(args[3]):
             return None
@@ -496,14 +490,14 @@ def _element_nbytes(code: str) -> int:
     return int(code[1:] or 1) * (4 if code[0] == "U" else 1)
 
 
-def _numpy_dtype(args: Value) -> Problem | None:
+def _numpy_dtype(args: Value) -> Anomaly | None:
     if type(args) is tuple and 1 <= len(args) <= 3 and type(args[0]) is str:
         if _NUMPY_CODE.match(args[0]) and all(type(x) in (bool, int) for x in args[1:]):
             return None
     return _odd("not the code of an element type")
 
 
-def _numpy_dtype_state(state: Value) -> Problem | None:
+def _numpy_dtype_state(state: Value) -> Anomaly | None:
     """(version, order, subarray, names, fields, itemsize, alignment, flags[, metadata]).
 
     Flags that do not fit the elements would make numpy take bytes for pointers.
@@ -529,20 +523,22 @@ def _numpy_dtype_state(state: Value) -> Problem | None:
     return None
 
 
-def dtype_state_problem(made: Instance, state: Value) -> Problem | None:
+def dtype_state_problem(made: Instance, state: Value) -> Anomaly | None:
     """Whether the flags of a numpy.dtype say the same about objects as its code."""
     code = _dtype_code(made)
     if code is None or type(state) is not tuple or len(state) < 8:
         return None
     holds = code.startswith("O")
     if type(state[7]) is int and bool(state[7] & _HAS_OBJECTS) != holds:
-        return Problem("dangerous-call", "element flags that make numpy take bytes for pointers")
+        return Anomaly(
+            RuleId.DANGEROUS_CALL, "element flags that make numpy take bytes for pointers"
+        )
     if not code.startswith("V") and (state[3] is not None or state[4] is not None):
         return _state_problem("an element type with odd fields")
     return None
 
 
-def _numpy_reconstruct(args: Value) -> Problem | None:
+def _numpy_reconstruct(args: Value) -> Anomaly | None:
     """An empty array to be filled by BUILD: never one of a size that the file chooses."""
     if type(args) is tuple and len(args) == 3 and args[0] == _NDARRAY and args[1] == (0,):
         if _is_bytes(args[2]) or _is_text(args[2], 1):
@@ -550,7 +546,7 @@ def _numpy_reconstruct(args: Value) -> Problem | None:
     return _odd("not an empty array")
 
 
-def _numpy_array_state(state: Value) -> Problem | None:
+def _numpy_array_state(state: Value) -> Anomaly | None:
     """(version, shape, dtype, fortran order, bytes or a list of objects)."""
     if type(state) is not tuple or not 4 <= len(state) <= 5:
         return _state_problem("not the state of an array")
@@ -571,7 +567,7 @@ def _numel(shape: Value) -> int:
     return prod(sizes)
 
 
-def _numpy_scalar(args: Value) -> Problem | None:
+def _numpy_scalar(args: Value) -> Anomaly | None:
     if type(args) is tuple and len(args) == 2:
         code = _dtype_code(args[0])
         if code and not code.startswith("O") and (_is_bytes(args[1]) or _is_text(args[1])):
@@ -579,7 +575,7 @@ def _numpy_scalar(args: Value) -> Problem | None:
     return _odd("not the bytes of a number")
 
 
-def _numpy_frombuffer(args: Value) -> Problem | None:
+def _numpy_frombuffer(args: Value) -> Anomaly | None:
     if type(args) is tuple and len(args) == 4:
         raw, dtype, shape, order = args
         code = _dtype_code(dtype)
@@ -592,7 +588,7 @@ def _numpy_frombuffer(args: Value) -> Problem | None:
 _BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 
 
-def _numpy_random(args: Value) -> Problem | None:
+def _numpy_random(args: Value) -> Anomaly | None:
     """(name or bit generator[, the function that makes one])."""
     if type(args) is tuple and len(args) <= 2:
         for part in args:
@@ -603,12 +599,12 @@ def _numpy_random(args: Value) -> Problem | None:
             else:
                 known = type(part) is str and part in _BIT_GENERATORS
             if not known:
-                return Problem("dangerous-call", "it calls a function that the file chooses")
+                return Anomaly(RuleId.DANGEROUS_CALL, "it calls a function that the file chooses")
         return None
     return _odd("not the arguments of a random generator")
 
 
-def _seed_sequence(args: Value) -> Problem | None:
+def _seed_sequence(args: Value) -> Anomaly | None:
     """(class, checksum of its fields, None): an empty one, to be filled by BUILD."""
     if type(args) is tuple and len(args) == 3 and args[0] == _SEED_SEQUENCE:
         if _is_int(args[1]) and args[2] is None:
@@ -621,7 +617,7 @@ def _seed_sequence(args: Value) -> Problem | None:
 _METHODS = frozenset({"append", "extend", "add", "update", "setdefault"})
 
 
-def _attributes(state: Value) -> Problem | None:
+def _attributes(state: Value) -> Anomaly | None:
     """Attributes of an object: names that no opcode would look up and call afterwards."""
     if not is_literal(state, DICT):
         return _state_problem("a state that is no plain dict")
@@ -633,7 +629,7 @@ def _attributes(state: Value) -> Problem | None:
     return None
 
 
-def _module_attributes(state: Value) -> Problem | None:
+def _module_attributes(state: Value) -> Anomaly | None:
     """The attributes of a ParameterDict or ParameterList: no hooks among them."""
     if problem := _attributes(state):
         return problem
@@ -643,17 +639,17 @@ def _module_attributes(state: Value) -> Problem | None:
     return None
 
 
-def _no_attributes(state: Value) -> Problem | None:
+def _no_attributes(state: Value) -> Anomaly | None:
     if is_literal(state, DICT) and not state.pairs:
         return None
     return _state_problem("a state where no writer leaves one")
 
 
-def _anything(value: Value) -> Problem | None:
+def _anything(value: Value) -> Anomaly | None:
     return None  # each value in it is judged where it is made
 
 
-def _no_methods(pairs: Value) -> Problem | None:
+def _no_methods(pairs: Value) -> Anomaly | None:
     """Items of a dict whose items are its attributes too; a key that a call makes may be any."""
     for key, _ in pairs:
         if type(key) not in (str, int) or (
@@ -663,7 +659,7 @@ def _no_methods(pairs: Value) -> Problem | None:
     return None
 
 
-def _nested_tensor(args: Value) -> Problem | None:
+def _nested_tensor(args: Value) -> Anomaly | None:
     """The keyword arguments of a jagged tensor: tensors, and a cache of its lengths."""
     if type(args) is not tuple or len(args) != 1 or not is_literal(args[0], DICT):
         return _odd("not the arguments of a nested tensor")
@@ -681,40 +677,40 @@ _NJT_KEYS = frozenset(
 )
 
 
-def _numbers_list(state: Value) -> Problem | None:
+def _numbers_list(state: Value) -> Anomaly | None:
     """The fields of a small frozen dataclass with slots: a list of numbers."""
     if is_literal(state, LIST) and all(v is None or _is_int(v) for v in state.items):
         return None
     return _state_problem("a state that is not a list of numbers")
 
 
-def _tensor_properties(state: Value) -> Problem | None:
+def _tensor_properties(state: Value) -> Anomaly | None:
     """(dtype, layout, requires_grad, memory format, pin_memory), or a dict of older versions."""
     if type(state) is tuple and len(state) == 5:
         return None  # five attributes, whose values are judged where they are made
     return _attributes(state)
 
 
-def _one_int(args: Value) -> Problem | None:
+def _one_int(args: Value) -> Anomaly | None:
     if type(args) is tuple and len(args) == 1 and _is_int(args[0]):
         return None
     return _odd("not the number of an enumeration")
 
 
-def _one_word(args: Value) -> Problem | None:
+def _one_word(args: Value) -> Anomaly | None:
     if type(args) is tuple and len(args) == 1 and _is_text(args[0], 64):
         return None
     return _odd("not the word of an enumeration")
 
 
-def _one_list(args: Value) -> Problem | None:
+def _one_list(args: Value) -> Anomaly | None:
     """TorchScript's `build_*`: they return the list they are given."""
     if type(args) is tuple and 1 <= len(args) <= 2:
         return None
     return _odd("not the arguments of a list")
 
 
-def _array_wrapper(state: Value) -> Problem | None:
+def _array_wrapper(state: Value) -> Anomaly | None:
     """joblib's wrapper of an array: its class, shape and element type; the machine reads them."""
     if problem := _attributes(state):
         return problem
@@ -730,7 +726,7 @@ _POSITIONS = {"pos": 624, "buffer_pos": 4}
 """How far a generator has used up its buffer: beyond it, numpy reads other memory."""
 
 
-def _random_state(state: Value) -> Problem | None:
+def _random_state(state: Value) -> Anomaly | None:
     if not (is_literal(state, DICT) or type(state) is tuple):
         return _state_problem("not the state of a random generator")
     pending, depth = [state], 0

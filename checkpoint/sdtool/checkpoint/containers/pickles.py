@@ -14,6 +14,7 @@ from sys import stdlib_module_names
 from sdtool.checkpoint.containers.opening import Opening
 from sdtool.checkpoint.errors import LimitExceeded, Truncated
 from sdtool.checkpoint.reading import PICKLE, LoaderProfile, Reading, Stream
+from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Source
 from sdtool.checkpoint.trace import Anomaly, Resolve
 from sdtool.checkpoint.values import Global, Instance
@@ -42,7 +43,7 @@ def read_pickles(opening: Opening, first: Stream) -> Iterator[Reading]:
     end = last.offset + last.trace.nbytes
     if last.error is None and end < source.nbytes:
         detail = f"{source.nbytes - end:,} bytes behind the pickle"
-        anomalies = (Anomaly("trailing-data", detail, end),)
+        anomalies = (Anomaly(RuleId.TRAILING_DATA, detail, end),)
     yield Reading("pickle", source, tuple(streams), anomalies=anomalies)
 
 

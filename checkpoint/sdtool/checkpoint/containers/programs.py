@@ -19,6 +19,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from sdtool.checkpoint.errors import Unsupported
+from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.trace import Anomaly
 
 _PYTHON = frozenset({".py", ".pyc", ".pyo", ".pyw", ".pyx"})
@@ -31,7 +32,7 @@ class ProgramFormat:
 
     format: str
     """As `Reading.format`."""
-    rule: str | None
+    rule: RuleId | None
     label: str
     hint: str
     detail: str = ""
@@ -44,24 +45,24 @@ class ProgramFormat:
 
 _STATE_DICT = "ask its publisher for the weights, saved from `module.state_dict()`"
 
-TORCHSCRIPT = ProgramFormat("torchscript", "torchscript", "a TorchScript program", _STATE_DICT)
+TORCHSCRIPT = ProgramFormat("torchscript", RuleId.TORCHSCRIPT, "a TorchScript program", _STATE_DICT)
 PACKAGE = ProgramFormat(
     "torch-package",
-    "packaged-code",
+    RuleId.PACKAGED_CODE,
     "a torch.package archive with its own sources",
     _STATE_DICT,
     "a torch.package archive with its own sources",
 )
 EXPORTED = ProgramFormat(
     "torch-export",
-    "exported-program",
+    RuleId.EXPORTED_PROGRAM,
     "an exported program of torch.export",
     _STATE_DICT,
     "torch.export.load runs its graph",
 )
 SERVED = ProgramFormat(
     "torchserve",
-    "packaged-code",
+    RuleId.PACKAGED_CODE,
     "a TorchServe archive with its own handler",
     "unpack it, then give sdtool the model inside",
     "a TorchServe archive with its own handler",
@@ -106,4 +107,4 @@ def code_anomalies(names: Iterable[str]) -> Iterator[Anomaly]:
             found.setdefault("native code", []).append(name)
     for what, members in found.items():
         many = f" and {len(members) - 1:,} more" if len(members) > 1 else ""
-        yield Anomaly("packaged-code", f"{what} in {members[0]}{many}", None, members[0])
+        yield Anomaly(RuleId.PACKAGED_CODE, f"{what} in {members[0]}{many}", None, members[0])

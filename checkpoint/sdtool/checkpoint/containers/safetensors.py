@@ -19,6 +19,7 @@ from sdtool.checkpoint.dtypes import BY_SAFETENSORS, PACKED, DType
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.reading import Reading, Storage, TensorEntry
+from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Source, read_exactly
 from sdtool.checkpoint.strides import row_major
 from sdtool.checkpoint.trace import Anomaly
@@ -81,7 +82,7 @@ def _read_header(
                 metadata = _metadata(value, source)
                 continue
             if "\0" in key:
-                anomalies.append(Anomaly("nul-in-name", ascii(key), 8))
+                anomalies.append(Anomaly(RuleId.NUL_IN_NAME, ascii(key), 8))
             tensors.append(table.entry(key, _tensor(key, value, source), _kind(key, value, source)))
         elif key == "__metadata__":
             raise Malformed(

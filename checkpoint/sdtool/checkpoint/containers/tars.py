@@ -25,6 +25,7 @@ from sdtool.checkpoint.containers.source_file import SourceFile
 from sdtool.checkpoint.containers.zip_archive import leads_out
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, NotACheckpoint, Truncated
 from sdtool.checkpoint.reading import Member, Reading
+from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Memory, Slice, Source
 from sdtool.checkpoint.trace import Anomaly
 
@@ -110,7 +111,7 @@ def read_tar_archive(opening: Opening) -> TarArchive:
                 if _leads_out(info):
                     detail = f"a link to {info.linkname!r}" if info.linkname else ""
                     anomalies.append(
-                        Anomaly("path-traversal-member", detail, info.offset, info.name)
+                        Anomaly(RuleId.PATH_TRAVERSAL_MEMBER, detail, info.offset, info.name)
                     )
     except InputError as e:
         error = e

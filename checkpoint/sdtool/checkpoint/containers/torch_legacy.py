@@ -22,6 +22,7 @@ from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Trunc
 from sdtool.checkpoint.index_claims import index_anomalies
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.reading import PICKLE, TORCH, Reading, Storage, Stream
+from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Source
 from sdtool.checkpoint.storage_ids import StorageId, storage_id
 from sdtool.checkpoint.trace import Anomaly
@@ -58,11 +59,13 @@ def read_torch_legacy(opening: Opening, first: Stream) -> Reading:
         anomalies.extend(index_anomalies(streams[3], storages, limits))
         if end < source.nbytes:
             anomalies.append(
-                Anomaly("unused-bytes", f"{source.nbytes - end:,} bytes behind the storages", end)
+                Anomaly(
+                    RuleId.UNUSED_BYTES, f"{source.nbytes - end:,} bytes behind the storages", end
+                )
             )
             behind = list(pickles_in_a_row(opening, source, end))
             if behind:
-                anomalies.append(Anomaly("hidden-pickle", "behind the storages", end))
+                anomalies.append(Anomaly(RuleId.HIDDEN_PICKLE, "behind the storages", end))
                 streams.extend(behind)
     except InputError as e:
         error = e
@@ -109,7 +112,7 @@ def _find_storages(
         if written != numel:
             anomalies.append(
                 Anomaly(
-                    "record-size-mismatch",
+                    RuleId.RECORD_SIZE_MISMATCH,
                     f"storage {key} holds {written:,} elements and is declared to hold {numel:,}",
                     offset - 8,
                 )

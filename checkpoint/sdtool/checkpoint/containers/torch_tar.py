@@ -23,6 +23,7 @@ from sdtool.checkpoint.dtypes import BY_STORAGE, DType
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, NotACheckpoint, Truncated
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.reading import PICKLE, TORCH, Reading, Storage, Stream, TensorEntry
+from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Source, read_exactly
 from sdtool.checkpoint.trace import Anomaly
 from sdtool.checkpoint.values import LIST, Global, Instance, Value
@@ -56,10 +57,12 @@ def read_torch_tar(opening: Opening, archive: TarArchive) -> Reading:
             continue
         if entry.odd is not None:
             anomalies.append(
-                Anomaly("irregular-member", entry.odd, member.header_offset, member.name)
+                Anomaly(RuleId.IRREGULAR_MEMBER, entry.odd, member.header_offset, member.name)
             )
         if name in parts:
-            anomalies.append(Anomaly("duplicate-member", "", member.header_offset, member.name))
+            anomalies.append(
+                Anomaly(RuleId.DUPLICATE_MEMBER, "", member.header_offset, member.name)
+            )
             streams.extend(_pickles(opening, parts[name], name, anomalies))
         if entry.content is not None:
             parts[name] = entry.content
@@ -104,7 +107,7 @@ def _pickles(opening: Opening, part: Source, name: str, anomalies: list[Anomaly]
     if stream.error is not None or end >= part.nbytes or name in ("storages", "tensors"):
         return [stream]
     detail = f"{part.nbytes - end:,} bytes behind the pickle"
-    anomalies.append(Anomaly("trailing-data", detail, end, name))
+    anomalies.append(Anomaly(RuleId.TRAILING_DATA, detail, end, name))
     return [stream, *pickles_in_a_row(opening, part, end, name)]
 
 
@@ -115,7 +118,7 @@ def _hidden(
     found = [r for r in opening.inside(content) if not isinstance(r.error, NotACheckpoint)]
     if any(reading.streams for reading in found):
         anomalies.append(
-            Anomaly("hidden-pickle", "", entry.member.header_offset, entry.member.name)
+            Anomaly(RuleId.HIDDEN_PICKLE, "", entry.member.header_offset, entry.member.name)
         )
     return found
 

@@ -49,6 +49,7 @@ from sdtool.checkpoint.reading import (
     Reading,
     Stream,
 )
+from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Inflated, Slice, Source
 from sdtool.checkpoint.trace import Anomaly, Trace
 from sdtool.checkpoint.values import Persistent
@@ -230,7 +231,7 @@ def _main_pickle(opening: Opening, member: Member, found: _Found, profile: Loade
         found.error = found.error or _damaged(opening.source, member)
         if not opening.deep:
             found.anomalies.append(
-                Anomaly("crc-mismatch", "its CRC-32 is not the declared one", 0, member.name)
+                Anomaly(RuleId.CRC_MISMATCH, "its CRC-32 is not the declared one", 0, member.name)
             )
     first = opening.pickle(content, profile=profile, member=member.name)
     found.streams.append(first)
@@ -317,4 +318,4 @@ def _look_inside(opening: Opening, member: Member, content: Source, found: _Foun
         ]
         found.inner.extend(files)
     if pickles or files:
-        found.anomalies.append(Anomaly("hidden-pickle", "", member.header_offset, member.name))
+        found.anomalies.append(Anomaly(RuleId.HIDDEN_PICKLE, "", member.header_offset, member.name))

@@ -25,6 +25,7 @@ from struct import Struct
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated, Unsupported
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.reading import Member
+from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Inflated, Slice, Source, read_exactly
 from sdtool.checkpoint.trace import Anomaly
 
@@ -103,7 +104,7 @@ def _directory(
     behind = source.nbytes - end_offset - _END.size - comment_nbytes
     if behind:
         detail = f"{behind:,} bytes behind the archive" if behind > 0 else "the comment is cut"
-        anomalies.append(Anomaly("trailing-data", detail, end_offset + _END.size))
+        anomalies.append(Anomaly(RuleId.TRAILING_DATA, detail, end_offset + _END.size))
     directory_end = end_offset
     locator = source.read_at(end_offset - _LOCATOR.size, _LOCATOR.size) if end_offset >= 20 else b""
     if locator[:4] == b"PK\x06\x07":
@@ -127,11 +128,11 @@ def _directory(
             hint="bytes are missing: download it again and compare its size with the one published",
         )
     if start:
-        anomalies.append(Anomaly("prefix-data", f"{start:,} bytes before the archive", 0))
+        anomalies.append(Anomaly(RuleId.PREFIX_DATA, f"{start:,} bytes before the archive", 0))
         start = start if shifts else 0
     elif promised != directory_end:
         anomalies.append(
-            Anomaly("directory-disagreement", "the zip64 locator points elsewhere", end_offset)
+            Anomaly(RuleId.DIRECTORY_DISAGREEMENT, "the zip64 locator points elsewhere", end_offset)
         )
     if nbytes > limits.directory_nbytes or count > limits.members:
         raise LimitExceeded(f"a zip directory of {count:,} members", where=source.name)
@@ -140,7 +141,7 @@ def _directory(
     if len(members) != count:
         anomalies.append(
             Anomaly(
-                "directory-disagreement",
+                RuleId.DIRECTORY_DISAGREEMENT,
                 f"the end record counts {count:,} members, the directory holds {len(members):,}",
                 end_offset,
             )
@@ -210,15 +211,17 @@ def _odd_names(members: tuple[Member, ...]) -> Iterator[Anomaly]:
         folded = name.lower()
         if folded in seen:
             other = seen[folded]
-            slug = "duplicate-member" if other == name else "case-variant-member"
-            yield Anomaly(slug, f"also {other!r}", member.header_offset, name)
+            rule = RuleId.DUPLICATE_MEMBER if other == name else RuleId.CASE_VARIANT_MEMBER
+            yield Anomaly(rule, f"also {other!r}", member.header_offset, name)
         seen[folded] = name
         if member.flags & _ENCRYPTED:
-            yield Anomaly("encrypted-member", "", member.header_offset, name)
+            yield Anomaly(RuleId.ENCRYPTED_MEMBER, "", member.header_offset, name)
         if "\0" in name:
-            yield Anomaly("local-header-mismatch", "a NUL in the name", member.header_offset, name)
+            yield Anomaly(
+                RuleId.LOCAL_HEADER_MISMATCH, "a NUL in the name", member.header_offset, name
+            )
         if leads_out(name):
-            yield Anomaly("path-traversal-member", "", member.header_offset, name)
+            yield Anomaly(RuleId.PATH_TRAVERSAL_MEMBER, "", member.header_offset, name)
 
 
 def leads_out(name: str) -> bool:
@@ -237,13 +240,13 @@ def layout_anomalies(source: Source, archive: ZipArchive) -> Iterator[Anomaly]:
     first = min((m.header_offset for m in archive.members), default=archive.start)
     if first > archive.start:
         detail = f"{first - archive.start:,} bytes before the first member"
-        yield Anomaly("gap-data", detail, archive.start)
+        yield Anomaly(RuleId.GAP_DATA, detail, archive.start)
     for member, following in _neighbours(archive):
         room = following - member.header_offset - _LOCAL.size - len(member.name.encode())
         slack = room - member.stored_nbytes
         if slack < 0:
             yield Anomaly(
-                "overlapping-members",
+                RuleId.OVERLAPPING_MEMBERS,
                 f"{-slack:,} bytes belong to the next member too",
                 member.header_offset,
                 member.name,
@@ -259,7 +262,7 @@ def _gap(source: Source, member: Member, following: int) -> Iterator[Anomaly]:
         return  # its local header is judged elsewhere
     if following - end not in _DESCRIPTOR_NBYTES:
         detail = f"{following - end:,} bytes behind it"
-        yield Anomaly("gap-data", detail, end, member.name)
+        yield Anomaly(RuleId.GAP_DATA, detail, end, member.name)
 
 
 def deep_anomalies(source: Source, archive: ZipArchive) -> Iterator[Anomaly]:
@@ -286,10 +289,10 @@ def deep_anomalies(source: Source, archive: ZipArchive) -> Iterator[Anomaly]:
             read_to = start + member.stored_nbytes
             if has_crc32 and _crc32(source, member, start) != member.crc32:
                 yield Anomaly(
-                    "crc-mismatch", "its CRC-32 is not the declared one", start, member.name
+                    RuleId.CRC_MISMATCH, "its CRC-32 is not the declared one", start, member.name
                 )
         except (Malformed, Truncated) as e:
-            yield Anomaly("crc-mismatch", e.what, member.header_offset, member.name)
+            yield Anomaly(RuleId.CRC_MISMATCH, e.what, member.header_offset, member.name)
 
 
 def _crc32(source: Source, member: Member, start: int) -> int:
@@ -353,7 +356,9 @@ def local_header_anomalies(source: Source, member: Member) -> Iterator[Anomaly]:
     """
     raw = source.read_at(member.header_offset, _LOCAL.size)
     if len(raw) < _LOCAL.size or raw[:4] != b"PK\x03\x04":
-        yield Anomaly("local-header-mismatch", "no local header", member.header_offset, member.name)
+        yield Anomaly(
+            RuleId.LOCAL_HEADER_MISMATCH, "no local header", member.header_offset, member.name
+        )
         return
     _, _, flags, compression, _, _, crc32, stored_nbytes, nbytes, name_nbytes, extra_nbytes = (
         _LOCAL.unpack(raw)
@@ -362,7 +367,7 @@ def local_header_anomalies(source: Source, member: Member) -> Iterator[Anomaly]:
     raw_name, extra = rest[:name_nbytes], rest[name_nbytes:]
     if raw_name not in (member.name.encode(), member.name.encode("cp437", "replace")):
         yield Anomaly(
-            "local-header-mismatch",
+            RuleId.LOCAL_HEADER_MISMATCH,
             f"the local header calls it {str(raw_name, 'utf-8', 'replace')!a}",
             member.header_offset,
             member.name,
@@ -384,7 +389,7 @@ def local_header_anomalies(source: Source, member: Member) -> Iterator[Anomaly]:
             different.append("CRC-32")
     if different:
         yield Anomaly(
-            "local-header-mismatch",
+            RuleId.LOCAL_HEADER_MISMATCH,
             f"other {' and '.join(dict.fromkeys(different))} than in the directory",
             member.header_offset,
             member.name,

@@ -33,6 +33,7 @@ from sdtool.checkpoint.containers.zip_archive import (
 from sdtool.checkpoint.errors import InputError, NotACheckpoint, Truncated
 from sdtool.checkpoint.foreign import foreign_kind
 from sdtool.checkpoint.reading import SCRIPT, TORCH, Member, Reading, Stream
+from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Inflated, Slice
 from sdtool.checkpoint.trace import Anomaly
 
@@ -66,7 +67,7 @@ def read_zip(opening: Opening) -> Iterator[Reading]:
         yield Reading("zip", source, streams, anomalies=archive.anomalies, error=archive.error)
     else:
         yield _read_archive(opening, archive)
-    if any(a.slug == "prefix-data" for a in archive.anomalies):
+    if any(a.rule is RuleId.PREFIX_DATA for a in archive.anomalies):
         as_written = read_directory(source, end, opening.limits, shifts=False)
         if as_written.members:
             yield _read_archive(opening, as_written)
@@ -119,7 +120,7 @@ def _read_archive(opening: Opening, archive: ZipArchive) -> Reading:
     behind = tuple(pickles_in_a_row(opening, archive.comment, 0))
     if not behind:
         return reading
-    hidden = Anomaly("hidden-pickle", "behind the end of the archive", archive.comment.offset)
+    hidden = Anomaly(RuleId.HIDDEN_PICKLE, "behind the end of the archive", archive.comment.offset)
     return replace(
         reading,
         streams=(*reading.streams, *behind),
@@ -136,7 +137,7 @@ def _without_members(opening: Opening, archive: ZipArchive) -> Reading:
         empty = NotACheckpoint("an empty zip archive", where=source.name, hint="download it again")
         return Reading(kind.slug if kind else "empty-zip", source, error=empty)
     detail = f"{archive.directory_offset - first:,} bytes that no entry lists"
-    anomalies = (*archive.anomalies, Anomaly("gap-data", detail, first))
+    anomalies = (*archive.anomalies, Anomaly(RuleId.GAP_DATA, detail, first))
     error = Truncated("the zip directory lists no members", where=source.name)
     return Reading("zip", source, tuple(_salvage(opening)), anomalies=anomalies, error=error)
 
@@ -218,7 +219,7 @@ def _program_anomalies(
     if program is KERAS:
         config = open_inside(opening, names["config.json"])
         if any(sign in config.read_at(0, config.nbytes) for sign in _LAMBDA):
-            yield Anomaly("packaged-code", "a layer that is Python", None, "config.json")
+            yield Anomaly(RuleId.PACKAGED_CODE, "a layer that is Python", None, "config.json")
 
 
 def _salvage(opening: Opening) -> Iterator[Stream]:

@@ -25,6 +25,7 @@ from sdtool.checkpoint.machine.state import (
     truncated,
 )
 from sdtool.checkpoint.reading import PICKLE, LoaderProfile, Stream
+from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Source
 from sdtool.checkpoint.trace import Mutation, Trace
 from sdtool.checkpoint.values import DICT, Instance, Persistent, Value
@@ -273,7 +274,7 @@ def _load_array_behind(m: Machine, target: Instance) -> None:
     here = m.base + m.pos
     opcodes, objects = m.bounds
     if m.frame_end not in (here, NO_FRAME):
-        m.note("loader-disagreement", "an array behind the middle of a frame", here)
+        m.note(RuleId.LOADER_DISAGREEMENT, "an array behind the middle of a frame", here)
         raise Malformed(f"an array inside a frame at offset {here:,}")
     array = array_of(target, m.source, here)
     m.objects += len(m.memo) + len(m.stack)
@@ -291,7 +292,7 @@ def _load_array_behind(m: Machine, target: Instance) -> None:
     else:
         _, error = run(m.beside(inner, PICKLE, bounds), here)
         if inner.events or error is None:
-            m.note("loader-disagreement", "the bytes of an array that run as opcodes", here)
+            m.note(RuleId.LOADER_DISAGREEMENT, "the bytes of an array that run as opcodes", here)
             _take_over(m, inner)
         end = array.offset + array.nbytes
         if end > m.end:
@@ -305,7 +306,7 @@ def _take_over(m: Machine, other: Trace) -> None:
     """Add what another run over the same bytes has found."""
     m.trace.events.extend(other.events)
     for anomaly in other.anomalies:
-        m.note(anomaly.slug, anomaly.detail, anomaly.offset or 0)
+        m.note(anomaly.rule, anomaly.detail, anomaly.offset or 0)
     m.trace.opcodes += other.opcodes
     m.trace.objects += other.objects
 

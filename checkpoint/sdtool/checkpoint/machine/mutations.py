@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sdtool.checkpoint.key_hashes import KeyHashes
 from sdtool.checkpoint.machine.state import Machine
+from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.trace import Mutation
 from sdtool.checkpoint.values import Instance, Value
 
@@ -27,7 +28,7 @@ def check_hashes(m: Machine, keys: list[Value], offset: int) -> None:
     if keys:
         hashes = m.trace.hashes = m.trace.hashes or KeyHashes()
         if hashes.add(keys):
-            m.note("hash-collision", hashes.found or "", offset)
+            m.note(RuleId.HASH_COLLISION, hashes.found or "", offset)
 
 
 def set_items(

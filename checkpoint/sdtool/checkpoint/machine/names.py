@@ -6,6 +6,7 @@ from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 
 from sdtool.checkpoint.machine.lines import line
 from sdtool.checkpoint.machine.state import Machine, truncated
+from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.trace import Resolve
 from sdtool.checkpoint.values import Global, Instance
 
@@ -48,7 +49,9 @@ def _written(m: Machine, opcode: str, code: bytes, encoding: str) -> Global:
     if name[-1:] != b"\n":
         whole = Global(written.module, str(name, encoding))
         _resolved(m, whole, opcode)
-        m.disagree("truncated-name", f"the file ends in a name: {whole}", truncated(m.at, "a name"))
+        m.disagree(
+            RuleId.TRUNCATED_NAME, f"the file ends in a name: {whole}", truncated(m.at, "a name")
+        )
     return found
 
 

@@ -30,6 +30,7 @@ from sdtool.checkpoint.machine.text import (
     load_unicode,
     python2_string,
 )
+from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.values import (
     BYTEARRAY,
     DICT,
@@ -66,14 +67,14 @@ def load_frame(m: Machine) -> None:
     here = m.base + m.pos
     if m.frame_end != NO_FRAME:
         m.disagree(
-            "nested-frame",
+            RuleId.NESTED_FRAME,
             "a frame begins inside a frame",
             f"a frame inside a frame at offset {m.at:,}",
         )
     m.frame_end = here + nbytes
     if m.frame_end > m.end:
         detail = f"a frame of {nbytes:,} bytes where {m.end - here:,} are left"
-        m.disagree("frame-past-end", detail, truncated(m.at, "a frame"))
+        m.disagree(RuleId.FRAME_PAST_END, detail, truncated(m.at, "a frame"))
         m.frame_end = NO_FRAME
 
 
@@ -87,7 +88,7 @@ def load_stop(m: Machine) -> None:
         m.leave_frame(here)
     elif m.frame_end not in (here, NO_FRAME):
         behind = m.frame_end - here
-        m.note("frame-past-stop", f"the frame goes on for {behind:,} bytes behind STOP")
+        m.note(RuleId.FRAME_PAST_STOP, f"the frame goes on for {behind:,} bytes behind STOP")
     raise Stop(value)
 
 
@@ -280,7 +281,7 @@ def check_arguments(m: Machine, opcode: str, args: Value) -> None:
     if type(args) is tuple or (type(args) is Instance and args.opcode not in LITERAL_OPCODES):
         return
     detail = f"{opcode} whose arguments are no tuple"
-    m.disagree("loader-disagreement", detail, f"{detail} at offset {m.at:,}")
+    m.disagree(RuleId.LOADER_DISAGREEMENT, detail, f"{detail} at offset {m.at:,}")
 
 
 def load_pop(m: Machine) -> None:
@@ -318,7 +319,7 @@ def load_ext4(m: Machine) -> None:
 
 def _load_extension(m: Machine, code: int) -> None:
     m.stack.append(Ext(code))
-    m.note("extension-code", f"copyreg extension code {code}")
+    m.note(RuleId.EXTENSION_CODE, f"copyreg extension code {code}")
 
 
 def load_next_buffer(m: Machine) -> None:
@@ -335,7 +336,7 @@ def load_readonly_buffer(m: Machine) -> None:
 
 def _outside(m: Machine) -> None:
     m.disagree(
-        "buffer-opcode",
+        RuleId.BUFFER_OPCODE,
         "bytes are expected from outside",
         f"an out-of-band buffer at offset {m.at:,}",
     )

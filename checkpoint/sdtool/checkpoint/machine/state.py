@@ -9,6 +9,7 @@ from typing import TypeAlias
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.reading import LoaderProfile
+from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Source
 from sdtool.checkpoint.trace import Anomaly, Trace
 from sdtool.checkpoint.values import Extent, Global, Value
@@ -22,7 +23,7 @@ ABSENT = object()
 """Stands in the memo where an entry was left out."""
 
 _HOLES = 4096
-_ANOMALIES_PER_SLUG = 20
+_ANOMALIES_PER_RULE = 20
 
 
 class Stop(Exception):
@@ -137,21 +138,21 @@ class Machine:
         self.pos = start + nbytes
         return found
 
-    def note(self, slug: str, detail: str, offset: int | None = None) -> None:
+    def note(self, rule: RuleId, detail: str, offset: int | None = None) -> None:
         """Add an anomaly, unless the stream has plenty of that kind already."""
         trace = self.trace
-        seen = trace.noted.get(slug, 0)
-        trace.noted[slug] = seen + 1
-        if seen < _ANOMALIES_PER_SLUG:
-            trace.anomalies.append(Anomaly(slug, detail, self.at if offset is None else offset))
+        seen = trace.noted.get(rule, 0)
+        trace.noted[rule] = seen + 1
+        if seen < _ANOMALIES_PER_RULE:
+            trace.anomalies.append(Anomaly(rule, detail, self.at if offset is None else offset))
 
     def fail(self, error: InputError) -> None:
         """Note that the C unpickler has stopped; the Trace goes on for the others."""
         self.broken = self.broken or error
 
-    def disagree(self, slug: str, detail: str, error: str | InputError) -> None:
+    def disagree(self, rule: RuleId, detail: str, error: str | InputError) -> None:
         """Note what stops the C unpickler here and not the others."""
-        self.note(slug, detail)
+        self.note(rule, detail)
         self.fail(Malformed(error) if isinstance(error, str) else error)
 
     def check_memo_index(self, index: int) -> None:
@@ -159,7 +160,7 @@ class Machine:
         if index > self.limits.memo_index:
             shown = f"{index:,}" if index < 1 << 64 else "an enormous number"
             self.disagree(
-                "memo-index",
+                RuleId.MEMO_INDEX,
                 f"a memo index of {shown}",
                 f"a memo index that exhausts memory at offset {self.at:,}",
             )
@@ -171,7 +172,7 @@ class Machine:
     def leave_frame(self, here: int) -> None:
         """End the frame that `here` has reached, and note an opcode that reaches beyond it."""
         if here > self.frame_end:
-            self.note("opcode-crosses-frame", "an opcode ends behind its frame", here)
+            self.note(RuleId.OPCODE_CROSSES_FRAME, "an opcode ends behind its frame", here)
             self.fail(
                 Malformed(f"an opcode crosses the end of its frame at offset {self.frame_end:,}")
             )

@@ -10,6 +10,7 @@ from sdtool.checkpoint.errors import Malformed
 from sdtool.checkpoint.machine.lines import LINE_NBYTES, line
 from sdtool.checkpoint.machine.state import Machine, truncated
 from sdtool.checkpoint.reading import PICKLE
+from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.values import Extent, Persistent, Py2Bytes, Value
 
 # What picklers write for INT, LONG and FLOAT. Anything else is read in different ways: `010` is 8
@@ -124,7 +125,7 @@ def _integer(m: Machine, written: bytes, digits: bytes) -> int:
 
 def _odd_number(m: Machine, written: bytes) -> None:
     m.disagree(
-        "loader-disagreement",
+        RuleId.LOADER_DISAGREEMENT,
         f"a number that loaders read differently: {ascii(written[:40])[1:]}",
         f"a number that loaders read differently at offset {m.at:,}",
     )

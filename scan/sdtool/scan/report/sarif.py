@@ -12,6 +12,7 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
+from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.scan.findings import Finding, Report, Severity, Verdict
 from sdtool.scan.rules import RULES
 
@@ -76,10 +77,10 @@ def _is_open(report: Report) -> bool:
     return report.error is not None and report.verdict is not Verdict.NOT_A_CHECKPOINT
 
 
-def _rule(slug: str) -> dict[str, Any]:
+def _rule(slug: RuleId) -> dict[str, Any]:
     rule = RULES[slug]
     return {
-        "id": slug,
+        "id": str(slug),
         "name": "".join(part.capitalize() for part in slug.split("-")),
         "shortDescription": {"text": rule.title},
         "fullDescription": {"text": rule.why},
@@ -97,7 +98,7 @@ def _notification(report: Report) -> dict[str, Any]:
     }
 
 
-def _result(report: Report, finding: Finding, index: dict[str, int]) -> dict[str, Any]:
+def _result(report: Report, finding: Finding, index: dict[RuleId, int]) -> dict[str, Any]:
     place: dict[str, Any] = {
         "artifactLocation": {"uri": _uri(report.path)},
         "region": {"startLine": 1},
