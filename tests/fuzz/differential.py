@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads would not survive a fork
@@ -128,7 +128,7 @@ class Run:
         """Hand the files that wait to the loaders."""
         waiting, self.waiting = self.waiting, []
         cases = [_case(made, report) for made, report in waiting]
-        for outcome in self.children.run(cases):
+        for outcome in _by_file(self.children.run(cases)):
             made, report = waiting[outcome.case]
             kind = outcome.kind
             if kind == "tripped":
@@ -177,6 +177,14 @@ class Run:
             f"  verdicts: {verdicts}\n  loads/whole: {each}\n  convert: {compared}\n"
             f"  findings: {self.findings.summary()}"
         )
+
+
+def _by_file(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """One outcome of each kind for a file, with all its loaders."""
+    found: dict[tuple[int, str], list[Outcome]] = {}
+    for outcome in outcomes:
+        found.setdefault((outcome.case, outcome.kind), []).append(outcome)
+    return [replace(same[0], loader=" ".join(o.loader for o in same)) for same in found.values()]
 
 
 def _case(made: Mutant, report: Report) -> Case:

@@ -85,6 +85,8 @@ def _difference(
     covered: set[int] = set()
     for name, tensor in written.items():
         wanted = [(n, t) for n, t in loaded.items() if _fits(name, n)]
+        if not wanted and "Instance" in name.split("."):
+            return "known: a key that is no string"
         if not wanted:
             return f"invented: {name}"
         same = [t for _, t in wanted if _is_same(tensor, t)]

@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.scan.live import LOADERS
+from tests.scan.loaders import LOADERS
 from tests.scan.vectors import VECTORS, Vector, ledger
 from tests.scan.vectors.known_holes import KNOWN_HOLES
 

@@ -104,8 +104,9 @@ def _readings(opening: Opening) -> Iterator[Reading]:
 
 def _is_member_of(found: list[Reading], offset: int) -> bool:
     """Whether a position belongs to a member of an archive that was read already."""
+    head = _TAR_BLOCK_NBYTES
     return any(
-        member.header_offset <= offset < member.header_offset + _TAR_BLOCK_NBYTES + member.nbytes
+        member.header_offset <= offset < member.header_offset + head + member.stored_nbytes
         for reading in found
         if reading.format in ("tar", "torch-tar")
         for member in reading.members

@@ -13,6 +13,7 @@ from tests.scan.vectors.alone import alone
 from tests.scan.vectors.calls import extension_codes, without_reduce
 from tests.scan.vectors.denial import denial
 from tests.scan.vectors.disagreements import disagreements
+from tests.scan.vectors.fuzzed import fuzzed
 from tests.scan.vectors.gadgets import chains, gadgets
 from tests.scan.vectors.hidden import hidden
 from tests.scan.vectors.memo import memo
@@ -49,6 +50,7 @@ _FAMILIES: tuple[tuple[int, Callable[[], Iterator[Vector]]], ...] = (
     (17, tensor_files),
     (0, alone),
     (0, programs),
+    (0, fuzzed),
 )
 """The class of attack of docs/threat-model.md, and its files; 0 where each has its own."""
 

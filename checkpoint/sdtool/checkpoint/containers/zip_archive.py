@@ -174,10 +174,12 @@ def _entries(raw: bytes, start: int, where: str) -> Iterator[Member]:
         except UnicodeDecodeError:
             name = str(raw_name, "cp437")
         # An entry with bytes is a file to zipfile and to np.load, whatever its name ends with.
-        is_folder = not (nbytes or stored_nbytes) and (name.endswith("/") or attributes & 0x10 > 0)
+        marked = attributes & 0x10 > 0
+        is_folder = not (nbytes or stored_nbytes) and (name.endswith("/") or marked)
         yield Member(
-            name, start + header_offset, nbytes, stored_nbytes, crc32, compression, flags, is_folder
-        )
+            name, start + header_offset, nbytes, stored_nbytes, crc32, compression, flags,
+            is_folder, marked and not is_folder,
+        )  # fmt: skip
 
 
 def _zip64(
@@ -215,6 +217,9 @@ def _odd_names(members: tuple[Member, ...]) -> Iterator[Anomaly]:
         seen[folded] = name
         if member.flags & _ENCRYPTED:
             yield Anomaly("encrypted-member", "", member.header_offset, name)
+        if member.marked_folder:
+            detail = "the directory calls it a folder: torch reads none of its bytes"
+            yield Anomaly("irregular-member", detail, member.header_offset, name)
         if "\0" in name:
             yield Anomaly("local-header-mismatch", "a NUL in the name", member.header_offset, name)
         if leads_out(name):
