@@ -44,7 +44,11 @@ class Tripwire:
         self._armed = False
         self._own: tuple[str, ...] = ()
         self._libraries = tuple(
-            {os.path.dirname(os.__file__), *(p for p in sys.path if p.endswith("-packages"))}
+            {
+                os.path.dirname(os.__file__),
+                os.path.dirname(os.path.dirname(os.path.dirname(__file__))),  # lines for warnings
+                *(path for path in sys.path if path.endswith("-packages")),
+            }
         )
         self.names: set[tuple[str, str]] = set()
         sys.addaudithook(self._hook)

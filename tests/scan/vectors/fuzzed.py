@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from tests.forge import (
@@ -108,6 +109,39 @@ def fuzzed() -> Iterator[Vector]:
             suffix=".zip",
         ),
     )
+    for label, why, edit in (
+        ("count", "counts more members than a zip without zip64 has", _counted),
+        ("locator", "follows a zip64 locator that leads to nothing", _located),
+        ("damaged", "belongs to a directory that is cut", _cut),
+    ):
+
+        def make(edit: Callable[[bytes], bytes] = edit) -> bytes:
+            return _behind_link(edit(zip_file([Member("a.pkl", pickled(BOOM))])))
+
+        loaders = ("pandas",) if label != "damaged" else ()
+        found = v(f"polyglot-tar-zip-{label}", f"its end record {why}", make, loaders, suffix=".zip")
+        yield one(13, found)
+
+
+def _counted(data: bytes) -> bytes:
+    end = data.rindex(b"PK\5\6")
+    return data[: end + 8] + b"\xff" * 4 + data[end + 12 :]
+
+
+def _located(data: bytes) -> bytes:
+    """The locator is the comment of the only entry, so that zipfile finds the directory."""
+    end = data.rindex(b"PK\5\6")
+    entry = data.rindex(b"PK\1\2")
+    locator = struct.pack("<4sLQL", b"PK\6\7", 0, 0, 1)
+    nbytes = end - entry + len(locator)
+    directory = data[entry : entry + 32] + struct.pack("<H", len(locator)) + data[entry + 34 : end]
+    tail = data[end : end + 12] + struct.pack("<L", nbytes) + data[end + 16 :]
+    return data[:entry] + directory + locator + tail
+
+
+def _cut(data: bytes) -> bytes:
+    end = data.rindex(b"PK\5\6")
+    return data[: end - 5] + data[end:]
 
 
 def _behind_link(data: bytes) -> bytes:

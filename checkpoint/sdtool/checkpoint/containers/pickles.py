@@ -21,7 +21,8 @@ from sdtool.checkpoint.values import Global, Instance
 _HEAD_NBYTES = 4096
 _INSTALLED = stdlib_module_names | {
     "__builtin__", "torch", "numpy", "joblib", "pandas", "scipy", "sklearn", "pip", "setuptools",
-    "pkg_resources", "transformers", "diffusers", "accelerate", "PIL", "cv2", "tensorflow",
+    "pkg_resources", "transformers", "diffusers", "accelerate", "PIL", "cv2", "tensorflow", "yaml",
+    "safetensors", "omegaconf", "pytorch_lightning", "lightning", "torchvision", "huggingface_hub",
 }  # fmt: skip
 """Packages that are on most machines where a model is loaded."""
 

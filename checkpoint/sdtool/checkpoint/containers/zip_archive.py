@@ -111,11 +111,16 @@ def _directory(
         # zipfile looks right before the locator, miniz where it points: they must be the same.
         directory_end = end_offset - _LOCATOR.size - _END64.size
         raw = source.read_at(max(directory_end, 0), _END64.size)
-        if directory_end < 0 or raw[:4] != b"PK\x06\x06":
+        if directory_end >= 0 and raw[:4] == b"PK\x06\x06":
+            record = _END64.unpack(raw)
+            count, nbytes, offset = record[7], record[8], record[9]
+        elif directory_end < 0 or 0xFFFFFFFF in (nbytes, offset):
             raise Malformed("the zip64 end record is not where it must be", where=source.name)
-        record = _END64.unpack(raw)
-        count, nbytes, offset = record[7], record[8], record[9]
-    elif nbytes == 0xFFFFFFFF or offset == 0xFFFFFFFF or count == 0xFFFF:
+        else:  # zipfile goes by the other record then
+            detail = "the zip64 end record is not where it must be"
+            anomalies.append(Anomaly("directory-disagreement", detail, end_offset))
+            promised = directory_end = end_offset
+    elif 0xFFFFFFFF in (nbytes, offset):
         raise Malformed("the zip64 end record is missing", where=source.name)
     else:
         promised = directory_end
