@@ -31,6 +31,7 @@ _OUT_OF_TIME = (signal.SIGALRM, signal.SIGVTALRM, signal.SIGXCPU, signal.SIGKILL
 _TRIPPED = 77
 _RAISED = 78
 
+
 @dataclass(frozen=True)
 class Case:
     """A file to load, by which loaders; `listed` are the names that its report has, as text."""
@@ -85,9 +86,7 @@ class Children:
         with tempfile.TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True) as own:
             return self._in_folder(own, cases, start, found)
 
-    def _in_folder(
-        self, own: str, cases: Sequence[Case], start: int, found: list[Outcome]
-    ) -> int:
+    def _in_folder(self, own: str, cases: Sequence[Case], start: int, found: list[Outcome]) -> int:
         reader, writer = os.pipe()
         self._place[:] = struct.pack("<qq", start, -1)
         child = os.fork()
@@ -120,7 +119,8 @@ class Children:
             return len(cases)
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
-            loader = cases[at].loaders[loader_at] if 0 <= loader_at < len(cases[at].loaders) else "?"
+            loaders = cases[at].loaders
+            loader = loaders[loader_at] if 0 <= loader_at < len(loaders) else "?"
             kind = "hang" if number in _OUT_OF_TIME else "crash"
             found.append(Outcome(at, loader, kind, signal.Signals(number).name))
         return at + 1

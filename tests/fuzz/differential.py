@@ -50,7 +50,7 @@ def scanned(data: bytes, name: str) -> Report:
     return judge(readings(Memory(data, name)), path=name)
 
 
-def loaders_of(data: bytes, suffix: str) -> tuple[str, ...]:
+def loaders_of(data: bytes) -> tuple[str, ...]:
     """The loaders that could make something of a file, by its first bytes."""
     found = ["torch", "torch-mmap", "torch-file", "torch-weights", "numpy", "c-file", "pandas"]
     if data[:2] != b"PK":
@@ -90,6 +90,7 @@ class Run:
     children: Children
     findings: Findings
     scan: Scan = scanned
+    loaders: Callable[[bytes], tuple[str, ...]] = loaders_of
     start: float = field(default_factory=time.monotonic)
     mutants: int = 0
     verdicts: Counter[str] = field(default_factory=Counter[str])
@@ -127,7 +128,7 @@ class Run:
     def load(self) -> None:
         """Hand the files that wait to the loaders."""
         waiting, self.waiting = self.waiting, []
-        cases = [_case(made, report) for made, report in waiting]
+        cases = [_case(made, report, self.loaders(made.data)) for made, report in waiting]
         for outcome in _by_file(self.children.run(cases)):
             made, report = waiting[outcome.case]
             kind = outcome.kind
@@ -187,13 +188,13 @@ def _by_file(outcomes: Sequence[Outcome]) -> list[Outcome]:
     return [replace(same[0], loader=" ".join(o.loader for o in same)) for same in found.values()]
 
 
-def _case(made: Mutant, report: Report) -> Case:
+def _case(made: Mutant, report: Report, loaders: tuple[str, ...]) -> Case:
     suffix = made.seed.suffix
     compares = ("comfyui",) if suffix == ".safetensors" else ("torch", "c-file")
     return Case(
         made.data,
         suffix,
-        loaders_of(made.data, suffix),
+        loaders,
         frozenset(name.name for name in report.globals),
         report.verdict == "clean",
         compares if report.verdict == "clean" else (),
@@ -235,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=1, help="number of the run")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the findings and the log")
+    parser.add_argument("--out", type=Path, required=True, help="folder for findings and log")
     parser.add_argument("--case", type=int, help="run this case only")
     wishes = parser.parse_args(arguments)
     scratch = "/dev/shm" if os.path.isdir("/dev/shm") else None

@@ -1,4 +1,4 @@
-"""Keeps what the differential fuzzer finds: each sort once, its bytes in a file, figures in a log."""
+"""Keeps what the differential fuzzer finds: each sort once, its bytes in a file, and a log."""
 
 from __future__ import annotations
 

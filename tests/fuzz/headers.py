@@ -13,22 +13,23 @@ from random import Random
 from typing import Any
 
 from tests.forge import npy, pickled
-from tests.fuzz.archives import Inside
-from tests.fuzz.opcodes import BOOM
+from tests.fuzz.fragments import BOOM
+from tests.fuzz.zips import Inside
 
 # --- npy ------------------------------------------------------------------------------------------
 
-_DESCR = (
-    "'|O'", "'O'", "'O8'", "'|O8'", "'O4'", "'>O'", "'object'", "'<f4'", "'>f4'", "'f4'", "'i8'", "'<U2'",
-    "'S3'", "'V4'", "'?'", "'M8[D]'", "'m8'", "'float32'", "'f'", "'e'", "'G'", "'c8'", "'f4,O'", "'O,f4'",
-    "'(2,)O'", "'3O'", "'object_'", "'object, f4'", "[('a', '|O')]", "[('a', 'object')]", "[('a', 'O4')]",
-    "[('a', '<f4'), ('b', '|O')]", "[(('t', 'a'), '|O')]", "[('a', [('b', '|O')])]", "[('a', '|O', (1,))]",
-    "[('', '|O')]", "('|O', (1,))", "('<f4', (2,))", "([('a', '|O')], (1,))", "{'names': ['a'], 'formats':"
-    " ['O']}", "[('a', 'f4,O')]", "[('a', ('O', (2,)))]", "b'|O'", "None", "'|b1'", "'<c16'", "[]", "''",
-    "[('a', '')]", "[('', '')]", "'a'", "'T'", "'Q'", "'p'", "'<i4', ", "['|O']", "('|O',)",
-)  # fmt: skip
-_SHAPES = ("(1,)", "()", "(0,)", "(2,)", "(1,1)", "(-1,)", "(1L,)", "(10**2,)", "(True,)", "(4,)", "1",
-           "(99999999999,)", "(0,5)", "(2,3)")  # fmt: skip
+_DESCR = tuple(
+    """
+    '|O' 'O' 'O8' '|O8' 'O4' '>O' 'object' '<f4' '>f4' 'f4' 'i8' '<U2' 'S3' 'V4' '?' 'm8' 'G' 'c8'
+    'float32' 'f' 'e' '|b1' '<c16' 'T' 'Q' 'p' '' 'a' b'|O' None [] 'M8[D]' 'f4,O' 'O,f4' '(2,)O'
+    '3O' 'object_' 'object,f4' [('a','|O')] [('a','object')] [('a','O4')] [('a','f4,O')]
+    [('a','<f4'),('b','|O')] [(('t','a'),'|O')] [('a',[('b','|O')])] [('a','|O',(1,))] [('','|O')]
+    [('a',('O',(2,)))] [('a','')] [('','')] ('|O',(1,)) ('<f4',(2,)) ([('a','|O')],(1,)) ['|O']
+    ('|O',) {'names':['a'],'formats':['O']} '<i4',
+    """.split()
+)
+_SHAPES = ("(1,)", "()", "(0,)", "(2,)", "(1,1)", "(-1,)", "(1L,)", "(10**2,)", "(True,)", "(4,)",
+           "1", "(99999999999,)", "(0,5)", "(2,3)")  # fmt: skip
 
 
 def mutate_npy(data: bytes, rng: Random, inside: Inside) -> tuple[bytes, str]:
@@ -49,11 +50,14 @@ def mutate_npy(data: bytes, rng: Random, inside: Inside) -> tuple[bytes, str]:
     if kind == 4:
         header = rng.choice(
             (
-                header.replace("'shape'", '"shape"'), header.replace(", }", "}"), header.strip() + "\n\n",
-                header.replace("False", "True"), header.replace("'descr'", "'descr' "), "#" + header,
+                header.replace("'shape'", '"shape"'), header.replace(", }", "}"),
+                header.strip() + "\n\n",
+                header.replace("False", "True"), header.replace("'descr'", "'descr' "),
+                "#" + header,
                 header.replace("}", ", 'descr': '|O'}"), header.replace("}", ", 'x': 1}"),
                 header.replace("{", "{'descr': '|O', "), header.replace("False", "0"),
-                header.replace("1,", "1L,"), header.replace("'", "u'", 1), " " + header, header + "x",
+                header.replace("1,", "1L,"), header.replace("'", "u'", 1), " " + header,
+                header + "x",
             )
         )  # fmt: skip
         raw = header.encode("latin-1")
@@ -89,22 +93,30 @@ def mutate_safetensors(data: bytes, rng: Random) -> tuple[bytes, str]:
         if how == 0:
             entry["dtype"] = rng.choice(_TYPES)
         elif how == 1 and isinstance(shape, list):
-            entry["shape"] = rng.choice((shape[::-1], [*shape, 1], shape[1:], [0], [1 << 62, 4], [-1]))
+            entry["shape"] = rng.choice(
+                (shape[::-1], [*shape, 1], shape[1:], [0], [1 << 62, 4], [-1])
+            )
         elif how == 2:
             move = rng.choice((1, -1, 4, 1 << 40))
             entry["data_offsets"] = [n + move for n in offsets]
         elif how == 3:
-            entry["data_offsets"] = rng.choice((offsets[::-1], offsets[:1], [0, len(tail)], [1.0, 2]))
+            entry["data_offsets"] = rng.choice(
+                (offsets[::-1], offsets[:1], [0, len(tail)], [1.0, 2])
+            )
         else:
             entry["extra"] = 1
         raw = json.dumps(header).encode()
     elif kind == 3 and raw:
         raw = rng.choice(
             (
-                raw + b" " * 8, raw + b"\0", raw.replace(b'{"', b'{"a":{},"', 1), raw[:-1], raw + raw,
-                raw.replace(b"{", b'{"__metadata__":{"a":"b"},', 1), b" " + raw, raw.replace(b":", b": "),
-                raw.replace(b"[", b"[0,", 1), raw.replace(b'"', b'"\\u0041', 1), raw.replace(b"0", b"-0", 1),
-                raw.replace(b"0", b"0.0", 1), raw.replace(b"0", b"00", 1), raw.replace(b"1", b"1e0", 1),
+                raw + b" " * 8, raw + b"\0", raw.replace(b'{"', b'{"a":{},"', 1), raw[:-1],
+                raw + raw,
+                raw.replace(b"{", b'{"__metadata__":{"a":"b"},', 1), b" " + raw, raw.replace(b":",
+                b": "),
+                raw.replace(b"[", b"[0,", 1), raw.replace(b'"', b'"\\u0041', 1), raw.replace(b"0",
+                b"-0", 1),
+                raw.replace(b"0", b"0.0", 1), raw.replace(b"0", b"00", 1), raw.replace(b"1",
+                b"1e0", 1),
             )
         )  # fmt: skip
     elif kind == 4:

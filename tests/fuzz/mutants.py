@@ -6,12 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from tests.forge import LEGACY_MAGIC, pickled, tar_file, torch_legacy, torch_tar, torch_zip, zip_file
+from tests.forge import (
+    LEGACY_MAGIC,
+    STOP,
+    pickled,
+    tar_file,
+    torch_legacy,
+    torch_tar,
+    torch_zip,
+    zip_file,
+)
 from tests.forge import Member as ZipMember
-from tests.fuzz.archives import begins_tar, members_of, mutate_tar, mutate_zip, rezip
 from tests.fuzz.headers import PACKERS, mutate_npy, mutate_packed, mutate_safetensors, unpacked
-from tests.fuzz.opcodes import CHANGES, RESPELLINGS, STOP, Pieces, pieces_of, splice
+from tests.fuzz.opcodes import CHANGES, Pieces, pieces_of, splice
 from tests.fuzz.seeds import Seed
+from tests.fuzz.spellings import RESPELLINGS
+from tests.fuzz.tars import begins_tar, mutate_tar
+from tests.fuzz.zips import members_of, mutate_zip, rezip
 
 _NBYTES = 200_000
 

@@ -128,7 +128,10 @@ def _with_values() -> Iterator[Seed]:
 
 def _other_writers() -> Iterator[Seed]:
     """Files of joblib and of numpy, which keep arrays in other ways than pickle does."""
-    arrays = {"a": np.arange(6, dtype="<f4").reshape(2, 3), "o": np.array([None, "x"], dtype=object)}
+    arrays = {
+        "a": np.arange(6, dtype="<f4").reshape(2, 3),
+        "o": np.array([None, "x"], dtype=object),
+    }
     out = io.BytesIO()
     np.savez(out, a=arrays["a"], o=arrays["o"])
     yield Seed("npz-with-objects", out.getvalue(), ".npz", True)
@@ -150,7 +153,13 @@ def _states() -> dict[str, Callable[[], Any]]:
     half = torch.arange(1, 9).half()
     longs = torch.arange(100, 112).reshape(3, 4)
     state = OrderedDict(
-        [("a.weight", base), ("a.bias", base[1]), ("t", base.t()), ("half", half), ("long", longs[1:])]
+        [
+            ("a.weight", base),
+            ("a.bias", base[1]),
+            ("t", base.t()),
+            ("half", half),
+            ("long", longs[1:]),
+        ]
     )
     wrapped = {"state_dict": state, "epoch": 3, "optimizer": {"state": {0: {"m": half + 1}}}}
     counted = defaultdict(dict, {"w": half, "v": base})
@@ -169,7 +178,10 @@ def _states() -> dict[str, Callable[[], Any]]:
         "views": lambda: {"a": base[::2], "b": base[:, 1:3], "c": base[3, 5], "d": base[4:]},
         "complex": lambda: {"c": torch.arange(4.0).to(torch.complex64), "n": _negated()},
         "module": lambda: torch.nn.Linear(2, 2),
-        "bytes": lambda: {"u": torch.arange(9, dtype=torch.uint8), "b": torch.tensor([True, False])},
+        "bytes": lambda: {
+            "u": torch.arange(9, dtype=torch.uint8),
+            "b": torch.tensor([True, False]),
+        },
     }
 
 

@@ -1,4 +1,4 @@
-"""Says what a load does that no load of inert values would: a hook on the interpreter's audit events.
+"""Says what a load does beyond inert values: a hook on the audit events of the interpreter.
 
 What is not on the short list below trips: imports, programs, sockets, files opened to be written,
 code made from text. A child that trips is ended there, before the thing is done.
@@ -81,7 +81,7 @@ class Tripwire:
         if event == "open":
             path, mode, flags = (*args, None, None)[:3]
             writes = any(c in "wax+" for c in mode or "") or bool((flags or 0) & _WRITES)
-            return self._is_own(path) or not writes and self._is_library(path)
+            return self._is_own(path) or (not writes and self._is_library(path))
         if event == "import":
             return str(args[0]).partition(".")[0] in _PACKAGES or not exists(str(args[0]))
         if event == "compile":

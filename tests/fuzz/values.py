@@ -109,9 +109,11 @@ def _is_same(a: torch.Tensor, b: torch.Tensor) -> bool:
         return False
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
-    plain = b.detach().as_subclass(torch.Tensor)
-    # contiguous() takes some strides of one element for what they are not
-    return raw_bytes(a) == raw_bytes(torch.empty(b.shape, dtype=b.dtype).copy_(plain))
+    try:
+        return raw_bytes(a) == raw_bytes(b)
+    except RuntimeError:  # to torch any stride of one element is contiguous, but not for view()
+        plain = b.detach().as_subclass(torch.Tensor)
+        return raw_bytes(a) == raw_bytes(torch.empty(b.shape, dtype=b.dtype).copy_(plain))
 
 
 def _shown(tensor: torch.Tensor) -> str:

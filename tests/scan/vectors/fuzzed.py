@@ -119,7 +119,9 @@ def fuzzed() -> Iterator[Vector]:
             return _behind_link(edit(zip_file([Member("a.pkl", pickled(BOOM))])))
 
         loaders = ("pandas",) if label != "damaged" else ()
-        found = v(f"polyglot-tar-zip-{label}", f"its end record {why}", make, loaders, suffix=".zip")
+        found = v(
+            f"polyglot-tar-zip-{label}", f"its end record {why}", make, loaders, suffix=".zip"
+        )
         yield one(13, found)
 
 
