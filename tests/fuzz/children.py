@@ -192,9 +192,9 @@ class Children:
 
 
 def _bound(seconds: float) -> None:
-    """End this process after so much work, or ten times as long; 0 takes the bound away."""
+    """End this process after so much work, or four times as long; 0 takes the bound away."""
     signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
-    signal.setitimer(signal.ITIMER_REAL, 10 * seconds)
+    signal.setitimer(signal.ITIMER_REAL, 4 * seconds)
 
 
 def _limit() -> None:

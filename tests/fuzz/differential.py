@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads would not survive a fork
@@ -62,17 +63,7 @@ def loaders_of(data: bytes) -> tuple[str, ...]:
     return tuple(loader for loader in found if loader not in _MISSING)
 
 
-def _missing() -> frozenset[str]:
-    found: set[str] = set()
-    for loader, package in NEEDS.items():
-        try:
-            importlib.import_module(package)
-        except ImportError:
-            found.add(loader)
-    return frozenset(found)
-
-
-_MISSING = _missing()
+_MISSING = frozenset(loader for loader, package in NEEDS.items() if find_spec(package) is None)
 
 
 def rules_of(report: Report) -> str:
