@@ -224,7 +224,7 @@ def warmed(folder: str) -> Children:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=1, help="number of the run")
     parser.add_argument("--out", type=Path, required=True, help="folder for findings and log")

@@ -9,6 +9,7 @@ import warnings
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -139,7 +140,7 @@ def _other_writers() -> Iterator[Seed]:
     np.savez_compressed(out, a=arrays["a"], o=arrays["o"])
     yield Seed("npz-compressed", out.getvalue(), ".npz", True)
     try:
-        import joblib  # pyright: ignore
+        joblib: Any = import_module("joblib")
     except ImportError:
         return
     for compress in (0, 1, ("lzma", 3), ("bz2", 3)):

@@ -20,7 +20,7 @@ from sdtool.scan.escaping import escape
 
 _HARMLESS = frozenset(
     {"array.__new__", "builtins.id", "sys._getframe", "gc.get_referrers", "mmap.__new__",
-     "object.__getattr__", "sys.unraisablehook", "cpython._PySys_ClearAuditHooks"}
+     "object.__getattr__", "sys.unraisablehook", "sys.excepthook", "cpython._PySys_ClearAuditHooks"}
 )  # fmt: skip
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _IN_FOLDER = frozenset(
