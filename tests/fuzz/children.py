@@ -92,6 +92,7 @@ class Children:
         child = os.fork()
         if child == 0:
             code = 1
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             try:
                 os.close(reader)
                 self._live(own, cases, start, writer)

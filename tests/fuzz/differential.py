@@ -42,6 +42,15 @@ _SLOW_SECONDS = 2.0
 _UNDECIDED_SHARE = 20
 """One in so many undecided files is loaded too."""
 _LOG_SECONDS = 60
+_WITH_TENSORS = (
+    "values-",
+    "tensor-",
+    "state-dict",
+    "forged-",
+    "hypernetwork",
+    "lora",
+    "safetensors",
+)
 
 Scan = Callable[[bytes, str], Report]
 
@@ -82,6 +91,8 @@ class Run:
     findings: Findings
     scan: Scan = scanned
     loaders: Callable[[bytes], tuple[str, ...]] = loaders_of
+    values: bool = False
+    """Whether suspicious files are loaded too, to compare what is made of them."""
     start: float = field(default_factory=time.monotonic)
     mutants: int = 0
     verdicts: Counter[str] = field(default_factory=Counter[str])
@@ -105,7 +116,8 @@ class Run:
         if made.kept and report.verdict not in {*PASSED, self._verdict(made.seed)}:
             self._found("false-alarm", made, "scan", str(report.verdict), rules_of(report))
         undecided = report.verdict == "undecided" and case % _UNDECIDED_SHARE == 0
-        if report.verdict in PASSED or undecided:
+        values = self.values and report.verdict == "suspicious"  # may be converted as well
+        if report.verdict in PASSED or undecided or values:
             self.waiting.append((made, report))
         if len(self.waiting) >= _BATCH:
             self.load()
@@ -124,11 +136,11 @@ class Run:
             made, report = waiting[outcome.case]
             kind = outcome.kind
             if kind == "tripped":
-                kind = "live" if report.verdict in PASSED else "live-undecided"
+                kind = "live" if report.verdict in PASSED else f"live-{report.verdict}"
                 detail = outcome.detail.partition(" ")[0]
             else:
                 detail = outcome.detail.partition(":")[0]
-            if report.verdict not in PASSED and kind != "live-undecided":
+            if report.verdict not in PASSED and kind not in ("live-undecided", "values"):
                 continue
             about = f"{report.verdict} {rules_of(report)}"
             if self.findings.is_new(kind, made.kinds, outcome.loader, about):
@@ -188,7 +200,7 @@ def _case(made: Mutant, report: Report, loaders: tuple[str, ...]) -> Case:
         loaders,
         frozenset(name.name for name in report.globals),
         report.verdict == "clean",
-        compares if report.verdict == "clean" else (),
+        compares if report.verdict in ("clean", "suspicious") else (),
     )
 
 
@@ -229,27 +241,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="number of the run")
     parser.add_argument("--out", type=Path, required=True, help="folder for findings and log")
     parser.add_argument("--case", type=int, help="run this case only")
+    parser.add_argument("--values", action="store_true", help="files with tensors only")
     wishes = parser.parse_args(arguments)
     scratch = "/dev/shm" if os.path.isdir("/dev/shm") else None
-    with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        run = Run(wishes.seed, Nursery(seeds()), warmed(folder), Findings(wishes.out))
+    signal.signal(signal.SIGTERM, _end)
+    with tempfile.TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as folder:
+        chosen = seeds()
+        if wishes.values:
+            chosen = tuple(s for s in chosen if s.name.startswith(_WITH_TENSORS))
+        run = Run(wishes.seed, Nursery(chosen), warmed(folder), Findings(wishes.out))
+        if wishes.values:
+            run.values = True
+            run.loaders = lambda data: ("comfyui" if data[8:9] == b"{" else "torch", "c-file")
         if wishes.case is not None:
             run.step(wishes.case)
             run.load()
             print(run.summary())
             return 0
-        deadline = time.monotonic() + wishes.seconds
-        said = time.monotonic()
-        case = 0
-        while time.monotonic() < deadline:
-            run.step(case)
-            case += 1
-            if time.monotonic() - said > _LOG_SECONDS:
-                said = time.monotonic()
-                run.findings.log(run.summary())
-        run.load()
-        run.findings.log(f"done: {run.summary()}")
+        try:
+            _go_on(run, wishes.seconds)
+            run.load()
+        finally:
+            run.findings.log(f"done: {run.summary()}")
     return 0
+
+
+def _go_on(run: Run, seconds: float) -> None:
+    """Case after case, with a line of figures in the log every minute."""
+    deadline = time.monotonic() + seconds
+    said = time.monotonic()
+    case = 0
+    while time.monotonic() < deadline:
+        run.step(case)
+        case += 1
+        if time.monotonic() - said > _LOG_SECONDS:
+            said = time.monotonic()
+            run.findings.log(run.summary())
+
+
+def _end(*_: object) -> None:
+    sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from tests.forge import (
     line_int,
     pickled,
     torch_legacy,
+    torch_members,
     torch_zip,
     value,
     zip_file,
@@ -109,6 +110,18 @@ def fuzzed() -> Iterator[Vector]:
             suffix=".zip",
         ),
     )
+    for label, other in (("twice", "archive/byteorder"), ("case", "archive/Byteorder")):
+        first = torch_members(HONEST) if label == "twice" else _without_byteorder()
+        members = [*first, Member(other, b"big")]
+        yield one(
+            12,
+            silent(
+                f"zip-byteorder-{label}",
+                "the byte order of all values depends on which member a loader takes",
+                zip_file(members),
+                suffix=".pt",
+            ),
+        )
     for label, why, edit in (
         ("count", "counts more members than a zip without zip64 has", _counted),
         ("locator", "follows a zip64 locator that leads to nothing", _located),
@@ -123,6 +136,10 @@ def fuzzed() -> Iterator[Vector]:
             f"polyglot-tar-zip-{label}", f"its end record {why}", make, loaders, suffix=".zip"
         )
         yield one(13, found)
+
+
+def _without_byteorder() -> list[Member]:
+    return [member for member in torch_members(HONEST) if member.name != "archive/byteorder"]
 
 
 def _counted(data: bytes) -> bytes:
