@@ -105,7 +105,8 @@ class Children:
         os.close(writer)
         lines = _all_of(reader)
         _, status = os.waitpid(child, 0)
-        at, loader_at = struct.unpack("<qq", self._place[:])
+        place: tuple[int, int] = struct.unpack("<qq", self._place[:])
+        at, loader_at = place
         for line in lines:
             said = json.loads(line)
             if "counts" in said:

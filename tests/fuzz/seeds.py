@@ -163,7 +163,7 @@ def _states() -> dict[str, Callable[[], Any]]:
         ]
     )
     wrapped = {"state_dict": state, "epoch": 3, "optimizer": {"state": {0: {"m": half + 1}}}}
-    counted = defaultdict(dict, {"w": half, "v": base})
+    counted = defaultdict[str, Any](dict, {"w": half, "v": base})
     return {
         "plain": lambda: dict(state),
         "ordered": lambda: state,

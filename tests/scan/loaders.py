@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import importlib
 import io
 import lzma
 import os
@@ -88,19 +89,14 @@ def _torch_weights(path: str) -> Any:
 
 
 def _torch_jit(path: str) -> Any:
-    import torch
-
-    return torch.jit.load(path, map_location="cpu")
+    return _package("torch").jit.load(path, map_location="cpu")
 
 
 def _torch_package(path: str) -> Any:
-    """Import what the archive holds, and every pickle in it."""
-    from torch.package import PackageImporter  # pyright: ignore
-
-    importer: Any = PackageImporter(path)
-    pickles = [n for n in importer.zip_reader.get_all_records() if n.endswith(".pkl")]
-    return [importer.load_pickle(*n.removesuffix(".pkl").rsplit("/", 1)[:1], n.rsplit("/", 1)[-1])
-            for n in pickles]  # fmt: skip
+    """Load every pickle of the archive, each from the package that its path names."""
+    importer = _package("torch.package").PackageImporter(path)
+    places = [n.rpartition("/") for n in importer.zip_reader.get_all_records()]
+    return [importer.load_pickle(at, name) for at, _, name in places if name.endswith(".pkl")]
 
 
 def _torch_export(path: str) -> Any:
@@ -119,30 +115,27 @@ def _numpy(path: str) -> Any:
     return [loaded[key] for key in loaded.files] if hasattr(loaded, "files") else loaded
 
 
-def _joblib(path: str) -> Any:
-    import joblib  # pyright: ignore
+def _package(name: str) -> Any:
+    """A package that may not be installed, and of whose types nobody tells."""
+    return importlib.import_module(name)
 
-    return joblib.load(path)
+
+def _joblib(path: str) -> Any:
+    return _package("joblib").load(path)
 
 
 def _pandas(path: str) -> Any:
-    import pandas  # pyright: ignore
-
-    return pandas.read_pickle(path)
+    return _package("pandas").read_pickle(path)
 
 
 def _dill(path: str) -> Any:
-    import dill  # pyright: ignore
-
     with open(path, "rb") as file:
-        return dill.load(file)
+        return _package("dill").load(file)
 
 
 def _cloudpickle(path: str) -> Any:
-    import cloudpickle  # pyright: ignore
-
     with open(path, "rb") as file:
-        return cloudpickle.load(file)
+        return _package("cloudpickle").load(file)
 
 
 # --- Stable Diffusion's programs ------------------------------------------------------------------
@@ -175,7 +168,8 @@ class _A1111Unpickler(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> Any:
         import torch
 
-        return torch.storage.TypedStorage(_internal=True)
+        storage: Any = torch.storage.TypedStorage
+        return storage(_internal=True)
 
     def find_class(self, module_name: str, global_name: str) -> Any:
         if global_name not in _A1111_NAMES.get(module_name, ()):

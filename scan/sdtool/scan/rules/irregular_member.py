@@ -1,4 +1,4 @@
-"""irregular-member: an archive member that is a link, a sparse file, a device or a marked folder."""
+"""irregular-member: an archive member that is a link, a sparse file, a device or a full folder."""
 
 from __future__ import annotations
 
