@@ -74,6 +74,8 @@ def _children(value: Any) -> list[tuple[Any, Any]]:
 
 
 def _key(key: Any) -> str:
+    if isinstance(key, tuple):
+        return f"({', '.join(map(_key, key))})"
     if isinstance(key, type):
         return f"{key.__module__}.{key.__qualname__}"
     return str(key, "utf-8", "replace") if isinstance(key, bytes) else str(key)

@@ -19,7 +19,7 @@ from tests.forge import (
     value,
     zip_file,
 )
-from tests.scan.vectors.vector import BOOM, HONEST, Vector, silent, v
+from tests.scan.vectors.vector import BOOM, HONEST, HOSTILE, Vector, silent, v
 
 
 def fuzzed() -> Iterator[Vector]:
@@ -108,6 +108,17 @@ def fuzzed() -> Iterator[Vector]:
             lambda: _behind_link(zip_file([Member("a.pkl", pickled(BOOM))])),
             ("pandas",),
             suffix=".zip",
+        ),
+    )
+    big = Member("archive/data/1", b"1", nbytes=0xFFFFFFFF)
+    yield one(
+        13,
+        v(
+            "zip64-size-without-field",
+            "an entry of 4 GiB without its zip64 field; loaders read the others all the same",
+            zip_file([*torch_members(HOSTILE), big]),
+            ("torch", "torch-mmap", "torch-file"),
+            suffix=".pt",
         ),
     )
     for label, other in (("twice", "archive/byteorder"), ("case", "archive/Byteorder")):

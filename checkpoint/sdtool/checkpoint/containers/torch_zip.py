@@ -164,9 +164,9 @@ def _ambiguous(
         name = member.name.lower()
         if name not in folded or member.is_folder:
             continue
-        if name in seen or member.name not in wanted:
+        if name in seen or member.name not in wanted or member.marked_folder:
             return Malformed(
-                f"which member is {member.name!a} depends on the loader",
+                f"what is in {member.name!a} depends on the loader",
                 where=source.name,
                 hint="see `sdtool scan`; a file that torch.save wrote has each member once",
             )

@@ -200,13 +200,13 @@ def _zip64(
             found = [int.from_bytes(field[i : i + 8], "little") for i in range(0, len(field), 8)]
             wanted = (nbytes, stored_nbytes, header_offset)
             if len(found) < sum(value == 0xFFFFFFFF for value in wanted):
-                break
+                raise Malformed("a zip64 entry of the directory is damaged", where=where)
             nbytes, stored_nbytes, header_offset = (
                 found.pop(0) if value == 0xFFFFFFFF else value for value in wanted
             )
             return nbytes, stored_nbytes, header_offset
         pos += 4 + length
-    raise Malformed("a zip64 entry of the directory is damaged", where=where)
+    return nbytes, stored_nbytes, header_offset  # as zipfile and miniz take them without the field
 
 
 def _odd_names(members: tuple[Member, ...]) -> Iterator[Anomaly]:
@@ -222,6 +222,9 @@ def _odd_names(members: tuple[Member, ...]) -> Iterator[Anomaly]:
         seen[folded] = name
         if member.flags & _ENCRYPTED:
             yield Anomaly("encrypted-member", "", member.header_offset, name)
+        if 0xFFFFFFFF in (member.nbytes, member.stored_nbytes):
+            detail = "a size that belongs into a zip64 field, which is not there"
+            yield Anomaly("directory-disagreement", detail, member.header_offset, name)
         if member.marked_folder:
             detail = "the directory calls it a folder: torch reads none of its bytes"
             yield Anomaly("irregular-member", detail, member.header_offset, name)
