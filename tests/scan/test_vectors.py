@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.scan.live import LOADERS
+from tests.scan.loaders import LOADERS
 from tests.scan.vectors import VECTORS, Vector, ledger
 from tests.scan.vectors.known_holes import KNOWN_HOLES
 
@@ -48,7 +48,8 @@ def test_the_ledger_has_a_line_for_each_vector() -> None:
 
 def test_vectors_name_loaders_and_every_class_of_attack() -> None:
     assert {v.threat for v in VECTORS} == set(range(1, 19))
-    assert {loader for v in VECTORS for loader in v.loaders} == LOADERS.keys()
+    weights_only = {"torch-weights"}  # runs none of them
+    assert {loader for v in VECTORS for loader in v.loaders} == LOADERS.keys() - weights_only
 
 
 def test_no_hostile_file_passes() -> None:

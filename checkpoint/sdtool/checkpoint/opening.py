@@ -27,6 +27,7 @@ _TAIL_NBYTES = 512
 _TAR_BLOCK_NBYTES = 512
 _BEGINS_NUMBER = frozenset(bytes((byte,)) for byte in b"0123456789+\x80\xff")
 """What the checksum of a tar's header begins with."""
+_DIRECTORY_NBYTES = 1 << 16
 
 
 def readings(
@@ -97,7 +98,7 @@ def _readings(opening: Opening) -> Iterator[Reading]:
     end = None if is_zip else find_end(source)
     if end is not None and not _is_member_of(found, end):
         archives = list(read_zip(opening))
-        found.extend(a for a in archives if a.members or not found)
+        found.extend(a for a in archives if a.members or not found or _has_entries(source, end))
     if len(found) > 1:
         names = " and as ".join(reading.format for reading in found)
         note = Anomaly(RuleId.POLYGLOT, f"it can be read as {names}", 0)
@@ -109,12 +110,19 @@ def _readings(opening: Opening) -> Iterator[Reading]:
 
 def _is_member_of(found: list[Reading], offset: int) -> bool:
     """Whether a position belongs to a member of an archive that was read already."""
+    head = _TAR_BLOCK_NBYTES
     return any(
-        member.header_offset <= offset < member.header_offset + _TAR_BLOCK_NBYTES + member.nbytes
+        member.header_offset <= offset < member.header_offset + head + member.stored_nbytes
         for reading in found
         if reading.format in ("tar", "torch-tar")
         for member in reading.members
     )
+
+
+def _has_entries(source: Source, end: int) -> bool:
+    """Whether a zip directory stands before this end record; four bytes alone may be chance."""
+    start = max(0, end - _DIRECTORY_NBYTES)
+    return b"PK\x01\x02" in source.read_at(start, end - start)
 
 
 # Most files are zip or safetensors: the readers of the others are imported when one turns up.

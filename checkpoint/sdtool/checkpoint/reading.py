@@ -175,6 +175,8 @@ class Member:
     compression: int
     flags: int = 0
     is_folder: bool = False
+    marked_folder: bool = False
+    """Whether it has the attribute of a folder, and bytes: torch leaves their memory unset."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

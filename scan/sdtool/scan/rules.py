@@ -123,8 +123,9 @@ RULES: dict[RuleId, Rule] = {
         Severity.LOW,
         title="an exported program, not weights",
         why=(
-            "torch.export.load interprets the graph in it: sdtool reads the pickles of such a file "
-            "and does not judge what the graph does."
+            "torch.export.load interprets the graph in it, and evaluates sizes that are "
+            "expressions as Python: sdtool reads the pickles of such a file and does not judge "
+            "what the graph does."
         ),
         hint="Load it only if you trust its publisher, or ask for the weights as safetensors.",
     ),
@@ -174,10 +175,11 @@ RULES: dict[RuleId, Rule] = {
     ),
     RuleId.IRREGULAR_MEMBER: Rule(
         Severity.LOW,
-        title="an archive member that is a link, a sparse file or a device",
+        title="a link, a sparse file, a device or a folder with content as an archive member",
         why=(
-            "Loaders follow links and fill holes, so the bytes that count are not those that stand "
-            "behind the member's header. No program writes a checkpoint so."
+            "Loaders follow links and fill holes, and torch reads nothing of what is marked as a "
+            "folder, so the bytes that count are not those that stand behind the member's header. "
+            "No program writes a checkpoint so."
         ),
         hint="Do not load this file; get it from another source.",
     ),

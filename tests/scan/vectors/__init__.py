@@ -14,6 +14,7 @@ from tests.scan.vectors.arrays import arrays
 from tests.scan.vectors.calls import extension_codes, without_reduce
 from tests.scan.vectors.denial import denial
 from tests.scan.vectors.disagreements import disagreements
+from tests.scan.vectors.fuzzed import fuzzed
 from tests.scan.vectors.gadgets import chains, gadgets
 from tests.scan.vectors.hidden import hidden
 from tests.scan.vectors.memo import memo
@@ -58,6 +59,7 @@ _FAMILIES: tuple[tuple[int, Callable[[], Iterator[Vector]]], ...] = (
     (13, empty_directories),
     (15, arrays),
     (0, values),
+    (0, fuzzed),
 )
 """The class of attack of docs/threat-model.md, and its files; 0 where each has its own."""
 

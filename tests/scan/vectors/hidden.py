@@ -17,7 +17,7 @@ from tests.forge import (
     zip_file,
 )
 from tests.scan.gadgets import MARKER
-from tests.scan.vectors.vector import BOOM, HONEST, Vector, silent, v, zipped
+from tests.scan.vectors.vector import BOOM, HONEST, PICKLE, Vector, silent, v, zipped
 
 
 def hidden() -> Iterator[Vector]:
@@ -68,9 +68,11 @@ def hidden() -> Iterator[Vector]:
         ),
         suffix=".pt",
     )
-    yield v("no-proto", "a pickle of protocol 0 without a PROTO byte", text_boom)
+    everywhere = (*PICKLE, "pandas", "joblib", "dill", "cloudpickle", "numpy")
+    yield v("no-proto", "a pickle of protocol 0 without a PROTO byte", text_boom, everywhere)
     yield zipped("no-proto-bin", "a data.pkl of protocol 0", torch_zip(text_boom))
-    yield v("leading-ops", "harmless opcodes in front", pickled(NONE, POP, BOOM, protocol=None))
+    leading = pickled(NONE, POP, BOOM, protocol=None)
+    yield v("leading-ops", "harmless opcodes in front", leading, everywhere)
     yield silent(
         "plain-zip-member",
         "an archive without data.pkl, a pickle among its files",

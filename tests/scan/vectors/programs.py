@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
-from tests.forge import SYS_INFO, Member, dict_of, name, persistent, pickled, tensor, zip_file
-from tests.scan.vectors.vector import HONEST, Vector, silent
+from tests.forge import (
+    SYS_INFO,
+    Member,
+    build,
+    dict_of,
+    name,
+    newobj,
+    persistent,
+    pickled,
+    tensor,
+    torch_zip,
+    zip_file,
+)
+from tests.scan.gadgets import MARKER
+from tests.scan.vectors.vector import HONEST, Vector, silent, v
 
 
 def programs() -> Iterator[Vector]:
@@ -92,6 +107,94 @@ def programs() -> Iterator[Vector]:
         (b"Z", "unknown-type", "of a type that nobody knows"),
     ):
         yield one(13, f"torch-tar-{label}", f"the pickle is {why}", _torch_tar(kind), ".tar")
+    yield from _live_programs()
+
+
+def _live_programs() -> Iterator[Vector]:
+    """One payload for each loader of programs, which runs it by design."""
+    script = (
+        "class M(Module):\n"
+        "  __parameters__ = []\n"
+        "  __buffers__ = []\n"
+        "  def __getstate__(self: __torch__.M) -> Tensor:\n"
+        "    return torch.ones([1])\n"
+        "  def __setstate__(self: __torch__.M, state: Tensor) -> NoneType:\n"
+        f'    torch.save(state, "{MARKER}")\n'
+        "    return None\n"
+    )
+    yield _program(
+        "torchscript-setstate",
+        "a method of TorchScript that runs when its object is loaded, and writes a file",
+        [
+            Member("m/data.pkl", pickled(build(newobj(name("__torch__", "M")), tensor()))),
+            Member("m/data/0", bytes(16)),
+            Member("m/code/__torch__.py", script.encode()),
+            Member("m/constants.pkl", pickled(())),
+            Member("m/version", b"3\n"),
+        ],
+        "torch-jit",
+    )
+    yield _program(
+        "torch-package-source",
+        "a module of the archive, imported for a name",
+        [
+            Member("p/.data/extern_modules", b""),
+            Member("p/.data/version", b"6\n"),
+            Member("p/own.py", f"open('{MARKER}', 'w')\ndef f(): pass\n".encode()),
+            Member("p/model/model.pkl", pickled(name("own", "f"))),
+        ],
+        "torch-package",
+    )
+    yield _program(
+        "torch-export-expression",
+        "the size of a tensor as an expression, which sympy evaluates as Python",
+        [
+            Member("a/archive_format", b"pt2"),
+            Member("a/archive_version", b"0"),
+            Member("a/.data/version", b"3\n"),
+            Member("a/models/model.json", json.dumps(_exported()).encode()),
+            Member("a/data/weights/model_weights_config.json", b'{"config": {}}'),
+            Member("a/data/constants/model_constants_config.json", b'{"config": {}}'),
+            Member("a/data/sample_inputs/model.pt", torch_zip(pickled(()), {})),
+        ],
+        "torch-export",
+        suffix=".pt2",
+    )
+
+
+def _program(
+    label: str, why: str, members: list[Member], loader: str, suffix: str = ".pt"
+) -> Vector:
+    return replace(v(label, why, zip_file(members), (loader,), suffix=suffix), threat=16)
+
+
+def _exported() -> dict[str, Any]:
+    """A graph of one input. Source: torch/_export/serde/schema.py (version 8)."""
+    size = {"expr_str": f"__import__('os').mkdir('{MARKER}')", "hint": {"as_int": 3}}
+    meta = {
+        "dtype": 7,
+        "sizes": [{"as_expr": size}],
+        "requires_grad": False,
+        "device": {"type": "cpu", "index": None},
+        "strides": [{"as_int": 1}],
+        "storage_offset": {"as_int": 0},
+        "layout": 7,
+    }
+    graph = {
+        "inputs": [{"as_tensor": {"name": "x"}}],
+        "outputs": [],
+        "nodes": [],
+        "tensor_values": {"x": meta},
+        "sym_int_values": {},
+        "sym_bool_values": {},
+    }
+    signature: dict[str, Any] = {"input_specs": [], "output_specs": []}
+    return {
+        "graph_module": {"graph": graph, "signature": signature, "module_call_graph": []},
+        "opset_version": {},
+        "range_constraints": {},
+        "schema_version": {"major": 8, "minor": 1},
+    }
 
 
 def _tensor_of_number() -> bytes:

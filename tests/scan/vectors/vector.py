@@ -9,7 +9,7 @@ from tests.forge import call, dict_of, name, pickled, tensor
 from tests.scan.gadgets import MARKER, MKDIR
 
 PICKLE = ("c-file", "c-bytes", "python")
-TORCH = ("torch", "torch-mmap")
+TORCH = ("torch", "torch-mmap", "torch-file", "comfyui")
 
 BOOM = call(MKDIR, MARKER)
 """The payload: os.mkdir(MARKER)."""

@@ -28,21 +28,21 @@ from tests.scan.vectors.vector import BOOM, HONEST, HOSTILE, Vector, silent, v
 def wrappers() -> Iterator[Vector]:
     """Class 15: a pickle inside something else."""
     boom = pickled(BOOM)
-    yield v("gzip", "gzip", lambda: gz(boom), ("gzip",), suffix=".gz")
-    yield v("bz2", "bzip2", lambda: bz2.compress(boom), ("bz2",), suffix=".bz2")
-    yield v("xz", "xz", lambda: lzma.compress(boom), ("lzma",), suffix=".xz")
+    yield v("gzip", "gzip", lambda: gz(boom), ("gzip", "pandas", "joblib"), suffix=".gz")
+    yield v("bz2", "bzip2", lambda: bz2.compress(boom), ("bz2", "pandas", "joblib"), suffix=".bz2")
+    yield v("xz", "xz", lambda: lzma.compress(boom), ("lzma", "pandas", "joblib"), suffix=".xz")
     yield v(
         "lzma-alone",
         "lzma, the format before xz",
         lambda: lzma.compress(boom, lzma.FORMAT_ALONE),
-        ("lzma",),
+        ("lzma", "joblib"),
         suffix=".lzma",
     )
     yield v(
         "zlib",
         "zlib, as joblib compresses",
         lambda: zlib.compress(boom),
-        ("zlib",),
+        ("zlib", "joblib"),
         suffix=".joblib",
     )
     yield v("zlib-fast", "zlib at another level", lambda: zlib.compress(boom, 1), ("zlib",))
@@ -51,6 +51,27 @@ def wrappers() -> Iterator[Vector]:
         "the second member of a gzip file",
         lambda: gz(boom[:3]) + gz(boom[3:]),
         ("gzip",),
+    )
+    yield v(
+        "zfile",
+        "joblib's own compression before 0.10",
+        lambda: b"ZF" + f"{len(boom):#x}".encode().ljust(19) + zlib.compress(boom),
+        ("joblib",),
+        suffix=".joblib",
+    )
+    yield v(
+        "zip-of-one",
+        "a zip of one pickle, as pandas writes it",
+        lambda: zip_file([Member("model.pkl", boom, method=8)]),
+        ("pandas",),
+        suffix=".zip",
+    )
+    yield v(
+        "tar-of-one",
+        "a tar of one pickle, as pandas writes it",
+        lambda: tar_file({"model.pkl": boom}),
+        ("pandas",),
+        suffix=".tar",
     )
     padded = boom[:-1] + bytes(ops(POP, bytearray8(bytes(1 << 20)), STOP))
     yield v(

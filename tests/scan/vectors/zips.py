@@ -236,7 +236,7 @@ def zip_disagreements() -> Iterator[Vector]:
         "a pickle with an honest archive behind it: loaders take "
         "the pickle, is_zipfile the archive",
         pickled(BOOM) + torch_zip(HONEST),
-        (*PICKLE, "torch"),
+        (*PICKLE, "torch", "a1111"),
         suffix=".pt",
     )
     yield v(
@@ -290,7 +290,7 @@ def zip_disagreements() -> Iterator[Vector]:
         "torch-zip-named-safetensors",
         "a torch zip under the name of a safe format",
         torch_zip(HOSTILE),
-        TORCH,
+        ("torch-file",),  # newer torch and ComfyUI go by the name
         suffix=".safetensors",
     )
     yield v(

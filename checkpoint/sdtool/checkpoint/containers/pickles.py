@@ -22,7 +22,8 @@ from sdtool.checkpoint.values import Global, Instance
 _HEAD_NBYTES = 4096
 _INSTALLED = stdlib_module_names | {
     "__builtin__", "torch", "numpy", "joblib", "pandas", "scipy", "sklearn", "pip", "setuptools",
-    "pkg_resources", "transformers", "diffusers", "accelerate", "PIL", "cv2", "tensorflow",
+    "pkg_resources", "transformers", "diffusers", "accelerate", "PIL", "cv2", "tensorflow", "yaml",
+    "safetensors", "omegaconf", "pytorch_lightning", "lightning", "torchvision", "huggingface_hub",
 }  # fmt: skip
 """Packages that are on most machines where a model is loaded."""
 
@@ -57,7 +58,7 @@ def _following(opening: Opening, first: Stream) -> list[Stream]:
     last = first
     for _ in range(opening.limits.pickles):
         offset = last.offset + last.trace.nbytes
-        if last.error is not None or offset >= opening.source.nbytes:
+        if not reached_stop(last) or offset >= opening.source.nbytes:
             break
         last = opening.pickle(opening.source, offset)
         found.append(last)
@@ -89,9 +90,21 @@ def pickles_in_a_row(
         if not looks_like_pickle(stream):
             return
         yield _too_many(opening, stream) if number == opening.limits.pickles else stream
-        if stream.trace.nbytes <= 0 or stream.error is not None:
+        if not reached_stop(stream):
             return
         offset += stream.trace.nbytes
+
+
+def reached_stop(stream: Stream) -> bool:
+    """Whether some loader goes on behind this pickle.
+
+    Where loaders disagree about an opcode there is no value; those who took it have the next
+    pickle before them all the same.
+    """
+    if stream.error is None:
+        return True
+    end = stream.offset + stream.trace.nbytes
+    return stream.trace.nbytes > 0 and stream.source.read_at(end - 1, 1) == b"."
 
 
 def looks_like_pickle(stream: Stream) -> bool:
@@ -119,17 +132,21 @@ def _could_run(names: list[Global], stream: Stream) -> bool:
     that begins with a c. What is text from end to end and only names what is not installed
     anywhere imports nothing.
     """
-    importable = [name for name in names if _is_importable(name)]
-    if not importable:
+    if any(_package(name) in _INSTALLED for name in names):
+        return True  # whatever it is called in there: the package is imported before
+    if not any(map(_is_importable, names)):
         return False
-    if any(name.module.partition("\0")[0].split(".")[0] in _INSTALLED for name in importable):
-        return True
     calls = any(type(e) is Instance and type(e.args) is tuple for e in stream.trace.events)
     return calls or not _is_text(stream.source.read_at(stream.offset, _HEAD_NBYTES))
 
 
+def _package(name: Global) -> str:
+    """What is imported first; an import ends at a NUL."""
+    return name.module.partition("\0")[0].partition(".")[0]
+
+
 def _is_importable(name: Global) -> bool:
-    """Whether Python would find anything by that name; an import ends at a NUL."""
+    """Whether Python would find anything by that name."""
     module = name.module.partition("\0")[0]
     return all(
         part and part.isprintable() and not any(map(str.isspace, part))

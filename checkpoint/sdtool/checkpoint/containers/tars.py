@@ -138,7 +138,9 @@ def _entry(opening: Opening, archive: tarfile.TarFile, info: tarfile.TarInfo) ->
     is_file = info.isreg() or not known
     is_link = info.islnk() or info.issym()
     is_folder = not (is_file or is_link)
-    member = Member(info.name, info.offset, info.size, info.size, 0, 0, is_folder=is_folder)
+    # A link may give a size, and nothing of it follows; a sparse file's is not what is stored.
+    stored = info.size if is_file and info.sparse is None else 0
+    member = Member(info.name, info.offset, info.size, stored, 0, 0, is_folder=is_folder)
     if is_folder:
         odd = None if info.isdir() else "a device"
         return TarEntry(member, None, odd)

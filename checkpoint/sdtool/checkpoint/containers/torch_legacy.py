@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from sdtool.checkpoint.claims import claim_anomalies
 from sdtool.checkpoint.containers.opening import Opening
-from sdtool.checkpoint.containers.pickles import pickles_in_a_row
+from sdtool.checkpoint.containers.pickles import pickles_in_a_row, reached_stop
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
 from sdtool.checkpoint.index_claims import index_anomalies
 from sdtool.checkpoint.limits import Limits
@@ -50,7 +50,7 @@ def read_torch_legacy(opening: Opening, first: Stream) -> Reading:
             profile = TORCH if number == 4 else PICKLE
             stream = opening.pickle(source, offset, profile=profile)
             streams.append(stream)
-            if stream.error is not None:
+            if not reached_stop(stream):
                 return Reading("torch-legacy", source, tuple(streams), anomalies=tuple(anomalies))
             offset += stream.trace.nbytes
         end = _find_storages(source, offset, streams[3], streams[4], limits, storages, anomalies)

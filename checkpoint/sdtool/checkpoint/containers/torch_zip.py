@@ -131,6 +131,8 @@ def read_torch_zip(opening: Opening, archive: ZipArchive, root: str) -> Reading:
             where=source.name,
             hint="the file is damaged or unfinished: download it again",
         )
+    if error is None and not is_script:
+        error = _ambiguous(source, archive, root, referenced)
     found.anomalies.extend(_program_anomalies(by_name, program, root))
     if program is not None:
         error = error or program.error(source.name)
@@ -146,6 +148,29 @@ def read_torch_zip(opening: Opening, archive: ZipArchive, root: str) -> Reading:
         inner=tuple(found.inner),
         unread=first_few(found.unread),
     )
+
+
+def _ambiguous(
+    source: Source, archive: ZipArchive, root: str, referenced: set[str]
+) -> InputError | None:
+    """Why the values of a torch zip depend on who looks: torch looks up names without regard to
+    case, and takes one of several by an order of its own.
+    """
+    wanted = {f"{root}{name}" for name in ("byteorder", *(f"data/{key}" for key in referenced))}
+    folded = {name.lower() for name in wanted}
+    seen: set[str] = set()
+    for member in archive.members:
+        name = member.name.lower()
+        if name not in folded or member.is_folder:
+            continue
+        if name in seen or member.name not in wanted or member.marked_folder:
+            return Malformed(
+                f"what is in {member.name!a} depends on the loader",
+                where=source.name,
+                hint="see `sdtool scan`; a file that torch.save wrote has each member once",
+            )
+        seen.add(name)
+    return None
 
 
 def _program_anomalies(

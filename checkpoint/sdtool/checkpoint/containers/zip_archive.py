@@ -112,11 +112,16 @@ def _directory(
         # zipfile looks right before the locator, miniz where it points: they must be the same.
         directory_end = end_offset - _LOCATOR.size - _END64.size
         raw = source.read_at(max(directory_end, 0), _END64.size)
-        if directory_end < 0 or raw[:4] != b"PK\x06\x06":
+        if directory_end >= 0 and raw[:4] == b"PK\x06\x06":
+            record = _END64.unpack(raw)
+            count, nbytes, offset = record[7], record[8], record[9]
+        elif directory_end < 0 or 0xFFFFFFFF in (nbytes, offset):
             raise Malformed("the zip64 end record is not where it must be", where=source.name)
-        record = _END64.unpack(raw)
-        count, nbytes, offset = record[7], record[8], record[9]
-    elif nbytes == 0xFFFFFFFF or offset == 0xFFFFFFFF or count == 0xFFFF:
+        else:  # zipfile goes by the other record then
+            detail = "the zip64 end record is not where it must be"
+            anomalies.append(Anomaly(RuleId.DIRECTORY_DISAGREEMENT, detail, end_offset))
+            promised = directory_end = end_offset
+    elif 0xFFFFFFFF in (nbytes, offset):
         raise Malformed("the zip64 end record is missing", where=source.name)
     else:
         promised = directory_end
@@ -175,10 +180,12 @@ def _entries(raw: bytes, start: int, where: str) -> Iterator[Member]:
         except UnicodeDecodeError:
             name = str(raw_name, "cp437")
         # An entry with bytes is a file to zipfile and to np.load, whatever its name ends with.
-        is_folder = not (nbytes or stored_nbytes) and (name.endswith("/") or attributes & 0x10 > 0)
+        marked = attributes & 0x10 > 0
+        is_folder = not (nbytes or stored_nbytes) and (name.endswith("/") or marked)
         yield Member(
-            name, start + header_offset, nbytes, stored_nbytes, crc32, compression, flags, is_folder
-        )
+            name, start + header_offset, nbytes, stored_nbytes, crc32, compression, flags,
+            is_folder, marked and not is_folder,
+        )  # fmt: skip
 
 
 def _zip64(
@@ -194,13 +201,13 @@ def _zip64(
             found = [int.from_bytes(field[i : i + 8], "little") for i in range(0, len(field), 8)]
             wanted = (nbytes, stored_nbytes, header_offset)
             if len(found) < sum(value == 0xFFFFFFFF for value in wanted):
-                break
+                raise Malformed("a zip64 entry of the directory is damaged", where=where)
             nbytes, stored_nbytes, header_offset = (
                 found.pop(0) if value == 0xFFFFFFFF else value for value in wanted
             )
             return nbytes, stored_nbytes, header_offset
         pos += 4 + length
-    raise Malformed("a zip64 entry of the directory is damaged", where=where)
+    return nbytes, stored_nbytes, header_offset  # as zipfile and miniz take them without the field
 
 
 def _odd_names(members: tuple[Member, ...]) -> Iterator[Anomaly]:
@@ -216,6 +223,12 @@ def _odd_names(members: tuple[Member, ...]) -> Iterator[Anomaly]:
         seen[folded] = name
         if member.flags & _ENCRYPTED:
             yield Anomaly(RuleId.ENCRYPTED_MEMBER, "", member.header_offset, name)
+        if 0xFFFFFFFF in (member.nbytes, member.stored_nbytes):
+            detail = "a size that belongs into a zip64 field, which is not there"
+            yield Anomaly(RuleId.DIRECTORY_DISAGREEMENT, detail, member.header_offset, name)
+        if member.marked_folder:
+            detail = "the directory calls it a folder: torch reads none of its bytes"
+            yield Anomaly(RuleId.IRREGULAR_MEMBER, detail, member.header_offset, name)
         if "\0" in name:
             yield Anomaly(
                 RuleId.LOCAL_HEADER_MISMATCH, "a NUL in the name", member.header_offset, name

@@ -217,8 +217,12 @@ def _program_anomalies(
     if program is not PACKAGE:
         yield from code_anomalies(names)
     if program is KERAS:
-        config = open_inside(opening, names["config.json"])
-        if any(sign in config.read_at(0, config.nbytes) for sign in _LAMBDA):
+        try:
+            content = open_inside(opening, names["config.json"])
+            config = content.read_at(0, content.nbytes)
+        except InputError:
+            return  # it stands among what was not looked into
+        if any(sign in config for sign in _LAMBDA):
             yield Anomaly(RuleId.PACKAGED_CODE, "a layer that is Python", None, "config.json")
 
 
