@@ -240,7 +240,7 @@ def test_devices_and_pipes_are_no_outputs(
             verb, "--keep-both" if verb == "prune" else "-q", training, "-o", out, *force
         )
         assert (result.code, result.out) == (2, "")
-        assert result.err == f"sdtool: error: is a device or a pipe, not a file: {out}\n"
+        assert result.err == f"sdtool: error: is not a regular file: {out}\n"
     assert set(os.listdir()) == {"pipe", "null", "training.ckpt"}
 
 

@@ -38,7 +38,9 @@ def test_the_original_that_gives_way_is_whole_in_what_keeps_both(
     sdtool: Run, tmp_path: Path
 ) -> None:
     torch.save(FORMS["basicsr"][0](), tmp_path / "net_g_5.pth")
-    assert sdtool("prune", "--keep-both", "--replace=delete", "net_g_5.pth").code == 0
+    asked = ("prune", "--keep-both", "--replace=delete", "--replace-anyway", "net_g_5.pth")
+    assert sdtool(*asked).code == 0
+    assert not (tmp_path / "net_g_5.pth").exists()
     out = load_file(tmp_path / "net_g_5-pruned-full.safetensors")
     for key, state in (("params", RAW), ("params_ema", EMA)):
         assert all(torch.equal(out[f"{key}.{name}"], value) for name, value in state.items())
