@@ -144,7 +144,7 @@ def test_default_deny_holds_for_every_name() -> None:
 
 
 _CONSTRUCTORS = """
-torch.distributed._shard.sharded_tensor.metadata: MEM_FORMAT_ENCODING TensorProperties
+    torch.distributed._shard.sharded_tensor.metadata: MEM_FORMAT_ENCODING TensorProperties
     _codecs: encode
     argparse: Namespace
     array: _array_reconstructor array
