@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType, ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import pytest
 from tests.mutation.sites import ROOT, Mutant, mutated
@@ -270,7 +270,7 @@ class _Lines:
         self.lines: set[str] = set()
         self._files: dict[str, str | None] = {}
 
-    def __enter__(self) -> _Lines:
+    def __enter__(self) -> Self:
         sys.settrace(self._entered)
         return self
 
@@ -303,7 +303,7 @@ class _Calls:
     def __init__(self) -> None:
         self._codes: set[CodeType] = set()
 
-    def __enter__(self) -> _Calls:
+    def __enter__(self) -> Self:
         sys.setprofile(self._note)
         return self
 

@@ -249,7 +249,7 @@ def _text_kind(head: bytes, name: str) -> Foreign | None:
                 return None
             text = head[: e.start].decode("utf-8-sig").strip()
     start = text[:200].lower()
-    if start.startswith("version https://git-lfs") or start.startswith("version https://hawser"):
+    if start.startswith(("version https://git-lfs", "version https://hawser")):
         return LFS
     if start.startswith(("<!doctype", "<html", "<head", "<?xml", "<!--", "<script", "<svg")):
         return HTML

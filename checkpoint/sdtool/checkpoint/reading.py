@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, Self
 
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.errors import SdtoolError
@@ -264,7 +264,7 @@ class Checkpoint:
         if isinstance(self.source, LocalFile):
             self.source.close()
 
-    def __enter__(self) -> Checkpoint:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -307,7 +307,7 @@ def _columns(stream: TextIO) -> int:
 def _ansi_enabled() -> bool:
     if os.name != "nt":
         return os.environ.get("TERM") != "dumb"
-    os.system("")  # makes the Windows console understand colour sequences
+    os.system("")  # noqa: S605 - nothing is run; it makes the Windows console understand colour sequences
     return True
 
 

@@ -11,7 +11,7 @@ import os
 
 def _leave(number: int = 0, frame: object = None) -> None:
     """End at once: nothing has begun yet."""
-    try:
+    try:  # noqa: SIM105 - contextlib is not imported yet
         os.write(2, b"sdtool: interrupted\n")
     except OSError:  # nobody is there to read it
         pass

@@ -411,7 +411,9 @@ def _timezone(args: Value) -> Anomaly | None:
     return _odd("not the arguments of a time zone")
 
 
-_DECIMAL = re.compile(r"[+-]?(?:[0-9]*\.?[0-9]*(?:[eE][+-]?[0-9]{1,9})?|inf(inity)?|s?nan)\Z", re.I)
+_DECIMAL = re.compile(
+    r"[+-]?(?:[0-9]*\.?[0-9]*(?:[eE][+-]?[0-9]{1,9})?|inf(inity)?|s?nan)\Z", re.IGNORECASE
+)
 _FRACTION = re.compile(r"-?[0-9]+(?:/[0-9]+)?\Z")
 
 

@@ -45,7 +45,8 @@ class Fit:
 @dataclass(frozen=True, slots=True)
 class Component:
     """One part of a file; `precision` counts the elements of each dtype, and the weights of each
-    scheme where those are quantized to integers."""
+    scheme where those are quantized to integers.
+    """
 
     role: str
     """`unet`, `transformer`, `vae`, `text-encoder`, `ema`, `schedule`, `other`, ..."""
@@ -76,7 +77,8 @@ def dtype_word(precision: Mapping[str, int]) -> str:
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """What the network predicts: `epsilon`, `v`, `edm`, `flow`, or `undecided` until a value is
-    read."""
+    read.
+    """
 
     type: str
     reason: str

@@ -39,7 +39,8 @@ def prediction_of(
     metadata: Mapping[str, str],
 ) -> tuple[Prediction, TensorEntry | None]:
     """Return the prediction type with its reason, and the tensor that would decide when none of
-    names, shapes and counters does."""
+    names, shapes and counters does.
+    """
     declared = metadata.get("modelspec.prediction_type", "").lower()
     if family.prediction in ("epsilon", "undecided") and declared in ("epsilon", "v"):
         return Prediction(declared, f"modelspec.prediction_type says {declared}"), None

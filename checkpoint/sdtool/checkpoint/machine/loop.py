@@ -79,7 +79,7 @@ def run(m: Machine, offset: int) -> tuple[Value, InputError | None]:
     m.buf = buf = m.source.read_at(base, max(_FIRST_WINDOW_NBYTES, 2 * margin))
     pos = 0
     low = len(buf) if base + len(buf) >= end else len(buf) - margin
-    watch = low if low > 0 else 0
+    watch = max(0, low)
     count = 0
     made_here = 0
 

@@ -131,7 +131,7 @@ def told_left_out(metadata: Mapping[str, str]) -> frozenset[str]:
         return frozenset()
 
 
-def _text(value: bool | int | float | str | None) -> str | None:
+def _text(value: bool | float | str | None) -> str | None:
     """Return the flat string for a leaf; None for what is better not said."""
     match value:
         case None:
