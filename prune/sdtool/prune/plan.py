@@ -265,7 +265,8 @@ def _ema_notes(
         return
     entries = {entry.name: entry for entry in checkpoint.tensors}
     asked = None if only is None else COMPONENT_ROLES.get(only)
-    left = [key for raw, key in ema.pairs.items() if asked in (None, weight_role(raw))]
+    context = context_of(entries)
+    left = [key for raw, key in ema.pairs.items() if asked in (None, weight_role(raw, context))]
     if left and variant == "raw-only":
         nbytes = sum(entries[key].nbytes for key in left)
         yield f"EMA left out ({len(left):,} tensors, {nbytes:,} bytes); --ema-only keeps it instead"

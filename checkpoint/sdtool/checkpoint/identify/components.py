@@ -46,10 +46,10 @@ def components_of(
         name = entry.name
         found = part_of(name, context)
         claimed = "" if found is None else found.prefix
-        if (bare and not claimed) or (rest.prefix and _is_below(name, rest.prefix, claimed)):
+        if found is None or (bare and (not claimed or found.role == rest.role)):
+            found = rest if bare else unclaimed
+        if rest.prefix and _is_below(name, rest.prefix, claimed):
             found = rest
-        elif found is None:
-            found = unclaimed
         key = (found.role, found.label, found.prefix if found.role not in _FLAT else "")
         if key[0] == "ema":
             key = ("ema", found.label, EMA_PREFIX)

@@ -71,7 +71,10 @@ _ADAPTER = (
     r"|.+\.(?:lora_(?:down|up|mid|A|B|magnitude_vector)(?:\.|\Z)|lora\.(?:down|up)\."
     r"|lora_linear_layer\.|hada_[wt]\d|lokr_[wt]\d|oft_(?:blocks|diag|R)|dora_scale\Z)"
     r"|.+_lora\d?\.(?:down|up)\."
+    r"|(?:unet|transformer|text_encoder(?:_\d)?|diffusion_model)\..+"
+    r"\.(?:alpha|diff(?:_b)?|[wb]_norm|set_weight|on_input|[ab][12]\.weight)\Z"
 )
+"""Endings of adapters' names; the more general ones only where the module's part is named."""
 
 PARTS: tuple[Part, ...] = (
     # --- no weights, or those of training
@@ -160,6 +163,11 @@ PARTS: tuple[Part, ...] = (
          signs=frozenset({"body.0.block1.weight", "body.0.resnets.0.block1.weight",
                           "body.0.in_conv.weight"})),
     Part("", "transformer", "diffusion transformer", "identify/families.py", signs=_TRANSFORMERS),
+    *(
+        Part(prefix, "transformer", "diffusion transformer", "ComfyUI comfy/model_detection.py",
+             signs=frozenset(prefix + name for name in _TRANSFORMERS))
+        for prefix in ("net.", "model.model.", "model.")
+    ),
     Part("", "image-encoder", "CLIP, picture half", "transformers 5 CLIPVisionModel",
          pattern=r"(?:embeddings|encoder\.layers|pre_layrnorm|post_layernorm)\.",
          signs=frozenset({"embeddings.class_embedding"})),
