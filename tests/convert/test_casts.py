@@ -13,8 +13,9 @@ from tests.tensor_values import raw_bytes
 
 from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.errors import OutputError, UsageError
+from sdtool.checkpoint.identify.architecture import SCHEDULE
 from sdtool.convert import Written, select_all
-from sdtool.convert.plan.casts import DTYPES, SCHEDULE
+from sdtool.convert.plan.casts import DTYPES
 
 FLOATS = ("float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 
 from sdtool.checkpoint.prefixes import plain_entries, plain_names
 from sdtool.checkpoint.reading import Checkpoint, TensorEntry, WeightSet
+from sdtool.checkpoint.training_state import EMA_NUMBERS
 
 _WORDS = frozenset({"ema", "averaged", "average", "shadow"})
 _RAW = {"params_ema": "params", "params-ema": "params", "ema": "model"}
@@ -34,8 +35,6 @@ _LISTED = re.compile(
 )
 BUFFERS = ("position_ids", "num_batches_tracked", "running_mean", "running_var")
 """Ends of the names of buffers: no optimizer moves them, and averages of parameters lack them."""
-SCALAR_KEYS = frozenset({"initted", "step", "decay", "num_updates", "n_averaged"})
-"""Numbers that an EMA keeps beside its weights."""
 
 
 def is_average(key: object) -> bool:
@@ -76,8 +75,8 @@ _Parted = tuple[tuple[TensorEntry, ...], tuple[TensorEntry, ...], tuple[TensorEn
 
 def _named(weights: Sequence[TensorEntry], entries: Sequence[TensorEntry]) -> _Parted | None:
     """Part `entries` by name: the weights once more, a copy of the raw ones, and numbers."""
-    numbers = [e for e in entries if e.name in SCALAR_KEYS]
-    entries = [e for e in entries if e.name not in SCALAR_KEYS]
+    numbers = [e for e in entries if e.name in EMA_NUMBERS]
+    entries = [e for e in entries if e.name not in EMA_NUMBERS]
     copies: list[TensorEntry] = []
     if any(e.name.startswith(_AVERAGED) for e in entries):
         copies = [
@@ -193,7 +192,7 @@ def flat_sets(tensors: Sequence[TensorEntry]) -> TwoSets | None:
             keys.setdefault(top, []).append(entry)
             if len(keys) > 2:
                 return None
-        elif entry.name in SCALAR_KEYS:
+        elif entry.name in EMA_NUMBERS:
             numbers.append(entry)
         else:
             return None

@@ -20,6 +20,7 @@ from sdtool.checkpoint.modules import children, is_module, module_parts
 from sdtool.checkpoint.reading import TORCH, Checkpoint, LeftOut, Reading, Stream, TensorEntry
 from sdtool.checkpoint.rebuild import Rebuilder
 from sdtool.checkpoint.sets import matched_sets, may_be_set
+from sdtool.checkpoint.training_state import BY_KEY, is_training
 from sdtool.checkpoint.unreached import OF_A_MODULE, Unreached, unreached
 from sdtool.checkpoint.values import Instance, Value
 from sdtool.checkpoint.walk import SHOWN, Leaf, Path, Walker
@@ -38,26 +39,6 @@ WRAPPERS = (
 
 `ema` is one only beside `model`: see `_is_ema`.
 """
-
-TRAINING = frozenset(
-    {
-        # Lightning
-        "optimizer_states", "lr_schedulers", "callbacks", "loops", "native_amp_scaling_state",
-        "amp_scaling_state", "NativeMixedPrecisionPlugin", "MixedPrecision",
-        "MixedPrecisionPlugin", "hyper_parameters", "hparams_name", "hparams_type",
-        "datamodule_hyper_parameters", "datamodule_hparams_name", "datamodule_hparams_type",
-        # everyone else
-        "optimizer", "optimizer_state_dict", "optimizers", "scheduler", "schedulers",
-        "lr_scheduler", "scheduler_state_dict", "scaler", "grad_scaler", "rng_state",
-        "cuda_rng_state", "param_groups",
-        # accelerate's random states
-        "random_state", "numpy_random_seed", "torch_manual_seed", "torch_cuda_manual_seed",
-    }
-)  # fmt: skip
-"""Keys of a checkpoint whose values only training needs, with every tensor below them."""
-
-_RANDOM = frozenset({"rng_state", "cuda_rng_state", "torch_manual_seed", "torch_cuda_manual_seed"})
-"""Those of them whose value is a tensor itself."""
 
 
 def checkpoint_of(readings: Iterable[Reading], *, limits: Limits = DEFAULT_LIMITS) -> Checkpoint:
@@ -247,8 +228,7 @@ def _put_aside(parts: _Parts, walk: Walker, chosen: str, path: Path, child: Valu
     found = walk.training(child, path)
     parts.training.extend(found.tensors)
     parts.leaves.update(found.leaves)
-    is_training = (type(key) is str and key in TRAINING) or _is_state(children(child))
-    if found.tensors and not is_training:
+    if found.tensors and not is_training(key) and not _is_state(children(child)):
         count = f"{len(found.tensors):,} tensors"
         parts.notes.append(f"{key_name(key)} ({count}), beside {chosen}, left")
 
@@ -338,9 +318,9 @@ def _is_state(pairs: list[tuple[Value, Value]]) -> bool:
 
 def _is_training(key: Value, child: Value, walk: Walker) -> bool:
     """Whether a key beside weights is one of training; a parameter may well be called `scaler`."""
-    if type(key) is not str or key not in TRAINING:
+    if not is_training(key):
         return False
-    return key in _RANDOM or walk.tensor(child, (key,)) is None
+    return BY_KEY[key].is_tensor or walk.tensor(child, (key,)) is None
 
 
 def _is_hypernetwork(pairs: list[tuple[Value, Value]]) -> bool:

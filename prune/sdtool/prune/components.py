@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 
 from sdtool.checkpoint.errors import Malformed, UsageError
 from sdtool.checkpoint.identify import architecture
+from sdtool.checkpoint.identify.parts import context_of, part_of
 from sdtool.checkpoint.reading import Checkpoint, TensorEntry
 from sdtool.prune.choice import BAKED, BAKED_IN, NOT_ASKED, Choice, leave
 from sdtool.prune.roles import Role, weight_role
@@ -23,10 +24,6 @@ COMPONENT_ROLES: Mapping[Component, Role] = {
 
 _UNET = "model.diffusion_model."
 _VAE = "first_stage_model."
-_TEXT_PREFIXES = (
-    "conditioner.embedders.0.transformer.", "conditioner.embedders.0.model.",
-    "conditioner.embedders.1.model.", "cond_stage_model.transformer.", "cond_stage_model.model.",
-)  # fmt: skip
 
 
 class NotHeld(UsageError):
@@ -134,32 +131,23 @@ def take_only(choices: Sequence[Choice], component: Component) -> tuple[list[Cho
     role = COMPONENT_ROLES.get(component)
     if role is None:
         raise UsageError(f"no such component: {component}", hint="one of unet, vae, text")
-    found = [c.name for c in choices if c.name is not None and weight_role(c.name) is role]
+    names = [choice.name for choice in choices if choice.name is not None]
+    context = context_of(names)
+    found = [name for name in names if weight_role(name, context) is role]
     if not found:
         raise NotHeld(f"it holds no {role}", hint=f"leave --only {component} away")
     notes: list[str] = []
-    prefixes: tuple[str, ...] = ()
-    if component == "vae":
-        prefixes = (_VAE, "vae.")
-    elif component == "text":
-        prefixes = tuple(p for p in _TEXT_PREFIXES if any(name.startswith(p) for name in found))
-        if len(prefixes) > 1:
-            notes.append("its text encoders keep their prefixes: they are two, of one name each")
-            prefixes = ()
-    kept = set(found)
+    parts = {name: part_of(name, context) for name in found}
+    own = {name: "" if part is None else part.own for name, part in parts.items()}
+    if component == "text" and len(set(own.values()) - {""}) > 1:
+        notes.append("its text encoders keep their prefixes: they are two, of one name each")
+        own = dict.fromkeys(found, "")
     result: list[Choice] = []
     for choice in choices:
         if choice.name is None:
             result.append(choice)
-        elif choice.name in kept:
-            result.append(replace(choice, name=_stripped(choice.name, prefixes)))
+        elif choice.name in own:
+            result.append(replace(choice, name=choice.name.removeprefix(own[choice.name])))
         else:
             result.append(leave(choice.entry, choice.role, NOT_ASKED))
     return result, notes
-
-
-def _stripped(name: str, prefixes: tuple[str, ...]) -> str:
-    for prefix in prefixes:
-        if name.startswith(prefix):
-            return name.removeprefix(prefix)
-    return name

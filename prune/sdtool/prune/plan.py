@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 
 from sdtool.checkpoint.errors import UsageError
 from sdtool.checkpoint.identify.ema import SCALARS, Ema
+from sdtool.checkpoint.identify.parts import context_of
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.convert.plan.casts import target_dtype
 from sdtool.convert.plan.dequantize import REASON
@@ -264,7 +265,8 @@ def _ema_notes(
         return
     entries = {entry.name: entry for entry in checkpoint.tensors}
     asked = None if only is None else COMPONENT_ROLES.get(only)
-    left = [key for raw, key in ema.pairs.items() if asked in (None, weight_role(raw))]
+    context = context_of(entries)
+    left = [key for raw, key in ema.pairs.items() if asked in (None, weight_role(raw, context))]
     if left and variant == "raw-only":
         nbytes = sum(entries[key].nbytes for key in left)
         yield f"EMA left out ({len(left):,} tensors, {nbytes:,} bytes); --ema-only keeps it instead"
@@ -301,13 +303,15 @@ def _cast(
     if (of_role[Role.VAE] or "").startswith("fp8"):
         raise UsageError("a VAE does not survive fp8", hint="use fp16 or bf16 for --vae-dtype")
     owner = {key: raw for raw, key in ema.pairs.items()}
+    choices = tuple(choices)
+    context = context_of(choice.name for choice in choices if choice.name is not None)
     result: list[Choice] = []
     for choice in choices:
         if choice.name is None:
             result.append(choice)
             continue
         name = owner.get(choice.name, choice.name)
-        asked = of_role.get(weight_role(name)) or dtype
+        asked = of_role.get(weight_role(name, context)) or dtype
         result.append(replace(choice, dtype=target_dtype(name, choice.entry, asked)))
     return result
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from sdtool.checkpoint.errors import UsageError
+from sdtool.checkpoint.identify.parts import Part, context_of
 from sdtool.checkpoint.identify.quantization import MARKER, Group, quantization_of
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.convert.plan.dequantize import Treatment, decided, weight_dtype
@@ -34,14 +35,19 @@ def treated(
     kept = {choice.entry.name: choice.entry for choice in choices if choice.name is not None}
     where, metadata = checkpoint.source.name, stored_metadata(checkpoint)
     treatment = decided(kept, metadata, where, dequantize=dequantize)
-    result = _multiplied(choices, treatment, dtype, of_role)
-    _refuse_cast(treatment, dtype, of_role, where)
+    context = context_of(entry.name for entry in checkpoint.tensors)
+    result = _multiplied(choices, treatment, dtype, of_role, context)
+    _refuse_cast(treatment, dtype, of_role, where, context)
     _check_whole(checkpoint, result)
     return result, treatment
 
 
 def _multiplied(
-    choices: Iterable[Choice], treatment: Treatment, dtype: str, of_role: Mapping[Role, str | None]
+    choices: Iterable[Choice],
+    treatment: Treatment,
+    dtype: str,
+    of_role: Mapping[Role, str | None],
+    context: Sequence[Part],
 ) -> list[Choice]:
     """Give codes their scale and the type they become; leave out what has no meaning any more."""
     dropped = treatment.dropped
@@ -51,7 +57,7 @@ def _multiplied(
         if choice.name is not None and choice.entry.name in dropped:
             choice = leave(choice.entry, choice.role, MULTIPLIED)
         elif choice.name is not None and scale is not None:
-            asked = of_role.get(weight_role(choice.entry.name)) or "keep"
+            asked = of_role.get(weight_role(choice.entry.name, context)) or "keep"
             target = weight_dtype(dtype if asked == "keep" else asked)
             choice = replace(choice, dtype=target, scale=scale, goes_to=DEQUANTIZED)
         result.append(choice)
@@ -59,7 +65,11 @@ def _multiplied(
 
 
 def _refuse_cast(
-    treatment: Treatment, dtype: str, of_role: Mapping[Role, str | None], where: str
+    treatment: Treatment,
+    dtype: str,
+    of_role: Mapping[Role, str | None],
+    where: str,
+    context: Sequence[Part],
 ) -> None:
     """Check that no cast is asked for that could touch quantized weights, or anything of the part
     that they are in.
@@ -67,7 +77,7 @@ def _refuse_cast(
     `--dtype` is for all parts, so that it does not go with quantized weights at all. The dtype of
     one component is for that component: a VAE may be cast beside a quantized UNet.
     """
-    quantized = {weight_role(name) for name in treatment.quantization.of}
+    quantized = {weight_role(name, context) for name in treatment.quantization.of}
     asked = {role for role, of in of_role.items() if of not in (None, "keep")}
     if dtype != "keep" or asked & quantized:
         treatment.refuse_cast(where)
@@ -120,7 +130,8 @@ def refuse_quantized_vae(vae: Checkpoint) -> None:
         UsageError: it has.
     """
     quantization = quantization_of(vae.tensors, stored_metadata(vae))
-    roles = {weight_role(name) for name in quantization.of}
+    context = context_of(entry.name for entry in vae.tensors)
+    roles = {weight_role(name, context) for name in quantization.of}
     if quantization and (Role.VAE in roles or roles <= {Role.UNKNOWN}):
         raise UsageError(
             f"the VAE to bake in has quantized weights, {quantization.label}",

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sdtool.checkpoint.reading import Checkpoint
+from sdtool.checkpoint.training_state import holds_training
 from sdtool.convert.plan.selection import LeftOut
 from sdtool.prune.choice import DROPPED, KEPT, Choice
-from sdtool.prune.roles import COMPONENTS, TRAINING, Role, training_role
+from sdtool.prune.roles import COMPONENTS, Role, training_role
 
 _IDLE_KINDS = {"embedding": "an embedding", "hypernetwork": "a hypernetwork"}
 
@@ -44,9 +45,9 @@ def table_of(
     for entry in checkpoint.training:
         add(training_role(entry.path), DROPPED, tensors=1, before=entry.nbytes)
     for path in checkpoint.leaves:
-        first = path.partition(".")[0]
-        if first in TRAINING:
-            add(TRAINING[first], DROPPED)
+        state = holds_training(path.partition(".")[0])
+        if state is not None:
+            add(Role(state.value), DROPPED)
     order = list(Role)
     return tuple(
         Row(role, goes_to, *sums)

@@ -15,8 +15,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
+from sdtool.checkpoint.identify.parts import part_of
 from sdtool.checkpoint.reading import TensorEntry
-from sdtool.prune.roles import Role, weight_role
 
 _LDM = {
     "query": "q", "to_q": "q", "key": "k", "to_k": "k", "value": "v", "to_v": "v",
@@ -46,12 +46,10 @@ def split_vae_name(name: str) -> tuple[str, str] | None:
 
     The prefix is empty in a file that is a VAE; None where the tensor is not a VAE's.
     """
-    if weight_role(name) is not Role.VAE:
+    part = part_of(name)
+    if part is None or part.role != "vae":
         return None
-    for prefix in ("first_stage_model.", "vae."):
-        if name.startswith(prefix):
-            return prefix, name.removeprefix(prefix)
-    return "", name
+    return part.own, name.removeprefix(part.own)
 
 
 def levels_of(names: Iterable[str]) -> int:

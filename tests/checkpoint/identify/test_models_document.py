@@ -8,10 +8,10 @@ from pathlib import Path
 
 from sdtool.checkpoint.foreign import foreign_kind
 from sdtool.checkpoint.identify.architecture import SCHEDULE, UNET_V1, clip_l, unet, vae
-from sdtool.checkpoint.identify.components import PLACES
 from sdtool.checkpoint.identify.families import TABLE as FAMILIES
 from sdtool.checkpoint.identify.identity import SHORT
 from sdtool.checkpoint.identify.kinds import TABLE as KINDS
+from sdtool.checkpoint.identify.parts import PARTS
 
 TEXT = (Path(__file__).parents[3] / "docs" / "models.md").read_text("utf-8")
 
@@ -54,7 +54,7 @@ def test_the_parts_have_the_counts_of_the_architecture() -> None:
         elements = sum(map(math.prod, shapes.values()))
         assert told[part] == f"{len(shapes)} tensors, {elements:,} parameters"
     assert told["noise schedule"].startswith(f"{len(SCHEDULE)} tensors")
-    prefixes = {place.prefix for place in PLACES}
+    prefixes = {part.prefix for part in PARTS}
     for row in rows("What is in a checkpoint"):
         assert set(re.findall(r"`(\w+\.\w*\.?)`", row[1])) <= prefixes | {"conditioner.embedders."}
 

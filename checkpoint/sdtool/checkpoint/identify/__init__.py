@@ -8,7 +8,7 @@ from math import isfinite
 from typing import TypeGuard
 
 from sdtool.checkpoint.identify.adapters import adapter_of
-from sdtool.checkpoint.identify.components import Place, components_of, part_of
+from sdtool.checkpoint.identify.components import component_of, components_of
 from sdtool.checkpoint.identify.ema import Ema, dotted_pairs, ema_misfits, ema_pairs
 from sdtool.checkpoint.identify.families import Family, family_of
 from sdtool.checkpoint.identify.identity import (
@@ -25,6 +25,7 @@ from sdtool.checkpoint.identify.identity import (
 from sdtool.checkpoint.identify.identity import EmaState as EmaState
 from sdtool.checkpoint.identify.kinds import BY_SLUG
 from sdtool.checkpoint.identify.oddities import odd_notes
+from sdtool.checkpoint.identify.parts import Part
 from sdtool.checkpoint.identify.precision import with_quantization
 from sdtool.checkpoint.identify.prediction import decide_prediction, prediction_of, read_floats
 from sdtool.checkpoint.identify.signatures import (
@@ -96,12 +97,12 @@ def identify(
 
 def _more_sets(sets: TwoSets) -> tuple[Component, ...]:
     """The EMA, and any further set of the same weights, as parts of the file."""
-    places = [(Place(f"{sets.ema_key}.", "ema", f"EMA weights ({sets.ema_key})"), sets.averages)]
-    places += [
-        (Place(f"{one.key}.", "other", f"{one.holds} weights ({one.key})"), one.named)
+    parts = [(Part(f"{sets.ema_key}.", "ema", f"EMA weights ({sets.ema_key})"), sets.averages)]
+    parts += [
+        (Part(f"{one.key}.", "other", f"{one.holds} weights ({one.key})"), one.named)
         for one in sets.rest
     ]
-    return tuple(part_of(place, entries) for place, entries in places)
+    return tuple(component_of(part, entries) for part, entries in parts)
 
 
 def resolve(identity: Identity) -> Identity:
@@ -146,7 +147,7 @@ def _kind(
     simo = simo_of(tensors)
     if simo is not None:
         version, reason, facts = simo
-        parts = components_of(tensors, Place("", "adapter", BY_SLUG["lora"].label), None)
+        parts = components_of(tensors, Part("", "adapter", BY_SLUG["lora"].label), None)
         confidence: Confidence = "likely" if version is None else "guess"
         answer = _answer("lora", None, version, confidence, reason, parts, state)
         return replace(answer, adapter=facts)
@@ -157,7 +158,7 @@ def _kind(
         adapter = adapter_of(tensors, metadata)
         if adapter is not None:
             kind, family, facts, alpha = adapter
-            parts = components_of(tensors, Place("", "adapter", BY_SLUG[kind].label), None)
+            parts = components_of(tensors, Part("", "adapter", BY_SLUG[kind].label), None)
             reason = "names end as this algorithm's do"
             answer = _answer(kind, family, None, "likely", reason, parts, state)
             probe = alpha if facts.alpha is None else None
@@ -180,7 +181,7 @@ def _diffusion(
 ) -> Identity:
     row, prefix = network
     label = "UNet" if row.network == "unet" else "diffusion transformer"
-    parts = components_of(tensors, Place(prefix, row.network, label), network)
+    parts = components_of(tensors, Part(prefix, row.network, label), network)
     others = {part.role for part in parts} & {"vae", "text-encoder", "image-encoder"}
     kind = "checkpoint" if others else row.network
     fits = [part.fit for part in parts if part.role not in ("ema", "schedule", "marker")]
@@ -205,7 +206,7 @@ def _signed(
 ) -> Identity:
     known = BY_SLUG[row.kind]
     label = known.label if row.kind != "text-encoder" else row.family or known.label
-    parts = components_of(tensors, Place(prefix, row.kind, label), None)
+    parts = components_of(tensors, Part(prefix, row.kind, label), None)
     main = [part.fit for part in parts if part.role == row.kind]
     certain = bool(main) and all(fit is not None and fit.exact for fit in main)
     sign = row.signs[-1] if row.signs else "..."
@@ -219,7 +220,7 @@ def _small(tensors: Sequence[TensorEntry], leaves: Leaves, state: Training) -> I
     hypernetwork = hypernetwork_of(tensors, leaves)
     if hypernetwork is not None:
         reason = "names are widths of attention, each with two networks (A1111 hypernetwork.py)"
-        parts = components_of(tensors, Place("", "hypernetwork", "hypernetwork"), None)
+        parts = components_of(tensors, Part("", "hypernetwork", "hypernetwork"), None)
         answer = _answer("hypernetwork", "SD 1.x", None, "certain", reason, parts, state)
         if max(hypernetwork.widths) == 1024 or 768 not in hypernetwork.widths:
             answer = replace(answer, family=None)
@@ -227,11 +228,11 @@ def _small(tensors: Sequence[TensorEntry], leaves: Leaves, state: Training) -> I
     embedding = embedding_of(tensors, leaves)
     if embedding is not None:
         family, confidence, facts = embedding
-        parts = components_of(tensors, Place("", "embedding", "embedding"), None)
+        parts = components_of(tensors, Part("", "embedding", "embedding"), None)
         reason = "a few vectors as wide as a text encoder's tokens"
         answer = _answer("textual-inversion", family, None, confidence, reason, parts, state)
         return replace(answer, embedding=facts)
-    parts = components_of(tensors, Place("", "other", "tensors"), None)
+    parts = components_of(tensors, Part("", "other", "tensors"), None)
     reason = "no row of the tables fits its names and shapes"
     return _answer("unknown", None, None, "none", reason, parts, state)
 

@@ -6,60 +6,14 @@ sgm diffusion.py (conditioner.embedders); ComfyUI supported_models.py (text_enco
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from math import prod
 
-from sdtool.checkpoint.identify.architecture import SCHEDULE, Shapes, clip_l, open_clip, unet, vae
+from sdtool.checkpoint.identify.architecture import Shapes, clip_l, open_clip, unet, vae
 from sdtool.checkpoint.identify.families import Family
 from sdtool.checkpoint.identify.identity import Component, Fit
+from sdtool.checkpoint.identify.parts import EMA_PREFIX, Part, context_of, part_of
 from sdtool.checkpoint.reading import TensorEntry
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A prefix, and the part that hangs below it."""
-
-    prefix: str
-    role: str
-    label: str
-
-
-PLACES: tuple[Place, ...] = (
-    Place("model.diffusion_model.", "unet", "UNet"),
-    Place("first_stage_model.", "vae", "VAE"),
-    Place("vae.", "vae", "VAE"),
-    Place("cond_stage_model.transformer.", "text-encoder", "CLIP-L"),
-    Place("cond_stage_model.model.", "text-encoder", "OpenCLIP ViT-H"),
-    Place("cond_stage_model.embedding.", "other", "class embedding"),
-    Place("cond_stage_model.", "text-encoder", "text encoder"),
-    Place("conditioner.embedders.0.transformer.", "text-encoder", "CLIP-L"),
-    Place("conditioner.embedders.0.open_clip.", "image-encoder", "OpenCLIP, picture half"),
-    Place("conditioner.embedders.0.model.", "text-encoder", "OpenCLIP ViT-bigG"),
-    Place("conditioner.embedders.1.model.", "text-encoder", "OpenCLIP ViT-bigG"),
-    Place("conditioner.", "text-encoder", "conditioner"),
-    Place("text_encoders.clip_l.", "text-encoder", "CLIP-L"),
-    Place("text_encoders.clip_g.", "text-encoder", "OpenCLIP ViT-bigG"),
-    Place("text_encoders.t5xxl.", "text-encoder", "T5-XXL"),
-    Place("text_encoders.", "text-encoder", "text encoder"),
-    Place("model_ema.", "ema", "EMA weights"),
-    Place("control_model.", "controlnet", "ControlNet"),
-    Place("depth_model.", "depth", "MiDaS depth network"),
-    Place("embedder.", "image-encoder", "CLIP, picture half"),
-    Place("noise_augmentor.", "schedule", "noise augmentor"),
-    Place("embedding_manager.", "embedding", "embedding manager"),
-    Place("loss.", "loss", "training loss"),
-    *(Place(name, "schedule", "noise schedule") for name in SCHEDULE),
-    *(
-        Place(name, "marker", "marker")
-        for name in ("v_pred", "ztsnr", "edm_mean", "edm_std", "edm_vpred.")
-    ),
-    *(
-        Place(name, "schedule", "noise schedule")
-        for name in ("logvar", "lvlb_weights", "scale_factor", "denoiser.")
-    ),
-)  # fmt: skip
-"""The longest prefixes stand first among those of one root."""
 
 _OPTIONAL = frozenset(
     {
@@ -77,23 +31,28 @@ Source: transformers 4.31 dropped position_ids; WD 1.4 has neither logit_scale n
 
 
 def components_of(
-    tensors: Iterable[TensorEntry], rest: Place, network: tuple[Family, str] | None
+    tensors: Sequence[TensorEntry], rest: Part, network: tuple[Family, str] | None
 ) -> tuple[Component, ...]:
-    """Return the parts of a file in order of appearance; what no prefix claims goes to `rest`."""
-    places = [rest, *PLACES] if rest.prefix else PLACES
-    roots: dict[str, list[Place]] = {}
-    for place in places:
-        roots.setdefault(place.prefix.partition(".")[0], []).append(place)
+    """Return the parts of a file in order of appearance.
+
+    `rest` is what the file as a whole is known to be: the names below its prefix are its own, and
+    without a prefix all that no prefix claims. Where it is "other", names by themselves decide.
+    """
+    context = context_of(entry.name for entry in tensors)
+    bare = not rest.prefix and rest.role != "other"
+    unclaimed = Part("", "other", "other tensors") if rest.prefix else rest
     groups: dict[tuple[str, str, str], list[TensorEntry]] = {}
-    leftover = Place("", "other", "other tensors") if rest.prefix else rest
     for entry in tensors:
         name = entry.name
-        found = leftover
-        for place in roots.get(name[: name.find(".")] if "." in name else name, ()):
-            if name.startswith(place.prefix):
-                found = place
-                break
+        found = part_of(name, context)
+        claimed = "" if found is None else found.prefix
+        if found is None or (bare and (not claimed or found.role == rest.role)):
+            found = rest if bare else unclaimed
+        if rest.prefix and _is_below(name, rest.prefix, claimed):
+            found = rest
         key = (found.role, found.label, found.prefix if found.role not in _FLAT else "")
+        if key[0] == "ema":
+            key = ("ema", found.label, EMA_PREFIX)
         group = groups.get(key)
         if group is None:
             group = groups[key] = []
@@ -101,9 +60,14 @@ def components_of(
     return tuple(_component(*key, group, network) for key, group in groups.items())
 
 
-def part_of(place: Place, entries: Sequence[TensorEntry]) -> Component:
-    """Return the part of a file that `entries`, all of one place, are."""
-    return _component(place.role, place.label, place.prefix, list(entries), None)
+def _is_below(name: str, prefix: str, claimed: str) -> bool:
+    """Whether a name hangs below `prefix`, and not below a longer one that a row claims."""
+    return name.startswith(prefix) and len(claimed) <= len(prefix)
+
+
+def component_of(part: Part, entries: Sequence[TensorEntry]) -> Component:
+    """Return the part of a file that `entries`, all of one row, are."""
+    return _component(part.role, part.label, part.prefix, list(entries), None)
 
 
 _FLAT = ("schedule", "marker")

@@ -14,13 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from sdtool.checkpoint.identify.parts import EMA_PREFIX, EMA_SCALARS
 from sdtool.checkpoint.prefixes import plain_names
 from sdtool.checkpoint.reading import Checkpoint, TensorEntry
 from sdtool.checkpoint.sets import BUFFERS, TwoSets, counterparts, two_sets
 
-PREFIX = "model_ema."
-SCALARS = frozenset({"model_ema.decay", "model_ema.num_updates"})
-"""The two numbers that LitEma keeps beside the weights; they stay in an official emaonly file."""
+PREFIX, SCALARS = EMA_PREFIX, EMA_SCALARS
 
 State = Literal["none", "scalars-only", "full", "partial", "orphan"]
 """`orphan`: EMA weights without any raw ones; `partial`: some raw weights have none, or more."""

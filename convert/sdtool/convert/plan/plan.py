@@ -12,7 +12,7 @@ from sdtool.checkpoint.identify.oddities import odd_notes
 from sdtool.checkpoint.limits import DEFAULT_LIMITS
 from sdtool.checkpoint.reading import Checkpoint, TensorEntry, WeightSet
 from sdtool.checkpoint.sets import is_average
-from sdtool.checkpoint.weights import TRAINING
+from sdtool.checkpoint.training_state import holds_training
 from sdtool.convert.elements.scales import Scale
 from sdtool.convert.plan.casts import target_dtype
 from sdtool.convert.plan.dequantize import REASON, Treatment, treatment_of, weight_dtype
@@ -172,8 +172,7 @@ def _beside(entry: TensorEntry) -> str:
     """What a tensor that is no weight is called: by the keys that lead to it."""
     if any(map(is_average, entry.path)):
         return "EMA"  # under other names than the weights have
-    keys = {key for key in entry.path if type(key) is str}
-    is_state = not keys.isdisjoint(TRAINING) or not keys.isdisjoint(("state", "base_lrs"))
+    is_state = any(holds_training(key) is not None for key in entry.path)
     return "training state" if is_state else "what stands beside the weights"
 
 

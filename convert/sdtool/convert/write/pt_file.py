@@ -160,7 +160,8 @@ def write_pt(
         file.finish()
         if check is not None:
             check(file.partial)
-    census, strange = by_component(copied), nonfinite_in(copied)
+    census = by_component(copied, (tensor.name for tensor in plan.tensors))
+    strange = nonfinite_in(copied)
     return Written(path, nbytes, len(plan.tensors), found, census, plan.notes, strange)
 
 

@@ -13,7 +13,7 @@ from sdtool.convert.copy.buffered import Progress, fill, local_files
 from sdtool.convert.copy.jobs import Copied, Filling
 from sdtool.convert.copy.new_file import NewFile
 from sdtool.convert.elements.census import Census
-from sdtool.convert.plan.casts import component_of
+from sdtool.convert.plan.casts import components_of
 from sdtool.convert.plan.metadata import HASH_KEYS
 from sdtool.convert.plan.plan import ConvertPlan, Placed, header_bytes
 from sdtool.convert.write.hashes import Following, Hashes, autov1
@@ -60,7 +60,7 @@ class Draft:
         if self.following is not None:
             found = _finish(plan, file, self.following, hashes=self.hashes)
         file.finish()
-        count, census = len(plan.tensors), by_component(copied)
+        count, census = len(plan.tensors), by_component(copied, (t.name for t in plan.tensors))
         strange = nonfinite_in(copied)
         return Written(file.out, plan.nbytes, count, found, census, plan.notes, strange)
 
@@ -229,11 +229,12 @@ def refuse_overflow(copied: Copied, *, allow_overflow: bool) -> None:
         )
 
 
-def by_component(copied: Copied) -> dict[str, Census]:
-    """Add up the censuses of the cast tensors by component."""
+def by_component(copied: Copied, names: Iterable[str]) -> dict[str, Census]:
+    """Add up the censuses of the cast tensors by component; `names` are all that the file has."""
     total: dict[str, Census] = {}
+    component = components_of(names)
     for name, census in sorted(copied.censuses.items()):
-        total.setdefault(component_of(name), Census()).add(census)
+        total.setdefault(component[name], Census()).add(census)
     return total
 
 
