@@ -150,7 +150,7 @@ def test_only_files_are_replaced(tmp_path: Path, how: str, force: bool) -> None:
             out = Path(os.devnull)
         case _:
             out.symlink_to(os.devnull)
-    what = "is a folder" if how == "folder" else "is a device or a pipe, not a file"
+    what = "is a folder" if how == "folder" else "is not a regular file"
     before = os.lstat(out)
     with pytest.raises(OutputError, match=what):
         write(out, force=force)
