@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from sdtool.batch.expand import Item, expand
+from sdtool.batch.place import plan_outputs
 from sdtool.checkpoint.errors import UsageError
-from sdtool.cli.batch.expand import Item, expand
-from sdtool.cli.batch.outputs import plan_outputs
 
 
 def named(path: str) -> list[str]:
