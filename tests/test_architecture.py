@@ -14,18 +14,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("checkpoint", "scan", "convert", "prune", "cli")
+ROOMS = ("checkpoint", "scan", "convert", "prune", "batch", "cli")
 BELOW = {
     "checkpoint": set[str](),
     "scan": {"checkpoint"},
     "convert": {"checkpoint"},
     "prune": {"checkpoint", "scan", "convert"},
-    "cli": {"checkpoint", "scan", "convert", "prune"},
+    "batch": {"checkpoint", "scan", "convert", "prune"},
+    "cli": {"checkpoint", "scan", "convert", "prune", "batch"},
 }
 HOMES = {
     "click": ("cli/sdtool/cli/",),
     "tqdm": ("cli/sdtool/cli/console.py",),
-    "send2trash": ("cli/sdtool/cli/batch/originals.py",),
+    "send2trash": ("batch/sdtool/batch/originals.py",),
     "fickling": ("scan/sdtool/scan/second_opinion.py",),
     "safetensors": ("convert/sdtool/convert/verify/verify.py",),
     "torch": ("convert/sdtool/convert/elements/vectors.py",),

@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
+from sdtool.batch.amounts import size
 from sdtool.checkpoint.errors import Malformed, OutputError
-from sdtool.cli.console import Console, ReaderGone, as_json, escape, size
+from sdtool.cli.console import Console, ReaderGone, as_json, escape
 
 
 class Stream(io.TextIOWrapper):

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from tests.cli.conftest import Run
 from tests.cli.schemas import WRITING
 
-from sdtool.cli.batch.checking import verify
+from sdtool.batch.checking import verify
 
 
 def state(path: Path) -> dict[str, torch.Tensor]:
@@ -296,7 +296,7 @@ def test_an_original_that_was_replaced_meanwhile_is_kept(
         os.replace(tmp_path / "next", path)
         verify(*arguments)
 
-    monkeypatch.setattr("sdtool.cli.batch.run.verify", late)
+    monkeypatch.setattr("sdtool.batch.writing.verify", late)
     result = sdtool("convert", "--replace=delete", path)
     assert result.code == 2
     assert "changed meanwhile and was kept" in result.err

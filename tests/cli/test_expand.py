@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Run
 
+from sdtool.batch.expand import Item, expand, listed
 from sdtool.checkpoint.errors import UsageError
-from sdtool.cli.batch.expand import Item, expand, listed
 
 
 @pytest.fixture

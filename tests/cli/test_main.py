@@ -77,7 +77,7 @@ def test_a_mistake_in_a_verb_is_one_line_and_2(
     def broken(*arguments: object, **options: object) -> None:
         raise RuntimeError("boom")
 
-    monkeypatch.setattr("sdtool.cli.batch.run.judged", broken)
+    monkeypatch.setattr("sdtool.batch.job.judged", broken)
     result = sdtool("convert", "training.ckpt")
     assert result.code == 2
     assert result.err == (

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from sdtool.batch.expand import Item, expand
+from sdtool.batch.place import is_onto_itself, plan_outputs
 from sdtool.checkpoint.errors import UsageError
-from sdtool.cli.batch.expand import Item, expand
-from sdtool.cli.batch.outputs import plan_outputs
 
 
 def named(path: str) -> list[str]:
@@ -81,7 +81,7 @@ def test_an_output_may_not_be_an_input_through_a_link(tmp_path: Path) -> None:
 
 def test_an_input_that_has_its_output_name_already_is_no_collision() -> None:
     jobs = plan_outputs([Item("a.ckpt"), Item("a.safetensors")], named)
-    assert [job.is_onto_itself for job in jobs] == [False, True]
+    assert [is_onto_itself(job) for job in jobs] == [False, True]
 
 
 def test_options_that_contradict_the_inputs(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Result, Run
 
-from sdtool.cli.batch import looking, run, scanning
-from sdtool.cli.batch.outputs import Job
+from sdtool.batch import looking, run, scanning
+from sdtool.batch.place import Job
 from sdtool.cli.main import VERBS, main
 
 POSIX = os.name == "posix"
@@ -215,7 +215,7 @@ def test_what_the_machine_refuses_is_no_mistake(
     def refuse(*arguments: object, **options: object) -> None:
         raise error
 
-    monkeypatch.setattr("sdtool.cli.batch.run.judged", refuse)
+    monkeypatch.setattr("sdtool.batch.job.judged", refuse)
     monkeypatch.setattr("sdtool.cli.verbs.info.looked_at", refuse)
     result = sdtool(verb, "training.ckpt")
     is_plain(result)
@@ -252,14 +252,14 @@ def test_what_was_done_before_an_interrupt_is_told(
 ) -> None:
     Path("b.ckpt").write_bytes(training.read_bytes())
     training.rename("a.ckpt")
-    work = run._work  # pyright: ignore[reportPrivateUsage]
+    work = run.work
 
     def interrupted(job: Job, *rest: object) -> object:
         if job.item.path.endswith("b.ckpt"):
             raise KeyboardInterrupt
         return work(job, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(run, "_work", interrupted)
+    monkeypatch.setattr(run, "work", interrupted)
     result = sdtool(verb, ".", "--json", "-j", jobs)
     assert (result.code, result.err) == (130, "sdtool: interrupted\n")
     document = json.loads(result.out)
@@ -275,7 +275,7 @@ def test_what_other_threads_had_done_before_an_interrupt_is_told(
 ) -> None:
     Path("b.ckpt").write_bytes(training.read_bytes())
     training.rename("a.ckpt")
-    work = run._work  # pyright: ignore[reportPrivateUsage]
+    work = run.work
     is_done = threading.Event()
 
     def interrupted(job: Job, *rest: object) -> object:
@@ -286,7 +286,7 @@ def test_what_other_threads_had_done_before_an_interrupt_is_told(
         assert is_done.wait(60)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "_work", interrupted)
+    monkeypatch.setattr(run, "work", interrupted)
     result = sdtool("convert", ".", "--json", "-j", "2")
     assert result.code == 130
     (file,) = json.loads(result.out)["files"]

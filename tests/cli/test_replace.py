@@ -15,11 +15,15 @@ from safetensors.torch import save_file
 from tests.cli.conftest import Result, Run
 from tests.cli.kinds import embedding, hypernetwork, library, lora, upscaler
 
+from sdtool.batch.claims import Claims
+from sdtool.batch.converting import Converting
+from sdtool.batch.draft import Draft
+from sdtool.batch.making import Shared
+from sdtool.batch.options import Options
+from sdtool.batch.originals import mind_losses, seen
 from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.errors import OutputError
-from sdtool.cli.batch.originals import mind_losses, seen
-from sdtool.cli.batch.outcome import Outcome
-from sdtool.cli.batch.run import Wishes
+from sdtool.scan import Verdict
 
 HINT = "sdtool: hint: nothing was written; leave --replace out, or add --replace-anyway\n"
 links = pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege")
@@ -90,9 +94,10 @@ def test_a_whole_pickled_model_that_somebody_allows(sdtool: Run) -> None:
     """Its classes are vouched for, and are lost all the same."""
     torch.save(torch.nn.Linear(2, 2), "face.ckpt")
     with open_checkpoint("face.ckpt") as checkpoint:
-        outcome = Outcome("face.ckpt", verdict="clean", output="face.safetensors")
+        draft = Draft("face.ckpt", verdict=Verdict.CLEAN, output="face.safetensors")
+        shared = Shared(Converting(), Options(), Claims(), lambda what, where: None)
         with pytest.raises(OutputError, match="it is a whole pickled model, of which the outputs"):
-            mind_losses([outcome], [()], seen(["face.ckpt"]), Wishes(), checkpoint)
+            mind_losses([draft], [()], seen(["face.ckpt"]), shared, checkpoint)
 
 
 def test_what_is_disarmed(sdtool: Run, trapped: Path) -> None:

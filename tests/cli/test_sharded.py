@@ -254,7 +254,7 @@ def test_a_set_that_fails_its_verification_is_not_written(
             path.write_bytes(raw)
         return verify_against(written, *arguments, **options)
 
-    monkeypatch.setattr("sdtool.cli.batch.checking.verify_against", spoiled)
+    monkeypatch.setattr("sdtool.batch.checking.verify_against", spoiled)
     result = sdtool("convert", "set", "--force", "--replace=delete")
     assert result.code == 1 and "b.weight" in result.err
     assert snapshot(folder) == before

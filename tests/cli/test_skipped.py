@@ -143,7 +143,7 @@ def test_what_cannot_be_read_back_was_not_written_as_it_should(
             file.write(bytes(64))
         return open_checkpoint(path)
 
-    monkeypatch.setattr("sdtool.cli.batch.checking.open_checkpoint", spoiled)
+    monkeypatch.setattr("sdtool.batch.checking.open_checkpoint", spoiled)
     result = sdtool("convert", "training.ckpt", "--verify")
     assert result.code == 1
     (line, *_) = result.err.splitlines()
@@ -160,7 +160,7 @@ def test_the_source_that_cannot_be_read_is_told_as_that(
     def gone(*arguments: Any, **options: Any) -> Verification:
         raise Unreadable("cannot be read (input/output error)", where="training.ckpt")
 
-    monkeypatch.setattr("sdtool.cli.batch.checking.verify_against", gone)
+    monkeypatch.setattr("sdtool.batch.checking.verify_against", gone)
     result = sdtool("convert", "training.ckpt", "--verify")
     assert (result.code, result.err) == (
         2, "sdtool: error: cannot be read (input/output error): training.ckpt\n",

@@ -15,9 +15,9 @@ import pytest
 from tests.cli.conftest import Run
 from tests.forge import dict_of, pickled, tensor, torch_zip
 
-from sdtool.cli.batch import scanning, workers
-from sdtool.cli.batch.scanning import scan_one
-from sdtool.cli.batch.workers import in_order
+from sdtool.batch import scanning, workers
+from sdtool.batch.scanning import scan_one
+from sdtool.batch.workers import in_order
 from sdtool.scan.findings import Report
 
 kills = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")

@@ -258,7 +258,7 @@ def test_a_signal_while_names_are_taken(
 def test_a_sidecar_has_its_name_when_it_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sdtool.cli.batch.sidecars import copy_sidecar
+    from sdtool.batch.sidecars import copy_sidecar
 
     there, to = tmp_path / "x.vae.pt", tmp_path / "y.vae.pt"
     there.write_bytes(bytes(3_000_000))

@@ -8,11 +8,12 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
+from sdtool.batch.amounts import counted, size
+from sdtool.batch.looking import Seen
 from sdtool.checkpoint.identify.identity import SHORT, Component, Fit, Identity
 from sdtool.checkpoint.identify.kinds import BY_SLUG
 from sdtool.checkpoint.reading import TensorEntry
-from sdtool.cli.batch.looking import Seen
-from sdtool.cli.console import counted, escape, size
+from sdtool.cli.console import escape
 
 WIDTH = 79
 _LABEL = 11

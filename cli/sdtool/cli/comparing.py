@@ -6,17 +6,17 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from sdtool.batch.expand import Item
+from sdtool.batch.looking import Seen, looked_at
+from sdtool.batch.version import version
 from sdtool.checkpoint.errors import UsageError
 from sdtool.checkpoint.identify.ema import raw_and_ema
 from sdtool.checkpoint.identify.quantization import quantization_of
 from sdtool.checkpoint.prefixes import plain_name
 from sdtool.checkpoint.reading import TensorEntry
 from sdtool.checkpoint.sets import every_tensor
-from sdtool.cli.batch.expand import Item
-from sdtool.cli.batch.looking import Seen, looked_at
 from sdtool.cli.console import Console, escape
 from sdtool.cli.exit_codes import DONE
-from sdtool.cli.main import version
 from sdtool.convert.plan.metadata import stored_metadata
 from sdtool.convert.verify.compare import Distance, distance
 

@@ -12,10 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
-
-if TYPE_CHECKING:  # the room below is not needed to show a help page
-    from sdtool.checkpoint.errors import SdtoolError
+from typing import Any, BinaryIO, TextIO
 
 Progress = Callable[[int], None]
 """Told how many more bytes are done."""
@@ -35,23 +32,6 @@ def escape(text: str) -> str:
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
     )
-
-
-def size(nbytes: int) -> str:
-    """Return a byte count as people say it: `7.70 GB` (decimal, as model pages give sizes)."""
-    if nbytes < 1000:
-        return f"{nbytes} bytes"
-    number, unit = nbytes / 1000, "KB"
-    for larger in ("MB", "GB", "TB"):
-        if number < 999.5:
-            break
-        number, unit = number / 1000, larger
-    return f"{number:.{2 if number < 9.995 else 1 if number < 99.95 else 0}f} {unit}"
-
-
-def counted(number: int, noun: str) -> str:
-    """Return `1 tensor`, `1,145 tensors`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 class Console:
@@ -106,6 +86,8 @@ class Console:
 
         `where` is the file that was worked on. The traceback shows under `--verbose`.
         """
+        from sdtool.batch.failures import as_error  # not for a help page
+
         e = as_error(e, where)
         if self.verbose and e.__cause__ is not None:
             import traceback
@@ -205,50 +187,6 @@ class Console:
 
             reason = (e.strerror or type(e).__name__).lower()
             raise OutputError(f"cannot be written ({reason})", where="standard output") from e
-
-
-def as_error(e: Exception, where: str | None = None) -> SdtoolError:
-    """Return `e` as an error for people; an unexpected one becomes the `__cause__` of it."""
-    from sdtool.checkpoint.errors import SdtoolError
-
-    if isinstance(e, SdtoolError):
-        return e
-    error = _of_the_machine(e, where) or SdtoolError(
-        f"unexpected {type(e).__name__}" + (f" ({e})" if str(e) else ""),
-        where=where,
-        hint="this is a mistake in sdtool: please report it, with what --verbose adds",
-    )
-    error.__cause__ = e
-    return error
-
-
-def _of_the_machine(e: Exception, where: str | None) -> SdtoolError | None:
-    """Return an error for what the machine refused; that is no mistake of anybody's."""
-    from sdtool.checkpoint.errors import SdtoolError
-
-    if isinstance(e, OSError):
-        if isinstance(e, FileNotFoundError) and e.filename is None and where is None:
-            return SdtoolError("the current folder is gone", hint="change into one that is there")
-        named = os.fsdecode(e.filename) if isinstance(e.filename, (str, bytes)) else where
-        return SdtoolError((e.strerror or type(e).__name__).lower(), where=named)
-    if isinstance(e, MemoryError):
-        return SdtoolError("not enough memory", where=where)
-    if isinstance(e, UnicodeEncodeError) and e.encoding == sys.getfilesystemencoding():
-        is_utf8 = e.encoding == "utf-8"
-        return SdtoolError(
-            "a name has letters that file names cannot have here", where=where,
-            hint=None if is_utf8 else "run it in a UTF-8 locale, such as LC_ALL=C.UTF-8",
-        )  # fmt: skip
-    if isinstance(e, ImportError) and not (e.name or "").startswith("sdtool"):
-        first: BaseException = e
-        while isinstance(first.__cause__, ImportError):  # numpy wraps it in a page of advice
-            first = first.__cause__
-        reason = " ".join(str(first).split())[:200]
-        return SdtoolError(
-            f"a package that is needed cannot be loaded ({reason})", where=where,
-            hint="check what is installed, and how much memory this process may use",
-        )  # fmt: skip
-    return None
 
 
 def as_json(document: object, *, indent: int | None = 2) -> str:

@@ -6,12 +6,12 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from sdtool.batch.looking import Seen, looked_at
 from sdtool.checkpoint.identify.identity import Component
 from sdtool.checkpoint.reading import TensorEntry
 from sdtool.checkpoint.sets import every_tensor
-from sdtool.cli.batch.looking import Seen, looked_at
-from sdtool.cli.batch.totals import Alike
 from sdtool.cli.console import Console, Progress
+from sdtool.cli.totals import Alike
 from sdtool.convert.elements.row_major import row_major_chunks
 
 

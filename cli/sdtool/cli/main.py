@@ -63,15 +63,10 @@ _HELP = help_option()
 
 def _show_version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
     if value:
+        from sdtool.batch.version import version
+
         context.ensure_object(Console).out(f"sdtool {version()}")
         context.exit()
-
-
-def version() -> str:
-    """Return the version of the installed distribution."""
-    from importlib.metadata import version as installed_version
-
-    return installed_version("sdtool")
 
 
 @click.group(

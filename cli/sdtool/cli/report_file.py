@@ -7,8 +7,8 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
+from sdtool.batch.expand import MODEL_SUFFIXES
 from sdtool.checkpoint.errors import OutputError, UsageError
-from sdtool.cli.batch.expand import MODEL_SUFFIXES
 
 
 def check_report(out: str, inputs: Iterable[str], *, force: bool) -> None:

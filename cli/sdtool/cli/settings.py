@@ -16,8 +16,9 @@ from typing import Any
 
 import click
 
+from sdtool.batch.amounts import counted
 from sdtool.checkpoint.errors import UsageError
-from sdtool.cli.console import Console, counted
+from sdtool.cli.console import Console
 from sdtool.scan.allowlist import Settings, allowed_globals, load_settings
 
 FILE = "sdtool.toml"

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import click
 
+from sdtool.batch.converting import Converting
+from sdtool.batch.place import plan_outputs
 from sdtool.checkpoint.errors import UsageError
-from sdtool.checkpoint.reading import Checkpoint
-from sdtool.cli.batch.arguments import paths_argument, search
-from sdtool.cli.batch.kinds import called_by_name
-from sdtool.cli.batch.making import Making, NothingToDo
-from sdtool.cli.batch.options import (
+from sdtool.cli.arguments import paths_argument, search
+from sdtool.cli.console import Console
+from sdtool.cli.options import (
     dequantize_option,
     dtype_option,
-    wishes_of,
+    jobs_of,
+    options_of,
+    without_outputs,
     writing_options,
 )
-from sdtool.cli.batch.outputs import Job, apart, plan_outputs, same_file
-from sdtool.cli.batch.run import run
-from sdtool.cli.batch.sharded import set_maker, set_names, with_shards, without_shards
-from sdtool.cli.console import Console, counted
+from sdtool.cli.running import run
 from sdtool.cli.verb import machine_readable, verb
-from sdtool.convert import output_name, select_parts
-from sdtool.convert.plan.dequantize import DEFAULT, treatment_of, weight_dtype
-from sdtool.convert.plan.names import token_name
 from sdtool.convert.write.shards import is_index
 from sdtool.scan import Settings
 
@@ -73,64 +68,12 @@ def command(
             "--skip-unsupported and --replace do not go together",
             hint="what is left out would be lost with the original",
         )
-    if dequantize:
-        weight_dtype(dtype)
-    named = DEFAULT if dequantize and dtype == "keep" else dtype
+    recipe = Converting(dtype, to, skip_unsupported, dequantize, names_given=out is not None)
     found = search(console, paths, settings, writing=True)
-    items, of_outputs = apart(without_shards(found.items), out_dir)
-    if of_outputs:
-        console.note(f"{counted(of_outputs, 'file')} in {out_dir} left out: outputs go there")
+    items = without_outputs(console, found, out_dir)
     if out is not None and any(is_index(item.path) for item in items):
         raise UsageError("-o names one file, and a sharded set has several", hint="take --out-dir")
-
-    def names(path: str) -> list[str]:
-        if is_index(path):
-            return set_names(path)
-        return [output_name(path, dtype=named, to=to or "safetensors")]
-
-    def choose(checkpoint: Checkpoint, job: Job) -> Sequence[Making | NothingToDo]:
-        target = to or ("pt" if checkpoint.kind == "hypernetwork" else "safetensors")
-        (place,) = job.outs
-        if to is None and target == "pt" and out is None:
-            place = place.with_name(output_name(job.item.path, dtype=named, to=target))
-        label = None
-        if named != "keep" and out is None and not job.item.alone:
-            label = called_by_name(checkpoint)
-        if label is not None:  # what a prompt calls keeps its name, in its new type as well
-            place = place.with_name(output_name(job.item.path, to=target))
-            if same_file(place, job.item.path):
-                keeps = f"a {label} keeps its name, by which prompts call it"
-                return [NothingToDo(f"{keeps}; --out-dir takes it, cast under the same name")]
-        treatment = treatment_of([checkpoint], dequantize=dequantize)
-        if named != dtype and not treatment.scales:
-            return [NothingToDo("it holds no quantized weights", is_wrong=True)]
-        parts = select_parts(
-            checkpoint,
-            dtype=dtype,
-            to=target,
-            skip_unsupported=skip_unsupported,
-            treatment=treatment,
-        )
-        notes = ("it holds no quantized weights",) if dequantize and not treatment.scales else ()
-        if len(parts) == 1:
-            return [Making(parts[0][1], place, to=target, notes=notes)]
-        return [
-            Making(selection, place.with_name(token_name(place.name, token)), to=target)
-            for token, selection in parts
-        ]
-
-    jobs = list(map(with_shards, plan_outputs(items, names, out=out, out_dir=out_dir)))
-    make_set = set_maker(
-        dtype=dtype, to=to, skip_unsupported=skip_unsupported, dequantize=dequantize
-    )
-    wishes = wishes_of(settings, options)
-    return run(
-        console,
-        jobs,
-        found,
-        choose,
-        wishes,
-        label="converting",
-        as_json=as_json,
-        make_set=make_set,
-    )
+    jobs = plan_outputs(items, recipe.names, out=out, out_dir=out_dir)
+    wanted = options_of(settings, options)
+    at_once = jobs_of(options)
+    return run(console, "convert", jobs, found, recipe, wanted, at_once=at_once, as_json=as_json)

@@ -9,18 +9,20 @@ from typing import Any
 
 import click
 
+from sdtool.batch.amounts import size
+from sdtool.batch.failures import as_error
+from sdtool.batch.looking import Seen, looked_at
+from sdtool.batch.version import version
 from sdtool.checkpoint.errors import NotACheckpoint, OutputError
 from sdtool.checkpoint.foreign import foreign_folder
 from sdtool.checkpoint.source import Source
 from sdtool.cli import card
-from sdtool.cli.batch.arguments import paths_argument, say_nothing, search
-from sdtool.cli.batch.looking import Seen, looked_at
-from sdtool.cli.batch.totals import Totals
-from sdtool.cli.console import Console, Progress, ReaderGone, as_error, escape, size
+from sdtool.cli.arguments import paths_argument, say_nothing, search
+from sdtool.cli.console import Console, Progress, ReaderGone, escape
 from sdtool.cli.exit_codes import DONE, TROUBLE
-from sdtool.cli.main import version
 from sdtool.cli.settings import settings_options
 from sdtool.cli.stopping import Stopped
+from sdtool.cli.totals import Totals
 from sdtool.cli.verb import machine_readable, verb
 from sdtool.scan import Settings
 

@@ -8,15 +8,15 @@ from itertools import chain
 
 import click
 
+from sdtool.batch.expand import Item
+from sdtool.batch.scanning import scanned, unread
+from sdtool.batch.version import version
 from sdtool.checkpoint import readings
 from sdtool.checkpoint.errors import InputError
 from sdtool.checkpoint.source import local_file
-from sdtool.cli.batch.arguments import Found, jobs_option, paths_argument, say_nothing, search
-from sdtool.cli.batch.expand import Item
-from sdtool.cli.batch.scanning import scanned, unread
+from sdtool.cli.arguments import Found, jobs_option, paths_argument, say_nothing, search
 from sdtool.cli.console import Console, as_json
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE, worst
-from sdtool.cli.main import version
 from sdtool.cli.report_file import check_report, write_report
 from sdtool.cli.settings import settings_options, with_allowed
 from sdtool.cli.stopping import Stopped

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import replace
 
 import click
 
-from sdtool.checkpoint import open_checkpoint
-from sdtool.checkpoint.errors import UsageError
-from sdtool.cli.console import Console, Progress, counted, size
+from sdtool.batch.amounts import counted, size
+from sdtool.batch.verifying import verify_file
+from sdtool.batch.version import version
+from sdtool.cli.console import Console
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE
-from sdtool.cli.main import version
 from sdtool.cli.verb import machine_readable, verb
-from sdtool.convert.plan.expansion import check_reading
-from sdtool.convert.verify.verify import Verification, verify_against, verify_file
-from sdtool.prune import plan_prune, recorded_options
-from sdtool.prune.roles import Role, weight_role
+from sdtool.convert.verify.verify import Verification
 
 _SHOWN = 8
 
@@ -51,18 +46,15 @@ def command(
     NaN and Inf are counted. Against IN: every value of FILE is that of IN,
     through the casts and renames of convert and prune. Nothing is ever run.
     """
-    if against is not None and (sha256 or autov2):
-        raise UsageError("--against does not go together with a hash")
-    if baked_vae is not None and against is None:
-        raise UsageError("--baked-vae wants --against too")
-    for name, digits, length in (("--sha256", sha256, 64), ("--autov2", autov2, 10)):
-        if digits is not None:
-            _check_digits(name, digits, length)
     with console.progress(_nbytes(file), "verifying") as progress:
-        if against is None:
-            found = verify_file(file, sha256=sha256, autov2=autov2, progress=progress)
-        else:
-            found = _against(file, against, baked_vae, progress)
+        found = verify_file(
+            file,
+            against=against,
+            baked_vae=baked_vae,
+            sha256=sha256,
+            autov2=autov2,
+            progress=progress,
+        )
     if as_json:
         document = {
             "tool": "sdtool",
@@ -76,50 +68,6 @@ def command(
     if found.is_wrong:
         return FOUND
     return DONE if found.ok else TROUBLE
-
-
-def _against(file: str, against: str, baked_vae: str | None, progress: Progress) -> Verification:
-    """Compare with the input, through the renames and repairs that a pruned file has recorded.
-
-    Raises:
-        UsageError: there is a `baked_vae`, and the file does not say that one was baked in.
-        InputError: one of the files cannot be read, or its metadata is wrong.
-    """
-    with ExitStack() as stack:
-        out = stack.enter_context(open_checkpoint(file))
-        source = stack.enter_context(open_checkpoint(against))
-        for checkpoint in (out, source):
-            check_reading(checkpoint.tensors, checkpoint.source.name)
-        options = recorded_options(out)
-        baked = None if options is None else options.pop("bake", None)
-        if baked is None and baked_vae is not None:
-            raise UsageError("its metadata names no baked VAE", where=file)
-        vae = None if baked_vae is None else stack.enter_context(open_checkpoint(baked_vae))
-        if options is None:
-            return verify_against(out, source, progress=progress)
-        selection = plan_prune(source, **options, bake=vae).selection
-        if baked is None or vae is not None:
-            return verify_against(out, source, selection=selection, progress=progress)
-        kept = tuple(s for s in selection.entries if weight_role(s.name) is not Role.VAE)
-        foreign = {e.name for e in out.tensors if weight_role(e.name) is Role.VAE}
-        found = verify_against(
-            out,
-            source,
-            selection=replace(selection, entries=kept),
-            foreign=foreign,
-            progress=progress,
-        )
-        note = (
-            f"NOT compared: {counted(len(foreign), 'tensor')} of the VAE, baked in from {baked};"
-            " --baked-vae FILE compares them"
-        )
-        return replace(found, notes=(*found.notes, note))
-
-
-def _check_digits(option: str, digits: str, length: int) -> None:
-    plain = digits.strip().lower().removeprefix("0x")
-    if len(plain) != length or set(plain) - set("0123456789abcdef"):
-        raise UsageError(f"{option} wants {length} hexadecimal digits", where=digits)
 
 
 def _nbytes(path: str) -> int:

@@ -7,11 +7,13 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
-from sdtool.checkpoint.errors import UsageError
-from sdtool.cli.batch.expand import Item
-from sdtool.cli.batch.rivals import made_of_another
+from sdtool.batch.expand import Item
+from sdtool.batch.rivals import made_of_another
+from sdtool.checkpoint.errors import InputError, OutputError, UsageError
 from sdtool.convert.plan.names import SUFFIXES
+from sdtool.convert.write.shards import is_index, read_index
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +22,47 @@ class Job:
 
     item: Item
     outs: tuple[Path, ...]
-    shards: tuple[str, ...] = ()
-    """The files of a sharded set, of which the item is the index."""
     clash: UsageError | None = None
     """Why its outputs cannot be made beside those of the other inputs."""
     passed_over: str | None = None
     """Why another input is worked on in its place."""
 
     @property
-    def is_onto_itself(self) -> bool:
-        """Whether an output's name is the input's: the file is what was asked for already."""
-        return any(same_file(self.item.path, out) for out in self.outs)
+    def files(self) -> tuple[str, ...]:
+        """What is read."""
+        return (self.item.path,)
+
+
+@dataclass(frozen=True, slots=True)
+class SetJob:
+    """A sharded set and the files to make of it: the item is its index, `outs[0]` the new one."""
+
+    item: Item
+    outs: tuple[Path, ...]
+    shards: tuple[str, ...]
+    clash: UsageError | None = None
+    passed_over: str | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What is read: the index and its shards."""
+        return (self.item.path, *self.shards)
+
+
+AnyJob: TypeAlias = Job | SetJob
+
+
+def is_onto_itself(job: AnyJob) -> bool:
+    """Whether an output's name is the input's: the file is what was asked for already."""
+    return any(same_file(job.item.path, out) for out in job.outs)
+
+
+def nbytes_of(job: AnyJob) -> int:
+    """Return the bytes that there are to work through; 0 where they cannot be told."""
+    try:
+        return sum(map(os.path.getsize, job.files))
+    except OSError:
+        return 0
 
 
 def plan_outputs(
@@ -39,7 +71,7 @@ def plan_outputs(
     *,
     out: str | None = None,
     out_dir: str | None = None,
-) -> list[Job]:
+) -> list[AnyJob]:
     """Give every input its outputs: `out`, or `names(path)` beside it, or mirrored in `out_dir`.
 
     Inputs that share an output, or would replace another input, get a `clash`, so that nothing is
@@ -67,14 +99,33 @@ def plan_outputs(
             "-o names a file, and this is a folder", where=out, hint="--out-dir takes a folder"
         )
     jobs = [
-        Job(item, tuple(_place(item, name, out_dir) for name in names(item.path)))
+        _job(item, tuple(_place(item, name, out_dir) for name in names(item.path)))
         if out is None
-        else Job(item, (Path(out),))
+        else _job(item, (Path(out),))
         for item in items
     ]
-    if out is not None and jobs and jobs[0].is_onto_itself:
+    if out is not None and jobs and is_onto_itself(jobs[0]):
         raise UsageError("-o names the input itself", where=out)
     return _without_clashes(jobs)
+
+
+def shards_of(path: str) -> tuple[str, ...]:
+    """Return the shards that an index names; none where it cannot be read."""
+    try:
+        return tuple(map(os.fspath, read_index(path).shards))
+    except InputError:  # told when the set's turn comes
+        return ()
+
+
+def without_shards(items: Sequence[Item]) -> list[Item]:
+    """Leave out the shards of which the index is among the items."""
+    shards = {
+        os.path.abspath(shard)
+        for item in items
+        if is_index(item.path)
+        for shard in shards_of(item.path)
+    }
+    return [item for item in items if os.path.abspath(item.path) not in shards]
 
 
 def apart(items: Sequence[Item], out_dir: str | None) -> tuple[list[Item], int]:
@@ -129,6 +180,19 @@ def check_suffix(out: Path, to: str) -> None:
         )
 
 
+def make_folder(folder: Path) -> None:
+    """Make the folder of an output.
+
+    Raises:
+        OutputError: the operating system refused.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        reason = (e.strerror or type(e).__name__).lower()
+        raise OutputError(f"cannot be made ({reason})", where=os.fspath(folder)) from e
+
+
 def same_file(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:
     """Whether two paths are one file, through links and whatever the case of their letters."""
     if file_key(a) == file_key(b):
@@ -139,6 +203,12 @@ def same_file(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:
         return False
 
 
+def _job(item: Item, outs: tuple[Path, ...]) -> AnyJob:
+    if is_index(item.path):
+        return SetJob(item, outs, shards_of(item.path))
+    return Job(item, outs)
+
+
 def _place(item: Item, name: str, out_dir: str | None) -> Path:
     folder = os.path.dirname(item.path)
     if out_dir is not None:
@@ -147,9 +217,9 @@ def _place(item: Item, name: str, out_dir: str | None) -> Path:
     return Path(folder, name)
 
 
-def _without_clashes(jobs: Sequence[Job]) -> list[Job]:
+def _without_clashes(jobs: Sequence[AnyJob]) -> list[AnyJob]:
     """Mark the jobs that get in each other's way."""
-    working = {job.item.path: job for job in jobs if not job.is_onto_itself}
+    working = {job.item.path: job for job in jobs if not is_onto_itself(job)}
     inputs = {file_key(path): path for path in working}
     claims: dict[str, list[tuple[str, Path]]] = {}
     for path, job in working.items():

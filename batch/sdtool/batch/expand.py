@@ -120,6 +120,28 @@ def expand(
     return list(items.values()), search.problems
 
 
+def own_files(items: Sequence[Item]) -> tuple[list[Item], list[InputError]]:
+    """Leave out names of files that some process has open (`/dev/stdin`), and say why.
+
+    What is written beside such a name, or in its place, would be lost.
+    """
+    rest: list[Item] = []
+    problems: list[InputError] = []
+    for item in items:
+        if _is_borrowed(item.path):
+            hint = "give the file's own name"
+            problems.append(Unreadable("not a file of its own", where=item.path, hint=hint))
+        else:
+            rest.append(item)
+    return rest, problems
+
+
+def _is_borrowed(path: str) -> bool:
+    """Whether a path is but another name of a file that some process has open."""
+    folder = os.path.realpath(os.path.dirname(path) or ".")
+    return os.name == "posix" and (folder == "/dev" or folder.startswith("/proc/"))
+
+
 def listed(data: bytes) -> list[str]:
     """Return the names in a list: one a line, or NUL between them (`find -print0`).
 

@@ -1,20 +1,50 @@
-"""The gate: what convert and prune take up has been judged, from the very same reading."""
+"""The gate: what is taken up has been judged, from the very same reading, or it is refused.
+
+The command and the functions of `sdtool.batch` have this one policy: unsafe and undecided files are
+refused, suspicious ones pass and say so in their report.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
 from sdtool.checkpoint import checkpoint_of, readings
 from sdtool.checkpoint.errors import InputError, UnsafeError
-from sdtool.checkpoint.identify import identify
 from sdtool.checkpoint.reading import Checkpoint, Reading
 from sdtool.checkpoint.source import local_file
-from sdtool.scan import Report, Verdict, judge
+from sdtool.scan.findings import Report, Verdict
+from sdtool.scan.scanner import judge
+
+_NO_NAMES: Mapping[str, str] = {}
 
 
 @contextmanager
-def judged(path: str, allow: Mapping[str, str]) -> Generator[tuple[list[Reading], Report]]:
+def open_judged(
+    path: str | os.PathLike[str],
+    *,
+    allow: Mapping[str, str] = _NO_NAMES,
+    disarm: bool = False,
+) -> Generator[tuple[Checkpoint, Report]]:
+    """Open a file, judge it, and give its checkpoint with the report; closed in the end.
+
+    `allow` maps names to the reason why they may load. With `disarm` the tensors of an unsafe file
+    are given, too: nothing of it is run either way.
+
+    Raises:
+        UnsafeError: it would do harm when loaded, and `disarm` is false.
+        InputError: it could not be read or decided, or is no checkpoint.
+        UsageError: a name of `allow` has no module.
+    """
+    with judged(path, allow) as (taken, report):
+        yield admit(taken, report, disarm=disarm), report
+
+
+@contextmanager
+def judged(
+    path: str | os.PathLike[str], allow: Mapping[str, str]
+) -> Generator[tuple[list[Reading], Report]]:
     """Open `path` once and give its readings with the report on them; closed in the end.
 
     Whoever has the checkpoint clears the list: what a pickle holds beside it is much.
@@ -46,14 +76,6 @@ def admit(taken: list[Reading], report: Report, *, disarm: bool) -> Checkpoint:
         raise InputError(what, where=report.path, hint=report.hint)
     taken.clear()
     return checkpoint
-
-
-def is_only_training(checkpoint: Checkpoint) -> bool:
-    """Whether a file holds what a training goes on with, and no weights: by content, as `info`."""
-    if checkpoint.tensors:
-        return False
-    found = identify((), checkpoint.leaves, checkpoint.metadata, checkpoint.training)
-    return found.kind == "training-state"
 
 
 def _disarmed(taken: list[Reading]) -> str:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from sdtool.checkpoint.errors import InputError, UnsafeError
 from sdtool.checkpoint.identify.ema import ema_name
 from sdtool.checkpoint.reading import Checkpoint, TensorEntry
-from sdtool.cli.batch.gate import admit, judged
 from sdtool.convert.elements.rescale import PRODUCTS, casting
 from sdtool.convert.elements.row_major import row_major_chunks
 from sdtool.convert.plan.casts import CASTABLE
 from sdtool.convert.plan.dequantize import Origins, origins_of
 from sdtool.convert.write.shards import is_index, read_index
 from sdtool.scan import Verdict
+from sdtool.scan.gate import admit, judged
 
 _PROBE_NBYTES = 4096
 

@@ -9,9 +9,13 @@ from typing import Any
 
 import click
 
+from sdtool.batch.amounts import counted
+from sdtool.batch.expand import Item
+from sdtool.batch.options import Options
+from sdtool.batch.place import apart, without_shards
 from sdtool.checkpoint.errors import UsageError
-from sdtool.cli.batch.arguments import jobs_option
-from sdtool.cli.batch.run import Wishes
+from sdtool.cli.arguments import Found, jobs_option
+from sdtool.cli.console import Console
 from sdtool.cli.settings import settings_options
 from sdtool.convert.plan.casts import DTYPES
 from sdtool.scan import Settings
@@ -78,7 +82,7 @@ def writing_options(function: Verb) -> Verb:
     return settings_options(function)
 
 
-def wishes_of(settings: Settings, options: Mapping[str, Any]) -> Wishes:
+def options_of(settings: Settings, options: Mapping[str, Any]) -> Options:
     """Return what the shared options ask for.
 
     Raises:
@@ -89,7 +93,7 @@ def wishes_of(settings: Settings, options: Mapping[str, Any]) -> Wishes:
         raise UsageError("--replace-anyway goes with --replace")
     if replacing == "trash":
         _check_trash()
-    return Wishes(
+    return Options(
         allow=settings.allow,
         force=options["force"],
         dry_run=options["dry_run"],
@@ -102,8 +106,20 @@ def wishes_of(settings: Settings, options: Mapping[str, Any]) -> Wishes:
         disarm=options["disarm"],
         allow_overflow=options["allow_overflow"],
         any_size=options["any_size"],
-        jobs=options["jobs"] or os.cpu_count() or 1,
     )
+
+
+def jobs_of(options: Mapping[str, Any]) -> int:
+    """Return how many files are worked on at once."""
+    return options["jobs"] or os.cpu_count() or 1
+
+
+def without_outputs(console: Console, found: Found, out_dir: str | None) -> list[Item]:
+    """Return what was found without shards of sets that are there, and what lies in `out_dir`."""
+    items, of_outputs = apart(without_shards(found.items), out_dir)
+    if of_outputs:
+        console.note(f"{counted(of_outputs, 'file')} in {out_dir} left out: outputs go there")
+    return items
 
 
 def _check_trash() -> None:

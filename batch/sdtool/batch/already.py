@@ -1,22 +1,34 @@
-"""An input whose output would have its own name: it was judged, and is it what was asked for?"""
+"""Inputs of which nothing is made: among them those whose output would have their own name."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 
+from sdtool.batch.draft import Draft
+from sdtool.batch.making import Making, Nothing
+from sdtool.batch.place import AnyJob, Job, same_file
 from sdtool.checkpoint.errors import SdtoolError, UsageError
 from sdtool.checkpoint.reading import Checkpoint
-from sdtool.cli.batch.making import Making, NothingToDo
-from sdtool.cli.batch.outputs import Job, same_file
 
 HINT = "take another name with -o, or another folder with --out-dir"
 """What to do where an output would have the name of its input."""
 
 
+def idle(draft: Draft, nothing: Nothing, job: AnyJob) -> None:
+    """Note that nothing is made of an input, and why.
+
+    Raises:
+        UsageError: that was asked for of this one file in so many words.
+    """
+    if nothing.is_wrong and job.item.alone:
+        raise UsageError(nothing.why, where=draft.path, hint=nothing.hint)
+    draft.leave(nothing.why)
+
+
 def onto_itself(
-    checkpoint: Checkpoint, job: Job, makings: Sequence[Making | NothingToDo | SdtoolError]
-) -> NothingToDo:
+    checkpoint: Checkpoint, job: Job, makings: Sequence[Making | Nothing | SdtoolError]
+) -> Nothing:
     """Say why nothing is made of `job`, one of whose outputs would be the input itself.
 
     Raises:
@@ -27,11 +39,11 @@ def onto_itself(
     for making in makings:
         if isinstance(making, SdtoolError):
             raise making
-        if isinstance(making, NothingToDo):
+        if isinstance(making, Nothing):
             return making
         if same_file(making.out, job.item.path) and _changes_nothing(checkpoint, making):
-            return NothingToDo("it is already what it would become")
-    return NothingToDo(
+            return Nothing("it is already what it would become")
+    return Nothing(
         "what it would become is called like it, and is not the same", is_wrong=True, hint=HINT
     )
 

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Literal, TypeAlias
 
+from sdtool.batch.amounts import counted, size
+from sdtool.batch.claims import Claims
+from sdtool.batch.draft import Draft, State
+from sdtool.batch.kinds import called_by_name, unpickled_only
+from sdtool.batch.making import Shared
+from sdtool.batch.outcome import Original
+from sdtool.batch.place import same_file
 from sdtool.checkpoint.errors import OutputError
 from sdtool.checkpoint.reading import Checkpoint
-from sdtool.cli.batch.claims import Claims
-from sdtool.cli.batch.kinds import called_by_name, unpickled_only
-from sdtool.cli.batch.outcome import Outcome, Status
-from sdtool.cli.batch.outputs import same_file
-from sdtool.cli.console import counted, size
 from sdtool.convert.plan.names import split_name
 from sdtool.convert.plan.selection import LeftOut
 from sdtool.convert.write.signals import signals_held
 from sdtool.scan import Verdict
 
+How: TypeAlias = Literal["trash", "delete"]
 Originals: TypeAlias = Mapping[str, tuple[int, int, int, int] | None]
 """Files as they were before anything was read: disk, number, size and time."""
 
+_WORDS: Mapping[How, tuple[Original, Original]] = {
+    "trash": ("trashed", "link-trashed"),
+    "delete": ("deleted", "link-deleted"),
+}
+"""What became of originals, and of links to them."""
 _UNPICKLED = (".pt", ".pth")
 _HINT = "nothing was written; leave --replace out, or add --replace-anyway"
 
@@ -39,30 +47,11 @@ def seen(paths: Iterable[str]) -> Originals:
     return found
 
 
-class Asked(Protocol):
-    """What of a run's wishes is about originals."""
-
-    @property
-    def replace_anyway(self) -> bool:
-        """Whether what would be lost may be."""
-        ...
-
-    @property
-    def claims(self) -> Claims:
-        """The inputs and outputs of the run."""
-        ...
-
-    @property
-    def warn(self) -> Callable[[str, str], object]:
-        """Takes a warning and the file that it is about."""
-        ...
-
-
 def mind_losses(
-    made: Sequence[Outcome],
+    made: Sequence[Draft],
     left_out: Sequence[Sequence[LeftOut]],
     originals: Originals,
-    asked: Asked,
+    shared: Shared,
     checkpoint: Checkpoint | None = None,
 ) -> None:
     """Refuse what would lose something with the originals, or tell it before it is done.
@@ -73,19 +62,19 @@ def mind_losses(
     Raises:
         OutputError: something would be lost, or be found no more.
     """
-    reasons = _losses(made, left_out, originals, asked.claims, checkpoint)
+    reasons = _losses(made, left_out, originals, shared.claims, checkpoint)
     if not reasons:
         return
     path, why = made[0].path, "; ".join(reasons)
-    if not asked.replace_anyway:
+    if not shared.options.replace_anyway:
         raise OutputError(f"--replace is refused: {why}", where=path, hint=_HINT)
     told = f"--replace-anyway: {why}"
-    asked.warn(told, path)
+    shared.warn(told, path)
     made[0].told.append(told)
 
 
 def _losses(
-    made: Sequence[Outcome],
+    made: Sequence[Draft],
     left_out: Sequence[Sequence[LeftOut]],
     originals: Originals,
     claims: Claims,
@@ -108,31 +97,31 @@ def _losses(
     return reasons
 
 
-def foresee(made: Sequence[Outcome], how: str) -> None:
+def foresee(made: Sequence[Draft], how: How) -> None:
     """Note what would become of the originals, of which nothing was written yet."""
-    if all(one.status in (Status.PLANNED, Status.SKIPPED) for one in made):
+    if all(one.state in (State.PLANNED, State.SKIPPED) for one in made):
         for one in made:
-            one.original = f"to-{how}"
+            one.original = "to-trash" if how == "trash" else "to-delete"
 
 
-def give_way(made: Sequence[Outcome], how: str, originals: Originals) -> None:
+def give_way(made: Sequence[Draft], how: How, originals: Originals) -> None:
     """Trash or delete the originals if every output is there and was verified.
 
     One that was replaced meanwhile, as a trainer replaces its last state, is another and stays. Of
     a link the link goes, and what it leads to stays. Several go together: a signal waits.
     """
-    done = (Status.WRITTEN, Status.SKIPPED)
-    if not all(one.status in done and one.verified for one in made):
+    done = (State.WRITTEN, State.SKIPPED)
+    if not all(one.state in done and one.verified for one in made):
         for one in made:
-            if one.status in done:
+            if one.state in done:
                 one.notes.append("the original was kept: not all of its outputs are there")
         return
     if seen(originals) != originals or None in originals.values():
-        _fail(made[-1], "changed meanwhile and was kept", made[0].path)
+        made[-1].fail(OutputError("changed meanwhile and was kept", where=made[0].path))
         return
     outs = {os.fspath(out) for one in made for out in (one.output, *one.shards) if out is not None}
     if any(same_file(path, out) for path in originals for out in outs):
-        _fail(made[-1], "is its own output and was kept", made[0].path)
+        made[-1].fail(OutputError("is its own output and was kept", where=made[0].path))
         return
     links = [path for path in originals if os.path.islink(path)]
     for path in links:
@@ -148,18 +137,12 @@ def give_way(made: Sequence[Outcome], how: str, originals: Originals) -> None:
                     os.unlink(path)
             except OSError as e:
                 reason = (e.strerror or type(e).__name__).lower()
-                _fail(made[-1], f"the original could not be removed ({reason})", path)
+                made[-1].fail(
+                    OutputError(f"the original could not be removed ({reason})", where=path)
+                )
                 return
-        word = "deleted" if how == "delete" else "trashed"
         for one in made:
-            one.original = f"link-{word}" if links else word
-
-
-def _fail(outcome: Outcome, what: str, where: str) -> None:
-    error = OutputError(what, where=where)
-    outcome.status = Status.FAILED
-    outcome.failure = error
-    outcome.error, outcome.hint = str(error), error.hint
+            one.original = _WORDS[how][bool(links)]
 
 
 def _left_out(outputs: Sequence[Sequence[LeftOut]]) -> list[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass
 
-from sdtool.cli.batch.expand import Item
-from sdtool.cli.console import as_error
+from sdtool.batch.engines import Check, Engine, Here, Processes
+from sdtool.batch.expand import Item
+from sdtool.batch.failures import as_error
 from sdtool.scan import scan_file
 from sdtool.scan.findings import Report, Verdict
 
@@ -19,14 +20,21 @@ def scanned(
 ) -> Generator[Iterable[Report]]:
     """Give the report of each item; `jobs` is how many processes share the work."""
     paths = [item.path for item in items]
-    scan = partial(scan_one, allow=dict(allow), deep=deep)
-    if jobs == 1 or len(paths) < 2:
-        yield map(scan, paths)
-        return
-    from sdtool.cli.batch.workers import in_order  # costs more than a scan of one file
-
-    with in_order(scan, paths, workers=min(jobs, len(paths)), lost=_lost) as reports:
+    engine: Engine = Here() if jobs == 1 or len(paths) < 2 else Processes(jobs, _lost)
+    with engine.results(_Scan(scan_one, dict(allow), deep), paths, []) as reports:
         yield reports
+
+
+@dataclass(frozen=True, slots=True)
+class _Scan:
+    """What worker processes are sent: how to scan a file."""
+
+    scan: Callable[..., Report]
+    allow: Mapping[str, str]
+    deep: bool
+
+    def __call__(self, path: str, check: Check) -> Report:
+        return self.scan(path, allow=self.allow, deep=self.deep)
 
 
 def _lost(path: str, ending: str) -> Report:

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 _AHEAD = 1_000
 """Results that wait at most for an earlier one; further items are not begun before it is there."""
@@ -33,16 +34,17 @@ class _Worker:
 
 @contextmanager
 def in_order(
-    function: Callable[[str], T],
-    items: Sequence[str],
+    function: Callable[[T], R],
+    items: Sequence[T],
     *,
     workers: int,
-    lost: Callable[[str, str], T],
-) -> Generator[Iterator[T]]:
+    lost: Callable[[T, str], R],
+) -> Generator[Iterator[R]]:
     """Give `function(item)` of each item, in their order, from several processes.
 
-    `function` goes to the workers by its name and must not raise. For an item that ends its worker
-    twice the result is `lost(item, why)`. On leaving early, the workers are stopped.
+    `function` and the items are pickled to go to the workers; it must not raise. For an item that
+    ends its worker twice the result is `lost(item, why)`. On leaving early, the workers are
+    stopped.
     """
     run = _Run(function, items, workers, lost)
     try:
@@ -51,20 +53,20 @@ def in_order(
         run.stop()
 
 
-class _Run(Generic[T]):
+class _Run(Generic[T, R]):
     def __init__(
         self,
-        function: Callable[[str], T],
-        items: Sequence[str],
+        function: Callable[[T], R],
+        items: Sequence[T],
         workers: int,
-        lost: Callable[[str, str], T],
+        lost: Callable[[T, str], R],
     ) -> None:
         self._function = function
         self._items = items
         self._most = workers
         self._lost = lost
         self._workers: list[_Worker] = []
-        self._done: dict[int, T] = {}
+        self._done: dict[int, R] = {}
         self._waiting = deque[int]()
         """Given to a worker that died before it came to them."""
         self._suspects = deque[int]()
@@ -72,7 +74,7 @@ class _Run(Generic[T]):
         self._begun = 0
         self._told = 0
 
-    def results(self) -> Iterator[T]:
+    def results(self) -> Iterator[R]:
         for number in range(len(self._items)):
             while number not in self._done:
                 self._step()
@@ -166,7 +168,7 @@ class _Run(Generic[T]):
         return worker
 
 
-def _serve(pipe: Connection, function: Callable[[str], object]) -> None:
+def _serve(pipe: Connection, function: Callable[[Any], object]) -> None:
     """Answer every item with its result until the other side is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and stops this one
     try:

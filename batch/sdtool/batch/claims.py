@@ -7,8 +7,8 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
+from sdtool.batch.place import file_key
 from sdtool.checkpoint.errors import UsageError
-from sdtool.cli.batch.outputs import file_key
 
 
 class Claims:

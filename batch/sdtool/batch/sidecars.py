@@ -7,9 +7,9 @@ import os
 import shutil
 from pathlib import Path
 
+from sdtool.batch.draft import Draft
+from sdtool.batch.place import same_file
 from sdtool.checkpoint.errors import OutputError
-from sdtool.cli.batch.outcome import Outcome
-from sdtool.cli.batch.outputs import same_file
 from sdtool.convert.plan.names import split_name
 from sdtool.convert.write.staging import new_file
 
@@ -70,7 +70,7 @@ def copy_sidecar(sidecar: Path, to: Path) -> bool:
     return True
 
 
-def mind_sidecars(outcome: Outcome, source: Path, out: Path, *, copy: bool) -> None:
+def mind_sidecars(draft: Draft, source: Path, out: Path, *, copy: bool) -> None:
     """Name the files that programs would look for under the output's name, or copy them."""
     stem, out_stem = "".join(split_name(source.name)), "".join(split_name(out.name))
     for sidecar in sidecars(source, stem):
@@ -78,6 +78,6 @@ def mind_sidecars(outcome: Outcome, source: Path, out: Path, *, copy: bool) -> N
         if same_file(sidecar, to):
             continue
         copied = copy and copy_sidecar(sidecar, to)
-        outcome.sidecars[os.fspath(sidecar)] = os.fspath(to) if copied else None
+        draft.sidecars[os.fspath(sidecar)] = os.fspath(to) if copied else None
         if copy and not copied:
-            outcome.notes.append(f"{to} is there already and was kept")
+            draft.notes.append(f"{to} is there already and was kept")

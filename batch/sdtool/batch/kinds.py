@@ -37,6 +37,14 @@ def unpickled_only(checkpoint: Checkpoint) -> str | None:
     return BY_SLUG[slug].label if slug in _UNPICKLED_ONLY else None
 
 
+def is_only_training(checkpoint: Checkpoint) -> bool:
+    """Whether a file holds what a training goes on with, and no weights: by content, as `info`."""
+    if checkpoint.tensors:
+        return False
+    found = identify((), checkpoint.leaves, checkpoint.metadata, checkpoint.training)
+    return found.kind == "training-state"
+
+
 def _slug(checkpoint: Checkpoint) -> str:
     if checkpoint.kind in _OWN_KINDS:
         return _OWN_KINDS[checkpoint.kind]

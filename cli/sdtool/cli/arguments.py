@@ -5,15 +5,15 @@ Apart from `options.py`, which needs the rooms that write: a scan starts without
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import click
 
-from sdtool.checkpoint.errors import InputError, Unreadable
-from sdtool.cli.batch.expand import Item, expand
-from sdtool.cli.console import Console, counted
+from sdtool.batch.amounts import counted
+from sdtool.batch.expand import Item, expand, own_files
+from sdtool.checkpoint.errors import InputError
+from sdtool.cli.console import Console
 from sdtool.scan.allowlist import Settings
 
 jobs_option = click.option(
@@ -63,12 +63,8 @@ def search(
         with_partial=with_partial,
     )
     if writing:
-        borrowed = [item for item in items if _is_borrowed(item.path)]
-        items = [item for item in items if item not in borrowed]
-        problems += [
-            Unreadable("not a file of its own", where=item.path, hint="give the file's own name")
-            for item in borrowed
-        ]
+        items, borrowed = own_files(items)
+        problems += borrowed
     return Found(items, problems, sum(counts))
 
 
@@ -80,9 +76,3 @@ def say_nothing(console: Console, to: str, found: Found, passed_over: int = 0) -
     if found.excluded:
         parts.append(f"{found.excluded:,} excluded")
     console.note(f"nothing to {to}: {', '.join(parts) or 'no files there'}")
-
-
-def _is_borrowed(path: str) -> bool:
-    """Whether a path is but another name of a file that some process has open."""
-    folder = os.path.realpath(os.path.dirname(path) or ".")
-    return os.name == "posix" and (folder == "/dev" or folder.startswith("/proc/"))

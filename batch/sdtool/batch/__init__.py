@@ -1,0 +1,103 @@
+"""From many inputs to typed outcomes: judged first, then converted or pruned.
+
+from sdtool.batch import convert_file
+(written,) = convert_file("model.ckpt")
+
+`scan_file`, `identify_file`, `verify_file`, `convert_file` and `prune_file` take one file and raise
+what is wrong; `run_batch` takes many and a recipe (`Converting`, `Pruning`), and every input has
+its outcome. None of them writes to a terminal. Unsafe and undecided files are refused, as the
+command refuses them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sdtool.batch.checking import VerificationError
+    from sdtool.batch.converting import Converting
+    from sdtool.batch.engines import Engine, Here, Processes, Threads
+    from sdtool.batch.files import (
+        Done,
+        Identified,
+        convert_file,
+        identify_file,
+        prune_file,
+        run_batch,
+    )
+    from sdtool.batch.making import Making, Nothing, Recipe, SetRecipe
+    from sdtool.batch.options import Options
+    from sdtool.batch.outcome import (
+        Failed,
+        Input,
+        NothingToDo,
+        Outcome,
+        Output,
+        Planned,
+        Refused,
+        Remarks,
+        Shard,
+        Skipped,
+        Written,
+    )
+    from sdtool.batch.progress import Cancelled, Progress
+    from sdtool.batch.pruning import Pruning
+    from sdtool.batch.verifying import verify_file
+    from sdtool.checkpoint.errors import (
+        InputError,
+        LimitExceeded,
+        Malformed,
+        NotACheckpoint,
+        OutputError,
+        SdtoolError,
+        Truncated,
+        Unreadable,
+        UnsafeError,
+        Unsupported,
+        UsageError,
+    )
+    from sdtool.convert.verify.verify import Verification
+    from sdtool.scan import Report, Verdict, open_judged, scan_file
+
+__all__ = [
+    "Cancelled", "Converting", "Done", "Engine", "Failed", "Here", "Identified", "Input",
+    "InputError", "LimitExceeded", "Making", "Malformed", "NotACheckpoint", "Nothing",
+    "NothingToDo", "Options", "Outcome", "Output", "OutputError", "Planned", "Processes",
+    "Progress", "Pruning", "Recipe", "Refused", "Remarks", "Report", "SdtoolError", "SetRecipe",
+    "Shard", "Skipped", "Threads", "Truncated", "Unreadable", "UnsafeError", "Unsupported",
+    "UsageError", "Verdict", "Verification", "VerificationError", "Written", "convert_file",
+    "identify_file", "open_judged", "prune_file", "run_batch", "scan_file", "verify_file",
+]  # fmt: skip
+
+_HOMES = {
+    "batch.checking": ("VerificationError",),
+    "batch.converting": ("Converting",),
+    "batch.engines": ("Engine", "Here", "Processes", "Threads"),
+    "batch.files": (
+        "Done", "Identified", "convert_file", "identify_file", "prune_file", "run_batch",
+    ),
+    "batch.making": ("Making", "Nothing", "Recipe", "SetRecipe"),
+    "batch.options": ("Options",),
+    "batch.outcome": (
+        "Failed", "Input", "NothingToDo", "Outcome", "Output", "Planned", "Refused", "Remarks",
+        "Shard", "Skipped", "Written",
+    ),
+    "batch.progress": ("Cancelled", "Progress"),
+    "batch.pruning": ("Pruning",),
+    "batch.verifying": ("verify_file",),
+    "checkpoint.errors": (
+        "InputError", "LimitExceeded", "Malformed", "NotACheckpoint", "OutputError", "SdtoolError",
+        "Truncated", "Unreadable", "UnsafeError", "Unsupported", "UsageError",
+    ),
+    "convert.verify.verify": ("Verification",),
+    "scan": ("Report", "Verdict", "open_judged", "scan_file"),
+}  # fmt: skip
+_MODULES = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for: a scan does without the rooms that write (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"sdtool.{_MODULES[name]}"), name)

@@ -1,0 +1,89 @@
+"""The recipe of `convert`: all weights of an input, in one precision, as one file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sdtool.batch.kinds import called_by_name
+from sdtool.batch.making import Making, Nothing, SetRecipe
+from sdtool.batch.place import Job, same_file
+from sdtool.batch.sharded import set_names
+from sdtool.checkpoint.reading import Checkpoint
+from sdtool.convert.plan.dequantize import DEFAULT, treatment_of, weight_dtype
+from sdtool.convert.plan.names import output_name, token_name
+from sdtool.convert.plan.plan import select_parts
+from sdtool.convert.write.shards import is_index
+
+
+@dataclass(frozen=True, slots=True)
+class Converting:
+    """What to convert to; it can be pickled.
+
+    Raises:
+        UsageError: `dequantize` goes with another precision.
+    """
+
+    dtype: str = "keep"
+    """`keep`, or one of `sdtool.convert.plan.casts.DTYPES`."""
+    to: str | None = None
+    """`safetensors` or `pt`; None for what programs load this kind of file from."""
+    skip_unsupported: bool = False
+    dequantize: bool = False
+    """Whether scaled fp8 becomes weights of `dtype`, or bf16."""
+    names_given: bool = False
+    """Whether a person named the output: then its name says nothing of what is in it."""
+
+    def __post_init__(self) -> None:
+        if self.dequantize:
+            weight_dtype(self.dtype)
+
+    @property
+    def sets(self) -> SetRecipe:
+        """What to make of a sharded set."""
+        return SetRecipe(self.dtype, self.to, self.skip_unsupported, self.dequantize)
+
+    def names(self, path: str) -> list[str]:
+        """Return the names of the outputs of one input, before it is opened."""
+        if is_index(path):
+            return set_names(path)
+        return [output_name(path, dtype=self._named, to=self.to or "safetensors")]
+
+    def choose(self, checkpoint: Checkpoint, job: Job) -> Sequence[Making | Nothing]:
+        """Return what to make of an input, one for each output."""
+        named, source = self._named, job.item.path
+        target = self.to or ("pt" if checkpoint.kind == "hypernetwork" else "safetensors")
+        (place,) = job.outs
+        if self.to is None and target == "pt" and not self.names_given:
+            place = place.with_name(output_name(source, dtype=named, to=target))
+        label = None
+        if named != "keep" and not self.names_given and not job.item.alone:
+            label = called_by_name(checkpoint)
+        if label is not None:  # what a prompt calls keeps its name, in its new type as well
+            place = place.with_name(output_name(source, to=target))
+            if same_file(place, source):
+                keeps = f"a {label} keeps its name, by which prompts call it"
+                return [Nothing(f"{keeps}; --out-dir takes it, cast under the same name")]
+        treatment = treatment_of([checkpoint], dequantize=self.dequantize)
+        if named != self.dtype and not treatment.scales:
+            return [Nothing("it holds no quantized weights", is_wrong=True)]
+        parts = select_parts(
+            checkpoint,
+            dtype=self.dtype,
+            to=target,
+            skip_unsupported=self.skip_unsupported,
+            treatment=treatment,
+        )
+        is_idle = self.dequantize and not treatment.scales
+        notes = ("it holds no quantized weights",) if is_idle else ()
+        if len(parts) == 1:
+            return [Making(parts[0][1], place, to=target, notes=notes)]
+        return [
+            Making(selection, place.with_name(token_name(place.name, token)), to=target)
+            for token, selection in parts
+        ]
+
+    @property
+    def _named(self) -> str:
+        """The precision that names of outputs say."""
+        return DEFAULT if self.dequantize and self.dtype == "keep" else self.dtype

@@ -1,0 +1,48 @@
+"""From any exception to an error that says what, where and what next."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from sdtool.checkpoint.errors import SdtoolError
+
+
+def as_error(e: Exception, where: str | None = None) -> SdtoolError:
+    """Return `e` as an error for people; an unexpected one becomes the `__cause__` of it."""
+    if isinstance(e, SdtoolError):
+        return e
+    error = _of_the_machine(e, where) or SdtoolError(
+        f"unexpected {type(e).__name__}" + (f" ({e})" if str(e) else ""),
+        where=where,
+        hint="this is a mistake in sdtool: please report it, with what --verbose adds",
+    )
+    error.__cause__ = e
+    return error
+
+
+def _of_the_machine(e: Exception, where: str | None) -> SdtoolError | None:
+    """Return an error for what the machine refused; that is no mistake of anybody's."""
+    if isinstance(e, OSError):
+        if isinstance(e, FileNotFoundError) and e.filename is None and where is None:
+            return SdtoolError("the current folder is gone", hint="change into one that is there")
+        named = os.fsdecode(e.filename) if isinstance(e.filename, (str, bytes)) else where
+        return SdtoolError((e.strerror or type(e).__name__).lower(), where=named)
+    if isinstance(e, MemoryError):
+        return SdtoolError("not enough memory", where=where)
+    if isinstance(e, UnicodeEncodeError) and e.encoding == sys.getfilesystemencoding():
+        is_utf8 = e.encoding == "utf-8"
+        return SdtoolError(
+            "a name has letters that file names cannot have here", where=where,
+            hint=None if is_utf8 else "run it in a UTF-8 locale, such as LC_ALL=C.UTF-8",
+        )  # fmt: skip
+    if isinstance(e, ImportError) and not (e.name or "").startswith("sdtool"):
+        first: BaseException = e
+        while isinstance(first.__cause__, ImportError):  # numpy wraps it in a page of advice
+            first = first.__cause__
+        reason = " ".join(str(first).split())[:200]
+        return SdtoolError(
+            f"a package that is needed cannot be loaded ({reason})", where=where,
+            hint="check what is installed, and how much memory this process may use",
+        )  # fmt: skip
+    return None

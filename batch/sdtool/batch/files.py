@@ -1,0 +1,255 @@
+"""The front door: one call for one file, judged first; and one for many."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from threading import Event
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from sdtool.batch.converting import Converting
+from sdtool.batch.engines import Engine
+from sdtool.batch.expand import Item, expand, own_files
+from sdtool.batch.looking import looked_at
+from sdtool.batch.making import Recipe, Warn
+from sdtool.batch.options import Options
+from sdtool.batch.outcome import (
+    Failed,
+    Input,
+    NothingToDo,
+    Outcome,
+    Planned,
+    Refused,
+    Skipped,
+    Written,
+)
+from sdtool.batch.place import AnyJob, apart, plan_outputs, without_shards
+from sdtool.batch.progress import Progress
+from sdtool.batch.run import Report, run_jobs
+from sdtool.checkpoint.errors import UsageError
+from sdtool.checkpoint.identify import Identity
+from sdtool.scan.findings import Verdict
+from sdtool.scan.gate import open_judged
+
+if TYPE_CHECKING:
+    from sdtool.prune import Component, Variant
+
+_Path: TypeAlias = str | os.PathLike[str]
+Done: TypeAlias = Written | Planned | Skipped | NothingToDo
+"""How a call for one file ends that raises nothing."""
+
+_PLAIN = Options()
+_NO_NAMES: Mapping[str, str] = {}
+
+
+def convert_file(
+    path: _Path,
+    out: _Path | None = None,
+    *,
+    out_dir: _Path | None = None,
+    dtype: str = "keep",
+    to: Literal["safetensors", "pt"] | None = None,
+    dequantize: bool = False,
+    skip_unsupported: bool = False,
+    options: Options = _PLAIN,
+    progress: Progress | None = None,
+    cancelled: Event | None = None,
+) -> tuple[Done, ...]:
+    """Judge one file or sharded set and write its weights, as `sdtool convert` does.
+
+    Without `out` and `out_dir` the output stands beside the input. Most files give one output; one
+    of several embeddings gives one each. `progress` is called with bytes of the input that are
+    done; what it raises, or setting `cancelled`, stops the work and leaves nothing half-written.
+
+    Raises:
+        UnsafeError: the file would do harm when loaded, and `options.disarm` is false.
+        InputError: it cannot be read or decided, or holds what no output can.
+        OutputError: an output exists, cannot be written, or is not what the input holds.
+        UsageError: the arguments contradict each other or the file.
+        Cancelled: `cancelled` was set.
+    """
+    recipe = Converting(dtype, to, skip_unsupported, dequantize, names_given=out is not None)
+    return _one(path, out, out_dir, recipe, options, progress, cancelled)
+
+
+def prune_file(
+    path: _Path,
+    out: _Path | None = None,
+    *,
+    out_dir: _Path | None = None,
+    variant: Variant | Literal["all"] = "raw-only",
+    dtype: str = "keep",
+    unet_dtype: str | None = None,
+    vae_dtype: str | None = None,
+    text_dtype: str | None = None,
+    dequantize: bool = False,
+    fill_from_raw: bool = False,
+    drop: Sequence[str] = (),
+    fix: Sequence[str] = (),
+    bake_vae: _Path | None = None,
+    only: Component | None = None,
+    options: Options = _PLAIN,
+    progress: Progress | None = None,
+    cancelled: Event | None = None,
+) -> tuple[Done, ...]:
+    """Judge one file and write what inference needs of it, as `sdtool prune` does.
+
+    The arguments are those of `sdtool.prune.plan_prune` and of `convert_file`; `all` writes the
+    raw-only and the ema-only variant. The file of `bake_vae` is judged as well.
+
+    Raises:
+        SdtoolError: as `convert_file` does.
+    """
+    from sdtool.batch.pruning import Pruning  # a conversion does without that room
+
+    with ExitStack() as stack:
+        baked = None
+        if bake_vae is not None:
+            opened = open_judged(bake_vae, allow=options.allow, disarm=options.disarm)
+            baked, _ = stack.enter_context(opened)
+        recipe = Pruning(
+            variant,
+            dtype,
+            unet_dtype,
+            vae_dtype,
+            text_dtype,
+            dequantize=dequantize,
+            fill_from_raw=fill_from_raw,
+            drop=drop,
+            fix=fix,
+            baked=baked,
+            only=only,
+            names_given=out is not None,
+        )
+        options = replace(options, nonfinite=True)
+        return _one(path, out, out_dir, recipe, options, progress, cancelled)
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """What one file is. Sizes are bytes."""
+
+    path: str
+    format: str
+    nbytes: int
+    verdict: Verdict
+    identity: Identity
+    broken_promises: tuple[str, ...]
+    """What its name says and its content does not hold."""
+    pruned_nbytes: int | None = None
+    """Bytes of its tensors after pruning; None where there is nothing that could be pruned."""
+    pruned_fp16_nbytes: int | None = None
+
+
+def identify_file(path: _Path, *, allow: Mapping[str, str] = _NO_NAMES) -> Identified:
+    """Say what a file is, by names, shapes and types, as `sdtool info` does.
+
+    Unsafe files are identified, too: nothing is written, and `verdict` says so.
+
+    Raises:
+        InputError: it cannot be read, or is no checkpoint.
+    """
+    with looked_at(os.fspath(path), allow=allow) as seen:
+        return Identified(
+            seen.path,
+            seen.checkpoint.format,
+            seen.nbytes,
+            seen.verdict,
+            seen.identity,
+            seen.promises,
+            seen.pruned,
+            seen.pruned_fp16,
+        )
+
+
+def run_batch(
+    paths: Iterable[_Path],
+    recipe: Recipe,
+    *,
+    out_dir: _Path | None = None,
+    exclude: Sequence[str] = (),
+    options: Options = _PLAIN,
+    engine: Engine | None = None,
+    report: Report | None = None,
+    warn: Warn | None = None,
+    progress: Progress | None = None,
+    cancelled: Event | None = None,
+) -> list[Outcome]:
+    """Make what a recipe says of files, folders and patterns, as the command does with several.
+
+    What is wrong with one input is its outcome, and stops no other. `report` is called with the
+    outcomes of each input as it ends, none for what is plainly no model; `warn` with a message and
+    a path before something is done that cannot be undone. See `run_jobs`.
+
+    Raises:
+        UsageError: the outputs cannot be placed.
+        Cancelled: `cancelled` was set.
+    """
+    items, problems = expand([os.fspath(path) for path in paths], exclude=exclude)
+    items, borrowed = own_files(items)
+    missing: list[Outcome] = [
+        Failed(Input(problem.where or ""), problem) for problem in (*problems, *borrowed)
+    ]
+    if report is not None:
+        for one in missing:
+            report([one])
+    jobs = place(items, recipe, out_dir=out_dir)
+    done = run_jobs(
+        jobs,
+        recipe,
+        options,
+        engine=engine,
+        report=report,
+        warn=warn,
+        progress=progress,
+        cancelled=cancelled,
+    )
+    return missing + done
+
+
+def place(
+    items: Sequence[Item],
+    recipe: Recipe,
+    *,
+    out: _Path | None = None,
+    out_dir: _Path | None = None,
+) -> list[AnyJob]:
+    """Say which outputs a recipe gives each input; what lies where outputs go is no input.
+
+    Raises:
+        UsageError: the outputs cannot be placed.
+    """
+    folder = None if out_dir is None else os.fspath(out_dir)
+    rest, _ = apart(without_shards(items), folder)
+    file = None if out is None else os.fspath(out)
+    return plan_outputs(rest, recipe.names, out=file, out_dir=folder)
+
+
+def _one(
+    path: _Path,
+    out: _Path | None,
+    out_dir: _Path | None,
+    recipe: Recipe,
+    options: Options,
+    progress: Progress | None,
+    cancelled: Event | None,
+) -> tuple[Done, ...]:
+    path = os.fspath(path)
+    if os.path.isdir(path):
+        raise UsageError("is a folder", where=path, hint="run_batch takes folders")
+    items, problems = expand([path])
+    items, borrowed = own_files(items)
+    for problem in (*problems, *borrowed):
+        raise problem
+    if len(items) != 1:
+        raise UsageError("is a pattern", where=path, hint="run_batch takes patterns")
+    jobs = place(items, recipe, out=out, out_dir=out_dir)
+    outcomes = run_jobs(jobs, recipe, options, progress=progress, cancelled=cancelled)
+    done: list[Done] = []
+    for outcome in outcomes:
+        if isinstance(outcome, (Refused, Failed)):
+            raise outcome.error
+        done.append(outcome)
+    return tuple(done)

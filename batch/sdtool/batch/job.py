@@ -1,0 +1,121 @@
+"""The life of one input: opened once, judged, chosen from, written, checked; then it gives way."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from sdtool.batch.already import idle, onto_itself
+from sdtool.batch.draft import Draft
+from sdtool.batch.kinds import is_only_training
+from sdtool.batch.making import Making, Nothing, Shared
+from sdtool.batch.originals import Originals, foresee, give_way, seen
+from sdtool.batch.place import AnyJob, Job, SetJob, is_onto_itself, nbytes_of
+from sdtool.batch.sharded import make_set
+from sdtool.batch.writing import make_outputs
+from sdtool.checkpoint.errors import NotACheckpoint, SdtoolError, UsageError
+from sdtool.convert.write.shards import is_training_state
+from sdtool.scan.findings import Verdict
+from sdtool.scan.gate import admit, judged, worst_message
+
+
+def work(job: AnyJob, shared: Shared, progress: Callable[[int], None]) -> list[Draft]:
+    """Make the outputs of one input; an empty list is a file that is plainly no model.
+
+    What goes wrong is noted in the drafts. Only what ends a run comes out of it.
+    """
+    begun = time.monotonic()
+    draft = Draft(job.item.path, nbytes=nbytes_of(job))
+    told = 0
+
+    def advance(nbytes: int) -> None:
+        nonlocal told
+        told += nbytes
+        progress(nbytes)
+
+    try:
+        return _made(job, draft, shared, advance)
+    except NotACheckpoint as e:
+        if isinstance(job, Job) and not job.item.looks_like_model:
+            return []
+        draft.fail(e)
+    except Exception as e:
+        draft.fail(e)
+    finally:
+        draft.seconds = time.monotonic() - begun
+        progress(draft.nbytes - told)  # what is left out of an output is done too
+    return [draft]
+
+
+def _made(
+    job: AnyJob, draft: Draft, shared: Shared, progress: Callable[[int], None]
+) -> list[Draft]:
+    originals = seen(job.files)
+    if job.passed_over is not None:
+        idle(draft, Nothing(job.passed_over), job)
+        return [draft]
+    if not job.item.alone and is_training_state(job.item.path):
+        return []
+    if isinstance(job, SetJob):
+        if job.clash is not None:
+            raise job.clash
+        sets = shared.recipe.sets
+        if isinstance(sets, Nothing):
+            idle(draft, sets, job)
+        else:
+            make_set(draft, job, sets, originals, shared, progress)
+        made = [draft]
+    else:
+        made = _made_of_file(job, draft, originals, shared, progress)
+    if shared.options.replace is not None:
+        _replace(made, shared, originals)
+    return made
+
+
+def _made_of_file(
+    job: Job,
+    draft: Draft,
+    originals: Originals,
+    shared: Shared,
+    progress: Callable[[int], None],
+) -> list[Draft]:
+    options = shared.options
+    with judged(job.item.path, options.allow) as (taken, report):
+        draft.verdict = report.verdict
+        draft.allowed.extend(report.allowed)
+        checkpoint = admit(taken, report, disarm=options.disarm)
+        if job.clash is not None:  # what would be refused anyway is told as that
+            raise job.clash
+        if report.verdict is Verdict.SUSPICIOUS:
+            draft.warnings.append(f"suspicious ({worst_message(report)})")
+        elif report.verdict is Verdict.UNSAFE:
+            draft.warnings.append(f"disarmed: {worst_message(report)}; nothing of it was run")
+        if not job.item.alone and is_only_training(checkpoint):
+            idle(draft, Nothing("it holds training state and no weights"), job)
+            return [draft]
+        makings = shared.recipe.choose(checkpoint, job)
+        if is_onto_itself(job):
+            idle(draft, onto_itself(checkpoint, job, makings), job)
+            return [draft]
+        _check_distinct(makings)
+        return make_outputs(draft, makings, job, checkpoint, originals, shared, progress)
+
+
+def _check_distinct(makings: Sequence[Making | Nothing | SdtoolError]) -> None:
+    """Check that no two outputs of an input share a name (two tokens may look alike)."""
+    outs: list[Path] = [making.out for making in makings if isinstance(making, Making)]
+    twice = [out for out, count in Counter(outs).items() if count > 1]
+    if twice:
+        raise UsageError("two of its parts would become", where=os.fspath(twice[0]))
+
+
+def _replace(made: Sequence[Draft], shared: Shared, originals: Originals) -> None:
+    how = shared.options.replace
+    assert how is not None
+    if shared.options.dry_run:
+        foresee(made, how)
+    else:
+        give_way(made, how, originals)

@@ -1,0 +1,86 @@
+"""What is to be made of inputs: the recipe of a run, and what it says of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from sdtool.batch.claims import Claims
+from sdtool.batch.options import Options
+from sdtool.checkpoint.errors import SdtoolError
+from sdtool.checkpoint.reading import Checkpoint
+from sdtool.convert.plan.selection import Selection
+
+if TYPE_CHECKING:
+    from sdtool.batch.place import Job
+    from sdtool.prune.table import Row
+
+Warn: TypeAlias = Callable[[str, str], object]
+"""Takes a warning and the file that it is about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """There is nothing to make of this input.
+
+    `is_wrong` is for what a person asked of one file in so many words: there it is an error.
+    """
+
+    why: str
+    is_wrong: bool = False
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """One output to make: what goes in, where to, in which format, and what to tell of it."""
+
+    selection: Selection
+    out: Path
+    to: str = "safetensors"
+    table: tuple[Row, ...] = ()
+    notes: tuple[str, ...] = ()
+    details: Mapping[str, object] = field(default_factory=dict[str, object])
+
+
+@dataclass(frozen=True, slots=True)
+class SetRecipe:
+    """What to make of the shards of a set."""
+
+    dtype: str = "keep"
+    to: str | None = None
+    skip_unsupported: bool = False
+    dequantize: bool = False
+
+
+class Recipe(Protocol):
+    """What to make of each input of a run."""
+
+    @property
+    def sets(self) -> SetRecipe | Nothing:
+        """What to make of a sharded set, or why nothing is made of one."""
+        ...
+
+    def names(self, path: str) -> Sequence[str]:
+        """Return the names of the outputs of one input, before it is opened."""
+        ...
+
+    def choose(self, checkpoint: Checkpoint, job: Job) -> Sequence[Making | Nothing | SdtoolError]:
+        """Return what to make of an input, or why not, one for each output.
+
+        Raises:
+            SdtoolError: what makes all of it impossible.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the jobs of one run share."""
+
+    recipe: Recipe
+    options: Options
+    claims: Claims
+    warn: Warn

@@ -1,0 +1,150 @@
+"""How the work on one input has ended: `Written`, `Planned`, `Skipped`, `NothingToDo`, `Refused`
+or `Failed`.
+
+An input of which several outputs are made has an outcome for each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from sdtool.checkpoint.errors import SdtoolError, UnsafeError
+from sdtool.scan.findings import Verdict
+
+if TYPE_CHECKING:
+    from sdtool.convert.elements.census import Census
+    from sdtool.convert.write.hashes import Hashes
+    from sdtool.prune.table import Row
+
+Original: TypeAlias = Literal[
+    "trashed", "deleted", "link-trashed", "link-deleted", "to-trash", "to-delete"
+]
+"""What became of an input that gave way to its outputs, or (`to-`) would become of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """The file that was worked on, or a sharded set by its index; `nbytes` is of all of it."""
+
+    path: str
+    nbytes: int = 0
+    verdict: Verdict | None = None
+    """None where it was not judged: it could not be read, or needed not be."""
+    allowed: tuple[str, ...] = ()
+    """Names in it that are not clean by themselves, and that the settings allow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One file of a sharded set that was, or is to be, written."""
+
+    nbytes: int
+    tensors: int
+    hashes: Hashes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A file that was made, would be made, or was there already. Sizes are bytes."""
+
+    path: str
+    nbytes: int
+    tensors: int
+    left_out: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    """By reason: how many tensors of the input, and their bytes."""
+    verified: bool = False
+    hashes: Hashes | None = None
+    shards: Mapping[str, Shard] = field(default_factory=dict[str, "Shard"])
+    """Of a sharded set: each of its files."""
+    census: Mapping[str, Census] = field(default_factory=dict[str, "Census"])
+    """What a cast did to the values, by component."""
+    nonfinite: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    """NaN and infinite elements of the source, by tensor."""
+    sidecars: Mapping[str, str | None] = field(default_factory=dict[str, "str | None"])
+    """Files that belong to the input's name, and what each was copied to."""
+    table: tuple[Row, ...] = ()
+    """What pruning does with each role of tensors."""
+    details: Mapping[str, object] = field(default_factory=dict[str, object])
+    """What only the recipe knows, as JSON has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remarks:
+    """What a person should know of it."""
+
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
+    """Warnings that were handed to `warn` before something was done that cannot be undone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The output has its name, is complete and on the disk."""
+
+    input: Input
+    output: Output
+    remarks: Remarks = Remarks()
+    original: Original | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a dry run says of an output that would be written."""
+
+    input: Input
+    output: Output
+    remarks: Remarks = Remarks()
+    original: Original | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """The output is there, and was made of this input."""
+
+    input: Input
+    output: Output
+    remarks: Remarks = Remarks()
+    original: Original | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class NothingToDo:
+    """The input is what was asked for, or holds nothing of it; `remarks.notes` say which."""
+
+    input: Input
+    remarks: Remarks = Remarks()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The input is unsafe."""
+
+    input: Input
+    error: UnsafeError
+    remarks: Remarks = Remarks()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Nothing was written, or (a `VerificationError`) what was written is not what it should be.
+
+    The exception is an original that could not be removed: there `output` was written.
+    """
+
+    input: Input
+    error: SdtoolError
+    output: Output | None = None
+    """As far as it was known by then."""
+    remarks: Remarks = Remarks()
+    seconds: float = 0.0
+
+
+Outcome: TypeAlias = Written | Planned | Skipped | NothingToDo | Refused | Failed

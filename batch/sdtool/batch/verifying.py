@@ -1,0 +1,100 @@
+"""Whether a file is whole, or holds the values of another."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import replace
+from threading import Event
+from typing import TypeAlias
+
+from sdtool.batch.amounts import counted
+from sdtool.batch.progress import Progress, Stop, stoppable
+from sdtool.checkpoint import open_checkpoint
+from sdtool.checkpoint.errors import UsageError
+from sdtool.convert.plan.expansion import check_reading
+from sdtool.convert.verify import verify as of_convert
+from sdtool.convert.verify.verify import Verification, verify_against
+from sdtool.prune import plan_prune, recorded_options
+from sdtool.prune.roles import Role, weight_role
+
+_Path: TypeAlias = str | os.PathLike[str]
+
+
+def verify_file(
+    path: _Path,
+    *,
+    against: _Path | None = None,
+    baked_vae: _Path | None = None,
+    sha256: str | None = None,
+    autov2: str | None = None,
+    progress: Progress | None = None,
+    cancelled: Event | None = None,
+) -> Verification:
+    """Check that a file is whole, or that every value in it is one of the file `against`.
+
+    Without `against`: container, bounds, CRC-32, rules for headers, a hash that it should have; NaN
+    and Inf are counted. With it, through the casts and renames of convert and prune; `baked_vae` is
+    the file whose VAE was put in. What is wrong is in the result. Neither file is judged, nothing
+    of them is run. `progress` is called with bytes of `path` that are done.
+
+    Raises:
+        UsageError: the arguments contradict each other, or what the file says of itself.
+        InputError: one of the files cannot be read, or its metadata is wrong.
+        Cancelled: `cancelled` was set.
+    """
+    if against is not None and (sha256 or autov2):
+        raise UsageError("--against does not go together with a hash")
+    if baked_vae is not None and against is None:
+        raise UsageError("--baked-vae wants --against too")
+    for name, digits, length in (("--sha256", sha256, 64), ("--autov2", autov2, 10)):
+        if digits is not None:
+            _check_digits(name, digits, length)
+    advance = stoppable(progress, cancelled)
+    try:
+        if against is None:
+            return of_convert.verify_file(path, sha256=sha256, autov2=autov2, progress=advance)
+        return _against(path, against, baked_vae, advance)
+    except Stop as stop:
+        raise stop.cause from None
+
+
+def _against(
+    path: _Path, against: _Path, baked_vae: _Path | None, progress: Progress
+) -> Verification:
+    """Compare with the input, through the renames and repairs that a pruned file has recorded."""
+    with ExitStack() as stack:
+        out = stack.enter_context(open_checkpoint(path))
+        source = stack.enter_context(open_checkpoint(against))
+        for checkpoint in (out, source):
+            check_reading(checkpoint.tensors, checkpoint.source.name)
+        options = recorded_options(out)
+        baked = None if options is None else options.pop("bake", None)
+        if baked is None and baked_vae is not None:
+            raise UsageError("its metadata names no baked VAE", where=os.fspath(path))
+        vae = None if baked_vae is None else stack.enter_context(open_checkpoint(baked_vae))
+        if options is None:
+            return verify_against(out, source, progress=progress)
+        selection = plan_prune(source, **options, bake=vae).selection
+        if baked is None or vae is not None:
+            return verify_against(out, source, selection=selection, progress=progress)
+        kept = tuple(s for s in selection.entries if weight_role(s.name) is not Role.VAE)
+        foreign = {e.name for e in out.tensors if weight_role(e.name) is Role.VAE}
+        found = verify_against(
+            out,
+            source,
+            selection=replace(selection, entries=kept),
+            foreign=foreign,
+            progress=progress,
+        )
+        note = (
+            f"NOT compared: {counted(len(foreign), 'tensor')} of the VAE, baked in from {baked};"
+            " --baked-vae FILE compares them"
+        )
+        return replace(found, notes=(*found.notes, note))
+
+
+def _check_digits(option: str, digits: str, length: int) -> None:
+    plain = digits.strip().lower().removeprefix("0x")
+    if len(plain) != length or set(plain) - set("0123456789abcdef"):
+        raise UsageError(f"{option} wants {length} hexadecimal digits", where=digits)

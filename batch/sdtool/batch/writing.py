@@ -1,0 +1,200 @@
+"""The outputs of one file: laid out, found or written in one reading of it, and checked."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sdtool.batch.already import idle, onto_itself
+from sdtool.batch.checking import verify
+from sdtool.batch.draft import Draft, State
+from sdtool.batch.making import Making, Nothing, Shared
+from sdtool.batch.originals import Originals, mind_losses
+from sdtool.batch.place import Job, check_suffix, make_folder, same_file
+from sdtool.batch.provenance import provenance
+from sdtool.batch.sidecars import mind_sidecars
+from sdtool.batch.skipped import mind_there
+from sdtool.batch.up_to_date import is_made_of
+from sdtool.checkpoint.errors import SdtoolError
+from sdtool.checkpoint.reading import Checkpoint
+from sdtool.convert.plan.expansion import check_expansion
+from sdtool.convert.plan.plan import ConvertPlan, plan_safetensors
+from sdtool.convert.plan.selection import Selection
+from sdtool.convert.write.pt_file import PtPlan, plan_pt, write_pt
+from sdtool.convert.write.safetensors_file import Written, write_together
+from sdtool.convert.write.staging import check_output
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """An output that nothing speaks against: its file is laid out, and to be written or there."""
+
+    draft: Draft
+    out: Path
+    selection: Selection
+    plan: ConvertPlan | PtPlan
+
+
+def make_outputs(
+    draft: Draft,
+    makings: Sequence[Making | Nothing | SdtoolError],
+    job: Job,
+    checkpoint: Checkpoint,
+    originals: Originals,
+    shared: Shared,
+    progress: Callable[[int], None],
+) -> list[Draft]:
+    """Make the outputs of one input; what is wrong with one of them does not stop the others."""
+    begun = time.monotonic()
+    made: list[Draft] = []
+    ready: list[_Ready] = []
+    for making in makings:
+        one = draft.another()
+        made.append(one)
+        try:
+            if isinstance(making, SdtoolError):
+                raise making
+            if isinstance(making, Nothing):
+                idle(one, making, job)
+            elif same_file(making.out, job.item.path):
+                idle(one, onto_itself(checkpoint, job, [making]), job)
+            else:
+                ready.append(_planned(one, making, checkpoint, shared))
+        except Exception as e:
+            one.fail(e)
+    waiting: list[_Ready] = []
+    options = shared.options
+    try:
+        if options.replace is not None and ready:
+            left_out = [one.plan.left_out for one in ready]
+            drafts = [one.draft for one in ready]
+            mind_losses(drafts, left_out, originals, shared, checkpoint)
+        if not options.dry_run:
+            waiting = [one for one in ready if _is_waiting(one, checkpoint, shared, progress)]
+        _write(waiting, checkpoint, shared, progress)
+    except Exception as e:
+        for stuck in waiting or ready:
+            if stuck.draft.state is not State.WRITTEN:
+                stuck.draft.fail(e)
+    for one in made:
+        one.seconds = time.monotonic() - begun
+    return made
+
+
+def _is_waiting(
+    one: _Ready, checkpoint: Checkpoint, shared: Shared, progress: Callable[[int], None]
+) -> bool:
+    """Whether an output is to be written; of one that is there, do what is wanted beside that."""
+    try:
+        if one.draft.state is not State.SKIPPED:
+            make_folder(one.out.parent)
+            return True
+        options = shared.options
+        mind_there(one.draft, one.plan, one.out, checkpoint, one.selection, options, progress)
+    except Exception as e:
+        one.draft.fail(e)
+    return False
+
+
+def _planned(draft: Draft, making: Making, checkpoint: Checkpoint, shared: Shared) -> _Ready:
+    """Lay one output out, and note what it is and whether it is there already."""
+    options = shared.options
+    out = making.out
+    check_suffix(out, making.to)
+    selection = making.selection
+    if options.provenance:
+        known = {**selection.metadata, **provenance(checkpoint)}
+        selection = replace(selection, metadata=known)
+    to_pt = making.to == "pt"
+    plan = plan_pt(checkpoint, selection) if to_pt else plan_safetensors(selection)
+    if not options.any_size:
+        check_expansion(plan.tensors, plan.nbytes, draft.path)
+    draft.output = os.fspath(out)
+    draft.output_nbytes = plan.nbytes
+    draft.tensors = len(plan.tensors)
+    draft.table = making.table
+    draft.details.update(making.details)
+    draft.warnings.extend(checkpoint.notes)  # what is lost whatever is made of it
+    told = dict.fromkeys((*making.notes, *plan.notes))
+    draft.notes.extend(note for note in told if note not in checkpoint.notes)
+    draft.note_left_out(plan.left_out)
+    is_there = os.path.isfile(out) and is_made_of(plan, out)
+    shared.claims.claim(out, draft.path, is_made_of_it=is_there)
+    if is_there and not options.force:
+        draft.state = State.SKIPPED
+        draft.notes = [f"{draft.output} is there and was made of it"]
+    else:
+        check_output(out, force=options.force)
+        if options.dry_run:
+            draft.state = State.PLANNED
+    return _Ready(draft, out, selection, plan)
+
+
+def _write(
+    ready: Sequence[_Ready],
+    checkpoint: Checkpoint,
+    shared: Shared,
+    progress: Callable[[int], None],
+) -> None:
+    """Write the outputs of one input in one reading of it, and note in each what was written."""
+    if not ready:
+        return
+    wanted = shared.options
+    # progress counts bytes of inputs: those written and those verified stand for a share of them
+    total = sum(one.plan.nbytes for one in ready) * (1 + wanted.verify)
+
+    def advance(nbytes: int) -> None:
+        progress(int(nbytes * ready[0].draft.nbytes / max(1, total)))
+
+    def check(out: Path, written: Path) -> None:
+        if wanted.verify:
+            (selection,) = (one.selection for one in ready if one.out == out)
+            verify(written, out, checkpoint, selection, advance)
+
+    options: Any = {
+        "force": wanted.force,
+        "progress": advance,
+        "hashes": wanted.hashes,
+        "allow_overflow": wanted.allow_overflow,
+        "mode": _mode(ready[0].draft.path),
+    }
+    plans = {one.out: one.plan for one in ready if isinstance(one.plan, ConvertPlan)}
+    done: dict[Path, Written | SdtoolError] = {}
+    if plans:
+        done.update(write_together(plans, nonfinite=wanted.nonfinite, check=check, **options))
+    for one in ready:
+        try:
+            if isinstance(one.plan, PtPlan):
+                seen = partial(check, one.out)
+                done[one.out] = write_pt(one.plan, one.out, check=seen, **options)
+            _note_written(one, done[one.out], shared)
+        except Exception as e:
+            one.draft.fail(e)
+
+
+def _mode(path: str) -> int:
+    """How open an input is to others: what is made of it is not more open, unpacked or not."""
+    try:
+        return os.stat(path).st_mode & 0o666
+    except OSError:
+        return 0o600
+
+
+def _note_written(ready: _Ready, written: Written | SdtoolError, shared: Shared) -> None:
+    draft = ready.draft
+    if isinstance(written, SdtoolError):
+        draft.fail(written)
+        return
+    draft.state = State.WRITTEN
+    told = (*draft.notes, *draft.warnings)
+    draft.notes.extend(note for note in written.notes if note not in told)
+    draft.hashes = written.hashes
+    draft.census = dict(written.census)
+    draft.note_nonfinite(written)
+    draft.verified = shared.options.verify
+    mind_sidecars(draft, Path(draft.path), ready.out, copy=shared.options.copy_sidecars)

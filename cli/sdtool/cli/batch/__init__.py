@@ -1,1 +1,0 @@
-"""From the paths a person names to the files to work on."""
