@@ -76,6 +76,8 @@ def plain_names(names: Iterable[str]) -> dict[str, str]:
 def plain_name(name: str) -> str:
     """Return the plain name of one tensor, as far as no other names are needed for it."""
     name = _without_marks(name)
+    if not name.startswith(_HELD):
+        return name
     below = name.removeprefix(_HELD)
     return below if _CHECKPOINT.match(below) else name
 
@@ -110,10 +112,11 @@ def wrappers_in(plain: Mapping[str, str]) -> str:
 
 def _without_marks(name: str) -> str:
     """Take off what no set of names is needed for."""
-    if "_" in name:
-        for mark in _MARKS:
-            if mark in name:
-                name = name.replace(mark, "")
+    if "module" not in name and "_orig_mod" not in name:
+        return name  # each of the marks has one of the two in it
+    for mark in _MARKS:
+        if mark in name:
+            name = name.replace(mark, "")
     while name.startswith(_DDP):
         name = name.removeprefix(_DDP)
     if name.removeprefix(_HELD).startswith(_EMA):  # LitEma drops the dots of its names

@@ -6,12 +6,15 @@ import math
 import re
 from pathlib import Path
 
+from tests.checkpoint.identify.test_parts import ANSWERS
+
 from sdtool.checkpoint.foreign import foreign_kind
 from sdtool.checkpoint.identify.architecture import SCHEDULE, UNET_V1, clip_l, unet, vae
 from sdtool.checkpoint.identify.families import TABLE as FAMILIES
 from sdtool.checkpoint.identify.identity import SHORT
 from sdtool.checkpoint.identify.kinds import TABLE as KINDS
 from sdtool.checkpoint.identify.parts import PARTS
+from sdtool.prune.roles import Role
 
 TEXT = (Path(__file__).parents[3] / "docs" / "models.md").read_text("utf-8")
 
@@ -57,6 +60,20 @@ def test_the_parts_have_the_counts_of_the_architecture() -> None:
     prefixes = {part.prefix for part in PARTS}
     for row in rows("What is in a checkpoint"):
         assert set(re.findall(r"`(\w+\.\w*\.?)`", row[1])) <= prefixes | {"conditioner.embedders."}
+
+
+def test_the_parts_by_name_are_the_tables() -> None:
+    held: dict[str, set[str]] = {}
+    for part in PARTS:
+        held.setdefault(part.role, set()).add(part.prefix)
+    told: set[str] = set()
+    for roles, names, convert, prune in rows("Parts by name"):
+        for role in re.findall(r"`([\w-]+)`", roles):
+            told.add(role)
+            assert set(re.findall(r"`([\w.]+)`", names)) <= held[role]
+            known, called = ANSWERS.get(role, ("other", Role.OTHER))
+            assert (convert, prune) == (known, called.value)
+    assert told == held.keys()
 
 
 def test_the_precisions_are_named_as_the_card_names_them() -> None:

@@ -272,8 +272,9 @@ def casts_of(name: str) -> Casts:
     Buffers that are no weights are never cast, wherever they hang. Source of `edm_`: ComfyUI
     comfy/supported_models.py.
     """
-    pieces = name.split(".")
-    if pieces[-1] in LOOKUP.never_cast or any(piece.startswith("edm_") for piece in pieces):
+    if name.rpartition(".")[2] in LOOKUP.never_cast:
+        return "never"
+    if "edm_" in name and any(piece.startswith("edm_") for piece in name.split(".")):
         return "never"
     part = part_of(name)
     return "any" if part is None else part.casts
