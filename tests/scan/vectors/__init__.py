@@ -19,14 +19,17 @@ from tests.scan.vectors.hidden import hidden
 from tests.scan.vectors.memo import memo
 from tests.scan.vectors.names import computed_names, dotted_names, odd_names, python2_names
 from tests.scan.vectors.nested import nested
+from tests.scan.vectors.other_damage import other_damage
 from tests.scan.vectors.programs import programs
 from tests.scan.vectors.recognition import recognition
+from tests.scan.vectors.stream_damage import stream_damage
 from tests.scan.vectors.streams import broken, streams
 from tests.scan.vectors.tars import tars
 from tests.scan.vectors.tensor_files import tensor_files
 from tests.scan.vectors.values import values
 from tests.scan.vectors.vector import Vector
 from tests.scan.vectors.wrappers import wrappers
+from tests.scan.vectors.zip_damage import zip_damage
 from tests.scan.vectors.zips import empty_directories, zip_disagreements, zip_names
 
 __all__ = ["VECTORS", "Vector"]
@@ -58,6 +61,9 @@ _FAMILIES: tuple[tuple[int, Callable[[], Iterator[Vector]]], ...] = (
     (13, empty_directories),
     (15, arrays),
     (0, values),
+    (13, zip_damage),
+    (0, other_damage),
+    (0, stream_damage),
 )
 """The class of attack of docs/threat-model.md, and its files; 0 where each has its own."""
 
