@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from tests.forge import Member, npy, pickled, torch_members, torch_zip, zip_file
 from tests.scan.vectors.vector import HONEST, HOSTILE, Vector, silent
@@ -133,12 +134,13 @@ def _members() -> Iterator[Vector]:
             zip_file([replace(honest[0], method=8, nbytes=nbytes), *honest[1:]]),
         )
     extra = Member("archive/notes", pickled({"a": 1}))
-    for label, change in {
+    changes: dict[str, dict[str, Any]] = {
         "encrypted": {"flags": 1},
         "masked": {"flags": 0x2000},
         "of-another-method": {"method": 12},
         "huge": {"method": 8, "nbytes": 400 << 20},
-    }.items():
+    }
+    for label, change in changes.items():
         yield _one(
             f"extra-member-{label}",
             f"a member that torch does not read is {label}",
@@ -188,8 +190,8 @@ def _deep() -> Iterator[Vector]:
     """What a deep scan reads and others do not."""
     honest = torch_members(HONEST)
 
-    def record(**change: object) -> bytes:
-        return zip_file(replace(m, **change) if m.name == "archive/data/0" else m for m in honest)  # type: ignore[arg-type]
+    def record(**change: Any) -> bytes:
+        return zip_file(replace(m, **change) if m.name == "archive/data/0" else m for m in honest)
 
     whole = zip_file(honest)
     at = [i for i in range(len(whole)) if whole.startswith(b"PK\3\4", i)][2]
