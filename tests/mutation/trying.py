@@ -260,6 +260,8 @@ def mapped(items: Sequence[pytest.Item]) -> tuple[Hits, str | None]:
         item.config.pluginmanager.unregister(first)
         seconds[item.nodeid] = time.perf_counter() - start
         hits[item.nodeid] = calls.functions
+        if first.failed:
+            break
     return {test: hits[test] for test in sorted(hits, key=lambda t: seconds[t])}, first.failed
 
 

@@ -14,15 +14,15 @@ from sdtool.scan.rules import RULES
 
 ROOT = Path(__file__).parents[2]
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)+\Z|torchscript\Z|polyglot\Z")
-EMITTERS = {"Anomaly", "_note", "Problem", "_Problem"}
+EMITTERS = {"Anomaly", "note", "disagree", "Problem", "_Problem"}
 
 
 def emitted(folder: Path) -> Iterator[str]:
     """Every slug that the sources below `folder` hand to an Anomaly or a Problem."""
     for path in sorted(folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                if node.func.id in EMITTERS:
+            if isinstance(node, ast.Call):
+                if ast.unparse(node.func).rpartition(".")[2] in EMITTERS:
                     for argument in node.args[:2]:
                         for part in ast.walk(argument):
                             if isinstance(part, ast.Constant) and isinstance(part.value, str):
