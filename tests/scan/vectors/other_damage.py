@@ -257,6 +257,8 @@ def _tars() -> Iterator[Vector]:
                 header(name_.encode(), 0, b"5"),
             ),
         )
+    folder = header(b"d/", 0, b"5"), header(b"pickle", 0, b"2", link=b"d")
+    yield one("torch-pickle-to-folder", "pickle is a link to a folder", archive(PARTS, *folder))
     yield one(
         "torch-first-of-two",
         "the first pickle runs nowhere: the second counts",
