@@ -1,7 +1,7 @@
 """Removes each place that a verdict hangs on, and tells which removal no test notices.
 
     python -m tests.mutation [--jobs N] [--operators A,B] [--only TEXT] [--again FILE]
-                             [--json FILE] [--map FILE] [--tests PATH] [--list]
+                             [--json FILE] [--map FILE] [--tests PATH] [--ledger] [--list]
 
 First the ledger of hostile files, then those tests of tests/scan and tests/checkpoint that call
 the mutated function. A mutant that runs for too long or dies is killed, and is counted apart.
@@ -72,6 +72,7 @@ def main() -> int:
     parser.add_argument("--json", help="write every mutant and what killed it")
     parser.add_argument("--map", help="keep what each test calls in this file; made if missing")
     parser.add_argument("--tests", action="append", help="a file or folder of tests to take alone")
+    parser.add_argument("--ledger", action="store_true", help="the ledger alone, no tests")
     parser.add_argument("--list", action="store_true", help="name the mutants, and run nothing")
     asked = parser.parse_args()
     start = time.perf_counter()
@@ -91,7 +92,7 @@ def main() -> int:
     _said(f"{len(chosen) - len(run.left):,} of {len(chosen):,} are settled by the ledger")
     if asked.json:
         _write(Path(asked.json), run.outcomes)
-    if run.left:
+    if run.left and not asked.ledger:
         steady()
         pytest.main([*OPTIONS, *(asked.tests or TESTS)], plugins=[run])
     if asked.json:

@@ -54,7 +54,7 @@ def said(report: Report) -> str:
     that follows from the size of compressed data.
     """
     text = re.sub(r"(the tar archive is damaged) \(.*\)", r"\1", report.error or "")
-    return re.sub(r"(inflates to|holds)(.*) more than [0-9,]+ bytes", r"\1\2 more", text)
+    return re.sub(r"(inflates to|holds)(.*) more than [0-9,]+(?: bytes)?", r"\1\2 more", text)
 
 
 def line_of(name: str, outcome: str, comment: str = "") -> str:
