@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from tests.scan.vectors.alone import alone
+from tests.scan.vectors.array_damage import array_damage
 from tests.scan.vectors.arrays import arrays
 from tests.scan.vectors.calls import extension_codes, without_reduce
 from tests.scan.vectors.denial import denial
@@ -19,13 +20,13 @@ from tests.scan.vectors.hidden import hidden
 from tests.scan.vectors.memo import memo
 from tests.scan.vectors.names import computed_names, dotted_names, odd_names, python2_names
 from tests.scan.vectors.nested import nested
-from tests.scan.vectors.other_damage import other_damage
 from tests.scan.vectors.programs import programs
 from tests.scan.vectors.recognition import recognition
 from tests.scan.vectors.stream_damage import stream_damage
 from tests.scan.vectors.streams import broken, streams
 from tests.scan.vectors.tars import tars
 from tests.scan.vectors.tensor_files import tensor_files
+from tests.scan.vectors.torch_damage import torch_damage
 from tests.scan.vectors.values import values
 from tests.scan.vectors.vector import Vector
 from tests.scan.vectors.wrappers import wrappers
@@ -62,7 +63,8 @@ _FAMILIES: tuple[tuple[int, Callable[[], Iterator[Vector]]], ...] = (
     (15, arrays),
     (0, values),
     (13, zip_damage),
-    (0, other_damage),
+    (15, array_damage),
+    (0, torch_damage),
     (0, stream_damage),
 )
 """The class of attack of docs/threat-model.md, and its files; 0 where each has its own."""

@@ -65,6 +65,10 @@ def _ends() -> Iterator[Vector]:
         "the directory's size cuts its last entry",
         ended(honest, nbytes=nbytes - 3, start=start),
     )
+    yield _one("gap-wide", "200 bytes between the members", torch_zip(HONEST, gap=bytes(200)))
+    yield _one(
+        "gap-at-the-end", "9 bytes before the directory", torch_zip(HONEST, trailing=bytes(9))
+    )
     yield _one("comment-cut", "the comment ends with the file", ended(honest, comment=9))
     yield _one("end-alone", "the directory is gone, and so is its record", honest[:-40])
 
