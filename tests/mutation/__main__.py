@@ -1,7 +1,7 @@
 """Removes each place that a verdict hangs on, and tells which removal no test notices.
 
-    python -m tests.mutation [--jobs N] [--only TEXT] [--again FILE] [--json FILE] [--map FILE]
-                             [--tests PATH] [--list]
+    python -m tests.mutation [--jobs N] [--operators A,B] [--only TEXT] [--again FILE]
+                             [--json FILE] [--map FILE] [--tests PATH] [--ledger] [--list]
 
 First the ledger of hostile files, then those tests of tests/scan and tests/checkpoint that call
 the mutated function. A mutant that runs for too long or dies is killed, and is counted apart.
@@ -29,7 +29,7 @@ from typing import Any
 
 import pytest
 from tests.mutation.equivalent import EQUIVALENT
-from tests.mutation.sites import Mutant, mutants
+from tests.mutation.sites import OPERATORS, Mutant, mutants
 from tests.mutation.trying import (
     OPTIONS,
     TESTS,
@@ -66,15 +66,20 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
+    parser.add_argument("--operators", help=f"of these alone: {','.join(OPERATORS)}")
     parser.add_argument("--only", action="append", help="mutants with this text in their name")
     parser.add_argument("--again", help="those that survived in this JSON file of an earlier run")
     parser.add_argument("--json", help="write every mutant and what killed it")
     parser.add_argument("--map", help="keep what each test calls in this file; made if missing")
     parser.add_argument("--tests", action="append", help="a file or folder of tests to take alone")
+    parser.add_argument("--ledger", action="store_true", help="the ledger alone, no tests")
     parser.add_argument("--list", action="store_true", help="name the mutants, and run nothing")
     asked = parser.parse_args()
     start = time.perf_counter()
-    chosen = _chosen(asked.only, asked.again)
+    operators = asked.operators.split(",") if asked.operators else OPERATORS
+    if unknown := set(operators) - set(OPERATORS):
+        parser.error(f"no operator: {', '.join(sorted(unknown))}")
+    chosen = _chosen(operators, asked.only, asked.again)
     if asked.list:
         print("\n".join(mutant.name for mutant in chosen))
         return 0
@@ -87,21 +92,23 @@ def main() -> int:
     _said(f"{len(chosen) - len(run.left):,} of {len(chosen):,} are settled by the ledger")
     if asked.json:
         _write(Path(asked.json), run.outcomes)
-    if run.left:
+    if run.left and not asked.ledger:
         steady()
         pytest.main([*OPTIONS, *(asked.tests or TESTS)], plugins=[run])
     if asked.json:
         _write(Path(asked.json), run.outcomes)
     _told(run.outcomes, time.perf_counter() - start)
     survivors = [o for o in run.outcomes if not o.by]
-    stale = set() if asked.only or asked.again else EQUIVALENT.keys() - {m.name for m in chosen}
+    stale = EQUIVALENT.keys() - {m.name for m in mutants()}
     for name in sorted(stale):
         print(f"equivalent.py has it, the code has not: {name}")
     return 1 if survivors or stale or len(run.outcomes) < len(chosen) else 0
 
 
-def _chosen(only: Sequence[str] | None, again: str | None) -> list[Mutant]:
-    found = mutants()
+def _chosen(
+    operators: Sequence[str], only: Sequence[str] | None, again: str | None
+) -> list[Mutant]:
+    found = [mutant for mutant in mutants() if mutant.operator in operators]
     if only:
         found = [mutant for mutant in found if any(text in mutant.name for text in only)]
     if again:

@@ -23,9 +23,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
+OPERATORS = ("removed", "guard", "boundary", "passed on", "table", "row", "demoted")
+
 _FOLDERS = (
     "checkpoint/sdtool/checkpoint",
     "checkpoint/sdtool/checkpoint/containers",
+    "checkpoint/sdtool/checkpoint/machine",
     "scan/sdtool/scan",
     "scan/sdtool/scan/rules",
 )
@@ -36,7 +39,12 @@ _ERRORS = frozenset(
     {"InputError", "NotACheckpoint", "Truncated", "Malformed", "Unsupported", "LimitExceeded"}
 )
 _FINDINGS = frozenset({"Anomaly", "Problem", "Finding", "_Seen", "Mutation", "Resolve"})
-_NOTES = frozenset({"_note", "_gap", "fail", "_name", "_odd_number", "_memo_index"})
+_NOTES = frozenset(
+    {
+        "note", "disagree", "fail", "check_arguments", "check_memo_index", "check_objects",
+        "leave_frame", "refuse_persistent_id", "_odd_number", "_outside", "_gap", "_name",
+    }
+)  # fmt: skip
 _LISTS = frozenset(
     {"events", "anomalies", "unread", "gaps", "streams", "inner", "nested", "findings", "found"}
 )

@@ -1,6 +1,7 @@
 """Every hostile file gets exactly the verdict and the rules that ledger.txt has for it.
 
-`SDTOOL_LEDGER=write` rewrites the ledger from what a scan says now; read the diff.
+And the error that errors.txt has. `SDTOOL_LEDGER=write` rewrites both from what a scan says now;
+read the diff.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from sdtool.scan.findings import Severity
 from sdtool.scan.rules import RULES
 
 LEDGER = ledger.ledger()
+ERRORS = ledger.errors()
 NAMES = tuple(vector.name for vector in VECTORS)
 each_vector = pytest.mark.parametrize("vector", VECTORS, ids=NAMES)
 
@@ -32,18 +34,22 @@ def test_vector(vector: Vector, tmp_path: Path) -> None:
         return
     if ledger.WRITES:
         ledger.write({vector.name: outcome}, NAMES)
+        ledger.write_errors({vector.name: ledger.said(report)}, NAMES)
         return
     expected, _ = LEDGER.get(vector.name, ("nothing", ""))
     assert outcome.split() == expected.split(), (
         f"{vector.why}\nledger.txt should say\n{ledger.line_of(vector.name, outcome)}"
     )
     assert (report.error is not None) == (report.coverage == "partial"), report.error
+    assert ledger.said(report) == ERRORS.get(vector.name, "")
 
 
 def test_the_ledger_has_a_line_for_each_vector() -> None:
     assert [n for n, times in Counter(NAMES).items() if times > 1] == []
     assert set(NAMES) >= KNOWN_HOLES
     assert list(ledger.ledger()) == [name for name in NAMES if name not in KNOWN_HOLES]
+    partial = [name for name, (outcome, _) in LEDGER.items() if "[partial]" in outcome]
+    assert list(ERRORS) == partial
 
 
 def test_vectors_name_loaders_and_every_class_of_attack() -> None:

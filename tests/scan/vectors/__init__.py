@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from tests.scan.vectors.alone import alone
+from tests.scan.vectors.array_damage import array_damage
 from tests.scan.vectors.arrays import arrays
 from tests.scan.vectors.calls import extension_codes, without_reduce
 from tests.scan.vectors.denial import denial
@@ -22,12 +23,15 @@ from tests.scan.vectors.names import computed_names, dotted_names, odd_names, py
 from tests.scan.vectors.nested import nested
 from tests.scan.vectors.programs import programs
 from tests.scan.vectors.recognition import recognition
+from tests.scan.vectors.stream_damage import stream_damage
 from tests.scan.vectors.streams import broken, streams
 from tests.scan.vectors.tars import tars
 from tests.scan.vectors.tensor_files import tensor_files
+from tests.scan.vectors.torch_damage import torch_damage
 from tests.scan.vectors.values import values
 from tests.scan.vectors.vector import Vector
 from tests.scan.vectors.wrappers import wrappers
+from tests.scan.vectors.zip_damage import zip_damage
 from tests.scan.vectors.zips import empty_directories, zip_disagreements, zip_names
 
 __all__ = ["VECTORS", "Vector"]
@@ -60,6 +64,10 @@ _FAMILIES: tuple[tuple[int, Callable[[], Iterator[Vector]]], ...] = (
     (15, arrays),
     (0, values),
     (0, fuzzed),
+    (13, zip_damage),
+    (15, array_damage),
+    (0, torch_damage),
+    (0, stream_damage),
 )
 """The class of attack of docs/threat-model.md, and its files; 0 where each has its own."""
 

@@ -23,7 +23,7 @@ from tests.forge import (
     zip_file,
 )
 from tests.scan.gadgets import MARKER
-from tests.scan.vectors.vector import HONEST, Vector, silent, v
+from tests.scan.vectors.vector import BOOM, HONEST, HOSTILE, Vector, silent, v
 
 
 def programs() -> Iterator[Vector]:
@@ -53,6 +53,24 @@ def programs() -> Iterator[Vector]:
                 *packaged[:2],
                 Member("pkg/.data/0.storage", bytes(16)),
                 Member("pkg/m/m.pkl", pickled(dict_of({"w": _tensor_of_number()}))),
+            ]
+        ),
+    )
+    yield one(
+        16,
+        "torch-package-payload",
+        "a torch.package archive with the payload in its pickle",
+        zip_file([*packaged[:2], Member("pkg/model/model.pkl", HOSTILE)]),
+    )
+    yield one(
+        16,
+        "torchscript-second-pickle",
+        "a payload behind the constants of a TorchScript archive",
+        zip_file(
+            [
+                Member("archive/data.pkl", pickled(1)),
+                Member("archive/constants.pkl", pickled(()) + pickled(BOOM)),
+                Member("archive/version", b"3\n"),
             ]
         ),
     )

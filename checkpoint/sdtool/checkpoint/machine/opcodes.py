@@ -81,12 +81,9 @@ def load_frame(m: Machine) -> None:
 def load_stop(m: Machine) -> None:
     """STOP: the value is on top of the stack."""
     here = m.base + m.pos
-    if here > m.end:
-        raise truncated(m.at, "an opcode")
     value = m.stack.pop()
-    if here > m.frame_end:
-        m.leave_frame(here)
-    elif m.frame_end not in (here, NO_FRAME):
+    # One byte, and the loop leaves a frame before the opcode behind it: never beyond its end.
+    if m.frame_end not in (here, NO_FRAME):
         behind = m.frame_end - here
         m.note(RuleId.FRAME_PAST_STOP, f"the frame goes on for {behind:,} bytes behind STOP")
     raise Stop(value)
