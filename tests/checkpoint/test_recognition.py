@@ -113,3 +113,33 @@ def test_the_same_nested_bytes_are_read_once() -> None:
     report = judge(readings(Memory(twice, "x")), path="x")
     (found,) = report.findings
     assert (found.rule, found.message.partition(" (")[2]) == ("nested-pickle", "2 times)")
+
+
+class Zeros:
+    """A file whose first bytes are given and whose rest are zeros, without holding them."""
+
+    name = "zeros.safetensors"
+
+    def __init__(self, head: bytes, nbytes: int) -> None:
+        self._head = head
+        self.nbytes = nbytes
+
+    def read_at(self, offset: int, nbytes: int) -> bytes:
+        count = max(0, min(nbytes, self.nbytes - offset))
+        begin = self._head[offset : offset + count]
+        return begin + bytes(count - len(begin))
+
+    def locate(self, offset: int) -> None:
+        return None
+
+
+def test_zeros_behind_a_length_that_is_an_opcode_are_no_pickle() -> None:
+    """`X` takes four bytes for a length and goes on in the header, where an `i` wants a line."""
+    numbers = 300 << 18  # float32
+    header = b'{"w":{"dtype":"F32","shape":[%d],"data_offsets":[0,%d]}, ' % (numbers, 4 * numbers)
+    length = 0x10158  # b"X\1\1\0": 257 bytes behind these five are its text
+    metadata = b'"__metadata__":{"a":"' + b"i" * (length - len(header) - 24) + b'"}}'
+    head = length.to_bytes(8, "little") + (header + metadata).ljust(length)
+    assert head[5 + 257 : 6 + 257] == b"i"
+    source = Zeros(head, len(head) + 4 * numbers)
+    assert [reading.format for reading in readings(source)] == ["safetensors"]

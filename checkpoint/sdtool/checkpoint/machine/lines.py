@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from sdtool.checkpoint.errors import LimitExceeded, Malformed
 from sdtool.checkpoint.machine.state import Machine
 
 LINE_NBYTES = 1 << 20
 """What is kept of a line."""
 _CHUNK_NBYTES = 1 << 20
+_PACKAGE = re.compile(r"[\w-]+\Z")
+"""What is imported first: a folder of any other name is on no path."""
 
 
 def line(m: Machine, code: bytes) -> bytes:
@@ -47,5 +51,6 @@ def _may_be_long(code: bytes, begin: bytes) -> bool:
     """Whether an unpickler would go on behind a line of more than a megabyte that begins so."""
     if code in b"ci":  # no module has such a name, but for one that a NUL ends
         name, nul, _ = begin.partition(b"\0")
-        return bool(nul) and name.decode("utf-8", "replace").isprintable()
+        package = name.decode("utf-8", "replace").partition(".")[0]
+        return bool(nul) and _PACKAGE.match(package) is not None
     return code in b"VSP" or not begin.strip(b"0123456789")
