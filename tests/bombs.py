@@ -204,15 +204,17 @@ def _stretched(count: int, numel: int) -> bytes:
     return torch_zip(pickled(dict_of(tensors)))
 
 
-def _many_tensors(nbytes: int) -> bytes:
+def _many_tensors(nbytes: int, count: int | None = None) -> bytes:
     """Tensors as short as they can be written: a name and arguments out of the memo, REDUCE."""
     args = ops(
         b"(", persistent(("storage", name("torch", "FloatStorage"), "0", "cpu", 4)), b"K\x00",
         value((4,)), value((1,)), b"\x89", _NO_HOOKS, b"t",
     )  # fmt: skip
     head = ops(_REBUILD, put(0), POP, args, put(1), POP, b"](")
-    body = b"h\x00h\x01R" * (nbytes // 5)
-    return torch_zip(pickled(head, body, b"e"))
+    count = nbytes // 5 if count is None else count
+    body = b"h\x00h\x01R" * count
+    records = {"0": bytes(16), "1": bytes(nbytes - 5 * count)}
+    return torch_zip(pickled(head, body, b"e"), records)
 
 
 def _many_members(count: int) -> bytes:
@@ -256,10 +258,12 @@ def _shared_lists() -> bytes:
     return torch_zip(pickled(dict_of({"w": _TENSOR, "x": call(name("os", "nice"), laughs)})))
 
 
-def _many_calls(nbytes: int) -> bytes:
+def _many_calls(nbytes: int, count: int | None = None) -> bytes:
     """A flagged call, over and over."""
     head = ops(name("os", "nice"), put(0), POP, b"K\x00\x85", put(1), POP, b"](")
-    return torch_zip(pickled(head, b"h\x00h\x01R" * (nbytes // 5), b"e"))
+    count = nbytes // 5 if count is None else count
+    records = {"1": bytes(nbytes - 5 * count)}
+    return torch_zip(pickled(head, b"h\x00h\x01R" * count, b"e"), records)
 
 
 def _deep(open_: bytes, close: bytes, levels: int) -> bytes:
@@ -337,6 +341,9 @@ def bombs() -> Iterator[Bomb]:
     yield Bomb("stride-0-many", "1,000 of them", lambda: _stretched(1_000, 1 << 30))
     yield Bomb("many-tensors", "900,000 tensors of five bytes each",
                lambda: _many_tensors(4_500_000))  # fmt: skip
+    yield Bomb("most-tensors", "as many tensors as a file of 4.9 MB may have",
+               lambda: _many_tensors(4_900_000, 450_000))  # fmt: skip
+    yield Bomb("most-calls", "as many flagged calls", lambda: _many_calls(4_900_000, 450_000))
     yield Bomb("many-records", "13,000 tensors with a record each", lambda: _many_records(13_000))
     yield Bomb("many-members", "40,000 empty members", lambda: _many_members(40_000))
     yield Bomb("many-names", "names that two tensors want", lambda: _key_error(10_000))

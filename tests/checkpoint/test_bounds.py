@@ -12,6 +12,8 @@ from tests.bombs import BOMBS
 from tests.forge import Member, dict_of, list_of, pickled, storage, tensor, torch_zip, zip_file
 
 from sdtool.checkpoint import checkpoint_of, readings
+from sdtool.checkpoint.containers import opening
+from sdtool.checkpoint.containers.opening import Budget
 from sdtool.checkpoint.containers.zip_archive import (
     deep_anomalies,
     find_end,
@@ -73,10 +75,11 @@ def test_a_cut_deflate_stream_is_refused() -> None:
     [
         ("long-keys", "names of more than 8,872,024 bytes"),
         ("long-line", "names of more than 8,399,572 bytes"),
-        ("laughs", "more than 200,159 leaves"),
-        ("laughs-leaves", "more than 200,138 leaves"),
+        ("laughs", "more than 200,106 leaves"),
+        ("laughs-leaves", "more than 200,092 leaves"),
         ("deep-dicts", "more than 200 levels"),
-        ("many-tensors", "more than 762,576 leaves"),
+        ("many-tensors", "more than 862,589 objects in one file"),
+        ("most-tensors", "more than 608,392 leaves"),
     ],
 )
 def test_what_a_small_file_unfolds_into_is_bounded(bomb: str, message: str) -> None:
@@ -87,7 +90,7 @@ def test_what_a_small_file_unfolds_into_is_bounded(bomb: str, message: str) -> N
 
 def test_the_bounds_of_a_walk_follow_from_the_size_of_the_file() -> None:
     small, large = DEFAULT_LIMITS.for_file(0), DEFAULT_LIMITS.for_file(8_000)
-    assert (small.leaves, large.leaves) == (200_000, 201_000)
+    assert (small.leaves, large.leaves) == (200_000, 200_666)
     assert (small.names_nbytes, large.names_nbytes) == (8 << 20, (8 << 20) + 32_000)
     huge = DEFAULT_LIMITS.for_file(1 << 50)
     assert (huge.leaves, huge.names_nbytes) == (2_000_000, 1 << 30)
@@ -142,8 +145,42 @@ def test_members_that_overlap_are_checked_once() -> None:
     assert end is not None
     archive = read_directory(source, end, DEFAULT_LIMITS)
     source.nbytes_read = 0
-    found = [anomaly.rule for anomaly in deep_anomalies(source, archive)]
+    budget = Budget.for_file(source.nbytes, DEFAULT_LIMITS)
+    found = [anomaly.rule for anomaly in deep_anomalies(source, archive, budget)]
     assert source.nbytes_read < 220_000
     assert RuleId.CRC_MISMATCH not in found
     slugs = [anomaly.rule for anomaly in archive.anomalies]
     assert slugs.count(RuleId.OVERLAPPING_MEMBERS) == 50
+
+
+def deflated(*sizes: int) -> bytes:
+    """A zip of deflated members of zeros: some 1 KB for a MiB."""
+    return zip_file(Member(f"{i}.bin", bytes(n), zipfile.ZIP_DEFLATED) for i, n in enumerate(sizes))
+
+
+def test_what_is_inflated_for_checksums_is_bounded() -> None:
+    source = Memory(deflated(1_000_000, 2_000_000, 3_000_000), "x")
+    end = find_end(source)
+    assert end is not None
+    archive = read_directory(source, end, DEFAULT_LIMITS)
+    enough = Budget(0, 0, 0, 6_000_000)
+    assert list(deep_anomalies(source, archive, enough)) == []
+    assert enough.checked_nbytes == 0
+    with pytest.raises(LimitExceeded, match=r"inflate to more than .*: 2\.bin"):
+        list(deep_anomalies(source, archive, Budget(0, 0, 0, 5_999_999)))
+
+
+def test_what_is_not_checked_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "_CHECKED_NBYTES", 0)
+    (plain,) = readings(Memory(deflated(1 << 20), "x"), deep=True)
+    assert len(plain.unread) == 1
+    assert plain.unread[0].startswith("its compressed members inflate to more than is checked")
+    members = [
+        Member("archive/data.pkl", pickled(dict_of({"w": tensor()}))),
+        Member("archive/data/0", bytes(16)),
+        Member("archive/more", bytes(1 << 20), zipfile.ZIP_DEFLATED),
+    ]
+    (torch,) = readings(Memory(zip_file(members), "x"), deep=True)
+    assert isinstance(torch.error, LimitExceeded)
+    (shallow,) = readings(Memory(zip_file(members), "x"))
+    assert (shallow.error, shallow.unread) == (None, ())

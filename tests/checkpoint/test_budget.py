@@ -36,8 +36,13 @@ def reasons(reading: Reading) -> list[str]:
 
 def test_the_budget_grows_with_the_file_and_ends_at_the_limits() -> None:
     small, large = (Budget.for_file(n, DEFAULT_LIMITS) for n in (0, 3_000_000))
-    assert (large.opcodes - small.opcodes, large.objects - small.objects) == (3_000_000, 1_000_000)
+    assert (large.opcodes - small.opcodes, large.objects - small.objects) == (3_000_000, 375_000)
     assert large.inflated_nbytes - small.inflated_nbytes == 24_000_000
+    dense, beyond = (Budget.for_file(n, DEFAULT_LIMITS).objects for n in (4_999_999, 11_000_000))
+    assert (dense, beyond) == (300_000 + 624_999, 300_000 + 1_375_000 + 2_000_000)
+    assert all(
+        Budget.for_file(n, DEFAULT_LIMITS).objects > n // 6 for n in range(0, 60_000_000, 500_000)
+    )
     bound = Budget.for_file(1 << 50, Limits(opcodes=7, objects=9))
     assert (bound.opcodes, bound.objects) == (7, 9)
 
@@ -134,7 +139,7 @@ def test_a_state_that_is_set_again_and_again_is_not_judged_each_time() -> None:
 
 
 def test_an_exhausted_budget_is_an_error_and_not_nothing() -> None:
-    budget = Budget(0, 0, 0)
+    budget = Budget(0, 0, 0, 0)
     opening = Opening(
         Memory(b"N.", "x"), DEFAULT_LIMITS, budget, False, 0, False, lambda o: iter(())
     )

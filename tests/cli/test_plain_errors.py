@@ -197,6 +197,10 @@ def test_what_is_written_beside_its_input_takes_no_open_file(sdtool: Run, traini
         (PermissionError(13, "Permission denied"), "permission denied: training.ckpt"),
         (MemoryError(), "not enough memory: training.ckpt"),
         (
+            RuntimeError("can't start new thread"),
+            "not enough memory for a further thread: training.ckpt",
+        ),
+        (
             ImportError("libx.so: failed to map segment", name="torch._C"),
             "a package that is needed cannot be loaded (libx.so: failed to map segment):"
             " training.ckpt",
@@ -385,3 +389,27 @@ def test_the_totals_of_info_count_a_file_once(sdtool: Run, training: Path) -> No
     assert summary["links_to_counted_files"] == 2
     assert document["duplicates"] == []
     assert "     2 more that are links to files counted above\n" in sdtool("info", ".").out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS holds on Linux")
+@pytest.mark.parametrize("kib", [60_000, 90_000, 150_000, 260_000])
+def test_a_cast_without_the_memory_for_it_is_one_line(training: Path, kib: int) -> None:
+    """As under `ulimit -v`: the cast needs numpy, and from some size on torch."""
+    before = sorted(training.parent.iterdir())
+    code = (
+        "import resource, runpy, sys; sys.argv[0] = 'sdtool';"
+        f"resource.setrlimit(resource.RLIMIT_AS, ({kib << 10}, {kib << 10}));"
+        "runpy.run_module('sdtool', run_name='__main__')"
+    )
+    arguments = ("prune", "--dtype", "fp16", training.name, "-o", "out.safetensors")
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=training.parent, capture_output=True, text=True,
+    )  # fmt: skip
+    lines = done.stderr.splitlines()
+    assert done.returncode == 2, done.stderr
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith(
+        ("sdtool: error: not enough memory", "sdtool: error: a package that is needed")
+    )
+    assert sorted(training.parent.iterdir()) == before

@@ -28,6 +28,8 @@ def _of_the_machine(e: Exception, where: str | None) -> SdtoolError | None:
             return SdtoolError("the current folder is gone", hint="change into one that is there")
         named = os.fsdecode(e.filename) if isinstance(e.filename, (str, bytes)) else where
         return SdtoolError((e.strerror or type(e).__name__).lower(), where=named)
+    if isinstance(e, RuntimeError) and "start new thread" in str(e):
+        return SdtoolError("not enough memory for a further thread", where=where)
     if isinstance(e, MemoryError):
         return SdtoolError("not enough memory", where=where)
     if isinstance(e, UnicodeEncodeError) and e.encoding == sys.getfilesystemencoding():

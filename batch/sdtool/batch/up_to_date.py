@@ -9,6 +9,7 @@ from sdtool.checkpoint.errors import InputError
 from sdtool.checkpoint.source import LocalFile, local_file
 from sdtool.convert.elements.rescale import casting
 from sdtool.convert.elements.row_major import row_major_chunks
+from sdtool.convert.plan.expansion import check_reading
 from sdtool.convert.plan.plan import ConvertPlan, Placed
 from sdtool.convert.write.pt_file import PtPlan
 
@@ -24,6 +25,9 @@ def is_made_of(plan: ConvertPlan | PtPlan, out: Path) -> bool:
     """
     try:
         with local_file(out) as file:
+            # What is compressed is inflated from its beginning for each probe.
+            packed = (t.entry for t in plan.tensors if t.entry.storage.compression)
+            check_reading(packed, str(out))
             return (
                 file.nbytes == plan.nbytes
                 and _has_frame(plan, file)

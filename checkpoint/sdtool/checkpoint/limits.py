@@ -61,7 +61,7 @@ class Limits:
         )
 
 
-_LEAVES, _BYTES_PER_LEAF = 200_000, 8
+_LEAVES, _BYTES_PER_LEAF = 200_000, 12
 _NAMES_NBYTES, _NAMES_PER_BYTE = 8 << 20, 4
 
 

@@ -65,9 +65,10 @@ class StorageIds:
     """What the persistent ids of one stream declare, and where they contradict each other."""
 
     def __init__(self) -> None:
-        self._declared: dict[int, StorageId] = {}
-        """By the id of a Persistent, which its stream keeps alive."""
-        self._first: dict[str, StorageId] = {}
+        self._first: dict[str, tuple[object, ...]] = {}
+        """What the first id of a key says of the whole storage."""
+        self._alike: dict[tuple[object, ...], tuple[object, ...]] = {}
+        """The same, each once: of 200,000 storages most are declared alike."""
         self._conflicts: set[str] = set()
         self._views: dict[str, StorageId] = {}
         self._ambiguous: set[str] = set()
@@ -77,9 +78,9 @@ class StorageIds:
         declared = storage_id(event)
         if declared is None:
             return
-        self._declared[id(event)] = declared
-        first = self._first.setdefault(declared.key, declared)
-        if first is not declared and _whole(first) != _whole(declared):
+        whole = _whole(declared)
+        whole = self._alike.setdefault(whole, whole)
+        if self._first.setdefault(declared.key, whole) != whole:
             self._conflicts.add(declared.key)
         if (
             declared.view is not None
@@ -89,7 +90,7 @@ class StorageIds:
 
     def of(self, value: Value) -> StorageId | None:
         """What a value declares if it is a persistent id of a storage."""
-        return self._declared.get(id(value))
+        return storage_id(value) if type(value) is Persistent else None
 
     def problem(self, declared: StorageId) -> str | None:
         """Why torch may give another storage than the one that an id names, or None."""

@@ -17,6 +17,7 @@ from sdtool.checkpoint.reading import TensorEntry
 from sdtool.checkpoint.sets import every_tensor
 from sdtool.cli.console import Console, escape
 from sdtool.cli.exit_codes import DONE
+from sdtool.convert.plan.expansion import check_reading
 from sdtool.convert.plan.metadata import stored_metadata
 from sdtool.convert.verify.compare import Distance, distance
 
@@ -65,6 +66,8 @@ def _distances(
 ) -> int:
     alike = [(x, y) for x, y in pairs if x.shape == y.shape]
     single = [*single, ("of another shape", [x.name for x, y in pairs if x.shape != y.shape])]
+    for seen, entries in ((a, (x for x, _ in alike)), (b, (y for _, y in alike))):
+        check_reading(entries, seen.path)
     with console.progress(sum(x.nbytes + y.nbytes for x, y in alike), "comparing") as progress:
         each = [(distance(x, y, progress), x, y) for x, y in alike]
     same = [(x, y) for one, x, y in each if one.equal and x.dtype is y.dtype]

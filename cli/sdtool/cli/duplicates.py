@@ -13,6 +13,7 @@ from sdtool.checkpoint.sets import every_tensor
 from sdtool.cli.console import Console, Progress
 from sdtool.cli.totals import Alike
 from sdtool.convert.elements.row_major import row_major_chunks
+from sdtool.convert.plan.expansion import check_reading
 
 
 def duplicates_among(
@@ -36,6 +37,7 @@ def duplicates_among(
                         if (part.label, part.prefix) == (alike[0], prefix)
                     )
                     entries = _of_part(seen, part)
+                    check_reading(entries, path)
                     found.setdefault(_digest(entries, prefix, progress), []).append(path)
             groups += [
                 {"label": alike[0], "nbytes": alike[2], "sha256": digest, "paths": paths}

@@ -13,7 +13,12 @@ from sdtool.checkpoint.source import Source
 from sdtool.checkpoint.trace import Trace
 
 _OPCODES, _OBJECTS, _INFLATED_NBYTES = 4_000_000, 300_000, 48 << 20
-_BYTES_PER_OBJECT, _INFLATED_PER_BYTE = 3, 8
+_CHECKED_NBYTES = 1 << 30
+_INFLATED_PER_BYTE = 8
+_SMALL_NBYTES = 5_000_000
+_BYTES_PER_OBJECT, _BYTES_PER_OBJECT_BEYOND = 8, 3
+"""A small file is answered in seconds, a large one may be all pickle: at the densest, files that
+people write have an object for six bytes, and what `_OBJECTS` allows covers the difference."""
 
 
 @dataclass(slots=True)
@@ -28,14 +33,22 @@ class Budget:
     opcodes: int
     objects: int
     inflated_nbytes: int
+    checked_nbytes: int
+    """What may be inflated for its checksum, and then forgotten."""
 
     @classmethod
     def for_file(cls, nbytes: int, limits: Limits) -> Budget:
         """The budget for a file of `nbytes` bytes: in proportion to it, and within `limits`."""
         return cls(
             min(limits.opcodes, _OPCODES + nbytes),
-            min(limits.objects, _OBJECTS + nbytes // _BYTES_PER_OBJECT),
+            min(
+                limits.objects,
+                _OBJECTS
+                + nbytes // _BYTES_PER_OBJECT
+                + max(0, nbytes - _SMALL_NBYTES) // _BYTES_PER_OBJECT_BEYOND,
+            ),
             _INFLATED_NBYTES + nbytes * _INFLATED_PER_BYTE,
+            _CHECKED_NBYTES + nbytes * _INFLATED_PER_BYTE,
         )
 
 

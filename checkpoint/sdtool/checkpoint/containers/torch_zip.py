@@ -96,7 +96,7 @@ def read_torch_zip(opening: Opening, archive: ZipArchive, root: str) -> Reading:
     is_script = program is TORCHSCRIPT
     main = f"{root}data.pkl".lower()
     byteorder, error = _byteorder(source, by_name)
-    storages = ZipStorages(source, records, byteorder)
+    storages = ZipStorages(source, records, f"{root}data/", byteorder)
 
     for member in archive.members:
         if member.name.lower() == main:
@@ -110,7 +110,10 @@ def read_torch_zip(opening: Opening, archive: ZipArchive, root: str) -> Reading:
     error = error or found.error
     referenced = referenced_keys(found.streams)
     if deep:
-        found.anomalies.extend(deep_anomalies(source, archive))
+        try:
+            found.anomalies.extend(deep_anomalies(source, archive, opening.budget))
+        except LimitExceeded as e:
+            error = error or e
     for member in archive.members:
         if member.is_folder or member.name.lower() == main:
             continue
@@ -198,7 +201,7 @@ def referenced_keys(streams: list[Stream]) -> set[str]:
 
 
 def _parted(archive: ZipArchive, root: str) -> tuple[dict[str, Member], dict[str, Member]]:
-    """The members below the root by their names, and apart from them the records by their keys."""
+    """The members below the root by their names, and apart from them the records by whole names."""
     by_name: dict[str, Member] = {}
     records: dict[str, Member] = {}
     data, skip = f"{root}data/", len(root)
@@ -210,7 +213,7 @@ def _parted(archive: ZipArchive, root: str) -> tuple[dict[str, Member], dict[str
             by_name[name[skip:]] = member
         else:
             key = name[skip + 5 :]
-            records[key] = member
+            records[name] = member
             if not key.isdecimal():  # code and the like may be called so
                 by_name[name[skip:]] = member
     return by_name, records

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from struct import Struct
 
+from sdtool.checkpoint.containers.opening import Budget
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated, Unsupported
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.reading import Member
@@ -278,7 +279,7 @@ def _gap(source: Source, member: Member, following: int) -> Iterator[Anomaly]:
         yield Anomaly(RuleId.GAP_DATA, detail, end, member.name)
 
 
-def deep_anomalies(source: Source, archive: ZipArchive) -> Iterator[Anomaly]:
+def deep_anomalies(source: Source, archive: ZipArchive, budget: Budget) -> Iterator[Anomaly]:
     """Every local header, every gap and every CRC-32: this reads the whole archive.
 
     Checksums that are all zero were never written (`torch.serialization.set_crc32_options`). A
@@ -286,6 +287,7 @@ def deep_anomalies(source: Source, archive: ZipArchive) -> Iterator[Anomaly]:
     overlaps is an anomaly already, and may be so ten thousand times.
 
     Raises:
+        LimitExceeded: what is compressed inflates to more than `budget` allows.
         Unreadable: the operating system refused a read.
     """
     has_crc32 = any(member.crc32 for member in archive.members if member.nbytes)
@@ -300,6 +302,14 @@ def deep_anomalies(source: Source, archive: ZipArchive) -> Iterator[Anomaly]:
             if member.header_offset < read_to:
                 continue
             read_to = start + member.stored_nbytes
+            if has_crc32 and member.compression == DEFLATED:
+                budget.checked_nbytes -= member.nbytes
+                if budget.checked_nbytes < 0:
+                    raise LimitExceeded(
+                        "its compressed members inflate to more than is checked of a file of its"
+                        f" size: {member.name}",
+                        where=source.name,
+                    )
             if has_crc32 and _crc32(source, member, start) != member.crc32:
                 yield Anomaly(
                     RuleId.CRC_MISMATCH, "its CRC-32 is not the declared one", start, member.name

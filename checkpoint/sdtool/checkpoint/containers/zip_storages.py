@@ -15,11 +15,19 @@ from sdtool.checkpoint.source import Source
 class ZipStorages(Mapping[str, Storage]):
     """Storages by key; asked twice for one, it gives the same."""
 
-    __slots__ = ("_byteorder", "_has_crc32", "_made", "_records", "_source")
+    __slots__ = ("_byteorder", "_folder", "_has_crc32", "_locate", "_made", "_records", "_source")
 
-    def __init__(self, source: Source, records: Mapping[str, Member], byteorder: str) -> None:
+    def __init__(
+        self, source: Source, records: Mapping[str, Member], folder: str, byteorder: str
+    ) -> None:
+        """`records` are the members of `folder` (slash included), by their whole names.
+
+        The names are there already, the keys would be strings of their own.
+        """
         self._source = source
         self._records = records
+        self._folder = folder
+        self._locate = self._offset  # one object for all of them
         self._byteorder = byteorder
         # torch.serialization.set_crc32_options(False) writes zeros: no checksum, not a wrong one.
         self._has_crc32 = any(member.crc32 for member in records.values() if member.nbytes)
@@ -28,11 +36,11 @@ class ZipStorages(Mapping[str, Storage]):
     def __getitem__(self, key: str) -> Storage:
         made = self._made.get(key)
         if made is None:
-            member = self._records[key]
+            member = self._records[self._folder + key]
             made = self._made[key] = Storage(
                 key,
                 self._source,
-                self._offset,
+                self._locate,
                 member.nbytes,
                 byteorder=self._byteorder,
                 member=member.name,
@@ -43,18 +51,19 @@ class ZipStorages(Mapping[str, Storage]):
         return made
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._records)
+        skip = len(self._folder)
+        return (name[skip:] for name in self._records)
 
     def __len__(self) -> int:
         return len(self._records)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._records
+        return isinstance(key, str) and self._folder + key in self._records
 
     def record_nbytes(self, key: str) -> int | None:
         """The size of a record, without its storage; None where there is no such record."""
-        member = self._records.get(key)
+        member = self._records.get(self._folder + key)
         return None if member is None else member.nbytes
 
     def _offset(self, key: str) -> int:
-        return data_offset(self._source, self._records[key])
+        return data_offset(self._source, self._records[self._folder + key])

@@ -30,7 +30,7 @@ from sdtool.checkpoint.containers.zip_archive import (
     local_header_anomalies,
     read_directory,
 )
-from sdtool.checkpoint.errors import InputError, NotACheckpoint, Truncated
+from sdtool.checkpoint.errors import InputError, LimitExceeded, NotACheckpoint, Truncated
 from sdtool.checkpoint.foreign import foreign_kind
 from sdtool.checkpoint.reading import SCRIPT, TORCH, Member, Reading, Stream
 from sdtool.checkpoint.rule_ids import RuleId
@@ -147,8 +147,12 @@ def _read_plain(opening: Opening, archive: ZipArchive) -> Reading:
     source = opening.source
     anomalies = list(archive.anomalies)
     files = [member for member in archive.members if not member.is_folder]
+    unread: list[str] = []
     if opening.deep:
-        anomalies.extend(deep_anomalies(source, archive))
+        try:
+            anomalies.extend(deep_anomalies(source, archive, opening.budget))
+        except LimitExceeded as e:
+            unread.append(e.what)
     else:
         for member in files:
             anomalies.extend(local_header_anomalies(source, member))
@@ -157,7 +161,6 @@ def _read_plain(opening: Opening, archive: ZipArchive) -> Reading:
     program = program_format(names) or program_format({m.name for m in files})
     streams: list[Stream] = []
     inner: list[Reading] = []
-    unread: list[str] = []
     done: set[tuple[int, ...]] = set()
     for member in files:
         place = (

@@ -33,6 +33,9 @@ from sdtool.checkpoint.values import DICT, Instance, Persistent, Value
 _WINDOW_NBYTES = 1 << 18
 _FIRST_WINDOW_NBYTES = 1 << 17
 
+_ONES = tuple((number,) for number in range(256))
+"""Shapes and strides of one dimension, each once for all tensors that have it."""
+
 _u2 = Struct("<H").unpack_from
 _i4 = Struct("<i").unpack_from
 _u4 = Struct("<I").unpack_from
@@ -192,7 +195,8 @@ def run(m: Machine, offset: int) -> tuple[Value, InputError | None]:
             elif op == 0x29:  # EMPTY_TUPLE
                 stack.append(())
             elif op == 0x85:  # TUPLE1
-                stack[-1] = (stack[-1],)
+                item = stack[-1]
+                stack[-1] = _ONES[item] if type(item) is int and 0 <= item < 256 else (item,)
                 made_here += 1
             elif op == 0x86:  # TUPLE2
                 pair = (stack[-2], stack[-1])
