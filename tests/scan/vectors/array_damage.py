@@ -86,6 +86,11 @@ def _joblib() -> Iterator[Vector]:
         pickled(Ops(joblib_array("O", pickled(1)[:-1]))),
     )
     yield one(
+        "objects-broken",
+        "no unpickler gets past the objects of an array",
+        pickled(Ops(joblib_array("O", pickled(1)[:-1] + b"\xff"))),
+    )
+    yield one(
         "array-runs",
         "elements that run as opcodes in any other unpickler",
         pickled(Ops(joblib_array("f4", b"K\1K\2")), POP),
