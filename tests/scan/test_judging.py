@@ -178,6 +178,15 @@ def test_a_whole_model_is_one_finding() -> None:
     assert "torch.nn.modules.conv.Conv2d" in (report.findings[0].evidence or "")
 
 
+def test_the_same_nested_bytes_are_read_once() -> None:
+    load = name("torch.storage", "_load_from_bytes")
+    one, other = (pickled(SYSTEM), pickled(list_of(SYSTEM)))
+    nested = [call(load, short_bytes(data)) for data in (one, one, other)]
+    found = {finding.rule: finding.message for finding in scan(pickled(list_of(*nested))).findings}
+    assert found["nested-pickle"].endswith("(3 times)")
+    assert found["dangerous-global"].endswith("(2 times)")
+
+
 def test_an_allowed_name_stays_visible() -> None:
     data = pickled(call(name("thing.part", "Maker"), 1))
     assert allowed(data).verdict is Verdict.SUSPICIOUS

@@ -21,6 +21,7 @@ from tests.forge import (
     newobj,
     npy,
     pickled,
+    tuple_of,
 )
 from tests.scan.vectors.arrays import joblib_array
 from tests.scan.vectors.vector import BOOM, Vector, silent
@@ -32,6 +33,7 @@ def array_damage() -> Iterator[Vector]:
     """Class 15: arrays, alone or in the stream, and what is compressed."""
     yield from _arrays()
     yield from _joblib()
+    yield from _element_types()
     yield from _compressed()
 
 
@@ -82,6 +84,11 @@ def _joblib() -> Iterator[Vector]:
         "objects-cut",
         "the file ends in the objects of an array",
         pickled(Ops(joblib_array("O", pickled(1)[:-1]))),
+    )
+    yield one(
+        "objects-broken",
+        "no unpickler gets past the objects of an array",
+        pickled(Ops(joblib_array("O", pickled(1)[:-1] + b"\xff"))),
     )
     yield one(
         "array-runs",
@@ -163,6 +170,18 @@ def _wrapper(shape: object = (1,), dtype: object = None) -> Ops:
 def _dtype(code: str, *, nbytes: int = -1, flags: int = 0, fields: object = None) -> Ops:
     made = call(name("numpy", "dtype"), code, False, True)
     return build(made, (3, "<", None, fields, None, nbytes, -1, flags))
+
+
+def _element_types() -> Iterator[Vector]:
+    """Element types of numpy whose state says something else than their code."""
+    dtype = name("numpy", "dtype")
+    byte = call(dtype, "u1", False, True)
+    state = (3, "<", None, ("a",), dict_of({"a": tuple_of(byte, 0)}), 4, 1, 0)
+    yield silent(
+        "numpy-fields-of-a-float",
+        "a float with fields in it",
+        pickled(build(call(dtype, "f4", False, True), state), protocol=3),
+    )
 
 
 def _compressed() -> Iterator[Vector]:

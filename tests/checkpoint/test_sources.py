@@ -1,0 +1,55 @@
+"""Files that the operating system does not give, and reads that are too large."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sdtool.checkpoint.containers.source_file import SourceFile
+from sdtool.checkpoint.errors import Truncated, Unreadable
+from sdtool.checkpoint.source import LocalFile, Memory, read_exactly
+
+
+def test_a_missing_file_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(Unreadable, match=r"cannot be read \(no such file or directory\)"):
+        LocalFile(tmp_path / "none.pt")
+
+
+def test_no_file_has_a_nul_in_its_name() -> None:
+    with pytest.raises(Unreadable, match="no file can have this name here"):
+        LocalFile("a\0.pt")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX's")
+def test_a_pipe_is_no_regular_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(Unreadable, match="not a regular file"):
+        LocalFile(tmp_path / "pipe")
+
+
+@pytest.mark.skipif(not hasattr(os, "pread"), reason="os.pread is POSIX's")
+def test_a_refused_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    (tmp_path / "a").write_bytes(b"abc")
+    file = LocalFile(tmp_path / "a")
+    monkeypatch.setattr(os, "pread", refuses)
+    with pytest.raises(Unreadable, match=r"cannot be read \(input/output error\)"):
+        file.read_at(0, 3)
+    file.close()
+
+
+def test_what_is_not_there_is_truncated() -> None:
+    with pytest.raises(Truncated, match=r"in the middle of a part \(3 bytes; 5 needed\)"):
+        read_exactly(Memory(b"abc", "x"), 1, 4, "a part")
+
+
+def test_a_read_beyond_all_bounds_is_an_error() -> None:
+    file = SourceFile(Memory(b"abc", "x"))
+    assert file.read(2) == b"ab"
+    for size in (-2, 1 << 40):
+        with pytest.raises(OSError, match="a read of"):
+            file.read(size)
