@@ -1,7 +1,7 @@
 """Put the bytes of tensors into a new file.
 
-from sdtool.convert import convert_file
-convert_file("model.ckpt", "model.safetensors")
+from sdtool.convert import convert_unjudged
+convert_unjudged("model.ckpt", "model.safetensors")  # sdtool.batch.convert_file judges first
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sdtool.convert.plan.plan import ConvertPlan, plan_safetensors, select_all, 
 from sdtool.convert.plan.selection import LeftOut, Selected, Selection
 
 if TYPE_CHECKING:
-    from sdtool.convert.files import convert_file
+    from sdtool.convert.files import convert_unjudged
     from sdtool.convert.write.safetensors_file import Written, write_safetensors
 
 __all__ = [
@@ -22,7 +22,7 @@ __all__ = [
     "Selected",
     "Selection",
     "Written",
-    "convert_file",
+    "convert_unjudged",
     "output_name",
     "plan_safetensors",
     "select_all",
@@ -33,10 +33,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import what writes when it is asked for: planning and naming do without it (PEP 562)."""
-    if name == "convert_file":
-        from sdtool.convert.files import convert_file
+    if name == "convert_unjudged":
+        from sdtool.convert.files import convert_unjudged
 
-        return convert_file
+        return convert_unjudged
     if name in ("Written", "write_safetensors"):
         from sdtool.convert.write import safetensors_file as writer
 
