@@ -200,7 +200,9 @@ def test_many_files_have_an_outcome_each(engine: Engine) -> None:
         "./unsafe.ckpt": Refused,
     }
     assert [outcome for outcomes in told for outcome in outcomes] == made
-    made = run_batch(["clean.ckpt", "odd.ckpt"], Pruning(dtype="fp16"), out_dir="out", engine=engine)
+    made = run_batch(
+        ["clean.ckpt", "odd.ckpt"], Pruning(dtype="fp16"), out_dir="out", engine=engine
+    )
     written = [outcome for outcome in made if isinstance(outcome, Written)]
     assert [one.output.path for one in written] == [
         "out/clean-pruned-fp16.safetensors",

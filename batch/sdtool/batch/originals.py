@@ -15,10 +15,8 @@ from sdtool.batch.kinds import called_by_name, unpickled_only
 from sdtool.batch.making import Shared
 from sdtool.batch.outcome import Original
 from sdtool.batch.place import same_file
-from sdtool.checkpoint.errors import OutputError
-from sdtool.checkpoint.reading import Checkpoint
-from sdtool.convert.plan.names import split_name
-from sdtool.convert.plan.selection import LeftOut
+from sdtool.checkpoint import Checkpoint, OutputError
+from sdtool.convert import LeftOut, split_name
 from sdtool.convert.write.signals import signals_held
 from sdtool.scan import Verdict
 
@@ -165,7 +163,7 @@ def _left_out(outputs: Sequence[Sequence[LeftOut]]) -> list[str]:
 def _harmless() -> frozenset[str]:
     """The reasons to leave out what inference never needs, and scales that were multiplied in."""
     from sdtool.convert.plan.dequantize import REASON
-    from sdtool.prune.roles import Role  # asked by --replace alone
+    from sdtool.prune import Role
 
     training = (
         Role.EMA_SCALAR, Role.LOSS, Role.OPTIMIZER, Role.SCHEDULER, Role.CALLBACK, Role.LOOP,

@@ -9,15 +9,15 @@ from typing import Any
 
 import click
 
+from sdtool.batch import Options
 from sdtool.batch.amounts import counted
 from sdtool.batch.expand import Item
-from sdtool.batch.options import Options
 from sdtool.batch.place import apart, without_shards
-from sdtool.checkpoint.errors import UsageError
+from sdtool.checkpoint import UsageError
 from sdtool.cli.arguments import Found, jobs_option
 from sdtool.cli.console import Console
 from sdtool.cli.settings import settings_options
-from sdtool.convert.plan.casts import DTYPES
+from sdtool.convert import DTYPES
 from sdtool.scan import Settings
 
 Verb = Callable[..., int]
