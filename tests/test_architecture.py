@@ -103,8 +103,8 @@ DEEPER = {
         "scan": {"allowlist", "explaining", "report"},
         "convert": {"elements.row_major", "plan.metadata", "verify.compare"},
         "batch": {
-            "amounts", "expand", "failures", "looking", "outcome", "place", "run", "scanning",
-            "version",
+            "amounts", "expand", "failures", "looking", "originals", "outcome", "place", "run",
+            "scanning", "version",
         },
     },
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -42,6 +43,8 @@ from sdtool.batch import (
     scan_file,
     verify_file,
 )
+from sdtool.batch.expand import Item
+from sdtool.batch.place import Job, SetJob
 
 VALUES = {"a.weight": torch.arange(300_000) / 300_000, "b": torch.ones(3)}
 
@@ -208,6 +211,32 @@ def test_many_files_have_an_outcome_each(engine: Engine) -> None:
         "out/clean-pruned-fp16.safetensors",
         "out/odd-pruned-fp16.safetensors",
     ]
+
+
+def test_an_original_goes_after_its_output_was_verified(monkeypatch: pytest.MonkeyPatch) -> None:
+    (done,) = convert_file("clean.ckpt", options=Options(replace="delete"))
+    assert isinstance(done, Written)
+    assert (done.output.verified, done.original) == (True, "deleted")
+    assert not Path("clean.ckpt").exists()
+    monkeypatch.setitem(sys.modules, "send2trash", None)
+    with pytest.raises(UsageError, match="needs the package send2trash"):
+        convert_file("odd.ckpt", options=Options(replace="trash"))
+    assert not Path("odd.safetensors").exists()
+
+
+def test_what_a_run_is_made_of_and_what_comes_of_it_can_be_sent_elsewhere() -> None:
+    made = run_batch(["."], Converting())
+    jobs = [Job(Item("a.ckpt"), (Path("a.safetensors"),)), SetJob(Item("i"), (), ("a", "b"))]
+    for one in (*jobs, Options(allow={"a.b": "mine"}), Converting("fp16"), Pruning(drop=["x*"])):
+        assert pickle.loads(pickle.dumps(one)) == one
+    for outcome in made:
+        again = pickle.loads(pickle.dumps(outcome))
+        assert (type(again), again.input) == (type(outcome), outcome.input)
+        if isinstance(outcome, (Failed, Refused)):
+            assert str(again.error) == str(outcome.error)
+            assert again.error.hint == outcome.error.hint
+        else:
+            assert again == outcome
 
 
 def test_pruning_and_what_needs_none() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +16,7 @@ from sdtool.batch.kinds import called_by_name, unpickled_only
 from sdtool.batch.making import Shared
 from sdtool.batch.outcome import Original
 from sdtool.batch.place import same_file
-from sdtool.checkpoint import Checkpoint, OutputError
+from sdtool.checkpoint import Checkpoint, OutputError, UsageError
 from sdtool.convert import LeftOut, split_name
 from sdtool.convert.write.signals import signals_held
 from sdtool.scan import Verdict
@@ -43,6 +44,22 @@ def seen(paths: Iterable[str]) -> Originals:
         except OSError:
             found[path] = None
     return found
+
+
+def check_trash() -> None:
+    """Check that files can be moved to the trash, before anything is written.
+
+    Raises:
+        UsageError: the package that does it is not there.
+    """
+    from importlib.util import find_spec
+
+    if find_spec("send2trash") is None:
+        raise UsageError(
+            "--replace needs the package send2trash",
+            hint=f"{sys.executable} -m pip install send2trash,"
+            " or --replace=delete to delete originals for good",
+        )
 
 
 def mind_losses(

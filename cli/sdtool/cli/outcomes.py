@@ -28,7 +28,15 @@ if TYPE_CHECKING:
     from sdtool.convert import Census
     from sdtool.prune import Row
 
-STATUSES = ("written", "planned", "skipped", "nothing-to-do", "refused", "mismatch", "failed")
+STATUSES: tuple[str, ...] = (
+    "written",
+    "planned",
+    "skipped",
+    "nothing-to-do",
+    "refused",
+    "mismatch",
+    "failed",
+)
 """How an input can end, in the words of the JSON document."""
 
 _STATUS_OF: Mapping[type[Outcome], str] = {
