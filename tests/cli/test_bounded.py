@@ -17,8 +17,8 @@ from tests.bombs import BOMBS
 from tests.cli.conftest import Run
 from tests.forge import Member, dict_of, name, persistent, pickled, tensor, zip_file
 
-from sdtool.checkpoint import open_checkpoint
 from sdtool.batch.up_to_date import is_made_of
+from sdtool.checkpoint import open_checkpoint
 from sdtool.convert import plan_safetensors, select_all, write_safetensors
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Result, Run
 
-from sdtool.batch import looking, run, scanning
+from sdtool.batch import looking, scanning
+from sdtool.batch.job import work
 from sdtool.batch.place import Job
 from sdtool.cli.main import VERBS, main
 
@@ -256,14 +257,13 @@ def test_what_was_done_before_an_interrupt_is_told(
 ) -> None:
     Path("b.ckpt").write_bytes(training.read_bytes())
     training.rename("a.ckpt")
-    work = run.work
 
     def interrupted(job: Job, *rest: object) -> object:
         if job.item.path.endswith("b.ckpt"):
             raise KeyboardInterrupt
         return work(job, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(run, "work", interrupted)
+    monkeypatch.setattr("sdtool.batch.run.work", interrupted)
     result = sdtool(verb, ".", "--json", "-j", jobs)
     assert (result.code, result.err) == (130, "sdtool: interrupted\n")
     document = json.loads(result.out)
@@ -279,7 +279,6 @@ def test_what_other_threads_had_done_before_an_interrupt_is_told(
 ) -> None:
     Path("b.ckpt").write_bytes(training.read_bytes())
     training.rename("a.ckpt")
-    work = run.work
     is_done = threading.Event()
 
     def interrupted(job: Job, *rest: object) -> object:
@@ -290,7 +289,7 @@ def test_what_other_threads_had_done_before_an_interrupt_is_told(
         assert is_done.wait(60)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "work", interrupted)
+    monkeypatch.setattr("sdtool.batch.run.work", interrupted)
     result = sdtool("convert", ".", "--json", "-j", "2")
     assert result.code == 130
     (file,) = json.loads(result.out)["files"]

@@ -35,7 +35,7 @@ from tests.tensor_values import raw_bytes
 
 from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.errors import InputError, Malformed, OutputError, Unsupported, UsageError
-from sdtool.convert import convert_file
+from sdtool.convert import convert_unjudged
 from sdtool.convert.elements.rescale import casting
 from sdtool.convert.plan.casts import DTYPES
 from sdtool.convert.plan.dequantize import TARGETS
@@ -64,7 +64,7 @@ def kind(dtype: str) -> torch.dtype:
 
 def dequantized(source: Path, dtype: str = "keep", **wishes: Any) -> State:
     out = source.with_name("out.safetensors")
-    convert_file(source, out, dtype=dtype, dequantize=True, force=True, **wishes)
+    convert_unjudged(source, out, dtype=dtype, dequantize=True, force=True, **wishes)
     return load_file(out)
 
 
@@ -91,7 +91,7 @@ def test_a_cast_is_refused_before_anything_is_written(
     sample = SAMPLES[name]
     source = saved(tmp_path, sample.state, sample.metadata)
     with pytest.raises(Unsupported) as caught:
-        convert_file(source, tmp_path / "out.safetensors", dtype=dtype)
+        convert_unjudged(source, tmp_path / "out.safetensors", dtype=dtype)
     error = caught.value
     assert error.what == f"a cast would spoil its quantized weights, 1 in {sample.label}"
     assert error.where == str(source)
@@ -109,7 +109,7 @@ def test_without_a_cast_every_byte_is_kept(tmp_path: Path, name: str) -> None:
     metadata = {"format": "pt", **sample.metadata}
     source = saved(tmp_path, sample.state, metadata)
     out = tmp_path / "out.safetensors"
-    convert_file(source, out, verify=True)
+    convert_unjudged(source, out, verify=True)
     assert metadata_in(out) == metadata
     before, after = load_file(source), load_file(out)
     assert set(before) == set(after)
@@ -117,7 +117,7 @@ def test_without_a_cast_every_byte_is_kept(tmp_path: Path, name: str) -> None:
         assert after[key].dtype == tensor.dtype and raw_bytes(after[key]) == raw_bytes(tensor)
     # from a pickle, too
     torch.save({"state_dict": sample.state}, tmp_path / "x.ckpt")
-    convert_file(tmp_path / "x.ckpt", out, force=True)
+    convert_unjudged(tmp_path / "x.ckpt", out, force=True)
     assert {k: raw_bytes(t) for k, t in load_file(out).items()} == {
         k: raw_bytes(t) for k, t in sample.state.items()
     }
@@ -129,7 +129,7 @@ def test_a_pt_file_keeps_all_of_it(tmp_path: Path, name: str) -> None:
     long = {"note": "x" * 70_000} if sample.metadata else {}  # longer than what a string may be
     metadata = {"format": "pt", **sample.metadata, **long}
     source = saved(tmp_path, sample.state, metadata)
-    written = convert_file(source, tmp_path / "x.pt", to="pt", verify=True)
+    written = convert_unjudged(source, tmp_path / "x.pt", to="pt", verify=True)
     whole: Any = torch.load(tmp_path / "x.pt", weights_only=True)
     assert {k: raw_bytes(t) for k, t in whole["state_dict"].items()} == {
         k: raw_bytes(t) for k, t in sample.state.items()
@@ -142,10 +142,10 @@ def test_a_pt_file_keeps_all_of_it(tmp_path: Path, name: str) -> None:
         with open_checkpoint(tmp_path / "x.pt") as checkpoint:
             assert verify_against(checkpoint, source).ok
         # and back
-        convert_file(tmp_path / "x.pt", tmp_path / "back.safetensors")
+        convert_unjudged(tmp_path / "x.pt", tmp_path / "back.safetensors")
         assert metadata_in(tmp_path / "back.safetensors") == metadata
         with pytest.raises(Unsupported, match="a cast would spoil"):
-            convert_file(tmp_path / "x.pt", tmp_path / "cast.safetensors", dtype="fp16")
+            convert_unjudged(tmp_path / "x.pt", tmp_path / "cast.safetensors", dtype="fp16")
     else:
         assert "__metadata__" not in whole
 
@@ -153,7 +153,7 @@ def test_a_pt_file_keeps_all_of_it(tmp_path: Path, name: str) -> None:
 def test_a_marker_keeps_its_type_where_nothing_else_is_quantized(tmp_path: Path) -> None:
     marker = {"scaled_fp8": torch.empty(0, dtype=torch.float8_e5m2)}
     source = saved(tmp_path, plain() | marker)
-    convert_file(source, tmp_path / "out.safetensors", dtype="fp16")
+    convert_unjudged(source, tmp_path / "out.safetensors", dtype="fp16")
     out = load_file(tmp_path / "out.safetensors")
     assert out["scaled_fp8"].dtype == torch.float8_e5m2
     assert out[LAYER + ".bias"].dtype == torch.float16
@@ -161,7 +161,7 @@ def test_a_marker_keeps_its_type_where_nothing_else_is_quantized(tmp_path: Path)
 
 def test_plain_fp8_is_a_type_like_others(tmp_path: Path) -> None:
     state = {"a.weight": codes(8, 8), "a.norm.scale": torch.rand(8)}
-    convert_file(saved(tmp_path, state), tmp_path / "out.safetensors", dtype="fp16")
+    convert_unjudged(saved(tmp_path, state), tmp_path / "out.safetensors", dtype="fp16")
     out = load_file(tmp_path / "out.safetensors")
     assert raw_bytes(out["a.weight"]) == raw_bytes(state["a.weight"].half())
     assert out["a.norm.scale"].dtype == torch.float16
@@ -177,7 +177,7 @@ def test_weights_are_what_torch_multiplies(tmp_path: Path, name: str, dtype: str
     metadata = {**sample.metadata, "modelspec.dtype": "fp8", "quantization_config": "{}", "a": "b"}
     source = saved(tmp_path, sample.state, metadata)
     out = tmp_path / "out.safetensors"
-    written = convert_file(source, out, dtype=dtype, dequantize=True, verify=True)
+    written = convert_unjudged(source, out, dtype=dtype, dequantize=True, verify=True)
     assert_dequantized(load_file(out), sample, dtype)
     assert metadata_in(out) == {"format": "pt", "a": "b"}
     assert written.notes == (f"dequantized: 1 in {sample.label}",)
@@ -258,7 +258,7 @@ def test_weights_in_a_pt_file(tmp_path: Path, name: str) -> None:
     sample = SAMPLES[name]
     source = saved(tmp_path, sample.state, sample.metadata)
     out = tmp_path / "out.pt"
-    convert_file(source, out, to="pt", dtype="fp16", dequantize=True, verify=True)
+    convert_unjudged(source, out, to="pt", dtype="fp16", dequantize=True, verify=True)
     whole: Any = torch.load(out, weights_only=True)
     assert set(whole) == {"state_dict"}
     assert_dequantized(whole["state_dict"], sample, "fp16")
@@ -274,7 +274,7 @@ def test_what_overflows_is_refused_and_counted(tmp_path: Path) -> None:
     assert caught.value.where == "a.weight"
     assert [path.name for path in tmp_path.iterdir()] == ["x.safetensors"]
     out = tmp_path / "out.safetensors"
-    written = convert_file(source, out, dtype="fp16", dequantize=True, allow_overflow=True)
+    written = convert_unjudged(source, out, dtype="fp16", dequantize=True, allow_overflow=True)
     assert written.census["other"].overflowed == 2
     assert load_file(out)["a.weight"].tolist() == [[float("inf"), -float("inf"), 1000.0]]
     assert dequantized(source)["a.weight"].tolist() == [[448512.0, -448512.0, 1000.0]]
@@ -283,7 +283,7 @@ def test_what_overflows_is_refused_and_counted(tmp_path: Path) -> None:
 def test_nan_and_inf_among_codes_are_told_of(tmp_path: Path) -> None:
     raw = torch.tensor([[0x7C, 0xFC, 0x7D, 0x3C]], dtype=torch.uint8).view(torch.float8_e5m2)
     source = saved(tmp_path, {"a.weight": raw, "a.weight_scale": torch.tensor(2.0)})
-    written = convert_file(source, tmp_path / "out.safetensors", dequantize=True)
+    written = convert_unjudged(source, tmp_path / "out.safetensors", dequantize=True)
     assert written.nonfinite == {"a.weight": (1, 2)}
     out = load_file(tmp_path / "out.safetensors")["a.weight"]
     assert out[0, :2].tolist() == [float("inf"), -float("inf")] and out[0, 2].isnan()
@@ -365,11 +365,11 @@ def test_what_is_broken_or_not_known_is_refused_by_name(
 ) -> None:
     source = saved(tmp_path, state, metadata)
     with pytest.raises(error) as caught:
-        convert_file(source, tmp_path / f"out.{to}", to=to, dequantize=True, dtype="fp16")
+        convert_unjudged(source, tmp_path / f"out.{to}", to=to, dequantize=True, dtype="fp16")
     assert type(caught.value) is error
     assert (caught.value.what, caught.value.where) == (what, f"{where}{source}")
     with pytest.raises(Unsupported, match="a cast would spoil"):
-        convert_file(source, tmp_path / f"out.{to}", to=to, dtype="fp16")
+        convert_unjudged(source, tmp_path / f"out.{to}", to=to, dtype="fp16")
     assert [path.name for path in tmp_path.iterdir()] == ["x.safetensors"]
 
 
@@ -439,7 +439,7 @@ def test_an_output_that_differs_never_stands_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = saved(tmp_path, SAMPLES["bfl rows"].state)
-    whole = convert_file(source, tmp_path / "good.safetensors", dequantize=True, verify=True)
+    whole = convert_unjudged(source, tmp_path / "good.safetensors", dequantize=True, verify=True)
     assert whole.tensors == 6
     right = casting
     calls = 0
@@ -452,7 +452,7 @@ def test_an_output_that_differs_never_stands_there(
 
     monkeypatch.setattr("sdtool.convert.copy.jobs.casting", wrong)
     with pytest.raises(OutputError, match="not what the input holds"):
-        convert_file(source, tmp_path / "bad.safetensors", dequantize=True, verify=True)
+        convert_unjudged(source, tmp_path / "bad.safetensors", dequantize=True, verify=True)
     assert not (tmp_path / "bad.safetensors").exists()
 
 
@@ -519,10 +519,10 @@ def test_nothing_heavy_is_imported_and_memory_is_bounded(tmp_path: Path) -> None
     program = """if True:
         import sys, tracemalloc
         from pathlib import Path
-        from sdtool.convert import convert_file
+        from sdtool.convert import convert_unjudged
         tracemalloc.start()
         source = Path(sys.argv[1])
-        convert_file(source, source.with_name("o.safetensors"), dequantize=True, verify=True)
+        convert_unjudged(source, source.with_name("o.safetensors"), dequantize=True, verify=True)
         assert "torch" not in sys.modules
         print(tracemalloc.get_traced_memory()[1])
     """

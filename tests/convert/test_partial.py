@@ -13,7 +13,7 @@ from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.errors import Unsupported
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.source import Memory
-from sdtool.convert import convert_file, select_all
+from sdtool.convert import convert_unjudged, select_all
 from sdtool.prune.plan import plan_prune
 
 
@@ -78,9 +78,9 @@ def test_tensors_that_nothing_names_are_refused_by_name_or_left_out_by_wish(tmp_
     path = tmp_path / "x.ckpt"
     torch.save({"w": torch.ones(2), "extra": {torch.ones(3)}, 0.5: torch.ones(4)}, path)
     with pytest.raises(Unsupported, match=r"a tensor whose key is a float cannot be written"):
-        convert_file(path, tmp_path / "out.safetensors", verify=True)
+        convert_unjudged(path, tmp_path / "out.safetensors", verify=True)
     assert not (tmp_path / "out.safetensors").exists()
-    convert_file(path, tmp_path / "out.safetensors", skip_unsupported=True)
+    convert_unjudged(path, tmp_path / "out.safetensors", skip_unsupported=True)
     with open_checkpoint(tmp_path / "out.safetensors") as written:
         assert [entry.name for entry in written.tensors] == ["w"]
         assert written.metadata["sdtool.left_out"]

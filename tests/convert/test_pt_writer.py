@@ -20,13 +20,13 @@ from sdtool.checkpoint.dtypes import BY_NAME
 from sdtool.checkpoint.errors import Malformed, Unsupported
 from sdtool.checkpoint.reading import Checkpoint, Storage, TensorEntry
 from sdtool.checkpoint.source import Memory
-from sdtool.convert import Selected, Selection, Written, convert_file, select_all
+from sdtool.convert import Selected, Selection, Written, convert_unjudged, select_all
 from sdtool.convert.write.pt_file import PtPlan, directory_bytes, local_header, plan_pt, write_pt
 from sdtool.scan import scan_file
 
 
 def to_pt(source: Path, out: Path) -> Written:
-    return convert_file(source, out, to="pt")
+    return convert_unjudged(source, out, to="pt")
 
 
 def same(found: Any, expected: Any) -> bool:
@@ -101,7 +101,7 @@ HYPERNETWORK = {
 
 def test_a_hypernetwork_keeps_ints_tuples_and_settings(tmp_path: Path) -> None:
     torch.save(HYPERNETWORK, tmp_path / "hn.pt")
-    convert_file(tmp_path / "hn.pt", tmp_path / "out.pt")  # .pt is the default for its kind
+    convert_unjudged(tmp_path / "hn.pt", tmp_path / "out.pt")  # .pt is the default for its kind
     assert same(torch.load(tmp_path / "out.pt", weights_only=True), HYPERNETWORK)
 
 
@@ -166,7 +166,7 @@ def test_many_keys_come_in_batches(tmp_path: Path) -> None:
 def test_casts_and_hashes(tmp_path: Path) -> None:
     state = {"w": torch.randn(4, 4)}
     torch.save(state, tmp_path / "x.ckpt")
-    written = convert_file(
+    written = convert_unjudged(
         tmp_path / "x.ckpt", tmp_path / "out.pt", to="pt", dtype="fp16", hashes=True, verify=True
     )
     assert same(torch.load(tmp_path / "out.pt", weights_only=True), {"w": state["w"].half()})

@@ -59,11 +59,11 @@ def is_whole(path: Path) -> bool:
 CHILD = """
 import sys, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from sdtool.convert import convert_file
+from sdtool.convert import convert_unjudged
 print("ready", flush=True)
 sys.stdin.read(1)
 try:
-    convert_file(sys.argv[1], sys.argv[2], hashes=True)
+    convert_unjudged(sys.argv[1], sys.argv[2], hashes=True)
 except KeyboardInterrupt:
     sys.exit(130)
 """
@@ -163,9 +163,9 @@ def test_a_limit_on_file_sizes(source: Path, out: Path) -> None:
     """RLIMIT_FSIZE stands for a full disk: the kernel itself says no in the middle."""
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (5_000_000, 5_000_000))\n"
-        "from sdtool.convert import convert_file\n"
+        "from sdtool.convert import convert_unjudged\n"
         "from sdtool.checkpoint.errors import OutputError\n"
-        "try: convert_file(sys.argv[1], sys.argv[2])\n"
+        "try: convert_unjudged(sys.argv[1], sys.argv[2])\n"
         "except OutputError as e: print(e)\n"
     )
     done = subprocess.run(
@@ -274,9 +274,9 @@ def test_where_there_are_no_hard_links(
 def test_two_runs_to_one_output(source: Path, out: Path) -> None:
     """One wins, the other is told so; the output is whole."""
     code = (
-        "import sys; from sdtool.convert import convert_file\n"
+        "import sys; from sdtool.convert import convert_unjudged\n"
         "from sdtool.checkpoint.errors import OutputError\n"
-        "try: convert_file(sys.argv[1], sys.argv[2]); print('won')\n"
+        "try: convert_unjudged(sys.argv[1], sys.argv[2]); print('won')\n"
         "except OutputError as e: print(e.what)\n"
     )
     for _ in range(3):

@@ -13,7 +13,13 @@ from safetensors.torch import load_file, save_file
 from tests.convert.samples import convert, every_dtype
 
 from sdtool.checkpoint import open_checkpoint
-from sdtool.convert import Selected, Selection, convert_file, plan_safetensors, write_safetensors
+from sdtool.convert import (
+    Selected,
+    Selection,
+    convert_unjudged,
+    plan_safetensors,
+    write_safetensors,
+)
 from sdtool.convert.verify.verify import verify_against, verify_file
 
 EMA = "model_ema.diffusion_modelw0weight"
@@ -52,7 +58,7 @@ def test_what_we_wrote_holds_and_any_flipped_byte_does_not(tmp_path: Path, dtype
 def test_every_dtype_and_container(tmp_path: Path) -> None:
     torch.save(every_dtype(), tmp_path / "x.pth", _use_new_zipfile_serialization=False)
     convert(tmp_path / "x.pth", tmp_path / "a.safetensors")
-    convert_file(tmp_path / "x.pth", tmp_path / "a.pt", to="pt")
+    convert_unjudged(tmp_path / "x.pth", tmp_path / "a.pt", to="pt")
     for name in ("a.safetensors", "a.pt"):
         found = verify_against(tmp_path / name, tmp_path / "x.pth")
         assert found.ok and found.tensors == len(every_dtype())
@@ -126,7 +132,7 @@ def test_an_embedding_is_found_under_its_new_name(tmp_path: Path) -> None:
 def test_what_was_left_out_and_said_so_is_not_missed(tmp_path: Path) -> None:
     state = {"w": torch.ones(2), "odd one": torch.ones(2, dtype=torch.complex128)}
     torch.save(state, tmp_path / "x.ckpt")
-    convert_file(tmp_path / "x.ckpt", tmp_path / "o.safetensors", skip_unsupported=True)
+    convert_unjudged(tmp_path / "x.ckpt", tmp_path / "o.safetensors", skip_unsupported=True)
     assert list(load_file(tmp_path / "o.safetensors")) == ["w"]
     found = verify_against(tmp_path / "o.safetensors", tmp_path / "x.ckpt")
     assert found.missing == ()

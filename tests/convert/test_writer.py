@@ -232,8 +232,8 @@ def test_progress_counts_every_byte_of_tensors(tmp_path: Path) -> None:
 def test_a_plain_copy_imports_neither_torch_nor_numpy(tmp_path: Path) -> None:
     torch.save({"w": torch.ones(2)}, tmp_path / "x.ckpt")
     code = (
-        "import sys; from sdtool.convert import convert_file;"
-        "convert_file('x.ckpt', 'out.safetensors', hashes=True, verify=True);"
+        "import sys; from sdtool.convert import convert_unjudged;"
+        "convert_unjudged('x.ckpt', 'out.safetensors', hashes=True, verify=True);"
         "print({'torch', 'numpy', 'safetensors'} & set(sys.modules))"
     )
     done = subprocess.run(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sdtool.convert.files import convert_file
+from sdtool.convert.files import convert_unjudged
 
 NAME = "model.diffusion_model.double_blocks.0.img_attn.proj.weight"
 STORED = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -18,7 +18,7 @@ STORED = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 def dequantized(folder: Path, state: dict[str, torch.Tensor], dtype: str) -> torch.Tensor:
     source, out = folder / "in.safetensors", folder / "out.safetensors"
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, source)
-    convert_file(source, out, dequantize=True, dtype=dtype, verify=True)
+    convert_unjudged(source, out, dequantize=True, dtype=dtype, verify=True)
     (written,) = load_file(out).items()
     assert written[0] == NAME
     return written[1]

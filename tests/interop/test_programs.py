@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sdtool.checkpoint.errors import Unsupported
-from sdtool.convert import convert_file
+from sdtool.convert import convert_unjudged
 from sdtool.scan import scan_file
 
 torch: Any = pytest.importorskip("torch")
@@ -130,6 +130,6 @@ def _is_only(path: Path, rule: str, label: str) -> None:
         assert (report.verdict, found) == ("suspicious", [(rule, "low")])
         assert report.error == f"{label}, not a state dict"
     with pytest.raises(Unsupported) as refused:
-        convert_file(path, path.with_suffix(".safetensors"))
+        convert_unjudged(path, path.with_suffix(".safetensors"))
     assert refused.value.what == f"{label}, not a state dict"
     assert refused.value.hint is not None and "--disarm" not in refused.value.hint

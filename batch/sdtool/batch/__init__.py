@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from sdtool.batch.progress import Cancelled, Progress
     from sdtool.batch.pruning import Pruning
     from sdtool.batch.verifying import verify_file
-    from sdtool.checkpoint.errors import (
+    from sdtool.checkpoint import (
         InputError,
         LimitExceeded,
         Malformed,
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
         Unsupported,
         UsageError,
     )
-    from sdtool.convert.verify.verify import Verification
+    from sdtool.convert import Verification
     from sdtool.scan import Report, Verdict, open_judged, scan_file
 
 __all__ = [
@@ -71,33 +71,32 @@ __all__ = [
 ]  # fmt: skip
 
 _HOMES = {
-    "batch.checking": ("VerificationError",),
-    "batch.converting": ("Converting",),
-    "batch.engines": ("Engine", "Here", "Processes", "Threads"),
-    "batch.files": (
-        "Done", "Identified", "convert_file", "identify_file", "prune_file", "run_batch",
-    ),
-    "batch.making": ("Making", "Nothing", "Recipe", "SetRecipe"),
-    "batch.options": ("Options",),
-    "batch.outcome": (
+    "checking": ("VerificationError",),
+    "converting": ("Converting",),
+    "engines": ("Engine", "Here", "Processes", "Threads"),
+    "files": ("Done", "Identified", "convert_file", "identify_file", "prune_file", "run_batch"),
+    "making": ("Making", "Nothing", "Recipe", "SetRecipe"),
+    "options": ("Options",),
+    "outcome": (
         "Failed", "Input", "NothingToDo", "Outcome", "Output", "Planned", "Refused", "Remarks",
         "Shard", "Skipped", "Written",
     ),
-    "batch.progress": ("Cancelled", "Progress"),
-    "batch.pruning": ("Pruning",),
-    "batch.verifying": ("verify_file",),
-    "checkpoint.errors": (
-        "InputError", "LimitExceeded", "Malformed", "NotACheckpoint", "OutputError", "SdtoolError",
-        "Truncated", "Unreadable", "UnsafeError", "Unsupported", "UsageError",
-    ),
-    "convert.verify.verify": ("Verification",),
-    "scan": ("Report", "Verdict", "open_judged", "scan_file"),
+    "progress": ("Cancelled", "Progress"),
+    "pruning": ("Pruning",),
+    "verifying": ("verify_file",),
 }  # fmt: skip
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
+_OF_SCAN = frozenset({"Report", "Verdict", "open_judged", "scan_file"})
 
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for: a scan does without the rooms that write (PEP 562)."""
-    if name not in _MODULES:
+    if name in _MODULES:
+        return getattr(import_module(f"sdtool.batch.{_MODULES[name]}"), name)
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"sdtool.{_MODULES[name]}"), name)
+    if name in _OF_SCAN:
+        return getattr(import_module("sdtool.scan"), name)
+    if name == "Verification":
+        return getattr(import_module("sdtool.convert"), name)
+    return getattr(import_module("sdtool.checkpoint"), name)  # the errors

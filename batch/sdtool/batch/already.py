@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from sdtool.batch.draft import Draft
 from sdtool.batch.making import Making, Nothing
 from sdtool.batch.place import AnyJob, Job, same_file
-from sdtool.checkpoint.errors import SdtoolError, UsageError
-from sdtool.checkpoint.reading import Checkpoint
+from sdtool.checkpoint import Checkpoint, SdtoolError, UsageError
 
 HINT = "take another name with -o, or another folder with --out-dir"
 """What to do where an output would have the name of its input."""

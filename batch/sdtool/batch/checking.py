@@ -7,16 +7,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from sdtool.checkpoint import open_checkpoint
-from sdtool.checkpoint.errors import InputError, OutputError
-from sdtool.checkpoint.reading import Checkpoint
-from sdtool.checkpoint.source import local_file
+from sdtool.checkpoint import Checkpoint, InputError, OutputError, local_file, open_checkpoint
+from sdtool.convert import ConvertPlan, PtPlan, Selection, hash_file, verify_against, verify_file
 from sdtool.convert.plan.metadata import HASH_KEYS
-from sdtool.convert.plan.plan import ConvertPlan
-from sdtool.convert.plan.selection import Selection
-from sdtool.convert.verify.verify import verify_against, verify_file
-from sdtool.convert.write.hashes import hash_file
-from sdtool.convert.write.pt_file import PtPlan
 
 Progress = Callable[[int], None]
 

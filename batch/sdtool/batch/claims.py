@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sdtool.batch.place import file_key
-from sdtool.checkpoint.errors import UsageError
+from sdtool.checkpoint import UsageError
 
 
 class Claims:

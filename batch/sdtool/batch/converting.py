@@ -9,11 +9,9 @@ from sdtool.batch.kinds import called_by_name
 from sdtool.batch.making import Making, Nothing, SetRecipe
 from sdtool.batch.place import Job, same_file
 from sdtool.batch.sharded import set_names
-from sdtool.checkpoint.reading import Checkpoint
-from sdtool.convert.plan.dequantize import DEFAULT, treatment_of, weight_dtype
-from sdtool.convert.plan.names import output_name, token_name
-from sdtool.convert.plan.plan import select_parts
-from sdtool.convert.write.shards import is_index
+from sdtool.checkpoint import Checkpoint
+from sdtool.convert import is_index, output_name, select_parts, token_name, treatment_of
+from sdtool.convert.plan.dequantize import DEFAULT, weight_dtype
 
 
 @dataclass(frozen=True, slots=True)

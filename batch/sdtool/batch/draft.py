@@ -24,15 +24,14 @@ from sdtool.batch.outcome import (
     Skipped,
     Written,
 )
-from sdtool.checkpoint.errors import SdtoolError, UnsafeError
-from sdtool.convert.elements.census import Census
-from sdtool.convert.plan.selection import LeftOut
-from sdtool.scan.findings import Verdict
+from sdtool.checkpoint import SdtoolError, UnsafeError
+from sdtool.convert import Census, LeftOut
+from sdtool.scan import Verdict
 
 if TYPE_CHECKING:
-    from sdtool.convert.write.hashes import Hashes
-    from sdtool.convert.write.safetensors_file import Written as WrittenFile
-    from sdtool.prune.table import Row
+    from sdtool.convert import Hashes
+    from sdtool.convert import Written as WrittenFile
+    from sdtool.prune import Row
 
 
 class State(Enum):
@@ -125,12 +124,11 @@ class Draft:
         if self.failure is not None:
             return Failed(source, self.failure, output, remarks, self.seconds)
         assert output is not None
-        kind: type[Written | Planned | Skipped] = {
-            State.WRITTEN: Written,
-            State.PLANNED: Planned,
-            State.SKIPPED: Skipped,
-        }[self.state]
-        return kind(source, output, remarks, self.original, self.seconds)
+        if self.state is State.WRITTEN:
+            return Written(source, output, remarks, self.original, self.seconds)
+        if self.state is State.PLANNED:
+            return Planned(source, output, remarks, self.original, self.seconds)
+        return Skipped(source, output, remarks, self.original, self.seconds)
 
     def _output(self) -> Output | None:
         if self.output is None:

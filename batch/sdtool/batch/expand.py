@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import BinaryIO
 
-from sdtool.checkpoint.errors import InputError, Unreadable, UsageError
+from sdtool.checkpoint import InputError, Unreadable, UsageError
 
 MODEL_SUFFIXES = frozenset(
     {
@@ -282,7 +282,7 @@ def _walk(root: str, search: _Search) -> Iterator[Item]:
 def _is_partial(name: str) -> bool:
     if not name.startswith("."):
         return False
-    from sdtool.convert.plan.names import is_partial  # a scan starts without the rooms that write
+    from sdtool.convert import is_partial
 
     return is_partial(name)
 

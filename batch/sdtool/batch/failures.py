@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from sdtool.checkpoint.errors import SdtoolError
+from sdtool.checkpoint import SdtoolError
 
 
 def as_error(e: Exception, where: str | None = None) -> SdtoolError:

@@ -28,10 +28,9 @@ from sdtool.batch.outcome import (
 from sdtool.batch.place import AnyJob, apart, plan_outputs, without_shards
 from sdtool.batch.progress import Progress
 from sdtool.batch.run import Report, run_jobs
-from sdtool.checkpoint.errors import UsageError
+from sdtool.checkpoint import UsageError
 from sdtool.checkpoint.identify import Identity
-from sdtool.scan.findings import Verdict
-from sdtool.scan.gate import open_judged
+from sdtool.scan import Verdict, open_judged
 
 if TYPE_CHECKING:
     from sdtool.prune import Component, Variant

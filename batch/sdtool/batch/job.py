@@ -16,10 +16,9 @@ from sdtool.batch.originals import Originals, foresee, give_way, seen
 from sdtool.batch.place import AnyJob, Job, SetJob, is_onto_itself, nbytes_of
 from sdtool.batch.sharded import make_set
 from sdtool.batch.writing import make_outputs
-from sdtool.checkpoint.errors import NotACheckpoint, SdtoolError, UsageError
-from sdtool.convert.write.shards import is_training_state
-from sdtool.scan.findings import Verdict
-from sdtool.scan.gate import admit, judged, worst_message
+from sdtool.checkpoint import NotACheckpoint, SdtoolError, UsageError
+from sdtool.convert import is_training_state
+from sdtool.scan import Verdict, admit, judged, worst_message
 
 
 def work(job: AnyJob, shared: Shared, progress: Callable[[int], None]) -> list[Draft]:

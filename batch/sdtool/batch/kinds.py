@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from sdtool.checkpoint import Checkpoint
 from sdtool.checkpoint.identify import identify
 from sdtool.checkpoint.identify.kinds import BY_SLUG
-from sdtool.checkpoint.reading import Checkpoint
 
 _CALLED_BY_NAME = frozenset(
     {

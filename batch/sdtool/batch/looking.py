@@ -8,13 +8,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sdtool.checkpoint import checkpoint_of, readings
-from sdtool.checkpoint.errors import InputError, UsageError
+from sdtool.checkpoint import (
+    Checkpoint,
+    InputError,
+    LocalFile,
+    TensorEntry,
+    UsageError,
+    checkpoint_of,
+    local_file,
+    readings,
+)
 from sdtool.checkpoint.identify import Identity, identify, resolve
 from sdtool.checkpoint.identify.promises import broken_promises
-from sdtool.checkpoint.reading import Checkpoint, TensorEntry
 from sdtool.checkpoint.sets import two_sets
-from sdtool.checkpoint.source import LocalFile, local_file
 from sdtool.scan import Verdict, judge
 
 _PRUNABLE = frozenset({"checkpoint", "unet", "transformer", "vae"})
@@ -104,7 +110,7 @@ def _after_prune(checkpoint: Checkpoint, identity: Identity) -> tuple[int | None
     """The bytes that `sdtool prune` would write, as they are and in fp16."""
     if identity.kind not in _PRUNABLE and not (checkpoint.training or checkpoint.others):
         return None, None
-    from sdtool.prune.plan import plan_prune  # not for a LoRA: it has to be quick
+    from sdtool.prune import plan_prune
 
     try:
         # of quantized weights there is no cast

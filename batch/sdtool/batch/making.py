@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from sdtool.batch.claims import Claims
 from sdtool.batch.options import Options
-from sdtool.checkpoint.errors import SdtoolError
-from sdtool.checkpoint.reading import Checkpoint
-from sdtool.convert.plan.selection import Selection
+from sdtool.checkpoint import Checkpoint, SdtoolError
+from sdtool.convert import Selection
 
 if TYPE_CHECKING:
     from sdtool.batch.place import Job
-    from sdtool.prune.table import Row
+    from sdtool.prune import Row
 
 Warn: TypeAlias = Callable[[str, str], object]
 """Takes a warning and the file that it is about."""

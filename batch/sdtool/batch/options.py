@@ -21,7 +21,7 @@ class Options:
     hashes: bool = False
     provenance: bool = False
     replace: Literal["trash", "delete"] | None = None
-    """What becomes of the original after a write; it asks for `verify`, too."""
+    """What becomes of the original after a write; every output is verified then."""
     replace_anyway: bool = False
     """Whether also of one that holds what no output does; the reason is told first."""
     copy_sidecars: bool = False

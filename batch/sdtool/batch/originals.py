@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -15,10 +16,8 @@ from sdtool.batch.kinds import called_by_name, unpickled_only
 from sdtool.batch.making import Shared
 from sdtool.batch.outcome import Original
 from sdtool.batch.place import same_file
-from sdtool.checkpoint.errors import OutputError
-from sdtool.checkpoint.reading import Checkpoint
-from sdtool.convert.plan.names import split_name
-from sdtool.convert.plan.selection import LeftOut
+from sdtool.checkpoint import Checkpoint, OutputError, UsageError
+from sdtool.convert import LeftOut, split_name
 from sdtool.convert.write.signals import signals_held
 from sdtool.scan import Verdict
 
@@ -45,6 +44,22 @@ def seen(paths: Iterable[str]) -> Originals:
         except OSError:
             found[path] = None
     return found
+
+
+def check_trash() -> None:
+    """Check that files can be moved to the trash, before anything is written.
+
+    Raises:
+        UsageError: the package that does it is not there.
+    """
+    from importlib.util import find_spec
+
+    if find_spec("send2trash") is None:
+        raise UsageError(
+            "--replace needs the package send2trash",
+            hint=f"{sys.executable} -m pip install send2trash,"
+            " or --replace=delete to delete originals for good",
+        )
 
 
 def mind_losses(
@@ -165,7 +180,7 @@ def _left_out(outputs: Sequence[Sequence[LeftOut]]) -> list[str]:
 def _harmless() -> frozenset[str]:
     """The reasons to leave out what inference never needs, and scales that were multiplied in."""
     from sdtool.convert.plan.dequantize import REASON
-    from sdtool.prune.roles import Role  # asked by --replace alone
+    from sdtool.prune import Role
 
     training = (
         Role.EMA_SCALAR, Role.LOSS, Role.OPTIMIZER, Role.SCHEDULER, Role.CALLBACK, Role.LOOP,

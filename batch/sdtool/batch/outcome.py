@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from sdtool.checkpoint.errors import SdtoolError, UnsafeError
-from sdtool.scan.findings import Verdict
+from sdtool.checkpoint import SdtoolError, UnsafeError
+from sdtool.scan import Verdict
 
 if TYPE_CHECKING:
-    from sdtool.convert.elements.census import Census
-    from sdtool.convert.write.hashes import Hashes
-    from sdtool.prune.table import Row
+    from sdtool.convert import Census, Hashes
+    from sdtool.prune import Row
 
 Original: TypeAlias = Literal[
     "trashed", "deleted", "link-trashed", "link-deleted", "to-trash", "to-delete"

@@ -11,9 +11,9 @@ from typing import TypeAlias
 
 from sdtool.batch.expand import Item
 from sdtool.batch.rivals import made_of_another
-from sdtool.checkpoint.errors import InputError, OutputError, UsageError
+from sdtool.checkpoint import InputError, OutputError, UsageError
+from sdtool.convert import is_index, read_index
 from sdtool.convert.plan.names import SUFFIXES
-from sdtool.convert.write.shards import is_index, read_index
 
 
 @dataclass(frozen=True, slots=True)

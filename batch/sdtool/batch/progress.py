@@ -6,7 +6,7 @@ from collections.abc import Callable
 from threading import Event
 from typing import TypeAlias
 
-from sdtool.checkpoint.errors import SdtoolError
+from sdtool.checkpoint import SdtoolError
 
 Progress: TypeAlias = Callable[[int], object]
 """Called with how many more bytes are done. What it raises stops the work, and comes out of it."""

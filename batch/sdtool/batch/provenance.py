@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 
 from sdtool.batch.version import version
-from sdtool.checkpoint.reading import Checkpoint
+from sdtool.checkpoint import Checkpoint
 
 
 def provenance(checkpoint: Checkpoint) -> dict[str, str]:
     """Return what `--provenance` notes: the tool's version, the source's name and its hashes."""
-    from sdtool.convert.write.hashes import hash_file
+    from sdtool.convert import hash_file
 
     hashes = hash_file(checkpoint.source).as_json()
     return {

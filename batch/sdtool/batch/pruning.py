@@ -11,19 +11,19 @@ from sdtool.batch.expand import Item
 from sdtool.batch.kinds import called_by_name
 from sdtool.batch.making import Making, Nothing
 from sdtool.batch.place import Job
-from sdtool.checkpoint.errors import SdtoolError
-from sdtool.checkpoint.reading import Checkpoint
+from sdtool.checkpoint import Checkpoint, SdtoolError
+from sdtool.convert import output_name
 from sdtool.convert.plan.dequantize import DEFAULT, weight_dtype
-from sdtool.convert.plan.names import output_name
 from sdtool.prune import (
     Component,
     NotHeld,
     PrunePlan,
     Variant,
+    averaged_updates,
     component_file_name,
+    ema_folder_of,
     plan_prune,
 )
-from sdtool.prune.ema_folder import averaged_updates, ema_folder_of
 
 _BOTH: tuple[Variant, ...] = ("raw-only", "ema-only")
 

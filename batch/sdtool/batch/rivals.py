@@ -7,16 +7,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from sdtool.checkpoint.errors import InputError, UnsafeError
+from sdtool.checkpoint import Checkpoint, InputError, TensorEntry, UnsafeError
 from sdtool.checkpoint.identify.ema import ema_name
-from sdtool.checkpoint.reading import Checkpoint, TensorEntry
+from sdtool.convert import is_index, read_index
 from sdtool.convert.elements.rescale import PRODUCTS, casting
 from sdtool.convert.elements.row_major import row_major_chunks
 from sdtool.convert.plan.casts import CASTABLE
 from sdtool.convert.plan.dequantize import Origins, origins_of
-from sdtool.convert.write.shards import is_index, read_index
-from sdtool.scan import Verdict
-from sdtool.scan.gate import admit, judged
+from sdtool.scan import Verdict, admit, judged
 
 _PROBE_NBYTES = 4096
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from threading import Event
 from typing import TypeAlias
@@ -12,6 +13,7 @@ from sdtool.batch.engines import Check, Engine, Here
 from sdtool.batch.job import work
 from sdtool.batch.making import Recipe, Shared, Warn
 from sdtool.batch.options import Options
+from sdtool.batch.originals import check_trash
 from sdtool.batch.outcome import Outcome
 from sdtool.batch.place import AnyJob
 from sdtool.batch.progress import Progress, Stop, stoppable
@@ -39,10 +41,15 @@ def run_jobs(
     `late` is called with the outcomes of each input that had ended and was not reported.
 
     Raises:
+        UsageError: originals are to go to the trash, and the package that does it is not there.
         Cancelled: `cancelled` was set.
         Exception: whatever a callback raised. What was written by then stays; nothing is left
             half-written.
     """
+    if options.replace is not None:  # never without a look at what was written
+        options = replace(options, verify=True)
+    if options.replace == "trash" and not options.dry_run:
+        check_trash()
     shared = Shared(recipe, options, Claims(job.item.path for job in jobs), warn or _unheard)
     outcomes: list[Outcome] = []
     ended: list[list[Outcome]] = []

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from sdtool.batch.engines import Check, Engine, Here, Processes
 from sdtool.batch.expand import Item
 from sdtool.batch.failures import as_error
-from sdtool.scan import scan_file
-from sdtool.scan.findings import Report, Verdict
+from sdtool.scan import Report, Verdict, scan_file
 
 
 @contextmanager

@@ -19,25 +19,22 @@ from sdtool.batch.place import SetJob, is_onto_itself, make_folder, shards_of
 from sdtool.batch.provenance import provenance
 from sdtool.batch.sidecars import mind_sidecars
 from sdtool.batch.up_to_date import is_made_of
-from sdtool.checkpoint.errors import InputError, UsageError
-from sdtool.checkpoint.reading import Checkpoint
-from sdtool.checkpoint.source import local_file
-from sdtool.convert.elements.census import Census
-from sdtool.convert.plan.expansion import check_expansion
-from sdtool.convert.plan.names import output_name
-from sdtool.convert.write.hashes import hash_file
-from sdtool.convert.write.shards import (
+from sdtool.checkpoint import Checkpoint, InputError, UsageError, local_file
+from sdtool.convert import (
+    Census,
     PlannedShard,
     SetPlan,
+    check_expansion,
+    check_output,
+    hash_file,
     index_name,
+    output_name,
     plan_shards,
     read_index,
     set_name,
     write_shards,
 )
-from sdtool.convert.write.staging import check_output
-from sdtool.scan.findings import Verdict
-from sdtool.scan.gate import admit, judged, worst_message
+from sdtool.scan import Verdict, admit, judged, worst_message
 
 _GRAVEST = tuple(Verdict)
 

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from sdtool.batch.draft import Draft
 from sdtool.batch.place import same_file
-from sdtool.checkpoint.errors import OutputError
-from sdtool.convert.plan.names import split_name
-from sdtool.convert.write.staging import new_file
+from sdtool.checkpoint import OutputError
+from sdtool.convert import new_file, split_name
 
 _CHUNK_NBYTES = 1 << 20
 

@@ -8,12 +8,8 @@ from sdtool.batch.checking import Progress, verify_there
 from sdtool.batch.draft import Draft
 from sdtool.batch.options import Options
 from sdtool.batch.sidecars import mind_sidecars
-from sdtool.checkpoint.reading import Checkpoint
-from sdtool.checkpoint.source import local_file
-from sdtool.convert.plan.plan import ConvertPlan
-from sdtool.convert.plan.selection import Selection
-from sdtool.convert.write.hashes import hash_file
-from sdtool.convert.write.pt_file import PtPlan
+from sdtool.checkpoint import Checkpoint, local_file
+from sdtool.convert import ConvertPlan, PtPlan, Selection, hash_file
 
 
 def mind_there(

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from sdtool.checkpoint.errors import InputError
-from sdtool.checkpoint.source import LocalFile, local_file
+from sdtool.checkpoint import InputError, LocalFile, local_file
+from sdtool.convert import ConvertPlan, Placed, PtPlan
 from sdtool.convert.elements.rescale import casting
 from sdtool.convert.elements.row_major import row_major_chunks
 from sdtool.convert.plan.expansion import check_reading
-from sdtool.convert.plan.plan import ConvertPlan, Placed
-from sdtool.convert.write.pt_file import PtPlan
 
 _PROBE_NBYTES = 4096
 

@@ -10,13 +10,10 @@ from typing import TypeAlias
 
 from sdtool.batch.amounts import counted
 from sdtool.batch.progress import Progress, Stop, stoppable
-from sdtool.checkpoint import open_checkpoint
-from sdtool.checkpoint.errors import UsageError
-from sdtool.convert.plan.expansion import check_reading
-from sdtool.convert.verify import verify as of_convert
-from sdtool.convert.verify.verify import Verification, verify_against
-from sdtool.prune import plan_prune, recorded_options
-from sdtool.prune.roles import Role, weight_role
+from sdtool.checkpoint import UsageError, open_checkpoint
+from sdtool.convert import Verification, check_reading, verify_against
+from sdtool.convert import verify_file as check_file
+from sdtool.prune import Role, plan_prune, recorded_options, weight_role
 
 _Path: TypeAlias = str | os.PathLike[str]
 
@@ -53,7 +50,7 @@ def verify_file(
     advance = stoppable(progress, cancelled)
     try:
         if against is None:
-            return of_convert.verify_file(path, sha256=sha256, autov2=autov2, progress=advance)
+            return check_file(path, sha256=sha256, autov2=autov2, progress=advance)
         return _against(path, against, baked_vae, advance)
     except Stop as stop:
         raise stop.cause from None

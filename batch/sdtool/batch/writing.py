@@ -20,14 +20,19 @@ from sdtool.batch.provenance import provenance
 from sdtool.batch.sidecars import mind_sidecars
 from sdtool.batch.skipped import mind_there
 from sdtool.batch.up_to_date import is_made_of
-from sdtool.checkpoint.errors import SdtoolError
-from sdtool.checkpoint.reading import Checkpoint
-from sdtool.convert.plan.expansion import check_expansion
-from sdtool.convert.plan.plan import ConvertPlan, plan_safetensors
-from sdtool.convert.plan.selection import Selection
-from sdtool.convert.write.pt_file import PtPlan, plan_pt, write_pt
-from sdtool.convert.write.safetensors_file import Written, write_together
-from sdtool.convert.write.staging import check_output
+from sdtool.checkpoint import Checkpoint, SdtoolError
+from sdtool.convert import (
+    ConvertPlan,
+    PtPlan,
+    Selection,
+    Written,
+    check_expansion,
+    check_output,
+    plan_pt,
+    plan_safetensors,
+    write_pt,
+    write_together,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,57 @@
 
 from sdtool.checkpoint import open_checkpoint
 for tensor in open_checkpoint("model.ckpt").tensors: ...
+
+`open_checkpoint` and `checkpoint_of` do not judge: `sdtool.scan.open_judged` does. What kind of
+model it is says `sdtool.checkpoint.identify`.
 """
 
 from __future__ import annotations
 
+from sdtool.checkpoint.errors import (
+    InputError,
+    LimitExceeded,
+    Malformed,
+    NotACheckpoint,
+    OutputError,
+    SdtoolError,
+    Truncated,
+    Unreadable,
+    UnsafeError,
+    Unsupported,
+    UsageError,
+)
+from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.opening import open_checkpoint, readings
+from sdtool.checkpoint.reading import Checkpoint, Reading, Storage, Stream, TensorEntry
 from sdtool.checkpoint.records import storage_chunks
+from sdtool.checkpoint.source import LocalFile, Source, local_file
 from sdtool.checkpoint.weights import checkpoint_of
 
-__all__ = ["checkpoint_of", "open_checkpoint", "readings", "storage_chunks"]
+__all__ = [
+    "DEFAULT_LIMITS",
+    "Checkpoint",
+    "InputError",
+    "LimitExceeded",
+    "Limits",
+    "LocalFile",
+    "Malformed",
+    "NotACheckpoint",
+    "OutputError",
+    "Reading",
+    "SdtoolError",
+    "Source",
+    "Storage",
+    "Stream",
+    "TensorEntry",
+    "Truncated",
+    "Unreadable",
+    "UnsafeError",
+    "Unsupported",
+    "UsageError",
+    "checkpoint_of",
+    "local_file",
+    "open_checkpoint",
+    "readings",
+    "storage_chunks",
+]

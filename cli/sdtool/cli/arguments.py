@@ -12,9 +12,9 @@ import click
 
 from sdtool.batch.amounts import counted
 from sdtool.batch.expand import Item, expand, own_files
-from sdtool.checkpoint.errors import InputError
+from sdtool.checkpoint import InputError
 from sdtool.cli.console import Console
-from sdtool.scan.allowlist import Settings
+from sdtool.scan import Settings
 
 jobs_option = click.option(
     "-j",

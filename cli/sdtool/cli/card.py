@@ -10,9 +10,9 @@ from fnmatch import fnmatchcase
 
 from sdtool.batch.amounts import counted, size
 from sdtool.batch.looking import Seen
+from sdtool.checkpoint import TensorEntry
 from sdtool.checkpoint.identify.identity import SHORT, Component, Fit, Identity
 from sdtool.checkpoint.identify.kinds import BY_SLUG
-from sdtool.checkpoint.reading import TensorEntry
 from sdtool.cli.console import escape
 
 WIDTH = 79

@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from sdtool.batch.expand import Item
 from sdtool.batch.looking import Seen, looked_at
 from sdtool.batch.version import version
-from sdtool.checkpoint.errors import UsageError
+from sdtool.checkpoint import TensorEntry, UsageError
 from sdtool.checkpoint.identify.ema import raw_and_ema
 from sdtool.checkpoint.identify.quantization import quantization_of
 from sdtool.checkpoint.prefixes import plain_name
-from sdtool.checkpoint.reading import TensorEntry
 from sdtool.checkpoint.sets import every_tensor
 from sdtool.cli.console import Console, escape
 from sdtool.cli.exit_codes import DONE

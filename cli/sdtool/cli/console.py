@@ -183,7 +183,7 @@ class Console:
             # Windows says EINVAL where a pipe's reader has gone.
             if isinstance(e, BrokenPipeError) or (os.name == "nt" and e.errno == 22):
                 raise ReaderGone from e
-            from sdtool.checkpoint.errors import OutputError
+            from sdtool.checkpoint import OutputError
 
             reason = (e.strerror or type(e).__name__).lower()
             raise OutputError(f"cannot be written ({reason})", where="standard output") from e

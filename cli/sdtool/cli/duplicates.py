@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sdtool.batch.looking import Seen, looked_at
+from sdtool.checkpoint import TensorEntry
 from sdtool.checkpoint.identify.identity import Component
-from sdtool.checkpoint.reading import TensorEntry
 from sdtool.checkpoint.sets import every_tensor
 from sdtool.cli.console import Console, Progress
 from sdtool.cli.totals import Alike

@@ -111,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _explain(console, e)
         return TROUBLE
     except Exception as e:
-        from sdtool.checkpoint.errors import UnsafeError
+        from sdtool.checkpoint import UnsafeError
 
         console.failed(e)
         return FOUND if isinstance(e, UnsafeError) else TROUBLE

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 
+from sdtool.batch import Options
 from sdtool.batch.amounts import counted
 from sdtool.batch.expand import Item
-from sdtool.batch.options import Options
+from sdtool.batch.originals import check_trash
 from sdtool.batch.place import apart, without_shards
-from sdtool.checkpoint.errors import UsageError
+from sdtool.checkpoint import UsageError
 from sdtool.cli.arguments import Found, jobs_option
 from sdtool.cli.console import Console
 from sdtool.cli.settings import settings_options
-from sdtool.convert.plan.casts import DTYPES
+from sdtool.convert import DTYPES
 from sdtool.scan import Settings
 
 Verb = Callable[..., int]
@@ -92,7 +92,7 @@ def options_of(settings: Settings, options: Mapping[str, Any]) -> Options:
     if replacing is None and options["replace_anyway"]:
         raise UsageError("--replace-anyway goes with --replace")
     if replacing == "trash":
-        _check_trash()
+        check_trash()
     return Options(
         allow=settings.allow,
         force=options["force"],
@@ -120,14 +120,3 @@ def without_outputs(console: Console, found: Found, out_dir: str | None) -> list
     if of_outputs:
         console.note(f"{counted(of_outputs, 'file')} in {out_dir} left out: outputs go there")
     return items
-
-
-def _check_trash() -> None:
-    from importlib.util import find_spec
-
-    if find_spec("send2trash") is None:
-        raise UsageError(
-            "--replace needs the package send2trash",
-            hint=f"{sys.executable} -m pip install send2trash,"
-            " or --replace=delete to delete originals for good",
-        )

@@ -7,28 +7,36 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from sdtool.batch.amounts import counted, size
-from sdtool.batch.checking import VerificationError
-from sdtool.batch.outcome import (
+from sdtool.batch import (
     Failed,
     Input,
     NothingToDo,
-    Original,
     Outcome,
     Output,
     Planned,
     Refused,
     Skipped,
+    VerificationError,
     Written,
 )
-from sdtool.checkpoint.errors import SdtoolError
+from sdtool.batch.amounts import counted, size
+from sdtool.batch.outcome import Original
+from sdtool.checkpoint import SdtoolError
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE
 
 if TYPE_CHECKING:
-    from sdtool.convert.elements.census import Census
-    from sdtool.prune.table import Row
+    from sdtool.convert import Census
+    from sdtool.prune import Row
 
-STATUSES = ("written", "planned", "skipped", "nothing-to-do", "refused", "mismatch", "failed")
+STATUSES: tuple[str, ...] = (
+    "written",
+    "planned",
+    "skipped",
+    "nothing-to-do",
+    "refused",
+    "mismatch",
+    "failed",
+)
 """How an input can end, in the words of the JSON document."""
 
 _STATUS_OF: Mapping[type[Outcome], str] = {

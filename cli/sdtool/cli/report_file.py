@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sdtool.batch.expand import MODEL_SUFFIXES
-from sdtool.checkpoint.errors import OutputError, UsageError
+from sdtool.checkpoint import OutputError, UsageError
 
 
 def check_report(out: str, inputs: Iterable[str], *, force: bool) -> None:
@@ -38,7 +38,7 @@ def check_report(out: str, inputs: Iterable[str], *, force: bool) -> None:
                     "-o names one of the files to scan", where=out, hint="give -o another name"
                 )
     # a scan starts without the rooms that write
-    from sdtool.convert.write.staging import check_output
+    from sdtool.convert import check_output
 
     check_output(Path(out), force=force)
     if not os.path.isdir(os.path.dirname(out) or "."):
@@ -51,7 +51,7 @@ def write_report(out: str, content: str, *, force: bool) -> None:
     Raises:
         OutputError: the operating system refused, or a file has appeared and `force` is false.
     """
-    from sdtool.convert.write.staging import new_file
+    from sdtool.convert import new_file
 
     data = content.encode("utf-8", "backslashreplace")
     if not is_stream(out):

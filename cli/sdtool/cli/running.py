@@ -5,10 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from sdtool.batch.engines import Engine, Here, Threads
-from sdtool.batch.making import Recipe
-from sdtool.batch.options import Options
-from sdtool.batch.outcome import Outcome
+from sdtool.batch import Engine, Here, Options, Outcome, Recipe, Threads
 from sdtool.batch.place import AnyJob, nbytes_of
 from sdtool.batch.run import run_jobs
 from sdtool.batch.version import version
@@ -17,7 +14,7 @@ from sdtool.cli.console import Console
 from sdtool.cli.exit_codes import DONE, TROUBLE, worst
 from sdtool.cli.outcomes import as_json as outcome_json
 from sdtool.cli.outcomes import code_of, error_of, lines, summary, summary_line
-from sdtool.convert.write.staging import leftovers
+from sdtool.convert import leftovers
 
 _LABELS = {"convert": "converting", "prune": "pruning"}
 

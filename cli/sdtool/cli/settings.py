@@ -17,9 +17,10 @@ from typing import Any
 import click
 
 from sdtool.batch.amounts import counted
-from sdtool.checkpoint.errors import UsageError
+from sdtool.checkpoint import UsageError
 from sdtool.cli.console import Console
-from sdtool.scan.allowlist import Settings, allowed_globals, load_settings
+from sdtool.scan import Settings, load_settings
+from sdtool.scan.allowlist import allowed_globals
 
 FILE = "sdtool.toml"
 

@@ -1,4 +1,4 @@
-"""A whole conversion in one call, for programs: open, select, plan, write, verify."""
+"""A whole conversion in one call, unjudged: open, select, plan, write, verify."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sdtool.convert.write.pt_file import plan_pt, write_pt
 from sdtool.convert.write.safetensors_file import Written, write_safetensors
 
 
-def convert_file(
+def convert_unjudged(
     source: str | os.PathLike[str] | Checkpoint,
     out: str | os.PathLike[str],
     *,
@@ -33,7 +33,8 @@ def convert_file(
     progress: Progress | None = None,
 ) -> Written:
     """Convert one file and return what was written. It does not judge: nothing of the input is
-    ever run, and a file that `sdtool.scan` calls unsafe still gives up its tensors here.
+    ever run, and a file that `sdtool.scan` calls unsafe still gives up its tensors here. The call
+    that judges first is `sdtool.batch.convert_file`.
 
     With `dequantize` scaled fp8 weights become weights of `dtype`, or of bfloat16 where that is
     `keep`. `to` is `safetensors` or `pt`; without it that is what programs load this kind of file

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from sdtool.prune.components import Component, NotHeld, component_file_name
 from sdtool.prune.ema import ema_equals_raw
+from sdtool.prune.ema_folder import averaged_updates, ema_folder_of
 from sdtool.prune.fixes import FIXES
 from sdtool.prune.plan import PrunePlan, Variant, plan_prune
 from sdtool.prune.record import recorded_options
+from sdtool.prune.roles import Role, weight_role
 from sdtool.prune.table import Row
 
 __all__ = [
@@ -19,10 +21,14 @@ __all__ = [
     "Component",
     "NotHeld",
     "PrunePlan",
+    "Role",
     "Row",
     "Variant",
+    "averaged_updates",
     "component_file_name",
     "ema_equals_raw",
+    "ema_folder_of",
     "plan_prune",
     "recorded_options",
+    "weight_role",
 ]

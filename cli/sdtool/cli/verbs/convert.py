@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from sdtool.batch.converting import Converting
+from sdtool.batch import Converting
 from sdtool.batch.place import plan_outputs
-from sdtool.checkpoint.errors import UsageError
+from sdtool.checkpoint import UsageError
 from sdtool.cli.arguments import paths_argument, search
 from sdtool.cli.console import Console
 from sdtool.cli.options import (
@@ -21,7 +21,7 @@ from sdtool.cli.options import (
 )
 from sdtool.cli.running import run
 from sdtool.cli.verb import machine_readable, verb
-from sdtool.convert.write.shards import is_index
+from sdtool.convert import is_index
 from sdtool.scan import Settings
 
 

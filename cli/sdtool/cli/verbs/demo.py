@@ -12,17 +12,14 @@ from pathlib import Path
 import click
 
 from sdtool.batch.amounts import size
-from sdtool.checkpoint import open_checkpoint, storage_chunks
-from sdtool.checkpoint.errors import OutputError
-from sdtool.checkpoint.reading import TensorEntry
-from sdtool.checkpoint.source import local_file
+from sdtool.checkpoint import OutputError, TensorEntry, local_file, open_checkpoint, storage_chunks
 from sdtool.cli.console import Console
 from sdtool.cli.demo.torch_zip import write_torch_zip
 from sdtool.cli.demo.training import Training, training_checkpoint, trapped_checkpoint
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE
 from sdtool.cli.outcomes import saving
 from sdtool.cli.verb import verb
-from sdtool.convert.write.staging import new_file
+from sdtool.convert import new_file
 
 TRAINING, TRAPPED = "training.ckpt", "trapped.ckpt"
 CONVERTED, PRUNED = "training.safetensors", "training-pruned-emaonly.safetensors"

@@ -13,9 +13,8 @@ from sdtool.batch.amounts import size
 from sdtool.batch.failures import as_error
 from sdtool.batch.looking import Seen, looked_at
 from sdtool.batch.version import version
-from sdtool.checkpoint.errors import NotACheckpoint, OutputError
+from sdtool.checkpoint import NotACheckpoint, OutputError, Source
 from sdtool.checkpoint.foreign import foreign_folder
-from sdtool.checkpoint.source import Source
 from sdtool.cli import card
 from sdtool.cli.arguments import paths_argument, say_nothing, search
 from sdtool.cli.console import Console, Progress, ReaderGone, escape
@@ -161,7 +160,7 @@ def _record(
         record["metadata"] = dict(seen.checkpoint.metadata)
         record["values"] = {k: card.readable(v) for k, v in seen.checkpoint.leaves.items()}
     if hashes:
-        from sdtool.convert.write.hashes import hash_file
+        from sdtool.convert import hash_file
 
         with console.progress(2 * seen.nbytes, "hashing") as progress:
             record["hashes"] = hash_file(seen.source, progress).as_json()

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import click
 
+from sdtool.batch import Pruning
 from sdtool.batch.place import plan_outputs
-from sdtool.batch.pruning import Pruning
-from sdtool.checkpoint.errors import UsageError
+from sdtool.checkpoint import UsageError
 from sdtool.cli.arguments import paths_argument, search
 from sdtool.cli.console import Console
 from sdtool.cli.options import (

@@ -11,9 +11,7 @@ import click
 from sdtool.batch.expand import Item
 from sdtool.batch.scanning import scanned, unread
 from sdtool.batch.version import version
-from sdtool.checkpoint import readings
-from sdtool.checkpoint.errors import InputError
-from sdtool.checkpoint.source import local_file
+from sdtool.checkpoint import InputError, local_file, readings
 from sdtool.cli.arguments import Found, jobs_option, paths_argument, say_nothing, search
 from sdtool.cli.console import Console, as_json
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE, worst

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 
 import click
 
+from sdtool.batch import verify_file
 from sdtool.batch.amounts import counted, size
-from sdtool.batch.verifying import verify_file
 from sdtool.batch.version import version
 from sdtool.cli.console import Console
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE
 from sdtool.cli.verb import machine_readable, verb
-from sdtool.convert.verify.verify import Verification
+from sdtool.convert import Verification
 
 _SHOWN = 8
 
