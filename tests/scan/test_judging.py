@@ -183,8 +183,8 @@ def test_the_same_nested_bytes_are_read_once() -> None:
     one, other = (pickled(SYSTEM), pickled(list_of(SYSTEM)))
     nested = [call(load, short_bytes(data)) for data in (one, one, other)]
     found = {finding.rule: finding.message for finding in scan(pickled(list_of(*nested))).findings}
-    assert found["nested-pickle"].endswith("(3 times)")
-    assert found["dangerous-global"].endswith("(2 times)")
+    assert found[RuleId.NESTED_PICKLE].endswith("(3 times)")
+    assert found[RuleId.DANGEROUS_GLOBAL].endswith("(2 times)")
 
 
 def test_an_allowed_name_stays_visible() -> None:

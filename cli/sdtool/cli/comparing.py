@@ -16,7 +16,7 @@ from sdtool.checkpoint.prefixes import plain_name
 from sdtool.checkpoint.sets import every_tensor
 from sdtool.cli.console import Console, escape
 from sdtool.cli.exit_codes import DONE
-from sdtool.convert.plan.expansion import check_reading
+from sdtool.convert import check_reading
 from sdtool.convert.plan.metadata import stored_metadata
 from sdtool.convert.verify.compare import Distance, distance
 

@@ -12,8 +12,8 @@ from sdtool.checkpoint.identify.identity import Component
 from sdtool.checkpoint.sets import every_tensor
 from sdtool.cli.console import Console, Progress
 from sdtool.cli.totals import Alike
+from sdtool.convert import check_reading
 from sdtool.convert.elements.row_major import row_major_chunks
-from sdtool.convert.plan.expansion import check_reading
 
 
 def duplicates_among(
