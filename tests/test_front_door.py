@@ -150,12 +150,16 @@ def test_what_progress_raises_comes_out_and_leaves_nothing(folder: Path) -> None
     class Enough(Exception):
         pass
 
+    said: list[int] = []
+
     def stop(nbytes: int) -> None:
-        if nbytes:
+        said.append(nbytes)
+        if nbytes and not any(said[:-1]):  # once: it has to come out all the same
             raise Enough
 
     with pytest.raises(Enough):
         convert_file("clean.ckpt", progress=stop)
+    said.clear()
     with pytest.raises(Enough):
         verify_file("clean.ckpt", progress=stop)
     assert outputs(folder) == []
