@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import hashlib
 import lzma
 import zlib
 
@@ -97,3 +98,13 @@ def test_what_inflates_to_too_much_is_an_error() -> None:
 def test_a_small_file_may_inflate_to_less() -> None:
     reading = read(gzip.compress(bytes(64 << 20)))
     assert isinstance(reading.error, LimitExceeded)
+
+
+def test_what_comes_before_a_bad_checksum_is_read() -> None:
+    """A loader that reads 8 KiB at once has run the beginning by the time it meets the end."""
+    noise = hashlib.shake_128(b"noise").digest(24_000)
+    data = zlib.compress(pickled({"a": noise, "run": 1}))
+    found = read(data[:-4] + bytes(byte ^ 0xFF for byte in data[-4:]))
+    assert found.format == "zlib"
+    (inner,) = found.inner
+    assert inner.streams[0].trace.opcodes > 2

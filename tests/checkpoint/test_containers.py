@@ -32,6 +32,7 @@ from sdtool.checkpoint.errors import (
 )
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.reading import Reading, TensorEntry
+from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import LocalFile, Memory
 
 
@@ -47,7 +48,7 @@ def saved(value: object, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def slugs(reading: Reading) -> set[str]:
+def slugs(reading: Reading) -> set[RuleId]:
     """The anomalies of a container and its streams."""
     own = {anomaly.rule for anomaly in reading.anomalies}
     return own.union(*({a.rule for a in stream.trace.anomalies} for stream in reading.streams))

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from tests.forge import call, call_with, name, pickled, torch_zip, tuple_of, value
 
 from sdtool.checkpoint import readings
+from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Memory
 
 
@@ -140,3 +142,13 @@ def test_well_formed_ones_are_fine() -> None:
             torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(1, 3)]),
         ):
             assert problems(value) == []
+
+
+def test_a_layout_that_is_no_text_is_none() -> None:
+    """Found by mutating files: the argument of `_get_layout` may be anything."""
+    layout = call_with(name("torch.serialization", "_get_layout"), name("torch", "x"))
+    parts = tuple_of(value(0), value(0), value(0), value(0))
+    data = pickled(call(name("torch._utils", "_rebuild_sparse_tensor"), layout, parts))
+    (reading,) = readings(Memory(torch_zip(data), "x.pt"))
+    found = [a.detail for a in reading.anomalies if a.rule is RuleId.TENSOR_OUT_OF_BOUNDS]
+    assert found == ["a sparse tensor of layout ''"]

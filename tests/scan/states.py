@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 from types import ModuleType
@@ -45,7 +45,7 @@ NEEDS: dict[str, str] = {}
 
 
 @contextmanager
-def standing_in(classes: dict[str, type]) -> Iterator[None]:
+def standing_in(classes: dict[str, type]) -> Generator[None]:
     """Let classes be found as `module.Name` by whoever pickles them."""
     before = dict(sys.modules)
     try:

@@ -60,8 +60,11 @@ def _sparse(rebuild: Rebuilder, args: Value) -> str | None:
     if type(args) is not tuple or len(args) != 2 or type(args[1]) is not tuple:
         return None  # who judges the call says so
     parts = args[1]
-    layout = args[0].args[0] if type(args[0]) is Instance and args[0].args else args[0]
-    name = layout.name if type(layout) is Global else str(layout).removeprefix("torch.")
+    layout = args[0]
+    if type(layout) is Instance and type(layout.args) is tuple and layout.args:
+        layout = layout.args[0]  # `_get_layout("torch.sparse_coo")`
+    name = layout.name if type(layout) is Global else ""
+    name = layout.removeprefix("torch.") if type(layout) is str else name
     if name == "sparse_coo" and len(parts) in (3, 4):
         return _coordinates(rebuild, parts)
     if name in _COMPRESSED and len(parts) == 4:

@@ -733,7 +733,8 @@ def _random_state(state: Value) -> Anomaly | None:
         return _state_problem("not the state of a random generator")
     pending, depth = [state], 0
     while pending and depth < 4:  # the generator's dict, in a tuple, with a dict in it
-        pairs = [pair for part in pending if is_literal(part, DICT) for pair in part.pairs]
+        dicts: list[Value] = [part for part in pending if is_literal(part, DICT)]
+        pairs = [pair for part in dicts for pair in part.pairs]
         if not all(_is_position(key, value) for key, value in pairs):
             return _state_problem("a random generator that reads beyond its buffer")
         tuples = [part for part in pending if type(part) is tuple]

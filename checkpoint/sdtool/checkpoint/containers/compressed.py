@@ -28,6 +28,7 @@ from sdtool.checkpoint.reading import Reading
 from sdtool.checkpoint.source import Memory, Slice, Source
 
 _CHUNK_NBYTES = 1 << 16
+_ZLIB_NBYTES = 1 << 13
 _ZFILE = re.compile(rb"ZF0x[0-9a-fA-F]{1,16} *\Z")
 _ZFILE_NBYTES = 2 + len(f"{1 << 64:#x}")
 _FAINT = frozenset({"zlib", "lzma"})
@@ -150,7 +151,8 @@ def _zlib_chunks(source: Source) -> Iterator[bytes]:
         if machine.eof:
             pending, machine, begun = machine.unused_data, zlib.decompressobj(), False
         if not pending:
-            pending = source.read_at(offset, _CHUNK_NBYTES)
+            # What a loader gets before it meets a bad checksum: joblib reads 8 KiB at once.
+            pending = source.read_at(offset, _ZLIB_NBYTES)
             offset += len(pending)
             if not pending:
                 if begun or not offset:
