@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.rooms import drawing
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("checkpoint", "scan", "convert", "prune", "batch", "cli")
@@ -219,3 +220,8 @@ def test_help_loads_nothing_heavy() -> None:
     loaded = {line.rpartition("|")[2].strip().split(".")[0] for line in result.stderr.splitlines()}
     assert "sdtool" in loaded and "click" in loaded
     assert not loaded & {"torch", "numpy", "fickling", "tqdm", "fsspec", "safetensors"}
+
+
+def test_the_drawing_of_the_rooms_is_made_of_their_imports() -> None:
+    """`python -m tests.rooms` prints the one that docs/design.md has to hold."""
+    assert drawing() in (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
