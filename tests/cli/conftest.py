@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,9 @@ import pytest
 from sdtool.cli.demo.torch_zip import write_torch_zip
 from sdtool.cli.demo.training import training_checkpoint, trapped_checkpoint
 from sdtool.cli.main import main
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # so that children hear Ctrl-C
 
 
 @dataclass(frozen=True)
