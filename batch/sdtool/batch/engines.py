@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -59,7 +61,9 @@ class Threads:
         self, work: Work[T, R], items: Sequence[T], late: list[R]
     ) -> Generator[Iterable[R]]:
         """See `Engine`."""
-        from sdtool.convert.write.signals import signals_held  # a scan has no threads
+        from concurrent.futures import ThreadPoolExecutor  # a scan has no threads
+
+        from sdtool.convert.write.signals import signals_held
 
         stopped = threading.Event()
 
@@ -119,6 +123,8 @@ def _unchecked(work: Work[T, R], item: T) -> R:
 
 
 def _result(future: Future[R]) -> R:
+    from concurrent.futures import wait
+
     while not future.done():
         wait([future], 0.1)  # short waits: Ctrl-C does not interrupt a lock on Windows
     return future.result()
