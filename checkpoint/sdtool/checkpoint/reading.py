@@ -55,11 +55,13 @@ class Storage:
     `nbytes` bytes from `offset` of `source` when `compression` is 0; else `stored_nbytes` bytes
     that inflate to them (8 is deflate). `crc32` is the declared checksum of the record, None where
     there is none. `record_nbytes` is the size of the record, which an honest file declares alike.
+    `dtype` is the type of its elements where it stands beside them; None where only a persistent
+    id gives it.
     """
 
     __slots__ = (
-        "_locate", "_offset", "byteorder", "compression", "crc32", "key", "member", "nbytes",
-        "record_nbytes", "source", "stored_nbytes",
+        "_locate", "_offset", "byteorder", "compression", "crc32", "dtype", "key", "member",
+        "nbytes", "record_nbytes", "source", "stored_nbytes",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +71,7 @@ class Storage:
         offset: int | Callable[[str], int],
         nbytes: int,
         *,
+        dtype: DType | None = None,
         byteorder: str = "little",
         member: str | None = None,
         crc32: int | None = None,
@@ -81,6 +84,7 @@ class Storage:
         self._offset = offset if isinstance(offset, int) else None
         self._locate = offset if not isinstance(offset, int) else None
         self.nbytes = nbytes
+        self.dtype = dtype
         self.byteorder = byteorder
         self.member = member
         self.crc32 = crc32

@@ -201,7 +201,7 @@ class Rebuilder:
         source, offset, nbytes = content
         if nbytes != prod(shape) * dtype.itemsize:
             raise Malformed(f"an array of {nbytes:,} bytes, which its shape contradicts")
-        storage = Storage(INLINE, source, offset, nbytes, byteorder=byteorder)
+        storage = Storage(INLINE, source, offset, nbytes, dtype=dtype, byteorder=byteorder)
         stride = column_major(shape) if fortran else row_major(shape)
         return self._checked(Tensor(dtype, shape, stride, 0, storage))
 
@@ -224,9 +224,9 @@ class Rebuilder:
         if declared is None:
             pid = value.pid if type(value) is Persistent else None
             found = self._storages.get(str(pid)) if type(pid) in (int, str) else None
-            if found is None or found.member not in BY_NAME:
+            if found is None or found.dtype is None:
                 raise Malformed("a tensor without a storage")
-            return found, BY_NAME[found.member], None
+            return found, found.dtype, None
         found = self._storages.get(declared.key)
         if found is None:
             raise Malformed(f"storage {declared.key!a} is used and is not in the file")

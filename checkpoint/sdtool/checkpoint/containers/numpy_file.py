@@ -152,7 +152,8 @@ def _tensor(
     dtype = BY_NUMPY[descr.lstrip("<>|=")]
     stride = column_major(shape) if fortran_order else row_major(shape)
     byteorder = "big" if descr[:1] == ">" else "little"
-    storage = Storage("0", source, offset, source.nbytes - offset, byteorder=byteorder)
+    nbytes = source.nbytes - offset
+    storage = Storage("0", source, offset, nbytes, dtype=dtype, byteorder=byteorder)
     entry = TensorEntry(("array",), "array", dtype, shape, stride, 0, storage)
     if entry.nbytes > storage.nbytes:
         raise Truncated(

@@ -221,7 +221,7 @@ class _Table:
         if begin < self._end:
             self.in_order = False
         self._end = end
-        storage = Storage(name, self._source, self._base + begin, end - begin)
+        storage = Storage(name, self._source, self._base + begin, end - begin, dtype=dtype)
         packed = "packed" if dtype.bits else None
         return TensorEntry((name,), name, dtype, shape, stride, 0, storage, unsupported=packed)
 

@@ -154,7 +154,7 @@ def _storages(
         nbytes = numel * dtype.itemsize
         if offset + nbytes > part.nbytes:
             raise Truncated(f"storage {_key(head[0])} is cut", where=part.name)
-        storages[_key(head[0])] = Storage(_key(head[0]), part, offset, nbytes, member=dtype.name)
+        storages[_key(head[0])] = Storage(_key(head[0]), part, offset, nbytes, dtype=dtype)
         offset += nbytes
     views, _ = _next(opening, part, offset, streams, "storages")
     if type(views) is not Instance or views.target != LIST:
@@ -170,7 +170,7 @@ def _storages(
         if start + nbytes > root.nbytes:
             raise Malformed("a storage view out of bounds", where=part.name)
         key = _key(view[0])
-        storages[key] = Storage(key, part, root.offset + start, nbytes, member=root.member)
+        storages[key] = Storage(key, part, root.offset + start, nbytes, dtype=root.dtype)
 
 
 def _tensors(
@@ -210,7 +210,8 @@ def _tensors(
 
 
 def _dtype(storage: Storage) -> DType:
-    return next(row for row in BY_STORAGE.values() if row.name == storage.member)
+    assert storage.dtype is not None, "each of them is declared with its class"
+    return storage.dtype
 
 
 def _key(value: Value) -> str:
