@@ -11,14 +11,11 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import BinaryIO
 
-from sdtool.checkpoint import InputError, Unreadable, UsageError
+from sdtool.checkpoint import Format, InputError, Unreadable, UsageError
 
 MODEL_SUFFIXES = frozenset(
-    {
-        ".bin", ".ckpt", ".gguf", ".h5", ".joblib", ".keras", ".npy", ".npz", ".onnx", ".pickle",
-        ".pkl", ".pt", ".pt2", ".pth", ".safetensors", ".sft", ".th",
-    }
-)  # fmt: skip
+    {".gguf", ".h5", ".onnx", *(suffix for row in Format for suffix in row.suffixes)}
+)
 """A file that ends so and is no model is trouble; any other is passed over in silence."""
 
 

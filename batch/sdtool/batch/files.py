@@ -28,8 +28,9 @@ from sdtool.batch.outcome import (
 from sdtool.batch.place import AnyJob, apart, plan_outputs, without_shards
 from sdtool.batch.progress import Progress
 from sdtool.batch.run import Report, run_jobs
-from sdtool.checkpoint import UsageError
+from sdtool.checkpoint import Format, UsageError
 from sdtool.checkpoint.identify import Identity
+from sdtool.convert import Target
 from sdtool.scan import Verdict, open_judged
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def convert_file(
     *,
     out_dir: _Path | None = None,
     dtype: str = "keep",
-    to: Literal["safetensors", "pt"] | None = None,
+    to: Target | Literal["safetensors", "pt"] | None = None,
     dequantize: bool = False,
     skip_unsupported: bool = False,
     options: Options = _PLAIN,
@@ -69,7 +70,8 @@ def convert_file(
         UsageError: the arguments contradict each other or the file.
         Cancelled: `cancelled` was set.
     """
-    recipe = Converting(dtype, to, skip_unsupported, dequantize, names_given=out is not None)
+    target = Target(to) if to else None
+    recipe = Converting(dtype, target, skip_unsupported, dequantize, names_given=out is not None)
     return _one(path, out, out_dir, recipe, options, progress, cancelled)
 
 
@@ -131,7 +133,7 @@ class Identified:
     """What one file is. Sizes are bytes."""
 
     path: str
-    format: str
+    format: Format
     nbytes: int
     verdict: Verdict
     identity: Identity

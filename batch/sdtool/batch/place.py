@@ -11,8 +11,8 @@ from typing import TypeAlias
 
 from sdtool.batch.expand import Item
 from sdtool.batch.rivals import made_of_another
-from sdtool.checkpoint import InputError, OutputError, UsageError
-from sdtool.convert import is_index, read_index
+from sdtool.checkpoint import Format, InputError, OutputError, UsageError
+from sdtool.convert import Target, is_index, read_index
 from sdtool.convert.plan.names import SUFFIXES
 
 
@@ -158,21 +158,21 @@ def _is_below(folder: str, other: str) -> bool:
     return folder != other and folder.startswith(os.path.join(other, ""))
 
 
-def check_suffix(out: Path, to: str) -> None:
+def check_suffix(out: Path, to: Target) -> None:
     """Check that programs which go by the suffix will take an output for what it is.
 
     Raises:
         UsageError: it is called like the other format.
     """
     suffix = out.suffix.lower()
-    is_safetensors = suffix in (".safetensors", ".sft")
-    if to == "safetensors" and not is_safetensors and suffix in SUFFIXES:
+    is_safetensors = Format.of_suffix(suffix) is Format.SAFETENSORS
+    if to is Target.SAFETENSORS and not is_safetensors and suffix in SUFFIXES:
         raise UsageError(
             f"-o names a {suffix} file, and safetensors is written: programs go by the suffix",
             where=os.fspath(out),
             hint="call it .safetensors",
         )
-    if to == "pt" and is_safetensors:
+    if to is Target.PT and is_safetensors:
         raise UsageError(
             f"-o names a {suffix} file, and a torch file is written: programs go by the suffix",
             where=os.fspath(out),

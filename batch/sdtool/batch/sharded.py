@@ -24,6 +24,7 @@ from sdtool.convert import (
     Census,
     PlannedShard,
     SetPlan,
+    Target,
     check_expansion,
     check_output,
     hash_file,
@@ -57,7 +58,7 @@ def make_set(
     Raises:
         SdtoolError: nothing was made of it.
     """
-    if wanted.to == "pt":
+    if wanted.to is Target.PT:
         raise UsageError("--to pt does not go with a sharded set", where=draft.path)
     options = shared.options
     with ExitStack() as stack:

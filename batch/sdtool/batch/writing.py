@@ -25,6 +25,7 @@ from sdtool.convert import (
     ConvertPlan,
     PtPlan,
     Selection,
+    Target,
     Written,
     check_expansion,
     check_output,
@@ -115,7 +116,7 @@ def _planned(draft: Draft, making: Making, checkpoint: Checkpoint, shared: Share
     if options.provenance:
         known = {**selection.metadata, **provenance(checkpoint)}
         selection = replace(selection, metadata=known)
-    to_pt = making.to == "pt"
+    to_pt = making.to is Target.PT
     plan = plan_pt(checkpoint, selection) if to_pt else plan_safetensors(selection)
     if not options.any_size:
         check_expansion(plan.tensors, plan.nbytes, draft.path)

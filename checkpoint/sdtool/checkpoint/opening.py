@@ -15,6 +15,7 @@ from sdtool.checkpoint.containers.zip_archive import find_end
 from sdtool.checkpoint.containers.zips import begins_zip, read_zip
 from sdtool.checkpoint.errors import InputError, NotACheckpoint, Unsupported
 from sdtool.checkpoint.foreign import Foreign, foreign_kind
+from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.reading import Checkpoint, Reading, Stream
 from sdtool.checkpoint.rule_ids import RuleId
@@ -114,7 +115,7 @@ def _is_member_of(found: list[Reading], offset: int) -> bool:
     return any(
         member.header_offset <= offset < member.header_offset + head + member.stored_nbytes
         for reading in found
-        if reading.format in ("tar", "torch-tar")
+        if reading.format in (Format.TAR, Format.TORCH_TAR)
         for member in reading.members
     )
 
@@ -174,8 +175,8 @@ def _foreign(source: Source, head: bytes) -> Reading:
             where=source.name,
             hint="check that the download is complete, and where it came from",
         )
-        return Reading("unknown", source, error=error)
-    return Reading(kind.slug, source, error=_foreign_error(source, kind))
+        return Reading(Format.UNKNOWN, source, error=error)
+    return Reading(Format.UNKNOWN, source, error=_foreign_error(source, kind), foreign=kind)
 
 
 def _foreign_error(source: Source, kind: Foreign) -> InputError:

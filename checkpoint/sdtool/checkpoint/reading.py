@@ -9,6 +9,8 @@ from typing import Literal, Self
 
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.errors import SdtoolError
+from sdtool.checkpoint.foreign import Foreign
+from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.source import LocalFile, Source
 from sdtool.checkpoint.trace import Anomaly, Trace
 from sdtool.checkpoint.values import Value
@@ -191,8 +193,7 @@ class Reading:
     pickle stand in its Trace.
     """
 
-    format: str
-    """`torch-zip`, `torch-legacy`, `torch-tar`, `torchscript`, `pickle`, `safetensors`, ..."""
+    format: Format
     source: Source
     streams: tuple[Stream, ...] = ()
     members: tuple[Member, ...] = ()
@@ -208,6 +209,13 @@ class Reading:
     """Readings of what is wrapped: an archive in an archive, a compressed pickle."""
     unread: tuple[str, ...] = ()
     """Members that were not looked into, with the reason; anything here forbids `clean`."""
+    foreign: Foreign | None = None
+    """What it is where sdtool does not read it; its format is `UNKNOWN` then."""
+
+    @property
+    def slug(self) -> str:
+        """What JSON and reports call it: its format, or what else it is."""
+        return self.format if self.foreign is None else self.foreign.slug
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -259,8 +267,8 @@ class Checkpoint:
         return self.reading.source
 
     @property
-    def format(self) -> str:
-        """The container, as `Reading.format`."""
+    def format(self) -> Format:
+        """The format of the file."""
         return self.reading.format
 
     def close(self) -> None:

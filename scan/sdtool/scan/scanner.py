@@ -93,7 +93,7 @@ def judge(
     names = sorted(state.found.known.items(), key=lambda item: (item[0].module, item[0].name))
     return Report(
         path=os.fspath(path),
-        format=all_readings[0].format,
+        format=all_readings[0].slug,
         verdict=verdict,
         findings=findings,
         globals=tuple(

@@ -25,6 +25,7 @@ from sdtool.checkpoint.errors import (
     NotACheckpoint,
     Truncated,
 )
+from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.reading import NUMPY, Reading, Storage, Stream, TensorEntry
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Slice, Source, read_exactly
@@ -75,7 +76,7 @@ def read_npy(opening: Opening) -> Reading:
         rest = Slice(source, end, source.nbytes - end, f"{source.name}!behind the array")
         inner.extend(r for r in opening.inside(rest) if not isinstance(r.error, NotACheckpoint))
     return Reading(
-        "npy",
+        Format.NPY,
         source,
         tuple(streams),
         anomalies=tuple(anomalies),

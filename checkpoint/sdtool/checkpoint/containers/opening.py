@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from sdtool.checkpoint.errors import LimitExceeded
+from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.machine import run_pickle
 from sdtool.checkpoint.reading import PICKLE, LoaderProfile, Reading, Stream
@@ -100,7 +101,7 @@ class Opening:
             error = LimitExceeded(
                 f"archives more than {self.limits.nesting} deep", where=self.source.name
             )
-            return iter((Reading("unknown", content, error=error),))
+            return iter((Reading(Format.UNKNOWN, content, error=error),))
         return self.read(replace(self, source=content, depth=self.depth + 1, announced=announced))
 
     def inflates_to(self) -> int:

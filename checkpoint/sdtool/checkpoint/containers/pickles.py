@@ -13,6 +13,7 @@ from sys import stdlib_module_names
 
 from sdtool.checkpoint.containers.opening import Opening
 from sdtool.checkpoint.errors import LimitExceeded, Truncated
+from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.reading import PICKLE, LoaderProfile, Reading, Stream
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Source
@@ -45,7 +46,7 @@ def read_pickles(opening: Opening, first: Stream) -> Iterator[Reading]:
     if last.error is None and end < source.nbytes:
         detail = f"{source.nbytes - end:,} bytes behind the pickle"
         anomalies = (Anomaly(RuleId.TRAILING_DATA, detail, end),)
-    yield Reading("pickle", source, tuple(streams), anomalies=anomalies)
+    yield Reading(Format.PICKLE, source, tuple(streams), anomalies=anomalies)
 
 
 def _following(opening: Opening, first: Stream) -> list[Stream]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from sdtool.checkpoint.dtypes import BY_SAFETENSORS, PACKED, DType
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
+from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.reading import Reading, Storage, TensorEntry
 from sdtool.checkpoint.rule_ids import RuleId
@@ -45,7 +46,7 @@ def read_safetensors(source: Source, limits: Limits) -> Reading:
     except InputError as e:
         error = e
     return Reading(
-        "safetensors",
+        Format.SAFETENSORS,
         source,
         anomalies=tuple(anomalies),
         error=error,

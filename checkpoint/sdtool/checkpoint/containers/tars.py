@@ -24,6 +24,7 @@ from sdtool.checkpoint.containers.opening import Opening, first_few
 from sdtool.checkpoint.containers.source_file import SourceFile
 from sdtool.checkpoint.containers.zip_archive import leads_out
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, NotACheckpoint, Truncated
+from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.reading import Member, Reading
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Memory, Slice, Source
@@ -32,7 +33,7 @@ from sdtool.checkpoint.trace import Anomaly
 if TYPE_CHECKING:
     import tarfile
 
-PARTS = ("sys_info", "pickle", "tensors", "storages")
+SYS_INFO, OBJECT, TENSORS, STORAGES = PARTS = ("sys_info", "pickle", "tensors", "storages")
 """The members of torch's first format."""
 
 _CHUNK_NBYTES = 1 << 20
@@ -198,7 +199,7 @@ def read_plain_tar(opening: Opening, archive: TarArchive) -> Reading:
     if error is None and not inner and not unread:
         error = NotACheckpoint("a tar archive with no checkpoint inside", where=opening.source.name)
     return Reading(
-        "tar",
+        Format.TAR,
         opening.source,
         members=archive.members,
         anomalies=archive.anomalies,

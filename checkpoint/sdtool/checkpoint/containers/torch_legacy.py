@@ -19,6 +19,7 @@ from sdtool.checkpoint.claims import claim_anomalies
 from sdtool.checkpoint.containers.opening import Opening
 from sdtool.checkpoint.containers.pickles import pickles_in_a_row, reached_stop
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
+from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.index_claims import index_anomalies
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.reading import PICKLE, TORCH, Reading, Storage, Stream
@@ -51,7 +52,9 @@ def read_torch_legacy(opening: Opening, first: Stream) -> Reading:
             stream = opening.pickle(source, offset, profile=profile)
             streams.append(stream)
             if not reached_stop(stream):
-                return Reading("torch-legacy", source, tuple(streams), anomalies=tuple(anomalies))
+                return Reading(
+                    Format.TORCH_LEGACY, source, tuple(streams), anomalies=tuple(anomalies)
+                )
             offset += stream.trace.nbytes
         end = _find_storages(source, offset, streams[3], streams[4], limits, storages, anomalies)
         sizes = {key: storage.record_nbytes for key, storage in storages.items()}
@@ -69,7 +72,9 @@ def read_torch_legacy(opening: Opening, first: Stream) -> Reading:
                 streams.extend(behind)
     except InputError as e:
         error = e
-    return Reading("torch-legacy", source, tuple(streams), (), storages, tuple(anomalies), error)
+    return Reading(
+        Format.TORCH_LEGACY, source, tuple(streams), (), storages, tuple(anomalies), error
+    )
 
 
 def _find_storages(

@@ -18,9 +18,18 @@ from struct import Struct
 
 from sdtool.checkpoint.containers.opening import Opening, first_few
 from sdtool.checkpoint.containers.pickles import pickles_in_a_row
-from sdtool.checkpoint.containers.tars import PARTS, TarArchive, TarEntry
+from sdtool.checkpoint.containers.tars import (
+    OBJECT,
+    PARTS,
+    STORAGES,
+    SYS_INFO,
+    TENSORS,
+    TarArchive,
+    TarEntry,
+)
 from sdtool.checkpoint.dtypes import BY_STORAGE, DType
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, NotACheckpoint, Truncated
+from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.reading import PICKLE, TORCH, Reading, Storage, Stream, TensorEntry
 from sdtool.checkpoint.rule_ids import RuleId
@@ -33,7 +42,7 @@ _i4 = Struct("<i")
 
 def is_torch_tar(archive: TarArchive) -> bool:
     """Whether torch would load anything of the archive: it begins with `storages`."""
-    return any(_name(entry) == "storages" for entry in archive.entries)
+    return any(_name(entry) == STORAGES for entry in archive.entries)
 
 
 def read_torch_tar(opening: Opening, archive: TarArchive) -> Reading:
@@ -72,17 +81,17 @@ def read_torch_tar(opening: Opening, archive: TarArchive) -> Reading:
     if missing and error is None and not unread:
         error = Malformed(f"the tar archive has no {missing[0]!r}", where=source.name)
     try:
-        if "storages" in parts:
-            _storages(opening, parts["storages"], streams, storages)
-        if "tensors" in parts:
-            _tensors(opening, parts["tensors"], streams, storages, tensors)
+        if STORAGES in parts:
+            _storages(opening, parts[STORAGES], streams, storages)
+        if TENSORS in parts:
+            _tensors(opening, parts[TENSORS], streams, storages, tensors)
     except InputError as e:
         error = error or e
-    for name in ("sys_info", "pickle"):
+    for name in (SYS_INFO, OBJECT):
         if name in parts:
             streams.extend(_pickles(opening, parts[name], name, anomalies))
     return Reading(
-        "torch-tar",
+        Format.TORCH_TAR,
         source,
         tuple(streams),
         archive.members,
@@ -101,10 +110,10 @@ def _name(entry: TarEntry) -> str:
 
 def _pickles(opening: Opening, part: Source, name: str, anomalies: list[Anomaly]) -> list[Stream]:
     """The pickle of a member, and whatever stands behind its STOP."""
-    profile = TORCH if name == "pickle" else PICKLE
+    profile = TORCH if name == OBJECT else PICKLE
     stream = opening.pickle(part, profile=profile, member=name)
     end = stream.trace.nbytes
-    if stream.error is not None or end >= part.nbytes or name in ("storages", "tensors"):
+    if stream.error is not None or end >= part.nbytes or name in (STORAGES, TENSORS):
         return [stream]
     detail = f"{part.nbytes - end:,} bytes behind the pickle"
     anomalies.append(Anomaly(RuleId.TRAILING_DATA, detail, end, name))
@@ -139,11 +148,11 @@ def _storages(
     opening: Opening, part: Source, streams: list[Stream], storages: dict[str, Storage]
 ) -> None:
     limits = opening.limits
-    count, offset = _next(opening, part, 0, streams, "storages")
+    count, offset = _next(opening, part, 0, streams, STORAGES)
     if type(count) is not int or not 0 <= count <= limits.members:
         raise Malformed("an invalid storage count", where=part.name)
     for _ in range(count):
-        head, offset = _next(opening, part, offset, streams, "storages")
+        head, offset = _next(opening, part, offset, streams, STORAGES)
         if type(head) is not tuple or len(head) != 3 or type(head[2]) is not Global:
             raise Malformed("a storage without key, place and class", where=part.name)
         dtype = BY_STORAGE.get(head[2].name)
@@ -156,7 +165,7 @@ def _storages(
             raise Truncated(f"storage {_key(head[0])} is cut", where=part.name)
         storages[_key(head[0])] = Storage(_key(head[0]), part, offset, nbytes, dtype=dtype)
         offset += nbytes
-    views, _ = _next(opening, part, offset, streams, "storages")
+    views, _ = _next(opening, part, offset, streams, STORAGES)
     if type(views) is not Instance or views.target != LIST:
         raise Malformed("the list of storage views is not a list", where=part.name)
     for view in views.items:
@@ -181,11 +190,11 @@ def _tensors(
     tensors: dict[str, TensorEntry],
 ) -> None:
     limits: Limits = opening.limits
-    count, offset = _next(opening, part, 0, streams, "tensors")
+    count, offset = _next(opening, part, 0, streams, TENSORS)
     if type(count) is not int or not 0 <= count <= limits.members:
         raise Malformed("an invalid tensor count", where=part.name)
     for _ in range(count):
-        head, offset = _next(opening, part, offset, streams, "tensors")
+        head, offset = _next(opening, part, offset, streams, TENSORS)
         if type(head) is not tuple or len(head) != 3 or _key(head[1]) not in storages:
             raise Malformed("a tensor without key, storage and class", where=part.name)
         (rank,) = _i4.unpack(read_exactly(part, offset, 4, "a tensor"))

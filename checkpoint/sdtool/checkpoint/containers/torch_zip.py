@@ -40,6 +40,7 @@ from sdtool.checkpoint.containers.zip_archive import (
 )
 from sdtool.checkpoint.containers.zip_storages import ZipStorages
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, NotACheckpoint
+from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.index_claims import index_anomalies
 from sdtool.checkpoint.reading import (
     SCRIPT,
@@ -140,7 +141,7 @@ def read_torch_zip(opening: Opening, archive: ZipArchive, root: str) -> Reading:
     if program is not None:
         error = error or program.error(source.name)
     return Reading(
-        "torch-zip" if program is None else program.format,
+        Format.TORCH_ZIP if program is None else program.format,
         source,
         tuple(found.streams),
         archive.members,

@@ -31,7 +31,8 @@ from sdtool.checkpoint.containers.zip_archive import (
     read_directory,
 )
 from sdtool.checkpoint.errors import InputError, LimitExceeded, NotACheckpoint, Truncated
-from sdtool.checkpoint.foreign import foreign_kind
+from sdtool.checkpoint.foreign import ZIP_EMPTY, foreign_kind
+from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.reading import SCRIPT, TORCH, Member, Reading, Stream
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Inflated, Slice
@@ -56,7 +57,7 @@ def read_zip(opening: Opening) -> Iterator[Reading]:
             where=source.name,
             hint="download it again and compare its size with the one published",
         )
-        yield Reading("torch-zip", source, tuple(_salvage(opening)), error=error)
+        yield Reading(Format.TORCH_ZIP, source, tuple(_salvage(opening)), error=error)
         return
     archive = read_directory(source, end, opening.limits)
     parts = _archives_in_a_row(opening, archive)
@@ -64,7 +65,7 @@ def read_zip(opening: Opening) -> Iterator[Reading]:
         yield _read_shard(opening, parts)
     elif archive.error is not None:
         streams = tuple(_salvage(opening))
-        yield Reading("zip", source, streams, anomalies=archive.anomalies, error=archive.error)
+        yield Reading(Format.ZIP, source, streams, anomalies=archive.anomalies, error=archive.error)
     else:
         yield _read_archive(opening, archive)
     if any(a.rule is RuleId.PREFIX_DATA for a in archive.anomalies):
@@ -104,7 +105,7 @@ def _read_shard(opening: Opening, parts: list[Slice]) -> Reading:
         for reading in opening.inside(part)
         if not isinstance(reading.error, NotACheckpoint)
     )
-    return Reading("torch-distributed", source, inner=inner)
+    return Reading(Format.TORCH_DISTRIBUTED, source, inner=inner)
 
 
 def _read_archive(opening: Opening, archive: ZipArchive) -> Reading:
@@ -135,11 +136,11 @@ def _without_members(opening: Opening, archive: ZipArchive) -> Reading:
     if archive.directory_offset == first:
         kind = foreign_kind(source.read_at(0, _HEAD_NBYTES), b"", os.path.basename(source.name))
         empty = NotACheckpoint("an empty zip archive", where=source.name, hint="download it again")
-        return Reading(kind.slug if kind else "empty-zip", source, error=empty)
+        return Reading(Format.UNKNOWN, source, error=empty, foreign=kind or ZIP_EMPTY)
     detail = f"{archive.directory_offset - first:,} bytes that no entry lists"
     anomalies = (*archive.anomalies, Anomaly(RuleId.GAP_DATA, detail, first))
     error = Truncated("the zip directory lists no members", where=source.name)
-    return Reading("zip", source, tuple(_salvage(opening)), anomalies=anomalies, error=error)
+    return Reading(Format.ZIP, source, tuple(_salvage(opening)), anomalies=anomalies, error=error)
 
 
 def _read_plain(opening: Opening, archive: ZipArchive) -> Reading:
@@ -195,11 +196,11 @@ def _read_plain(opening: Opening, archive: ZipArchive) -> Reading:
     )
 
 
-def _format(program: ProgramFormat | None, files: list[Member]) -> str:
+def _format(program: ProgramFormat | None, files: list[Member]) -> Format:
     if program is not None:
         return program.format
     is_npz = bool(files) and all(member.name.endswith(".npy") for member in files)
-    return "npz" if is_npz else "zip"
+    return Format.NPZ if is_npz else Format.ZIP
 
 
 def _error(

@@ -21,7 +21,7 @@ from sdtool.cli.options import (
 )
 from sdtool.cli.running import run
 from sdtool.cli.verb import machine_readable, verb
-from sdtool.convert import is_index
+from sdtool.convert import Target, is_index
 from sdtool.scan import Settings
 
 
@@ -37,7 +37,7 @@ from sdtool.scan import Settings
 @dequantize_option
 @click.option(
     "--to",
-    type=click.Choice(["safetensors", "pt"]),
+    type=click.Choice([target.value for target in Target]),
     help="Format. Default: safetensors; pt for hypernetworks.",
 )
 @click.option("--skip-unsupported", is_flag=True, help="Leave out what no output can hold.")
@@ -68,7 +68,8 @@ def command(
             "--skip-unsupported and --replace do not go together",
             hint="what is left out would be lost with the original",
         )
-    recipe = Converting(dtype, to, skip_unsupported, dequantize, names_given=out is not None)
+    target = Target(to) if to else None
+    recipe = Converting(dtype, target, skip_unsupported, dequantize, names_given=out is not None)
     found = search(console, paths, settings, writing=True)
     items = without_outputs(console, found, out_dir)
     if out is not None and any(is_index(item.path) for item in items):

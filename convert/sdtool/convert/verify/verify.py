@@ -18,6 +18,7 @@ from typing import Any
 from sdtool.checkpoint import checkpoint_of, open_checkpoint, readings
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Truncated, Unreadable
+from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.identify.ema import PREFIX, ema_name
 from sdtool.checkpoint.reading import Checkpoint, Reading, TensorEntry
 from sdtool.checkpoint.source import LocalFile, Source
@@ -346,14 +347,14 @@ def _verified(
     several = readings(file, deep=True)
     for reading in several:
         if reading.error is not None:
-            wrong.append(Difference(reading.format, reading.error.what))
+            wrong.append(Difference(reading.slug, reading.error.what))
             if isinstance(reading.error, Truncated):
                 wrong.extend(_how_far(file, reading))
         wrong.extend(
-            Difference(anomaly.member or reading.format, anomaly.detail)
+            Difference(anomaly.member or reading.slug, anomaly.detail)
             for anomaly in reading.anomalies
         )
-        if reading.format == "safetensors" and reading.error is None:
+        if reading.format is Format.SAFETENSORS and reading.error is None:
             wrong.extend(_second_reader(file))
         if any(s.crc32 is None for s in reading.storages.values()):
             notes.append("the file carries no checksums: damaged values would go unseen")
@@ -414,14 +415,14 @@ def _second_reader(file: LocalFile) -> Iterator[Difference]:
 
 def _how_far(file: Source, reading: Reading) -> Iterator[Difference]:
     """Say of a file that was cut short what its last bytes belong to."""
-    if reading.format == "torch-zip":
+    if reading.format is Format.TORCH_ZIP:
         found = _last_member(file)
         if found is not None:
             name, offset = found
             yield Difference(
                 name, f"the last member begun, at byte {offset:,}; the file ends at {file.nbytes:,}"
             )
-    elif reading.format == "safetensors":
+    elif reading.format is Format.SAFETENSORS:
         try:
             length = int.from_bytes(file.read_at(0, 8), "little")
             header = json.loads(file.read_at(8, length))

@@ -24,6 +24,7 @@ from sdtool.convert.plan.metadata import PICKLED, pickled_metadata
 from sdtool.convert.plan.partial import root_of
 from sdtool.convert.plan.plan import Placed, check_names, supported
 from sdtool.convert.plan.selection import LeftOut, Selected, Selection
+from sdtool.convert.plan.target import Target
 from sdtool.convert.write.hashes import Following, Hashes, autov1
 from sdtool.convert.write.pickle_writer import Plain, TensorRecord, pickle_of
 from sdtool.convert.write.safetensors_file import (
@@ -86,11 +87,11 @@ def plan_pt(checkpoint: Checkpoint, selection: Selection) -> PtPlan:
         Malformed: two tensors want one name.
         Unsupported: a tensor that has no values.
     """
-    supported((s.entry for s in selection.entries), to="pt")
+    supported((s.entry for s in selection.entries), to=Target.PT)
     entries = selection.entries
     structured = checkpoint.kind in ("embedding", "hypernetwork") and checkpoint.reading.streams
     if structured:  # the ids of the tokens may be tensors
-        tokens, _ = supported(checkpoint.training, to="pt", skip=True)
+        tokens, _ = supported(checkpoint.training, to=Target.PT, skip=True)
         entries += tuple(Selected(e.name, e, e.dtype) for e in tokens)
     check_names(entries)
     keyed = [
