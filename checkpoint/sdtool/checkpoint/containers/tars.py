@@ -20,9 +20,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+from sdtool.checkpoint.containers.member_names import leads_out
 from sdtool.checkpoint.containers.opening import Opening, first_few
 from sdtool.checkpoint.containers.source_file import SourceFile
-from sdtool.checkpoint.containers.zip_archive import leads_out
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, NotACheckpoint, Truncated
 from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.reading import Member, Reading

@@ -30,14 +30,9 @@ from sdtool.checkpoint.containers.programs import (
     code_anomalies,
     program_format,
 )
-from sdtool.checkpoint.containers.zip_archive import (
-    STORED,
-    ZipArchive,
-    deep_anomalies,
-    local_header_anomalies,
-    member_head,
-    open_member,
-)
+from sdtool.checkpoint.containers.zip_archive import ZipArchive
+from sdtool.checkpoint.containers.zip_checks import deep_anomalies, local_header_anomalies
+from sdtool.checkpoint.containers.zip_members import STORED, member_head, open_member
 from sdtool.checkpoint.containers.zip_storages import ZipStorages
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, NotACheckpoint
 from sdtool.checkpoint.formats import Format
@@ -112,7 +107,9 @@ def read_torch_zip(opening: Opening, archive: ZipArchive, root: str) -> Reading:
     referenced = referenced_keys(found.streams)
     if deep:
         try:
-            found.anomalies.extend(deep_anomalies(source, archive, opening.budget))
+            found.anomalies.extend(
+                deep_anomalies(source, archive.members, archive.directory_offset, opening.budget)
+            )
         except LimitExceeded as e:
             error = error or e
     for member in archive.members:

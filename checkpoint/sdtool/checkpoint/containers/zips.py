@@ -21,15 +21,9 @@ from sdtool.checkpoint.containers.torch_zip import (
     open_inside,
     read_torch_zip,
 )
-from sdtool.checkpoint.containers.zip_archive import (
-    STORED,
-    ZipArchive,
-    data_offset,
-    deep_anomalies,
-    find_end,
-    local_header_anomalies,
-    read_directory,
-)
+from sdtool.checkpoint.containers.zip_archive import ZipArchive, find_end, read_directory
+from sdtool.checkpoint.containers.zip_checks import deep_anomalies, local_header_anomalies
+from sdtool.checkpoint.containers.zip_members import STORED, data_offset
 from sdtool.checkpoint.errors import InputError, LimitExceeded, NotACheckpoint, Truncated
 from sdtool.checkpoint.foreign import ZIP_EMPTY, foreign_kind
 from sdtool.checkpoint.formats import Format
@@ -151,7 +145,9 @@ def _read_plain(opening: Opening, archive: ZipArchive) -> Reading:
     unread: list[str] = []
     if opening.deep:
         try:
-            anomalies.extend(deep_anomalies(source, archive, opening.budget))
+            anomalies.extend(
+                deep_anomalies(source, archive.members, archive.directory_offset, opening.budget)
+            )
         except LimitExceeded as e:
             unread.append(e.what)
     else:
