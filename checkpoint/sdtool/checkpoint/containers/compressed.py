@@ -21,6 +21,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO, cast
 
+from sdtool.checkpoint.containers.container import Container
 from sdtool.checkpoint.containers.opening import Opening
 from sdtool.checkpoint.containers.source_file import SourceFile
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, NotACheckpoint
@@ -36,10 +37,21 @@ _FAINT = frozenset({Format.ZLIB, Format.LZMA})
 """Known by so little that many other files begin alike: what does not inflate is none."""
 
 
-def read_compressed(opening: Opening) -> Iterator[Reading]:
-    """Read what a compressed file holds; nothing where it is no compressed file."""
-    source = opening.source
-    compression = compression_of(source.read_at(0, 32))
+def _begins(opening: Opening) -> bool:
+    return compression_of(opening.head) is not None
+
+
+def _read(opening: Opening) -> Iterator[Reading]:
+    """Read what a compressed file holds.
+
+    The length of a safetensors header may look like one of gzip's: beside it, only what holds
+    something inside counts.
+    """
+    return (reading for reading in _inflated(opening) if reading.inner or not opening.found)
+
+
+def _inflated(opening: Opening) -> Iterator[Reading]:
+    source, compression = opening.source, compression_of(opening.head)
     if compression is None:
         return
     if opening.depth >= opening.limits.nesting:
@@ -51,14 +63,14 @@ def read_compressed(opening: Opening) -> Iterator[Reading]:
     content, error = inflate_file(opening, compression)
     if not content.nbytes and error is not None and compression in _FAINT:
         return
-    inner = tuple(r for r in opening.inside(content) if not isinstance(r.error, NotACheckpoint))
+    inner = tuple(opening.inside(content))
     if error is None and not inner:
         error = NotACheckpoint(f"a {compression} file with no checkpoint inside", where=source.name)
     yield Reading(compression, source, inner=inner, error=error)
 
 
 def compression_of(head: bytes) -> Format | None:
-    """The compression that `head` (32 bytes) begins, or None."""
+    """The compression that `head` (32 bytes or more) begins, or None."""
     if head[:3] == b"\x1f\x8b\x08":
         return Format.GZIP
     if head[:3] == b"BZh" and head[4:10] in (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90"):
@@ -162,3 +174,8 @@ def _zlib_chunks(source: Source) -> Iterator[bytes]:
         begun = True
         yield machine.decompress(pending, _CHUNK_NBYTES)
         pending = machine.unconsumed_tail
+
+
+COMPRESSED = Container(
+    (Format.GZIP, Format.BZIP2, Format.XZ, Format.LZMA, Format.ZLIB, Format.Z_FILE), _begins, _read
+)

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from math import prod
 from typing import Any
 
+from sdtool.checkpoint.containers.container import Container
+from sdtool.checkpoint.containers.opening import Opening
 from sdtool.checkpoint.dtypes import BY_SAFETENSORS, PACKED, DType
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
 from sdtool.checkpoint.formats import Format
@@ -35,17 +37,22 @@ def begins_safetensors(head: bytes) -> bool:
     return head[8:9] == b"{" and head[9:10] in b'"} \n\t\r' and 2 <= nbytes < 1 << 40
 
 
-def read_safetensors(source: Source, limits: Limits) -> Reading:
+def _begins(opening: Opening) -> bool:
+    return begins_safetensors(opening.head)
+
+
+def _read(opening: Opening) -> Iterator[Reading]:
     """Read the header by the format's own rules; every departure is an error."""
+    source = opening.source
     anomalies: list[Anomaly] = []
     tensors: tuple[TensorEntry, ...] = ()
     metadata: dict[str, str] = {}
     error: InputError | None = None
     try:
-        tensors, metadata = _read_header(source, limits, anomalies)
+        tensors, metadata = _read_header(source, opening.limits, anomalies)
     except InputError as e:
         error = e
-    return Reading(
+    yield Reading(
         Format.SAFETENSORS,
         source,
         anomalies=tuple(anomalies),
@@ -290,3 +297,6 @@ def _kind(name: str, value: Any, source: Source) -> tuple[DType, tuple[int, ...]
 
 def _is_size(value: Any) -> bool:
     return type(value) is int and 0 <= value < 1 << 64
+
+
+SAFETENSORS = Container((Format.SAFETENSORS,), _begins, _read)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from sdtool.checkpoint.claims import claim_anomalies
 from sdtool.checkpoint.containers.opening import Opening
-from sdtool.checkpoint.containers.pickles import pickles_in_a_row, reached_stop
+from sdtool.checkpoint.containers.pickle_rows import pickles_in_a_row, reached_stop
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
 from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.index_claims import index_anomalies
@@ -30,6 +30,11 @@ from sdtool.checkpoint.trace import Anomaly
 from sdtool.checkpoint.values import LIST, Instance, Persistent
 
 MAGIC = 0x1950A86A20F9469CFC6C
+
+
+def is_torch_legacy(first: Stream) -> bool:
+    """Whether the first pickle of a file is the number that torch looks for."""
+    return first.error is None and type(first.value) is int and first.value == MAGIC
 
 
 def read_torch_legacy(opening: Opening, first: Stream) -> Reading:

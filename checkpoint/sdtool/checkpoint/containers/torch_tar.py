@@ -17,8 +17,8 @@ from __future__ import annotations
 from struct import Struct
 
 from sdtool.checkpoint.containers.opening import Opening, first_few
-from sdtool.checkpoint.containers.pickles import pickles_in_a_row
-from sdtool.checkpoint.containers.tars import (
+from sdtool.checkpoint.containers.pickle_rows import pickles_in_a_row
+from sdtool.checkpoint.containers.tar_archive import (
     OBJECT,
     PARTS,
     STORAGES,
@@ -28,7 +28,7 @@ from sdtool.checkpoint.containers.tars import (
     TarEntry,
 )
 from sdtool.checkpoint.dtypes import BY_STORAGE, DType
-from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, NotACheckpoint, Truncated
+from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
 from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.reading import PICKLE, TORCH, Reading, Storage, Stream, TensorEntry
@@ -124,7 +124,7 @@ def _hidden(
     opening: Opening, entry: TarEntry, content: Source, anomalies: list[Anomaly]
 ) -> list[Reading]:
     """Readings of a member that torch does not look at."""
-    found = [r for r in opening.inside(content) if not isinstance(r.error, NotACheckpoint)]
+    found = list(opening.inside(content))
     if any(reading.streams for reading in found):
         anomalies.append(
             Anomaly(RuleId.HIDDEN_PICKLE, "", entry.member.header_offset, entry.member.name)

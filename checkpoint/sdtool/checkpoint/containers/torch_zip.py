@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from sdtool.checkpoint.claims import claim_anomalies
 from sdtool.checkpoint.containers.numpy_file import MAGIC as NPY_MAGIC
 from sdtool.checkpoint.containers.opening import Opening, first_few
-from sdtool.checkpoint.containers.pickles import pickles_in_a_row
+from sdtool.checkpoint.containers.pickle_rows import pickles_in_a_row
 from sdtool.checkpoint.containers.programs import (
     TORCHSCRIPT,
     ProgramFormat,
@@ -34,7 +34,7 @@ from sdtool.checkpoint.containers.zip_archive import ZipArchive
 from sdtool.checkpoint.containers.zip_checks import deep_anomalies, local_header_anomalies
 from sdtool.checkpoint.containers.zip_members import STORED, member_head, open_member
 from sdtool.checkpoint.containers.zip_storages import ZipStorages
-from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, NotACheckpoint
+from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed
 from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.index_claims import index_anomalies
 from sdtool.checkpoint.reading import (
@@ -339,8 +339,7 @@ def _look_inside(opening: Opening, member: Member, content: Source, found: _Foun
         files = [
             reading
             for reading in opening.inside(content)
-            if not isinstance(reading.error, NotACheckpoint)
-            and (reading.streams or reading.inner or isinstance(reading.error, LimitExceeded))
+            if reading.streams or reading.inner or isinstance(reading.error, LimitExceeded)
         ]
         found.inner.extend(files)
     if pickles or files:

@@ -24,6 +24,9 @@ from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Slice, Source, read_exactly
 from sdtool.checkpoint.trace import Anomaly
 
+END_MAGIC = b"PK\x05\x06"
+ENTRY_MAGIC = b"PK\x01\x02"
+
 _END = Struct("<4s4H2LH")
 _END64 = Struct("<4sQ2H2L4Q")
 _LOCATOR = Struct("<4sLQL")
@@ -53,11 +56,11 @@ def find_end(source: Source) -> int | None:
     near = max(tail_offset, source.nbytes - _END.size)
     for offset in (near, tail_offset):
         tail = source.read_at(offset, source.nbytes - offset)
-        at = tail.rfind(b"PK\x05\x06")
+        at = tail.rfind(END_MAGIC)
         while at >= 0:
             if len(tail) - at >= _END.size:
                 return offset + at
-            at = tail.rfind(b"PK\x05\x06", 0, at)
+            at = tail.rfind(END_MAGIC, 0, at)
     return None
 
 
@@ -144,7 +147,7 @@ def _entries(raw: bytes, start: int, where: str) -> Iterator[Member]:
     unpack = _ENTRY.unpack_from
     fixed = _ENTRY.size
     while pos < len(raw):
-        if len(raw) - pos < fixed or raw[pos : pos + 4] != b"PK\x01\x02":
+        if len(raw) - pos < fixed or raw[pos : pos + 4] != ENTRY_MAGIC:
             raise Malformed("the zip directory is damaged", where=where)
         (
             _, _, _, flags, compression, _, _, crc32, stored_nbytes, nbytes,
