@@ -28,7 +28,7 @@ def unknown(tmp_path: Path) -> Path:
 def test_a_clean_file_is_0_and_one_line(sdtool: Run, training: Path) -> None:
     result = sdtool("scan", "training.ckpt")
     assert (result.code, result.err) == (0, "")
-    assert result.out == "training.ckpt: CLEAN (torch-zip, 3.6 MB)\n"
+    assert result.out == "training.ckpt: CLEAN (torch-zip, 3.61 MB)\n"
     assert sdtool("scan", "training.ckpt", "--quiet").out == ""
 
 

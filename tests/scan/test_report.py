@@ -12,7 +12,7 @@ import pytest
 from tests.forge import call, dict_of, list_of, name, pickled, torch_zip
 
 from sdtool.checkpoint.rule_ids import RuleId
-from sdtool.scan import Finding, Report, Severity, Verdict, escape, scan_file
+from sdtool.scan import Finding, Report, Severity, Verdict, scan_file
 from sdtool.scan.report import json as json_report
 from sdtool.scan.report import sarif, text
 from sdtool.scan.rules import RULES
@@ -252,35 +252,6 @@ def test_a_file_cannot_write_to_the_terminal(tmp_path: Path) -> None:
     shown = "\n".join(text.lines(scan_file(path)))
     assert all(char.isprintable() or char == "\n" for char in shown)
     assert r"mod\x1b[2J" in shown
-
-
-@pytest.mark.parametrize(
-    ("raw", "shown"),
-    [
-        ("plain", "plain"),
-        ("käse", "käse"),
-        ("a\nb", r"a\nb"),
-        ("a\\nb", r"a\\nb"),
-        ("\x1b[0m", r"\x1b[0m"),
-        ("\u202e", r"\u202e"),
-        ("\ud800", r"\ud800"),
-    ],
-)
-def test_escaping(raw: str, shown: str) -> None:
-    assert escape(raw) == shown
-
-
-def test_escaping_cuts() -> None:
-    assert escape("x" * 500, 10) == "x" * 9 + "…"
-    assert len(escape("\x00" * 500, 10)) == 10
-
-
-@pytest.mark.parametrize(
-    ("nbytes", "shown"),
-    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 KB"), (4265380512, "4.3 GB")],
-)
-def test_sizes(nbytes: int, shown: str) -> None:
-    assert text.size(nbytes) == shown
 
 
 def report_of(verdict: Verdict, error: str | None = None, path: str = "m") -> Report:

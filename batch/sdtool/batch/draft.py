@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from sdtool.batch.amounts import counted
 from sdtool.batch.failures import as_error
 from sdtool.batch.outcome import (
     Failed,
@@ -25,6 +24,7 @@ from sdtool.batch.outcome import (
     Written,
 )
 from sdtool.checkpoint import SdtoolError, UnsafeError
+from sdtool.checkpoint.wording import counted
 from sdtool.convert import Census, LeftOut
 from sdtool.scan import Verdict
 

@@ -12,6 +12,7 @@ from fnmatch import fnmatch
 from typing import BinaryIO
 
 from sdtool.checkpoint import InputError, Unreadable, UsageError
+from sdtool.checkpoint.wording import os_reason
 
 MODEL_SUFFIXES = frozenset(
     {
@@ -290,4 +291,4 @@ def _is_partial(name: str) -> bool:
 def _no_access(e: OSError, path: str) -> Unreadable:
     if isinstance(e, FileNotFoundError):
         return Unreadable("no such file or folder", where=path)
-    return Unreadable(f"cannot be read ({(e.strerror or 'unknown').lower()})", where=path)
+    return Unreadable(f"cannot be read ({os_reason(e)})", where=path)

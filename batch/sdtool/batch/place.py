@@ -12,6 +12,7 @@ from typing import TypeAlias
 from sdtool.batch.expand import Item
 from sdtool.batch.rivals import made_of_another
 from sdtool.checkpoint import InputError, OutputError, UsageError
+from sdtool.checkpoint.wording import os_reason
 from sdtool.convert import is_index, read_index
 from sdtool.convert.plan.names import SUFFIXES
 
@@ -189,8 +190,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        reason = (e.strerror or type(e).__name__).lower()
-        raise OutputError(f"cannot be made ({reason})", where=os.fspath(folder)) from e
+        raise OutputError(f"cannot be made ({os_reason(e)})", where=os.fspath(folder)) from e
 
 
 def same_file(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import click
 
-from sdtool.batch.amounts import counted
 from sdtool.batch.expand import Item, expand, own_files
 from sdtool.checkpoint import InputError
+from sdtool.checkpoint.wording import counted
 from sdtool.cli.console import Console
 from sdtool.scan import Settings
 

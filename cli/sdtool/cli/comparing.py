@@ -14,7 +14,8 @@ from sdtool.checkpoint.identify.ema import raw_and_ema
 from sdtool.checkpoint.identify.quantization import quantization_of
 from sdtool.checkpoint.prefixes import plain_name
 from sdtool.checkpoint.sets import every_tensor
-from sdtool.cli.console import Console, escape
+from sdtool.checkpoint.wording import escape
+from sdtool.cli.console import Console
 from sdtool.cli.exit_codes import DONE
 from sdtool.convert import check_reading
 from sdtool.convert.plan.metadata import stored_metadata

@@ -19,9 +19,9 @@ from sdtool.batch import (
     VerificationError,
     Written,
 )
-from sdtool.batch.amounts import counted, size
 from sdtool.batch.outcome import Original
 from sdtool.checkpoint import SdtoolError
+from sdtool.checkpoint.wording import counted, size
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE
 
 if TYPE_CHECKING:

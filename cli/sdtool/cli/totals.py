@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
-from sdtool.batch.amounts import size
 from sdtool.batch.looking import Seen
-from sdtool.cli.console import escape
+from sdtool.checkpoint.wording import escape, size
 
 Alike: TypeAlias = tuple[str, int, int, tuple[tuple[str, int], ...]]
 """What equal components have in common: label, tensors, bytes, elements of each dtype."""

@@ -9,6 +9,9 @@ from typing import Any
 
 from sdtool.checkpoint.rule_ids import RuleId
 
+LONGEST = 400
+"""Characters that a report shows of one text from a file."""
+
 
 class Severity(StrEnum):
     """How bad one finding is; `info` never changes a verdict."""

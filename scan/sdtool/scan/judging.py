@@ -25,9 +25,9 @@ from sdtool.checkpoint.values import (
     Persistent,
     Value,
 )
+from sdtool.checkpoint.wording import escape
 from sdtool.scan.dangerous import Danger, danger_of
-from sdtool.scan.escaping import escape
-from sdtool.scan.findings import Finding
+from sdtool.scan.findings import LONGEST, Finding
 from sdtool.scan.rules import RULES
 from sdtool.scan.vouched import (
     RECONSTRUCTOR,
@@ -106,7 +106,7 @@ class Collector:
             rule, about = RULES[anomaly.rule], key[1]
             parts = [escape(about, 160)] if about else []
             if anomaly.detail:
-                parts.append(escape(anomaly.detail))
+                parts.append(escape(anomaly.detail, LONGEST))
             message = f"{rule.title}: {' - '.join(parts)}" if parts else rule.title
             if self._counts[key] > 1:
                 message += f" ({self._counts[key]:,} times)"
@@ -124,7 +124,7 @@ class Collector:
             yield Finding(
                 RuleId.PICKLED_MODEL,
                 rule.severity,
-                escape(message),
+                escape(message, LONGEST),
                 member,
                 offset,
                 escape(", ".join(names), 1000),

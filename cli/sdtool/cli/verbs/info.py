@@ -9,15 +9,15 @@ from typing import Any
 
 import click
 
-from sdtool.batch.amounts import size
 from sdtool.batch.failures import as_error
 from sdtool.batch.looking import Seen, looked_at
 from sdtool.batch.version import version
 from sdtool.checkpoint import NotACheckpoint, OutputError, Source
 from sdtool.checkpoint.foreign import foreign_folder
+from sdtool.checkpoint.wording import escape, size
 from sdtool.cli import card
 from sdtool.cli.arguments import paths_argument, say_nothing, search
-from sdtool.cli.console import Console, Progress, ReaderGone, escape
+from sdtool.cli.console import Console, Progress, ReaderGone
 from sdtool.cli.exit_codes import DONE, TROUBLE
 from sdtool.cli.settings import settings_options
 from sdtool.cli.stopping import Stopped

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 import click
 
 from sdtool.batch import verify_file
-from sdtool.batch.amounts import counted, size
 from sdtool.batch.version import version
+from sdtool.checkpoint.wording import counted, size
 from sdtool.cli.console import Console
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE
 from sdtool.cli.verb import machine_readable, verb
