@@ -80,7 +80,7 @@ def test_a_file_that_is_named_is_read_instead(sdtool: Run, unknown: Path, own: P
     (file,) = document["files"]
     assert (file["verdict"], file["allowed"]) == ("clean", ["some.package.Thing"])
     summary = document["summary"]
-    assert (summary["with-allowed-names"], summary["excluded"]) == (1, 1)
+    assert (summary["with_allowed_names"], summary["excluded"]) == (1, 1)
     result = sdtool("scan", ".", "--config", "ci.toml", "--no-config")
     assert (result.code, result.out) == (2, "")
 

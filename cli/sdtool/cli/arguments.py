@@ -5,6 +5,7 @@ Apart from `options.py`, which needs the rooms that write: a scan starts without
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,6 +67,14 @@ def search(
         items, borrowed = own_files(items)
         problems += borrowed
     return Found(items, problems, sum(counts))
+
+
+def file_size(path: str) -> int:
+    """Return the bytes of a file; 0 where they cannot be told."""
+    try:
+        return os.path.getsize(path)
+    except (OSError, ValueError):
+        return 0
 
 
 def say_nothing(console: Console, to: str, found: Found, passed_over: int = 0) -> None:

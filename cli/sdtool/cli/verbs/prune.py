@@ -23,7 +23,7 @@ from sdtool.cli.options import (
     writing_options,
 )
 from sdtool.cli.running import run
-from sdtool.cli.verb import machine_readable, verb
+from sdtool.cli.verb import format_options, verb
 from sdtool.prune import FIXES, Component, Variant
 from sdtool.scan import Settings, open_judged
 
@@ -59,7 +59,7 @@ from sdtool.scan import Settings, open_judged
 )  # fmt: skip
 @click.option("--drop", multiple=True, metavar="GLOB", help="Drop tensors of these names too.")
 @writing_options
-@machine_readable()
+@format_options()
 def command(
     console: Console,
     paths: tuple[str, ...],
@@ -71,7 +71,7 @@ def command(
     dtype: str,
     out: str | None,
     out_dir: str | None,
-    as_json: bool,
+    form: str,
     unet_dtype: str | None,
     vae_dtype: str | None,
     text_dtype: str | None,
@@ -118,7 +118,7 @@ def command(
             baked, _ = stack.enter_context(opened)
             recipe = replace(recipe, baked=baked)
         at_once = jobs_of(options)
-        return run(console, "prune", jobs, found, recipe, wanted, at_once=at_once, as_json=as_json)
+        return run(console, "prune", jobs, found, recipe, wanted, at_once=at_once, form=form)
 
 
 def _variant(asked: Mapping[str, bool]) -> Variant | Literal["all"]:

@@ -31,8 +31,8 @@ def lines(report: Report, *, colour: bool = False) -> Iterator[str]:
     yield f"{escape(report.path)}: {verdict} ({what})"
     if report.error:
         yield f"  {'could not be decided' if _is_open(report) else 'note'}: {report.error}"
-        if report.hint and report.verdict is not Verdict.UNSAFE:  # nobody should get it again
-            yield f"    next: {report.hint}"
+        if report.advice:
+            yield f"    next: {report.advice}"
     for finding in report.findings:
         yield from _finding(finding)
 
