@@ -179,13 +179,9 @@ def _left_out(outputs: Sequence[Sequence[LeftOut]]) -> list[str]:
 def _harmless() -> frozenset[str]:
     """The reasons to leave out what inference never needs, and scales that were multiplied in."""
     from sdtool.convert.plan.dequantize import REASON
-    from sdtool.prune import Role
+    from sdtool.prune import TRAINING
 
-    training = (
-        Role.EMA_SCALAR, Role.LOSS, Role.OPTIMIZER, Role.SCHEDULER, Role.CALLBACK, Role.LOOP,
-        Role.SCALER, Role.HYPER_PARAMETER, Role.RANDOM,
-    )  # fmt: skip
-    return frozenset({"training state", REASON, *(role.value for role in training)})
+    return frozenset({"training state", REASON, *(role.value for role in TRAINING)})
 
 
 def _not_found(checkpoint: Checkpoint, path: str, outs: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
+from sdtool.batch.clashes import takes_an_input, takes_an_output
 from sdtool.batch.expand import Item
 from sdtool.batch.rivals import made_of_another
 from sdtool.checkpoint import InputError, OutputError, UsageError
@@ -230,7 +231,7 @@ def _without_clashes(jobs: Sequence[AnyJob]) -> list[AnyJob]:
     for key, claimed in claims.items():
         for path, out in claimed:
             if key in inputs:
-                clashes[path] = _clash(path, f"its output {out} is another input")
+                clashes[path] = takes_an_input(out, path)
         paths = [path for path, _ in claimed if path not in passed_over]
         if len(paths) > 1 and _are_neighbours([working[path].item for path in paths]):
             passed_over |= made_of_another(paths)
@@ -239,21 +240,13 @@ def _without_clashes(jobs: Sequence[AnyJob]) -> list[AnyJob]:
             for path, out in claimed:
                 if path in paths:
                     other = paths[0] if path != paths[0] else paths[1]
-                    clashes[path] = _clash(path, f"its output {out} is also that of {other}")
+                    clashes[path] = takes_an_output(out, path, other)
     return [
         replace(job, clash=clashes.get(path), passed_over=passed_over.get(path))
         if working.get(path := job.item.path) is job
         else job
         for job in jobs
     ]
-
-
-def _clash(path: str, what: str) -> UsageError:
-    return UsageError(
-        what,
-        where=path,
-        hint="nothing was made of it; take it by itself, with another -o or --out-dir",
-    )
 
 
 def _are_neighbours(items: Sequence[Item]) -> bool:

@@ -56,7 +56,7 @@ def run(
         return code
 
     for problem in found.problems:
-        report([Failed(Input(problem.where or ""), problem)])
+        report([Failed(input=Input(problem.where or ""), error=problem)])
     for folder in dict.fromkeys(out.parent for job in jobs for out in job.outs):
         for left in leftovers(folder):
             console.leftover(os.fspath(left))
