@@ -17,7 +17,7 @@ HIDES = ("bare-", "legacy-", "nested-", "tar-", "npy-", "npz-", "joblib-", "torc
 
 @pytest.fixture
 def unknown(tmp_path: Path) -> Path:
-    """A pickle that calls what nobody vouches for."""
+    """A pickle that calls what is not on the allowlist."""
     path = tmp_path / "unknown.pkl"
     path.write_bytes(pickled(call(name("some.package", "Thing"), "x")))
     return path

@@ -18,7 +18,7 @@ ALLOW = '[scan.allow]\n"some.package.Thing" = "ours"\n'
 
 @pytest.fixture
 def unknown(tmp_path: Path) -> Path:
-    """A pickle that calls what nobody vouches for."""
+    """A pickle that calls what is not on the allowlist."""
     path = tmp_path / "unknown.pkl"
     path.write_bytes(pickled(call(name("some.package", "Thing"), "x")))
     return path
@@ -143,7 +143,7 @@ def test_an_allowed_name_is_seen_where_it_was_converted(sdtool: Run, own: Path) 
 
 
 class Marker:
-    """A class that nobody vouches for."""
+    """A class that is not on the allowlist."""
 
 
 def test_to_allow_one_name_allows_no_other(sdtool: Run, tmp_path: Path) -> None:

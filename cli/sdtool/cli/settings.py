@@ -20,7 +20,7 @@ from sdtool.checkpoint import UsageError
 from sdtool.checkpoint.wording import counted
 from sdtool.cli.console import Console
 from sdtool.scan import Settings, load_settings
-from sdtool.scan.allowlist import allowed_globals
+from sdtool.scan.settings import allowed_globals
 
 FILE = "sdtool.toml"
 

@@ -9,10 +9,10 @@ from sdtool.checkpoint.reading import Reading, Stream
 from sdtool.checkpoint.trace import Event, Mutation, Resolve
 from sdtool.checkpoint.values import Extent, Global, Instance, Persistent, Value
 from sdtool.checkpoint.wording import escape
-from sdtool.scan.allowlist import allowed_globals
 from sdtool.scan.findings import LONGEST, Severity
 from sdtool.scan.judging import Collector, class_of, judge_stream
 from sdtool.scan.second_opinion import MAX_LINES, MAX_NBYTES, counted, decompile
+from sdtool.scan.settings import allowed_globals
 
 _MAX_STEPS = 200
 _DEPTH = 4
@@ -27,7 +27,7 @@ def explain(
 ) -> Iterator[str]:
     """The lines that explain every flagged pickle; their sources must still be open.
 
-    Steps that do nothing but rebuild tensors, or fill what is vouched for, are counted only; those
+    Steps that do nothing but rebuild tensors, or fill allowlisted objects, are counted only; those
     that a finding points at are always shown.
 
     Raises:
