@@ -89,7 +89,7 @@ def test_arrows_point_down(path: Path) -> None:
 DEEPER = {
     "batch": {
         "checkpoint": {
-            "identify", "identify.ema", "identify.kinds", "identify.promises", "sets",
+            "identify", "identify.ema", "identify.kinds", "identify.promises", "sets", "wording",
         },
         "convert": {
             "elements.rescale", "elements.row_major", "plan.casts", "plan.dequantize",
@@ -99,12 +99,12 @@ DEEPER = {
     "cli": {
         "checkpoint": {
             "foreign", "identify.ema", "identify.identity", "identify.kinds",
-            "identify.quantization", "prefixes", "sets", "values",
+            "identify.quantization", "prefixes", "sets", "values", "wording",
         },
         "scan": {"allowlist", "explaining", "report"},
         "convert": {"elements.row_major", "plan.metadata", "verify.compare"},
         "batch": {
-            "amounts", "expand", "failures", "looking", "originals", "outcome", "place", "run",
+            "expand", "failures", "looking", "originals", "outcome", "place", "run",
             "scanning", "version",
         },
     },

@@ -42,7 +42,14 @@ def onto_itself(
         if isinstance(making, Nothing):
             return making
         if same_file(making.out, job.item.path) and _changes_nothing(checkpoint, making):
-            return Nothing("it is already what it would become")
+            return named_as_output(is_the_same=True)
+    return named_as_output(is_the_same=False)
+
+
+def named_as_output(*, is_the_same: bool) -> Nothing:
+    """Say why nothing is made of an input that has the name of its output."""
+    if is_the_same:
+        return Nothing("it is already what it would become")
     return Nothing(
         "what it would become is called like it, and is not the same", is_wrong=True, hint=HINT
     )

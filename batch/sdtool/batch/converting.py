@@ -37,6 +37,11 @@ class Converting:
             weight_dtype(self.dtype)
 
     @property
+    def counts_nonfinite(self) -> bool:
+        """Whether NaN and Inf are counted in what is not cast, too."""
+        return False
+
+    @property
     def sets(self) -> SetRecipe:
         """What to make of a sharded set."""
         return SetRecipe(self.dtype, self.to, self.skip_unsupported, self.dequantize)

@@ -12,6 +12,7 @@ from fnmatch import fnmatch
 from typing import BinaryIO
 
 from sdtool.checkpoint import Format, InputError, Unreadable, UsageError
+from sdtool.checkpoint.wording import os_reason
 
 MODEL_SUFFIXES = frozenset(
     {".gguf", ".h5", ".onnx", *(suffix for row in Format for suffix in row.suffixes)}
@@ -287,4 +288,4 @@ def _is_partial(name: str) -> bool:
 def _no_access(e: OSError, path: str) -> Unreadable:
     if isinstance(e, FileNotFoundError):
         return Unreadable("no such file or folder", where=path)
-    return Unreadable(f"cannot be read ({(e.strerror or 'unknown').lower()})", where=path)
+    return Unreadable(f"cannot be read ({os_reason(e)})", where=path)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -31,7 +30,7 @@ from sdtool.batch.run import Report, run_jobs
 from sdtool.checkpoint import Format, UsageError
 from sdtool.checkpoint.identify import Identity
 from sdtool.convert import Target
-from sdtool.scan import Verdict, open_judged
+from sdtool.scan import Verdict
 
 if TYPE_CHECKING:
     from sdtool.prune import Component, Variant
@@ -103,29 +102,23 @@ def prune_file(
     Raises:
         SdtoolError: as `convert_file` does.
     """
-    from sdtool.batch.pruning import Pruning  # a conversion does without that room
+    from sdtool.batch.pruning import Pruning, with_baked_vae  # a conversion needs no such room
 
-    with ExitStack() as stack:
-        baked = None
-        if bake_vae is not None:
-            opened = open_judged(bake_vae, allow=options.allow, disarm=options.disarm)
-            baked, _ = stack.enter_context(opened)
-        recipe = Pruning(
-            variant,
-            dtype,
-            unet_dtype,
-            vae_dtype,
-            text_dtype,
-            dequantize=dequantize,
-            fill_from_raw=fill_from_raw,
-            drop=drop,
-            fix=fix,
-            baked=baked,
-            only=only,
-            names_given=out is not None,
-        )
-        options = replace(options, nonfinite=True)
-        return _one(path, out, out_dir, recipe, options, progress, cancelled)
+    recipe = Pruning(
+        variant,
+        dtype,
+        unet_dtype,
+        vae_dtype,
+        text_dtype,
+        dequantize=dequantize,
+        fill_from_raw=fill_from_raw,
+        drop=drop,
+        fix=fix,
+        only=only,
+        names_given=out is not None,
+    )
+    with with_baked_vae(recipe, bake_vae, options) as baked:
+        return _one(path, out, out_dir, baked, options, progress, cancelled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +184,7 @@ def run_batch(
     items, problems = expand([os.fspath(path) for path in paths], exclude=exclude)
     items, borrowed = own_files(items)
     missing: list[Outcome] = [
-        Failed(Input(problem.where or ""), problem) for problem in (*problems, *borrowed)
+        Failed(input=Input(one.where or ""), error=one) for one in (*problems, *borrowed)
     ]
     if report is not None:
         for one in missing:

@@ -58,6 +58,11 @@ class Recipe(Protocol):
     """What to make of each input of a run."""
 
     @property
+    def counts_nonfinite(self) -> bool:
+        """Whether NaN and Inf are counted in what is not cast, too."""
+        ...
+
+    @property
     def sets(self) -> SetRecipe | Nothing:
         """What to make of a sharded set, or why nothing is made of one."""
         ...

@@ -29,5 +29,3 @@ class Options:
     """Whether the tensors of unsafe files are taken, too."""
     allow_overflow: bool = False
     any_size: bool = False
-    nonfinite: bool = False
-    """Whether NaN and Inf are counted in what is not cast, too."""

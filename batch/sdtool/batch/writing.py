@@ -172,7 +172,8 @@ def _write(
     plans = {one.out: one.plan for one in ready if isinstance(one.plan, ConvertPlan)}
     done: dict[Path, Written | SdtoolError] = {}
     if plans:
-        done.update(write_together(plans, nonfinite=wanted.nonfinite, check=check, **options))
+        counts = shared.recipe.counts_nonfinite
+        done.update(write_together(plans, nonfinite=counts, check=check, **options))
     for one in ready:
         try:
             if isinstance(one.plan, PtPlan):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sdtool.checkpoint.errors import Truncated, Unreadable
+from sdtool.checkpoint.wording import os_reason
 
 
 class Source(Protocol):
@@ -189,4 +190,4 @@ def local_file(path: str | os.PathLike[str]) -> Generator[LocalFile]:
 
 
 def _reason(e: OSError) -> str:
-    return f"cannot be read ({(e.strerror or type(e).__name__).lower()})"
+    return f"cannot be read ({os_reason(e)})"

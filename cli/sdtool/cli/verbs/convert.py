@@ -20,7 +20,7 @@ from sdtool.cli.options import (
     writing_options,
 )
 from sdtool.cli.running import run
-from sdtool.cli.verb import machine_readable, verb
+from sdtool.cli.verb import format_options, verb
 from sdtool.convert import Target, is_index
 from sdtool.scan import Settings
 
@@ -42,7 +42,7 @@ from sdtool.scan import Settings
 )
 @click.option("--skip-unsupported", is_flag=True, help="Leave out what no output can hold.")
 @writing_options
-@machine_readable()
+@format_options()
 def command(
     console: Console,
     paths: tuple[str, ...],
@@ -53,7 +53,7 @@ def command(
     skip_unsupported: bool,
     out: str | None,
     out_dir: str | None,
-    as_json: bool,
+    form: str,
     **options: Any,
 ) -> int:
     """Write a checkpoint's weights as safetensors.
@@ -77,4 +77,4 @@ def command(
     jobs = plan_outputs(items, recipe.names, out=out, out_dir=out_dir)
     wanted = options_of(settings, options)
     at_once = jobs_of(options)
-    return run(console, "convert", jobs, found, recipe, wanted, at_once=at_once, as_json=as_json)
+    return run(console, "convert", jobs, found, recipe, wanted, at_once=at_once, form=form)

@@ -22,6 +22,7 @@ from sdtool.checkpoint.errors import Truncated, Unreadable
 from sdtool.checkpoint.reading import Storage
 from sdtool.checkpoint.records import storage_chunks
 from sdtool.checkpoint.source import LocalFile
+from sdtool.checkpoint.wording import os_reason
 from sdtool.convert.copy.in_kernel import Checks, copy_straight
 from sdtool.convert.copy.jobs import Filling, Job, Span, damaged, jobs_of
 from sdtool.convert.elements.cast import MUCH_NBYTES, one_core_each
@@ -270,7 +271,5 @@ def _read_into(storage: Storage, position: int, view: memoryview) -> int:
                 break
             done += count
     except OSError as e:
-        raise Unreadable(
-            f"cannot be read ({(e.strerror or 'error').lower()})", where=file.name
-        ) from e
+        raise Unreadable(f"cannot be read ({os_reason(e)})", where=file.name) from e
     return done
