@@ -77,7 +77,7 @@ CASES: dict[str, tuple[Any, dict[str, str | None]]] = {
     "attribute of a quantized module": (
         forge.build(
             forge.call(forge.name("torch.ao.nn.quantized.modules.linear", "Linear")),
-            {"_packed_params": T},
+            {**MODULE, "_packed_params": T},
         ),
         {"b._packed_params": "a tensor of a quantized module"},
     ),
