@@ -23,7 +23,7 @@ from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.numpy_values import as_bytes, is_number, numpy_dtype
 from sdtool.checkpoint.reading import Storage, Stream, TensorEntry
 from sdtool.checkpoint.source import Memory, Source
-from sdtool.checkpoint.storage_ids import StorageId, StorageIds
+from sdtool.checkpoint.storage_ids import StorageId, StorageIds, storage_id
 from sdtool.checkpoint.strides import are_sizes, as_sizes, bounds_problem, column_major, row_major
 from sdtool.checkpoint.tensor_states import WITH_STATE, check_state, is_harmless, lazy_bits
 from sdtool.checkpoint.trace import Mutation
@@ -94,7 +94,9 @@ class Rebuilder:
                 if makes:
                     self.made[id(event)] = event
             elif type(event) is Persistent:
-                self._ids.declare(event)
+                declared = storage_id(event)
+                if declared is not None:
+                    self._ids.declare(declared)
             elif type(event) is Mutation:
                 if type(event.target) is Persistent:
                     self._changed.add(id(event.target))

@@ -49,7 +49,8 @@ def _read(opening: Opening) -> Iterator[Reading]:
     metadata: dict[str, str] = {}
     error: InputError | None = None
     try:
-        tensors, metadata = _read_header(source, opening.limits, anomalies)
+        tensors, metadata, end = _read_header(source, opening.limits, anomalies)
+        _check_end(source, end)
     except InputError as e:
         error = e
     yield Reading(
@@ -64,7 +65,8 @@ def _read(opening: Opening) -> Iterator[Reading]:
 
 def _read_header(
     source: Source, limits: Limits, anomalies: list[Anomaly]
-) -> tuple[tuple[TensorEntry, ...], dict[str, str]]:
+) -> tuple[tuple[TensorEntry, ...], dict[str, str], int]:
+    """The tensors in the order of their bytes, the metadata, and where the last tensor ends."""
     nbytes = int.from_bytes(source.read_at(0, 8), "little")
     if nbytes > limits.header_nbytes:
         raise LimitExceeded(
@@ -116,15 +118,19 @@ def _read_header(
                 f" {entry.nbytes:,}",
                 where=source.name,
             )
-    if at > source.nbytes:
+    return tuple(tensors), metadata, at
+
+
+def _check_end(source: Source, end: int) -> None:
+    """Refuse a file that is cut, with its tensors known all the same, or goes on."""
+    if end > source.nbytes:
         raise Truncated(
-            f"the file has {source.nbytes:,} bytes; its tensors end at {at:,}",
+            f"the file has {source.nbytes:,} bytes; its tensors end at {end:,}",
             where=source.name,
             hint="download it again and compare its size with the one published",
         )
-    if at < source.nbytes:
-        raise Malformed(f"{source.nbytes - at:,} bytes behind the last tensor", where=source.name)
-    return tuple(tensors), metadata
+    if end < source.nbytes:
+        raise Malformed(f"{source.nbytes - end:,} bytes behind the last tensor", where=source.name)
 
 
 def _text(source: Source, nbytes: int) -> str:

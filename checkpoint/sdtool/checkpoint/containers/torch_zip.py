@@ -47,8 +47,8 @@ from sdtool.checkpoint.reading import (
 )
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Inflated, Slice, Source
+from sdtool.checkpoint.storage_ids import StorageIds
 from sdtool.checkpoint.trace import Anomaly, Trace
-from sdtool.checkpoint.values import Persistent
 
 _BOOKKEEPING = frozenset(
     {"version", ".data/version", "byteorder", ".format_version", ".storage_alignment",
@@ -99,12 +99,15 @@ def read_torch_zip(opening: Opening, archive: ZipArchive, root: str) -> Reading:
             if not deep:
                 found.anomalies.extend(local_header_anomalies(source, member))
             _main_pickle(opening, member, found, SCRIPT if is_script else TORCH)
+    referenced: set[str] = set()
     for stream in found.streams:
-        if stream.profile is TORCH:
-            found.anomalies.extend(claim_anomalies(stream, storages.record_nbytes, limits))
-            found.anomalies.extend(index_anomalies(stream, storages, limits))
+        if stream.profile in (TORCH, SCRIPT):
+            ids = StorageIds.of_stream(stream)
+            referenced.update(ids.keys)
+            if stream.profile is TORCH:
+                found.anomalies.extend(claim_anomalies(stream, ids, storages.record_nbytes, limits))
+                found.anomalies.extend(index_anomalies(stream, storages, limits))
     error = error or found.error
-    referenced = referenced_keys(found.streams)
     if deep:
         try:
             found.anomalies.extend(
@@ -183,19 +186,6 @@ def _program_anomalies(
         yield Anomaly(program.rule, detail, None, root + "code/" if code else None)
     sources = (name for name in names if program is not TORCHSCRIPT or name[:5] != "code/")
     yield from code_anomalies(sources)
-
-
-def referenced_keys(streams: list[Stream]) -> set[str]:
-    """The storage keys that the persistent ids of torch's own pickles name."""
-    keys: set[str] = set()
-    for stream in streams:
-        if stream.profile is TORCH or stream.profile is SCRIPT:
-            for event in stream.trace.events:
-                if isinstance(event, Persistent):
-                    pid = event.pid
-                    if type(pid) is tuple and len(pid) >= 3 and type(pid[2]) is str:
-                        keys.add(pid[2])
-    return keys
 
 
 def _parted(archive: ZipArchive, root: str) -> tuple[dict[str, Member], dict[str, Member]]:

@@ -31,6 +31,7 @@ ENCRYPTED = 0x2041
 
 _CHUNK_NBYTES = 1 << 20
 _HEAD_NBYTES = 256
+_OVERLAP_NBYTES = 512  # a header that begins in one chunk may end in the next
 
 
 def data_offset(source: Source, member: Member) -> int:
@@ -164,3 +165,20 @@ def zip64_sizes(
             return nbytes, stored_nbytes, header_offset
         pos += 4 + length
     return nbytes, stored_nbytes, header_offset  # as zipfile and miniz take them without the field
+
+
+def last_local_header(source: Source) -> tuple[str, int] | None:
+    """The name and place of the last local header of a zip that has no directory, or None."""
+    end = source.nbytes
+    while end > 0:
+        start = max(0, end - _CHUNK_NBYTES)
+        data = source.read_at(start, min(source.nbytes, end + _OVERLAP_NBYTES) - start)
+        at = data.rfind(LOCAL_MAGIC)
+        while at >= 0:
+            length = int.from_bytes(data[at + 26 : at + 28], "little")
+            name = data[at + LOCAL.size : at + LOCAL.size + length]
+            if 0 < length == len(name) and name.isascii() and name.decode().isprintable():
+                return name.decode(), start + at
+            at = data.rfind(LOCAL_MAGIC, 0, at)
+        end = start
+    return None

@@ -27,7 +27,7 @@ from sdtool.checkpoint.identify.kinds import BY_SLUG
 from sdtool.checkpoint.identify.oddities import odd_notes
 from sdtool.checkpoint.identify.parts import Part
 from sdtool.checkpoint.identify.precision import with_quantization
-from sdtool.checkpoint.identify.prediction import decide_prediction, prediction_of, read_floats
+from sdtool.checkpoint.identify.prediction import decide_prediction, prediction_of
 from sdtool.checkpoint.identify.signatures import (
     ADD_ONS,
     BEGINNINGS,
@@ -40,6 +40,7 @@ from sdtool.checkpoint.identify.small import Leaves, embedding_of, hypernetwork_
 from sdtool.checkpoint.prefixes import plain_entries
 from sdtool.checkpoint.reading import TensorEntry
 from sdtool.checkpoint.sets import TwoSets, both_note
+from sdtool.checkpoint.small_values import values_of
 
 __all__ = [
     "Adapter",
@@ -113,7 +114,7 @@ def resolve(identity: Identity) -> Identity:
     """
     if identity.probe is None:
         return identity
-    values = read_floats(identity.probe)
+    values = [float(value) for value in values_of(identity.probe)]
     if not values:
         return replace(identity, probe=None)
     if identity.adapter is not None:

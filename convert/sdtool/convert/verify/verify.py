@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
 import os
 import struct
 from collections import deque
@@ -20,8 +19,8 @@ from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Truncated, Unreadable
 from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.identify.ema import PREFIX, ema_name
-from sdtool.checkpoint.reading import Checkpoint, Reading, TensorEntry
-from sdtool.checkpoint.source import LocalFile, Source
+from sdtool.checkpoint.reading import Checkpoint, TensorEntry
+from sdtool.checkpoint.source import LocalFile
 from sdtool.convert.copy.buffered import READERS
 from sdtool.convert.elements.cast import MUCH_NBYTES, one_core_each
 from sdtool.convert.elements.chunks import Buffer
@@ -34,6 +33,7 @@ from sdtool.convert.plan.dequantize import Origins, origins_of
 from sdtool.convert.plan.expansion import check_reading
 from sdtool.convert.plan.metadata import QUANTIZED, told_left_out
 from sdtool.convert.plan.selection import Selection
+from sdtool.convert.verify.cut import how_far
 from sdtool.convert.write.hashes import Hashes, hash_file
 
 SHOWN = 8
@@ -349,7 +349,7 @@ def _verified(
         if reading.error is not None:
             wrong.append(Difference(reading.slug, reading.error.what))
             if isinstance(reading.error, Truncated):
-                wrong.extend(_how_far(file, reading))
+                wrong.extend(Difference(*where) for where in how_far(file, reading))
         wrong.extend(
             Difference(anomaly.member or reading.slug, anomaly.detail)
             for anomaly in reading.anomalies
@@ -411,49 +411,3 @@ def _second_reader(file: LocalFile) -> Iterator[Difference]:
             pass
     except library.SafetensorError as e:
         yield Difference("safetensors library", str(e))
-
-
-def _how_far(file: Source, reading: Reading) -> Iterator[Difference]:
-    """Say of a file that was cut short what its last bytes belong to."""
-    if reading.format is Format.TORCH_ZIP:
-        found = _last_member(file)
-        if found is not None:
-            name, offset = found
-            yield Difference(
-                name, f"the last member begun, at byte {offset:,}; the file ends at {file.nbytes:,}"
-            )
-    elif reading.format is Format.SAFETENSORS:
-        try:
-            length = int.from_bytes(file.read_at(0, 8), "little")
-            header = json.loads(file.read_at(8, length))
-            spans = sorted(
-                (8 + length + info["data_offsets"][1], name)
-                for name, info in header.items()
-                if name != "__metadata__"
-            )
-        except (ValueError, KeyError, TypeError, IndexError, RecursionError):
-            return  # cut inside the header, which was said
-        whole = sum(end <= file.nbytes for end, _ in spans)
-        yield Difference(
-            spans[whole][1],
-            f"the file ends in this tensor: {whole:,} of {len(spans):,} are whole,"
-            f" {file.nbytes:,} of {spans[-1][0]:,} bytes are there",
-        )
-
-
-def _last_member(file: Source) -> tuple[str, int] | None:
-    """Find the last local header of a zip that has no directory."""
-    window, overlap = 1 << 20, 512
-    end = file.nbytes
-    while end > 0:
-        start = max(0, end - window)
-        data = file.read_at(start, min(file.nbytes, end + overlap) - start)
-        at = data.rfind(b"PK\x03\x04")
-        while at >= 0:
-            length = int.from_bytes(data[at + 26 : at + 28], "little")
-            name = data[at + 30 : at + 30 + length]
-            if 0 < length == len(name) and name.isascii() and name.decode().isprintable():
-                return name.decode(), start + at
-            at = data.rfind(b"PK\x03\x04", 0, at)
-        end = start
-    return None
