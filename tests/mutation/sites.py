@@ -32,6 +32,7 @@ _FOLDERS = (
     "scan/sdtool/scan",
     "scan/sdtool/scan/allowlist",
     "scan/sdtool/scan/dangerous",
+    "scan/sdtool/scan/rules",
 )
 _OTHERS = frozenset({"__init__.py", "explaining.py", "second_opinion.py"})
 """What speaks about a verdict that others have reached."""
