@@ -30,7 +30,8 @@ HOMES = {
     "send2trash": ("batch/sdtool/batch/originals.py",),
     "fickling": ("scan/sdtool/scan/second_opinion.py",),
     "safetensors": ("convert/sdtool/convert/verify/verify.py",),
-    "torch": ("convert/sdtool/convert/elements/vectors.py",),
+    "isal": ("checkpoint/sdtool/checkpoint/crc32.py",),
+    "torch": (),
     "numpy": ("convert/sdtool/convert/elements/vectors.py",),
 }
 """Which files may import what; everything else that is imported is the standard library's."""
@@ -98,7 +99,7 @@ DEEPER = {
     },
     "cli": {
         "checkpoint": {
-            "foreign", "identify.ema", "identify.identity", "identify.kinds",
+            "crc32", "foreign", "identify.ema", "identify.identity", "identify.kinds",
             "identify.quantization", "prefixes", "sets", "values",
         },
         "scan": {"allowlist", "explaining", "report"},

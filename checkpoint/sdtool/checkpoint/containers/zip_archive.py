@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from struct import Struct
 
 from sdtool.checkpoint.containers.opening import Budget
+from sdtool.checkpoint.crc32 import crc32_of
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated, Unsupported
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.reading import Member
@@ -319,17 +320,17 @@ def deep_anomalies(source: Source, archive: ZipArchive, budget: Budget) -> Itera
 
 
 def _crc32(source: Source, member: Member, start: int) -> int:
-    crc32 = 0
+    found = 0
     if member.compression == DEFLATED:
         for chunk in inflate(source, start, member.stored_nbytes, member.nbytes, member.name):
-            crc32 = zlib.crc32(chunk, crc32)
+            found = crc32_of(chunk, found)
     elif member.compression == STORED:
         for at in range(start, start + member.stored_nbytes, _CHUNK_NBYTES):
             nbytes = min(_CHUNK_NBYTES, start + member.stored_nbytes - at)
-            crc32 = zlib.crc32(source.read_at(at, nbytes), crc32)
+            found = crc32_of(source.read_at(at, nbytes), found)
     else:
         return member.crc32  # cannot be opened, which is said elsewhere
-    return crc32
+    return found
 
 
 def _neighbours(archive: ZipArchive) -> Iterator[tuple[Member, int]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zlib
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -14,6 +13,7 @@ from sdtool.batch.failures import as_error
 from sdtool.batch.looking import Seen, looked_at
 from sdtool.batch.version import version
 from sdtool.checkpoint import NotACheckpoint, OutputError, Source
+from sdtool.checkpoint.crc32 import crc32_of
 from sdtool.checkpoint.foreign import foreign_folder
 from sdtool.cli import card
 from sdtool.cli.arguments import paths_argument, say_nothing, search
@@ -171,7 +171,7 @@ def _record(
 def _crc32(source: Source, progress: Progress) -> str:
     crc = position = 0
     while chunk := source.read_at(position, 1 << 20):
-        crc = zlib.crc32(chunk, crc)
+        crc = crc32_of(chunk, crc)
         position += len(chunk)
         progress(len(chunk))
     return f"{crc:08x}"
