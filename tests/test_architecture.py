@@ -31,7 +31,7 @@ HOMES = {
     "fickling": ("scan/sdtool/scan/second_opinion.py",),
     "safetensors": ("convert/sdtool/convert/verify/verify.py",),
     "isal": ("checkpoint/sdtool/checkpoint/crc32.py",),
-    "torch": (),
+    "torch": ("convert/sdtool/convert/elements/vectors.py",),
     "numpy": ("convert/sdtool/convert/elements/vectors.py",),
 }
 """Which files may import what; everything else that is imported is the standard library's."""

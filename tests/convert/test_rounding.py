@@ -24,11 +24,19 @@ LARGEST_CLIPPED = 464.0
 """Half a step above the largest float8_e4m3fn: what is larger is too large."""
 
 
-@pytest.fixture(params=["numpy", "plain"])
+@pytest.fixture(autouse=True)
+def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Round as where torch is not imported, which it is here."""
+    monkeypatch.setattr("sdtool.convert.elements.rounding.torch_if_there", lambda: None)
+
+
+@pytest.fixture(params=["numpy", "torch", "plain"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run the test twice: as with numpy, and as where it is not installed."""
+    """Run the test thrice: by numpy alone, with torch, and without either."""
     if request.param == "plain":
         monkeypatch.setattr("sdtool.convert.elements.vectors._numpy", lambda: None)
+    elif request.param == "torch":
+        monkeypatch.setattr("sdtool.convert.elements.rounding.torch_if_there", lambda: torch)
     return str(request.param)
 
 
@@ -89,7 +97,7 @@ def same_bits(out: bytes, expected: torch.Tensor, before: str) -> bool:
 def check(values: torch.Tensor, before: str, after: str) -> None:
     cast = Cast(BY_NAME[before], BY_NAME[after])
     expected = values.to(dtype(after))
-    assert same_bits(bytes(cast(raw_bytes(values))), expected, before)
+    assert same_bits(bytes(cast(bytearray(raw_bytes(values)))), expected, before)
     assert cast.census == expected_census(values, expected, values.float())
 
 

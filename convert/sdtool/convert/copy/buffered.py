@@ -27,6 +27,7 @@ from sdtool.convert.copy.jobs import Filling, Job, Span, damaged, jobs_of
 from sdtool.convert.elements.chunks import CHUNK_NBYTES, Buffer, whole_elements
 from sdtool.convert.elements.gather import gathered
 from sdtool.convert.elements.nonfinite import nonfinite
+from sdtool.convert.elements.vectors import import_torch_for
 
 READERS = 2 if hasattr(os, "preadv") else 1
 _BUFFERS = 6
@@ -62,6 +63,8 @@ def fill(fillings: Sequence[Filling], progress: Progress | None = None) -> None:
 
 def _copy(jobs: Sequence[Job], progress: Progress | None) -> None:
     """Copy through buffers of this process: what is to be changed, or where the kernel cannot."""
+    spans = (span for job in jobs for span in job.spans)
+    import_torch_for(sum(s.entry.nbytes for s in spans if s.dtype is not s.entry.dtype))
     run = _Run(iter(jobs))
     threads = [threading.Thread(target=run.read, daemon=True) for _ in range(READERS)]
     try:

@@ -1,5 +1,6 @@
 """Float32 rounded to a narrower type by numpy, with the bits that torch gives, and a census.
 
+Where torch is there already, it rounds, in a tenth of the time; the census is taken all the same.
 To nearest, ties to even. What is worked on at once stays in a core's cache, and a look at all
 values is left out where it can tell nothing: the largest error, say, is only looked for among
 numbers whose neighbours are further apart than that.
@@ -14,10 +15,11 @@ from typing import Any
 
 from sdtool.convert.elements.census import Census
 from sdtool.convert.elements.formats import INFINITY, MAGNITUDE, NARROW, Narrow, nan_of
+from sdtool.convert.elements.vectors import torch_if_there
 from sdtool.convert.elements.widening import widened
 
-BLOCK = 1 << 16
-"""Elements: four buffers of them stay in a core's second cache."""
+BLOCK = 1 << 15
+"""Elements: four buffers of them stay in a core's second cache, and torch does as many at once."""
 
 _own = threading.local()
 
@@ -44,7 +46,11 @@ def round_block(numpy: Any, bits: Any, into: Any, before: str, after: str, censu
         special = numpy.flatnonzero(magnitudes >= kind.limit)
         magnitudes[special] = 0  # they are set in the end
         top = int(numpy.maximum.reduce(magnitudes))
-    if after == "bfloat16":
+    torch = torch_if_there()
+    if torch is not None and kind.nbits == 16 and bits.flags.writeable:  # else torch warns
+        real = torch.frombuffer(bits, dtype=torch.float32)
+        torch.frombuffer(into, dtype=getattr(torch, after)).copy_(real)
+    elif after == "bfloat16":
         _cut_off(numpy, bits, into, buffer)
     else:
         _sum_up(numpy, kind, magnitudes, into, buffer)

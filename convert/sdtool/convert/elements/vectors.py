@@ -1,4 +1,4 @@
-"""numpy, imported when it is first needed, and elements as its vectors."""
+"""numpy and torch, imported when that is worth it, and elements as vectors of numpy."""
 
 from __future__ import annotations
 
@@ -52,6 +52,25 @@ def _numpy() -> Any:
     except ImportError as e:
         _refuse_without_memory(e)
         return None
+
+
+_WORTH_NBYTES = 8 << 30
+"""From here on torch saves more time than its import takes."""
+
+
+def import_torch_for(nbytes: int) -> None:
+    """Import torch, where it is installed, if that is worth it to cast so many bytes."""
+    if nbytes >= _WORTH_NBYTES:
+        try:
+            importlib.import_module("torch")
+        except ImportError as e:
+            _refuse_without_memory(e)
+
+
+def torch_if_there() -> Any:
+    """Return torch where somebody has imported it already."""
+    torch = sys.modules.get("torch")
+    return torch if hasattr(torch, "frombuffer") else None  # else its import is under way
 
 
 _NUMPY_NBYTES = 200 << 20
