@@ -30,6 +30,7 @@ HOMES = {
     "send2trash": ("batch/sdtool/batch/originals.py",),
     "fickling": ("scan/sdtool/scan/second_opinion.py",),
     "safetensors": ("convert/sdtool/convert/verify/verify.py",),
+    "isal": ("checkpoint/sdtool/checkpoint/crc32.py",),
     "torch": ("convert/sdtool/convert/elements/vectors.py",),
     "numpy": ("convert/sdtool/convert/elements/vectors.py",),
 }
@@ -98,7 +99,7 @@ DEEPER = {
     },
     "cli": {
         "checkpoint": {
-            "foreign", "identify.ema", "identify.identity", "identify.kinds",
+            "crc32", "foreign", "identify.ema", "identify.identity", "identify.kinds",
             "identify.quantization", "prefixes", "sets", "values", "wording",
         },
         "scan": {"allowlist", "explaining", "report"},

@@ -16,7 +16,6 @@ caffe2/serialize/inline_container.cc (`PyTorchStreamReader::init`, `getRecordID`
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -34,6 +33,7 @@ from sdtool.checkpoint.containers.zip_archive import ZipArchive
 from sdtool.checkpoint.containers.zip_checks import deep_anomalies, local_header_anomalies
 from sdtool.checkpoint.containers.zip_members import STORED, member_head, open_member
 from sdtool.checkpoint.containers.zip_storages import ZipStorages
+from sdtool.checkpoint.crc32 import crc32_of
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed
 from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.index_claims import index_anomalies
@@ -269,11 +269,11 @@ def has_its_crc32(content: Source, member: Member) -> bool:
     """Whether the bytes of a member have their checksum; zero is one that was never written."""
     if not member.crc32:
         return True
-    crc32 = at = 0
+    found = at = 0
     while chunk := content.read_at(at, _CHUNK_NBYTES):
-        crc32 = zlib.crc32(chunk, crc32)
+        found = crc32_of(chunk, found)
         at += len(chunk)
-    return crc32 == member.crc32
+    return found == member.crc32
 
 
 def _storage_record(opening: Opening, member: Member, found: _Found) -> None:

@@ -7,7 +7,6 @@ has, is an anomaly.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Sequence
 
 from sdtool.checkpoint.containers.member_names import leads_out
@@ -22,6 +21,7 @@ from sdtool.checkpoint.containers.zip_members import (
     inflate,
     zip64_sizes,
 )
+from sdtool.checkpoint.crc32 import crc32_of
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
 from sdtool.checkpoint.reading import Member
 from sdtool.checkpoint.rule_ids import RuleId
@@ -139,17 +139,17 @@ def deep_anomalies(
 
 
 def _crc32(source: Source, member: Member, start: int) -> int:
-    crc32 = 0
+    found = 0
     if member.compression == DEFLATED:
         for chunk in inflate(source, start, member.stored_nbytes, member.nbytes, member.name):
-            crc32 = zlib.crc32(chunk, crc32)
+            found = crc32_of(chunk, found)
     elif member.compression == STORED:
         for at in range(start, start + member.stored_nbytes, _CHUNK_NBYTES):
             nbytes = min(_CHUNK_NBYTES, start + member.stored_nbytes - at)
-            crc32 = zlib.crc32(source.read_at(at, nbytes), crc32)
+            found = crc32_of(source.read_at(at, nbytes), found)
     else:
         return member.crc32  # cannot be opened, which is said elsewhere
-    return crc32
+    return found
 
 
 def _neighbours(members: Sequence[Member], directory_offset: int) -> Iterator[tuple[Member, int]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import zlib
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -13,6 +12,7 @@ import click
 from sdtool.batch.failures import as_error
 from sdtool.batch.looking import Seen, looked_at
 from sdtool.checkpoint import NotACheckpoint, OutputError, SdtoolError, Source
+from sdtool.checkpoint.crc32 import crc32_of
 from sdtool.checkpoint.foreign import foreign_folder
 from sdtool.checkpoint.wording import escape, size
 from sdtool.cli import card
@@ -171,7 +171,7 @@ def _file(
 def _crc32(source: Source, progress: Progress) -> str:
     crc = position = 0
     while chunk := source.read_at(position, 1 << 20):
-        crc = zlib.crc32(chunk, crc)
+        crc = crc32_of(chunk, crc)
         position += len(chunk)
         progress(len(chunk))
     return f"{crc:08x}"

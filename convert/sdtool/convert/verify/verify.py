@@ -22,7 +22,6 @@ from sdtool.checkpoint.identify.ema import PREFIX, ema_name
 from sdtool.checkpoint.reading import Checkpoint, TensorEntry
 from sdtool.checkpoint.source import LocalFile
 from sdtool.convert.copy.buffered import READERS
-from sdtool.convert.elements.cast import MUCH_NBYTES, one_core_each
 from sdtool.convert.elements.chunks import Buffer
 from sdtool.convert.elements.nonfinite import nonfinite
 from sdtool.convert.elements.rescale import PRODUCTS, casting
@@ -235,23 +234,13 @@ def _compared(
     """Compare on a few threads, told one by one as they are done, in the order of the file."""
     waiting = deque[tuple[TensorEntry, Future[_Found]]]()
     entries = tuple(entries)
-    casts = [
-        candidate.entry.nbytes
-        for entry in entries
-        for candidate in pairs.candidates.get(entry.name, ())
-        if candidate.scale is None and entry.dtype is not candidate.entry.dtype
-    ]
-    by_torch = sum(casts) > MUCH_NBYTES
-    with (
-        one_core_each(by_torch) as prepare,
-        ThreadPoolExecutor(READERS, initializer=prepare) as pool,
-    ):
+    with ThreadPoolExecutor(READERS) as pool:
         try:
             rest = iter(entries)
             while True:
                 for entry in islice(rest, _AHEAD - len(waiting)):
                     candidates = pairs.candidates.get(entry.name, ())
-                    waiting.append((entry, pool.submit(_compare, entry, candidates, by_torch)))
+                    waiting.append((entry, pool.submit(_compare, entry, candidates)))
                 if not waiting:
                     return
                 entry, future = waiting.popleft()
@@ -266,11 +255,11 @@ def _compared(
             raise
 
 
-def _compare(entry: TensorEntry, candidates: tuple[_Candidate, ...], by_torch: bool) -> _Found:
+def _compare(entry: TensorEntry, candidates: tuple[_Candidate, ...]) -> _Found:
     """Find the candidate whose values the tensor holds; else tell how the first differs."""
     first: _Found | None = None
     for candidate in candidates:
-        what = _difference(entry, candidate, by_torch)
+        what = _difference(entry, candidate)
         if what is None:
             is_product = candidate.scale is not None
             is_cast = not is_product and entry.dtype is not candidate.entry.dtype
@@ -279,7 +268,7 @@ def _compare(entry: TensorEntry, candidates: tuple[_Candidate, ...], by_torch: b
     return first or _Found(Difference(entry.name, "is not in the input"))
 
 
-def _difference(entry: TensorEntry, candidate: _Candidate, by_torch: bool) -> str | None:
+def _difference(entry: TensorEntry, candidate: _Candidate) -> str | None:
     origin = candidate.entry
     if entry.shape != origin.shape:
         return f"has the shape {list(entry.shape)}, in the input {list(origin.shape)}"
@@ -292,7 +281,7 @@ def _difference(entry: TensorEntry, candidate: _Candidate, by_torch: bool) -> st
             return f"is {entry.dtype}, in the input {origin.dtype}, a part of a quantized weight"
         if not {entry.dtype.name, origin.dtype.name} <= CASTABLE:
             return f"is {entry.dtype}, in the input {origin.dtype}"
-    cast = casting(origin, entry.dtype, candidate.scale, by_torch=by_torch)
+    cast = casting(origin, entry.dtype, candidate.scale)
     position = 0
     for ours, theirs in _aligned(row_major_chunks(entry), row_major_chunks(origin, cast)):
         if ours != theirs:
@@ -403,11 +392,17 @@ def _count(
 
 
 def _second_reader(file: LocalFile) -> Iterator[Difference]:
-    """What the safetensors library itself says of the header."""
+    """What the safetensors library itself says of the header.
+
+    It wants a library for values to begin with, although none is asked for here: without one it
+    cannot be asked.
+    """
+    frameworks = [name for name in ("numpy", "torch") if importlib.util.find_spec(name)]
+    if not frameworks:
+        return
     library: Any = importlib.import_module("safetensors")
     try:
-        framework = "numpy" if importlib.util.find_spec("numpy") else "pt"
-        with library.safe_open(os.fspath(file.path), framework):
+        with library.safe_open(os.fspath(file.path), frameworks[0]):
             pass
     except library.SafetensorError as e:
         yield Difference("safetensors library", str(e))

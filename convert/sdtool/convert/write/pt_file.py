@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import struct
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sdtool.checkpoint.contents import class_of, sequence
+from sdtool.checkpoint.crc32 import crc32_of
 from sdtool.checkpoint.errors import Unsupported
 from sdtool.checkpoint.modules import children
 from sdtool.checkpoint.reading import Checkpoint
@@ -148,7 +148,7 @@ def write_pt(
         for record in plan.records:
             if record.content is not None:
                 file.write_at(record.content, record.offset)
-                checksums[record.name] = zlib.crc32(record.content)
+                checksums[record.name] = crc32_of(record.content)
             elif record.tensor is not None:
                 checksums[record.name] = copied.crc32.get(record.tensor, 0)
             file.write_at(local_header(record, checksums[record.name]), record.header_offset)
