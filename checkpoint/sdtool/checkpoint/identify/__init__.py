@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import isfinite
 from typing import TypeGuard
 
-from sdtool.checkpoint.identify.adapters import adapter_of
+from sdtool.checkpoint.identify.adapters import Adapted, adapter_of
 from sdtool.checkpoint.identify.components import component_of, components_of
 from sdtool.checkpoint.identify.ema import Ema, dotted_pairs, ema_misfits, ema_pairs
 from sdtool.checkpoint.identify.families import Family, family_of
@@ -24,6 +24,7 @@ from sdtool.checkpoint.identify.identity import (
 )
 from sdtool.checkpoint.identify.identity import EmaState as EmaState
 from sdtool.checkpoint.identify.kinds import BY_SLUG
+from sdtool.checkpoint.identify.lora_families import ground_of
 from sdtool.checkpoint.identify.oddities import odd_notes
 from sdtool.checkpoint.identify.parts import Part
 from sdtool.checkpoint.identify.precision import with_quantization
@@ -157,18 +158,26 @@ def _kind(
     if found is None and not whole:
         adapter = adapter_of(tensors, metadata)
         if adapter is not None:
-            kind, family, facts, alpha = adapter
-            parts = components_of(tensors, Part("", "adapter", BY_SLUG[kind].label), None)
-            reason = "names end as this algorithm's do"
-            answer = _answer(kind, family, None, "likely", reason, parts, state)
-            probe = alpha if facts.alpha is None else None
-            return replace(answer, adapter=facts, probe=probe)
+            return _adapter(adapter, tensors, metadata, state)
     if found is None and network is not None:
         return _diffusion(network, tensors, named, leaves, metadata, state)
     found = found or first_match(PARTS, named)
     if found is not None:
         return _signed(*found, tensors, state)
     return _small(tensors, leaves, state)
+
+
+def _adapter(
+    found: Adapted, tensors: Sequence[TensorEntry], metadata: Mapping[str, str], state: Training
+) -> Identity:
+    ground = ground_of(found.modules, metadata)
+    parts = components_of(tensors, Part("", "adapter", BY_SLUG[found.kind].label), None)
+    answer = _answer(
+        found.kind, ground.family, ground.version, ground.confidence, ground.reason, parts, state
+    )
+    probe = found.alpha if found.facts.alpha is None else None
+    notes = () if ground.note is None else (ground.note,)
+    return replace(answer, adapter=found.facts, probe=probe, notes=notes)
 
 
 def _diffusion(
