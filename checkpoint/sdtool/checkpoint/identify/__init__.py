@@ -10,7 +10,7 @@ from typing import TypeGuard
 from sdtool.checkpoint.identify.adapters import Adapted, adapter_of
 from sdtool.checkpoint.identify.components import component_of, components_of
 from sdtool.checkpoint.identify.ema import Ema, dotted_pairs, ema_misfits, ema_pairs
-from sdtool.checkpoint.identify.families import Family, family_of
+from sdtool.checkpoint.identify.families import family_of
 from sdtool.checkpoint.identify.identity import (
     Adapter,
     Component,
@@ -36,6 +36,7 @@ from sdtool.checkpoint.identify.signatures import (
     Signature,
     first_match,
 )
+from sdtool.checkpoint.identify.signs import Family
 from sdtool.checkpoint.identify.simo import simo_of
 from sdtool.checkpoint.identify.small import Leaves, embedding_of, hypernetwork_of
 from sdtool.checkpoint.prefixes import plain_entries

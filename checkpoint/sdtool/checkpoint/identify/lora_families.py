@@ -18,7 +18,7 @@ from sdtool.checkpoint.identify.words import ALIKE, declared_family
 _PREFIX = re.compile(
     r"(?:base_model\.model\.)?(?:model\.diffusion_model\.|diffusion_model\.|transformer\.|unet\."
     r"|pipe\.dit\.|dit\.|net\.|model\.|module\.)?"
-    r"(?:(?:lora|lycoris|oft|lokr|loha)_(?:unet|transformer|dit)_|lycoris_(?:unet_|transformer_)?)?"
+    r"(?:(?:lora|oft|lokr|loha)_(?:unet|transformer|dit)_|lycoris_(?:unet_|transformer_(?!blocks_))?)?"
 )
 """Which part of a model is changed, as trainers write it in front of a layer's name."""
 _TEXT = re.compile(

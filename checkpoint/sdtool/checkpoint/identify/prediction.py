@@ -7,8 +7,8 @@ import struct
 from collections.abc import Mapping, Sequence
 
 from sdtool.checkpoint.errors import Truncated, Unsupported
-from sdtool.checkpoint.identify.families import Family
 from sdtool.checkpoint.identify.identity import Prediction
+from sdtool.checkpoint.identify.signs import Family
 from sdtool.checkpoint.reading import TensorEntry
 from sdtool.checkpoint.records import storage_chunks
 

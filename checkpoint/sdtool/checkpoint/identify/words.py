@@ -78,6 +78,7 @@ ALIKE: Mapping[str, frozenset[str]] = {
     "SD 2.x": frozenset({"SVD"}),
     "SD 3": frozenset({"SD 3.5"}),
     "Anima": frozenset({"Cosmos"}),
+    "LTX-Video": frozenset({"LTX-2"}),
     "PixArt": frozenset({"Sana"}),
 }
 """Families and those that share layers with them: where nothing else decides, the first is meant.
