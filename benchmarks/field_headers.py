@@ -367,6 +367,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "AuraSR": {"dim": 64, "image_size": 256, "input_image_size": 64},
 }
 """Arguments without a default, or with one that the class itself refuses."""
+CALLED = {"Compact": ("Real-ESRGAN", "Compact")}
 
 
 def upscalers() -> Iterator[Header]:
@@ -389,12 +390,14 @@ def upscalers() -> Iterator[Header]:
                     for scale in (None, 1, 2, 3, 4) if word else (None,):
                         with built(f"{name} x{scale}"):
                             options = dict(NEEDED.get(name, {}))
+                            if scale not in (None, 1) and "upsampler" in accepted:
+                                options["upsampler"] = "pixelshuffle"
                             options |= {} if scale is None or word is None else {word: scale}
                             net = cls(**options)  # most compute as they are made
                             version = None if scale is None else f"x{scale}"
                             yield header(
-                                f"upscalers/{name}-{scale}", "upscaler", found.name, shapes_of(net),
-                                metadata=None, version=version,
+                                f"upscalers/{name}-{scale}", "upscaler", CALLED.get(name, found.name),
+                                shapes_of(net), version=version,
                             )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ from sdtool.checkpoint.identify.oddities import odd_notes
 from sdtool.checkpoint.identify.parts import Part
 from sdtool.checkpoint.identify.precision import with_quantization
 from sdtool.checkpoint.identify.prediction import decide_prediction, prediction_of, read_floats
+from sdtool.checkpoint.identify.scales import scale_of
 from sdtool.checkpoint.identify.signatures import (
     ADD_ONS,
     BEGINNINGS,
@@ -145,7 +146,7 @@ def _kind(
 
     for beginning, row in BEGINNINGS:
         if all(name.startswith(beginning) for name in named):
-            return _signed(row, beginning, tensors, state)
+            return _signed(row, beginning, tensors, named, state)
     simo = simo_of(tensors)
     if simo is not None:
         version, reason, facts = simo
@@ -164,7 +165,7 @@ def _kind(
         return _diffusion(network, tensors, named, leaves, metadata, state)
     found = found or first_match(PARTS, named)
     if found is not None:
-        return _signed(*found, tensors, state)
+        return _signed(*found, tensors, named, state)
     return _small(tensors, leaves, state)
 
 
@@ -212,7 +213,11 @@ def _diffusion(
 
 
 def _signed(
-    row: Signature, prefix: str, tensors: Sequence[TensorEntry], state: Training
+    row: Signature,
+    prefix: str,
+    tensors: Sequence[TensorEntry],
+    named: Mapping[str, TensorEntry],
+    state: Training,
 ) -> Identity:
     known = BY_SLUG[row.kind]
     label = known.label if row.kind != "text-encoder" else row.family or known.label
@@ -223,7 +228,11 @@ def _signed(
     name = sign if isinstance(sign, str) else sign[0]
     reason = f"it holds {prefix}{name} ({row.source})"
     confidence: Confidence = "certain" if certain else "likely"
-    return _answer(row.kind, row.family, row.version, confidence, reason, parts, state)
+    version = row.version
+    if row.kind == "upscaler":
+        scale = scale_of(row.family, named, prefix)
+        version = ", ".join(filter(None, (version, f"x{scale}" if scale else None))) or None
+    return _answer(row.kind, row.family, version, confidence, reason, parts, state)
 
 
 def _small(tensors: Sequence[TensorEntry], leaves: Leaves, state: Training) -> Identity:
