@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from sdtool.checkpoint.identify.families import Family
 from sdtool.checkpoint.identify.identity import Prediction
+from sdtool.checkpoint.identify.signs import Family
 from sdtool.checkpoint.reading import TensorEntry
 
 _PROBES = (
