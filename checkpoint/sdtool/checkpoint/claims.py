@@ -123,4 +123,4 @@ def _tensor_claims(
 
 
 def _count(number: int) -> str:
-    return f"{number:,}" if abs(number) < 1 << 80 else "an absurd number of"
+    return f"{number:,}" if abs(number) < 1 << 80 else "an enormous number of"

@@ -43,7 +43,7 @@ def read_pickles(opening: Opening, first: Stream) -> Iterator[Reading]:
     last = streams[-1]
     end = last.offset + last.trace.nbytes
     if last.error is None and end < source.nbytes:
-        detail = f"{source.nbytes - end:,} bytes behind the pickle"
+        detail = f"{source.nbytes - end:,} bytes after the pickle"
         anomalies = (Anomaly(RuleId.TRAILING_DATA, detail, end),)
     yield Reading("pickle", source, tuple(streams), anomalies=anomalies)
 

@@ -104,7 +104,7 @@ def _directory(
     count, nbytes, offset, comment_nbytes = end[4], end[5], end[6], end[7]
     behind = source.nbytes - end_offset - _END.size - comment_nbytes
     if behind:
-        detail = f"{behind:,} bytes behind the archive" if behind > 0 else "the comment is cut"
+        detail = f"{behind:,} bytes after the archive" if behind > 0 else "the comment is cut"
         anomalies.append(Anomaly(RuleId.TRAILING_DATA, detail, end_offset + _END.size))
     directory_end = end_offset
     locator = source.read_at(end_offset - _LOCATOR.size, _LOCATOR.size) if end_offset >= 20 else b""
@@ -373,9 +373,9 @@ def locator(source: Source, member: Member) -> Callable[[], int]:
 
 
 def local_header_anomalies(source: Source, member: Member) -> Iterator[Anomaly]:
-    """Where the local header of `member` tells another story than the directory.
+    """Where the local header of `member` contradicts the directory.
 
-    Zero sizes and CRC are honest when a data descriptor follows (flag 0x8), as torch writes them.
+    Zero sizes and CRC are right when a data descriptor follows (flag 0x8), as torch writes them.
     """
     raw = source.read_at(member.header_offset, _LOCAL.size)
     if len(raw) < _LOCAL.size or raw[:4] != b"PK\x03\x04":

@@ -146,7 +146,7 @@ PARTS: tuple[Signature, ...] = (
     Signature("vae", None, None, ("encoder.conv_in.weight", "decoder.conv_in.weight",
               "decoder.conv_out.weight"), "CompVis/stable-diffusion autoencoder.py",
               ("", "first_stage_model.", "vae.")),
-    # --- CLIP, the picture half (alone) and the text half
+    # --- CLIP, the vision encoder (alone) and the text half
     *(
         Signature("clip-vision", name, None, (("vision_model.embeddings.class_embedding", 0,
                   width),),
@@ -169,10 +169,10 @@ PARTS: tuple[Signature, ...] = (
         for level in ("text_model.", "")
         for name, width in (("CLIP-L", 768), ("OpenCLIP ViT-H", 1024), ("OpenCLIP ViT-bigG", 1280))
     ),
-    Signature("text-encoder", "CLIP", "own sizes",
+    Signature("text-encoder", "CLIP", "non-standard size",
               ("text_model.embeddings.token_embedding.weight",), "transformers CLIPTextModel",
               _TEXT),
-    Signature("text-encoder", "CLIP", "own sizes",
+    Signature("text-encoder", "CLIP", "non-standard size",
               ("embeddings.token_embedding.weight", "encoder.layers.0.self_attn.k_proj.weight",
                "final_layer_norm.weight"), "transformers 5 CLIPTextModel", _TEXT),
     *(
@@ -187,7 +187,7 @@ PARTS: tuple[Signature, ...] = (
                   "transformers T5EncoderModel", ("", "transformer."))
         for name, width in (("T5-XXL", 4096), ("T5-XL", 2048), ("T5-large", 1024), ("T5-base", 768))
     ),
-    Signature("text-encoder", "T5", "own sizes",
+    Signature("text-encoder", "T5", "non-standard size",
               ("encoder.block.0.layer.0.SelfAttention.q.weight",),
               "transformers T5EncoderModel", ("", "transformer.")),
     Signature("text-encoder", "XLM-RoBERTa", None, ("roberta.embeddings.word_embeddings.weight",),
