@@ -89,8 +89,8 @@ def expand(
 
     Links to folders are followed, as the programs that load models follow them; each folder is
     searched once. What matches a pattern of `exclude` by its path or its name is left out, a folder
-    with all it holds, and `excluded` is told of how many there were. In folders, what is called as
-    partial outputs are is named to `passed`, and left out unless `with_partial`.
+    with all it holds, and `excluded` is called with their number. In folders, `passed` is called
+    with what has the name of a partial output; that is left out unless `with_partial`.
 
     Raises:
         UsageError: `-` is given and there is no standard input, or no list.
@@ -101,7 +101,7 @@ def expand(
     for argument in arguments:
         if argument == "-":
             if stdin is None:
-                raise UsageError("- wants a list of files on standard input")
+                raise UsageError("- expects a list of files on standard input")
             names = listed(stdin.read())
             found = [item for name in names for item in _named(name, False, search)]
         else:
@@ -128,7 +128,9 @@ def own_files(items: Sequence[Item]) -> tuple[list[Item], list[InputError]]:
     for item in items:
         if _is_borrowed(item.path):
             hint = "give the file's own name"
-            problems.append(Unreadable("not a file of its own", where=item.path, hint=hint))
+            problems.append(
+                Unreadable("is another name of an open file", where=item.path, hint=hint)
+            )
         else:
             rest.append(item)
     return rest, problems
@@ -154,9 +156,7 @@ def listed(data: bytes) -> list[str]:
     elif len(data) > 1 and not data[1::2].strip(b"\0"):
         text = data.decode("utf-16-le", "surrogatepass")
     elif b"\0\0" in data:  # a name that is empty: a model, say, where its name was meant
-        raise UsageError(
-            "the standard input is no list of names", hint="name the file instead of -"
-        )
+        raise UsageError("standard input is not a list of names", hint="name the file instead of -")
     else:
         text = os.fsdecode(data.removeprefix(b"\xef\xbb\xbf"))
     if "\0" in text:

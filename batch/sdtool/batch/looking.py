@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -68,13 +68,20 @@ class Seen:
 
 
 @contextmanager
-def looked_at(path: str, *, allow: Mapping[str, str]) -> Generator[Seen]:
+def looked_at(
+    path: str,
+    *,
+    allow: Mapping[str, str],
+    progress: Callable[[int], object] | None = None,
+) -> Generator[Seen]:
     """Open `path` and say what it is; closed in the end.
+
+    `progress` is called with the bytes of each read.
 
     Raises:
         InputError: it cannot be read, or is no checkpoint.
     """
-    with local_file(path) as source:
+    with local_file(path, progress) as source:
         taken = readings(source)
         report = judge(taken, path=path, allow=allow)
         checkpoint = checkpoint_of(taken)

@@ -56,7 +56,7 @@ class Storage:
 
     `nbytes` bytes from `offset` of `source` when `compression` is 0; else `stored_nbytes` bytes
     that inflate to them (8 is deflate). `crc32` is the declared checksum of the record, None where
-    there is none. `record_nbytes` is the size of the record, which an honest file declares alike.
+    there is none. `record_nbytes` is the size of the record, as well-formed files declare it.
     `dtype` is the type of its elements where it stands beside them; None where only a persistent
     id gives it.
     """

@@ -138,7 +138,7 @@ class Rebuilder:
             if build is None:
                 return self._array(value) or _nothing(f"a tensor made by {target}")
             if value.opcode in ("NEWOBJ", "NEWOBJ_EX"):
-                raise Malformed(f"{target}, which is no class, is used as one")
+                raise Malformed(f"{target}, which is not a class, is used as one")
             if value.items or value.pairs or (value.states and not is_harmless(value)):
                 raise Malformed(f"a tensor of {target} that is changed after it was built")
             if build is not _unwrap:
@@ -307,7 +307,7 @@ def _dtype(value: Value) -> DType:
 def _from_numpy(rebuilder: Rebuilder, args: tuple[Value, ...]) -> Tensor:
     found = rebuilder.tensor(args[0]) if args else None
     if found is None or len(args) < 2:
-        raise Malformed("a tensor from an array that is none")
+        raise Malformed("a tensor built from something that is not an array")
     if _dtype(args[1]) != found.dtype:
         raise Malformed("a tensor from an array of another dtype")
     return found

@@ -34,7 +34,7 @@ class Mutation(NamedTuple):
 
 
 class Anomaly(NamedTuple):
-    """A fact that no honest writer produces, or a use that none makes: see the rule."""
+    """A fact that no serializer produces, or a use that none makes: see the rule."""
 
     rule: RuleId
     detail: str = ""

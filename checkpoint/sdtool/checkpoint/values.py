@@ -61,8 +61,8 @@ class Persistent:
 class Instance:
     """Something built: a literal dict, list or set, a call, or an object of a class.
 
-    `target` is what was called (a `Global` when honest), `args` its arguments (a tuple when
-    honest), `kwargs` the mapping of NEWOBJ_EX. `items` came by APPEND(S) and ADDITEMS, `pairs` by
+    `target` is what was called, `args` its arguments (in well-formed files a `Global` and a
+    tuple), `kwargs` the mapping of NEWOBJ_EX. `items` came by APPEND(S) and ADDITEMS, `pairs` by
     SETITEM(S), `states` by BUILD. `opcode` is the name of the opcode that built it, `offset` where
     that stands in the stream, `mutated` the offset of the last opcode that changed it (or -1).
     Compared and hashed by identity, so that cycles and aliases cost nothing.

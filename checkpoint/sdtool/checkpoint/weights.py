@@ -54,7 +54,7 @@ def checkpoint_of(readings: Iterable[Reading], *, limits: Limits = DEFAULT_LIMIT
         raise Malformed(
             f"it can be read as {names}",
             where=several[0].source.name,
-            hint="an honest file is one thing only; see `sdtool scan`",
+            hint="a well-formed file has one format; see `sdtool scan`",
         )
     reading = next(iter(several))
     if reading.error is not None:

@@ -66,7 +66,7 @@ def _steps(stream: Stream, found: Collector) -> Iterator[str]:
     if quiet:
         yield f"  {'':>10}  {counted(tensors, quiet)}"
     if stream.error is not None:
-        yield f"  {'':>10}  then it breaks: {escape(stream.error.what, LONGEST)}"
+        yield f"  {'':>10}  then it fails: {escape(stream.error.what, LONGEST)}"
 
 
 def _flagged(found: Collector) -> set[int | None]:
@@ -80,7 +80,7 @@ def _is_quiet(event: Event, found: Collector, flagged: set[int | None]) -> bool:
         return True
     target = class_of(event.target)
     known = found.known.get(target) if isinstance(target, Global) else None
-    return known is not None and known.kind == "inert"
+    return known is not None and known.kind == "allowlisted"
 
 
 def _is_tensor(event: Event) -> bool:

@@ -69,7 +69,7 @@ def read_torch_legacy(opening: Opening, first: Stream) -> Reading:
         if end < source.nbytes:
             anomalies.append(
                 Anomaly(
-                    RuleId.UNUSED_BYTES, f"{source.nbytes - end:,} bytes behind the storages", end
+                    RuleId.UNUSED_BYTES, f"{source.nbytes - end:,} bytes after the storages", end
                 )
             )
             behind = list(pickles_in_a_row(opening, source, end))
@@ -94,7 +94,7 @@ def _find_storages(
 ) -> int:
     """Walk the storages in the order that pickle 5 gives; return where the last one ends."""
     if type(order.value) is not Instance or order.value.target != LIST:
-        raise Malformed("the list of storages is no list", where=source.name)
+        raise Malformed("the list of storages is not a list", where=source.name)
     keys = order.value.items
     if len(keys) > limits.members:
         raise LimitExceeded(f"{len(keys):,} storages", where=source.name)

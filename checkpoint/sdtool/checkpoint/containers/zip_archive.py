@@ -91,7 +91,7 @@ def _directory(
     count, nbytes, offset, comment_nbytes = end[4], end[5], end[6], end[7]
     behind = source.nbytes - end_offset - _END.size - comment_nbytes
     if behind:
-        detail = f"{behind:,} bytes behind the archive" if behind > 0 else "the comment is cut"
+        detail = f"{behind:,} bytes after the archive" if behind > 0 else "the comment is cut"
         anomalies.append(Anomaly(RuleId.TRAILING_DATA, detail, end_offset + _END.size))
     directory_end = end_offset
     locator = source.read_at(end_offset - _LOCATOR.size, _LOCATOR.size) if end_offset >= 20 else b""

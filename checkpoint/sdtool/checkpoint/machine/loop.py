@@ -218,7 +218,9 @@ def run(m: Machine, offset: int) -> tuple[Value, InputError | None]:
             else:
                 load = _LOAD.get(op)
                 if load is None:
-                    raise Malformed(f"byte 0x{op:02x} at offset {base + at:,} is no pickle opcode")
+                    raise Malformed(
+                        f"byte 0x{op:02x} at offset {base + at:,} is not a valid pickle opcode"
+                    )
                 frame_end = m.frame_end
                 m.stack, m.pos, m.at = stack, pos, base + at
                 load(m)

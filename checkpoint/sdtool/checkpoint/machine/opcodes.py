@@ -277,7 +277,7 @@ def check_arguments(m: Machine, opcode: str, args: Value) -> None:
     """
     if type(args) is tuple or (type(args) is Instance and args.opcode not in LITERAL_OPCODES):
         return
-    detail = f"{opcode} whose arguments are no tuple"
+    detail = f"{opcode} whose arguments are not a tuple"
     m.disagree(RuleId.LOADER_DISAGREEMENT, detail, f"{detail} at offset {m.at:,}")
 
 

@@ -167,7 +167,7 @@ class Machine:
 
     def refuse_persistent_id(self) -> None:
         """Note that a plain unpickler stops at a persistent id."""
-        self.fail(Malformed(f"a persistent id at offset {self.at:,}, which a plain pickle has not"))
+        self.fail(Malformed(f"a persistent ID in a plain pickle, at offset {self.at:,}"))
 
     def leave_frame(self, here: int) -> None:
         """End the frame that `here` has reached, and note an opcode that reaches beyond it."""
