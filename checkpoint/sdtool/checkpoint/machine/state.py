@@ -23,6 +23,7 @@ ABSENT = object()
 """Stands in the memo where an entry was left out."""
 
 _HOLES = 4096
+_SHAPES = 1024
 _ANOMALIES_PER_RULE = 20
 
 
@@ -31,6 +32,10 @@ class Stop(Exception):
 
     def __init__(self, value: Value) -> None:
         self.value = value
+
+
+def _no_shapes() -> list[tuple[Value, ...]]:
+    return [()] * _SHAPES
 
 
 @dataclass(slots=True)
@@ -57,6 +62,8 @@ class Machine:
     names: dict[tuple[str, str, bool], Global] = field(
         default_factory=dict[tuple[str, str, bool], Global]
     )
+    shapes: list[tuple[Value, ...]] = field(default_factory=_no_shapes)
+    """Rows of integers, each where its hash puts it, until another one takes its place."""
     broken: InputError | None = None
     """The first thing that stops the C unpickler, where others may go on."""
     protocol: int = 0
@@ -101,6 +108,20 @@ class Machine:
         if value is ABSENT:
             raise KeyError(index)
         return value
+
+    def shared(self, row: tuple[Value, ...]) -> tuple[Value, ...]:
+        """A row of integers that is equal to `row`, and most often one that is there already.
+
+        Of the shapes and strides of 200,000 tensors few are different.
+        """
+        for n in row:
+            if type(n) is not int:
+                return row
+        place = hash(row) % _SHAPES
+        known = self.shapes[place]
+        if known != row:
+            self.shapes[place] = known = row
+        return known
 
     def number(self, unpack: Callable[[bytes, int], tuple[int, ...]], nbytes: int) -> int:
         """The next binary number.
