@@ -47,6 +47,11 @@ _SETS = frozenset({SET, FROZENSET})
 _WITHOUT_ATTRIBUTES = frozenset({DICT, _DEFAULT_DICT, *_SEQUENCES, *_SETS})
 _NAMESPACES = frozenset({Global("argparse", "Namespace"), Global("types", "SimpleNamespace")})
 _COPYREG = ("copyreg", "copy_reg")
+_FILLED_BY_CALLS = frozenset(
+    {*(cls.name for cls in (*_MAPPINGS, *_SEQUENCES, *_SETS)), "_reconstructor", "__newobj__",
+     "__newobj_ex__", "OptimizedModule"}
+)  # fmt: skip
+"""The names of all that may hold something because of its arguments."""
 _COPIES = 3
 """Calls around calls, `dict(dict(x))`, that are looked through."""
 
@@ -93,6 +98,16 @@ def class_of(value: Value) -> Global | None:
     """The class that `value` is made of, through copyreg's and NEWOBJ's ways of making it."""
     made = _made(value) if type(value) is Instance else None
     return made.cls if made else None
+
+
+def is_bare(value: Instance) -> bool:
+    """Whether `value` is the call of something that is no container, and nothing was added to it.
+
+    Such a call holds nothing but its arguments, and a small file may have half a million of them.
+    """
+    if type(value.target) is not Global or value.target.name in _FILLED_BY_CALLS:
+        return False
+    return not (value.items or value.pairs or value.states)
 
 
 def is_plain(value: Value) -> bool:

@@ -18,6 +18,7 @@ from sdtool.checkpoint.contents import (
     attributes,
     class_of,
     elements,
+    is_bare,
     is_plain,
     last_wins,
     mapping,
@@ -65,7 +66,7 @@ def children(value: Value) -> Items:
     """
     if type(value) is tuple:
         return list(enumerate(value))
-    if type(value) is not Instance:
+    if type(value) is not Instance or is_bare(value):
         return []
     pairs = mapping(value)
     if pairs is not None:

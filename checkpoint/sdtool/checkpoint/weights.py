@@ -236,7 +236,7 @@ def _put_aside(parts: _Parts, walk: Walker, chosen: str, path: Path, child: Valu
 
 def _account(parts: _Parts, root: Value, walk: Walker) -> None:
     """Say of every tensor that the walk has not come by what becomes of it."""
-    wanted = set(walk.rebuild.made)
+    wanted = walk.rebuild.unasked()
     if not wanted:
         return
     is_tensor, most = walk.rebuild.is_tensor, walk.limits.objects

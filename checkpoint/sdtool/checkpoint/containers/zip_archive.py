@@ -18,11 +18,13 @@ from __future__ import annotations
 import contextlib
 import io
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from struct import Struct
 
 from sdtool.checkpoint.containers.opening import Budget
+from sdtool.checkpoint.containers.zip_entries import ZipEntries, zip64_sizes
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated, Unsupported
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.reading import Member
@@ -36,7 +38,6 @@ DEFLATED = 8
 _END = Struct("<4s4H2LH")
 _END64 = Struct("<4sQ2H2L4Q")
 _LOCATOR = Struct("<4sLQL")
-_ENTRY = Struct("<4s6H3L5H2L")
 _LOCAL = Struct("<4s5H3L2H")
 _ENCRYPTED = 0x2041  # traditional, strong, masked headers
 _UTF8 = 0x800
@@ -53,7 +54,7 @@ class ZipArchive:
     `start` is where the archive begins in the source: bytes before it are no part of it.
     """
 
-    members: tuple[Member, ...]
+    members: ZipEntries
     anomalies: tuple[Anomaly, ...]
     start: int
     directory_offset: int
@@ -88,18 +89,19 @@ def read_directory(
     anomalies: list[Anomaly] = []
     try:
         members, start, directory_offset = _directory(source, end_offset, limits, anomalies, shifts)
+        every = tuple(members)
     except InputError as e:
-        return ZipArchive((), tuple(anomalies), 0, 0, error=e)
-    anomalies.extend(_odd_names(members))
+        return ZipArchive(ZipEntries(b"", 0, source.name), tuple(anomalies), 0, 0, error=e)
+    anomalies.extend(_odd_names(every))
     at = end_offset + _END.size
     comment = Slice(source, at, source.nbytes - at, source.name) if source.nbytes > at else None
-    archive = ZipArchive(members, tuple(anomalies), start, directory_offset, comment)
-    return replace(archive, anomalies=(*anomalies, *layout_anomalies(source, archive)))
+    anomalies.extend(layout_anomalies(source, every, start, directory_offset))
+    return ZipArchive(members, tuple(anomalies), start, directory_offset, comment)
 
 
 def _directory(
     source: Source, end_offset: int, limits: Limits, anomalies: list[Anomaly], shifts: bool
-) -> tuple[tuple[Member, ...], int, int]:
+) -> tuple[ZipEntries, int, int]:
     end = _END.unpack(read_exactly(source, end_offset, _END.size, "the zip's end record"))
     count, nbytes, offset, comment_nbytes = end[4], end[5], end[6], end[7]
     behind = source.nbytes - end_offset - _END.size - comment_nbytes
@@ -143,7 +145,7 @@ def _directory(
     if nbytes > limits.directory_nbytes or count > limits.members:
         raise LimitExceeded(f"a zip directory of {count:,} members", where=source.name)
     raw = read_exactly(source, start + offset, nbytes, "the zip directory")
-    members = tuple(_entries(raw, start, source.name))
+    members = ZipEntries(raw, start, source.name)
     if len(members) != count:
         anomalies.append(
             Anomaly(
@@ -153,62 +155,6 @@ def _directory(
             )
         )
     return members, start, start + offset
-
-
-def _entries(raw: bytes, start: int, where: str) -> Iterator[Member]:
-    pos = 0
-    unpack = _ENTRY.unpack_from
-    fixed = _ENTRY.size
-    while pos < len(raw):
-        if len(raw) - pos < fixed or raw[pos : pos + 4] != b"PK\x01\x02":
-            raise Malformed("the zip directory is damaged", where=where)
-        (
-            _, _, _, flags, compression, _, _, crc32, stored_nbytes, nbytes,
-            name_nbytes, extra_nbytes, comment_nbytes, _, _, attributes, header_offset,
-        ) = unpack(raw, pos)  # fmt: skip
-        pos += fixed
-        raw_name = raw[pos : pos + name_nbytes]
-        extra = raw[pos + name_nbytes : pos + name_nbytes + extra_nbytes]
-        pos += name_nbytes + extra_nbytes + comment_nbytes
-        if pos > len(raw):
-            raise Malformed("the zip directory is damaged", where=where)
-        if 0xFFFFFFFF in (nbytes, stored_nbytes, header_offset):
-            nbytes, stored_nbytes, header_offset = _zip64(
-                extra, nbytes, stored_nbytes, header_offset, where
-            )
-        try:
-            name = str(raw_name, "utf-8")
-        except UnicodeDecodeError:
-            name = str(raw_name, "cp437")
-        # An entry with bytes is a file to zipfile and to np.load, whatever its name ends with.
-        marked = attributes & 0x10 > 0
-        is_folder = not (nbytes or stored_nbytes) and (name.endswith("/") or marked)
-        yield Member(
-            name, start + header_offset, nbytes, stored_nbytes, crc32, compression, flags,
-            is_folder, marked and not is_folder,
-        )  # fmt: skip
-
-
-def _zip64(
-    extra: bytes, nbytes: int, stored_nbytes: int, header_offset: int, where: str
-) -> tuple[int, int, int]:
-    """Sizes and position from the zip64 extra field, for those of them that are 0xFFFFFFFF."""
-    pos = 0
-    while pos + 4 <= len(extra):
-        kind = int.from_bytes(extra[pos : pos + 2], "little")
-        length = int.from_bytes(extra[pos + 2 : pos + 4], "little")
-        if kind == 1:
-            field = extra[pos + 4 : pos + 4 + length]
-            found = [int.from_bytes(field[i : i + 8], "little") for i in range(0, len(field), 8)]
-            wanted = (nbytes, stored_nbytes, header_offset)
-            if len(found) < sum(value == 0xFFFFFFFF for value in wanted):
-                raise Malformed("a zip64 entry of the directory is damaged", where=where)
-            nbytes, stored_nbytes, header_offset = (
-                found.pop(0) if value == 0xFFFFFFFF else value for value in wanted
-            )
-            return nbytes, stored_nbytes, header_offset
-        pos += 4 + length
-    return nbytes, stored_nbytes, header_offset  # as zipfile and miniz take them without the field
 
 
 def _odd_names(members: tuple[Member, ...]) -> Iterator[Anomaly]:
@@ -245,17 +191,19 @@ def leads_out(name: str) -> bool:
     return ".." in name and ".." in name.replace("\\", "/").split("/")
 
 
-def layout_anomalies(source: Source, archive: ZipArchive) -> Iterator[Anomaly]:
+def layout_anomalies(
+    source: Source, members: Sequence[Member], start: int, directory_offset: int
+) -> Iterator[Anomaly]:
     """Members that overlap, or leave more room than their local header needs.
 
     Local headers are read only where the room is more than torch's padding, and before the
     directory: that is where something can be hidden without a trace in it.
     """
-    first = min((m.header_offset for m in archive.members), default=archive.start)
-    if first > archive.start:
-        detail = f"{first - archive.start:,} bytes before the first member"
-        yield Anomaly(RuleId.GAP_DATA, detail, archive.start)
-    for member, following in _neighbours(archive):
+    first = min((m.header_offset for m in members), default=start)
+    if first > start:
+        detail = f"{first - start:,} bytes before the first member"
+        yield Anomaly(RuleId.GAP_DATA, detail, start)
+    for member, following in _neighbours(members, directory_offset):
         room = following - member.header_offset - _LOCAL.size - len(member.name.encode())
         slack = room - member.stored_nbytes
         if slack < 0:
@@ -265,7 +213,7 @@ def layout_anomalies(source: Source, archive: ZipArchive) -> Iterator[Anomaly]:
                 member.header_offset,
                 member.name,
             )
-        elif slack > _USUAL_SLACK or following == archive.directory_offset:
+        elif slack > _USUAL_SLACK or following == directory_offset:
             yield from _gap(source, member, following)
 
 
@@ -292,7 +240,7 @@ def deep_anomalies(source: Source, archive: ZipArchive, budget: Budget) -> Itera
     """
     has_crc32 = any(member.crc32 for member in archive.members if member.nbytes)
     read_to = 0
-    for member, following in _neighbours(archive):
+    for member, following in _neighbours(archive.members, archive.directory_offset):
         yield from local_header_anomalies(source, member)
         if member.is_folder:
             continue
@@ -332,11 +280,11 @@ def _crc32(source: Source, member: Member, start: int) -> int:
     return crc32
 
 
-def _neighbours(archive: ZipArchive) -> Iterator[tuple[Member, int]]:
+def _neighbours(members: Iterable[Member], directory_offset: int) -> Iterator[tuple[Member, int]]:
     """Each member in the order of the file, with where the next thing begins."""
-    members = sorted(archive.members, key=lambda member: member.header_offset)
-    starts = [member.header_offset for member in members[1:]]
-    yield from zip(members, [*starts, archive.directory_offset], strict=False)
+    ordered = sorted(members, key=lambda member: member.header_offset)
+    starts = (member.header_offset for member in ordered[1:])
+    yield from zip(ordered, chain(starts, (directory_offset,)), strict=False)
 
 
 def data_offset(source: Source, member: Member) -> int:
@@ -403,7 +351,7 @@ def local_header_anomalies(source: Source, member: Member) -> Iterator[Anomaly]:
     if not flags & 0x8 or (crc32 or stored_nbytes or nbytes):
         if 0xFFFFFFFF in (nbytes, stored_nbytes):
             try:
-                nbytes, stored_nbytes, _ = _zip64(extra, nbytes, stored_nbytes, 0, source.name)
+                nbytes, stored_nbytes, _ = zip64_sizes(extra, nbytes, stored_nbytes, 0, source.name)
             except InputError:
                 different.append("size")
         if nbytes != member.nbytes or stored_nbytes != member.stored_nbytes:
