@@ -105,9 +105,8 @@ def is_bare(value: Instance) -> bool:
 
     Such a call holds nothing but its arguments, and a small file may have half a million of them.
     """
-    if type(value.target) is not Global or value.target.name in _FILLED_BY_CALLS:
-        return False
-    return not (value.items or value.pairs or value.states)
+    target = value.target
+    return value.is_untouched and type(target) is Global and target.name not in _FILLED_BY_CALLS
 
 
 def is_plain(value: Value) -> bool:

@@ -34,7 +34,7 @@ def bounds_problem(
     """Why a view does not fit into a storage of `numel` elements, or None when it does."""
     if len(shape) != len(stride) or len(shape) > limits.rank:
         return f"a tensor of {len(shape)} sizes and {len(stride)} strides"
-    if offset < 0 or min(shape, default=0) < 0 or min(stride, default=0) < 0:
+    if offset < 0 or (shape and (min(shape) < 0 or min(stride) < 0)):
         return "a tensor with a negative size, stride or offset"
     if 0 in shape:
         return None

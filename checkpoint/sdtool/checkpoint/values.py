@@ -150,6 +150,11 @@ class Instance:
         """The offset of the last opcode that changed it, or -1."""
         return self._content.mutated
 
+    @property
+    def is_untouched(self) -> bool:
+        """Whether nothing was added to it."""
+        return self._content is _UNTOUCHED
+
     def content(self) -> Content:
         """The content, to be added to."""
         if self._content is _UNTOUCHED:

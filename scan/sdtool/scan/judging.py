@@ -497,7 +497,7 @@ def _unfolds(value: Value, limits: Limits) -> bool | None:
             pending.extend(
                 (p, False)
                 for p in inner
-                if (type(p) is Instance and (p.pairs or p.items or p.states)) or type(p) is tuple
+                if (type(p) is Instance and not p.is_untouched) or type(p) is tuple
             )
     return False
 

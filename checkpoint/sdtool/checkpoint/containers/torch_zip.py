@@ -77,7 +77,7 @@ def find_root(archive: ZipArchive) -> str | None:
 
 def first_folder(archive: ZipArchive) -> str:
     """The folder of the first entry, slash included; empty where it is in none."""
-    first, slash, _ = archive.members.name(0).partition("/") if archive.members else ("", "", "")
+    first, slash, _ = archive.members[0].name.partition("/") if archive.members else ("", "", "")
     return first + slash if slash else ""
 
 

@@ -1,9 +1,8 @@
-"""The entries of a zip directory, kept as the bytes that they are: a Member is made when asked for.
+"""The entries of a zip directory; where they are many, a Member is made when it is asked for.
 
     50 4b 01 02 ...           46 bytes, then name, extra, comment
 
-An archive of 200,000 records has as many entries; as objects they would take more memory than all
-tensors.
+As objects the 200,000 entries of as many tensors would take a third of a KB each.
 
 Source: APPNOTE.TXT 6.3.10, sections 4.3.12 and 4.5.3; miniz.h (`mz_zip_reader_read_central_dir`).
 """
@@ -21,19 +20,21 @@ from sdtool.checkpoint.reading import Member
 
 _ENTRY = Struct("<4s6H3L5H2L")
 _HASH_BITS = 32
+_FEW = 4096
+"""Entries that are kept as Members: those of any checkpoint but the oddest."""
 
 
 class ZipEntries(Sequence[Member]):
     """The members of an archive, in the order of its directory."""
 
-    __slots__ = ("_at", "_raw", "_start", "_where")
+    __slots__ = ("_at", "_few", "_raw", "_start", "_where")
 
     def __init__(self, raw: bytes, start: int, where: str) -> None:
         """`raw` is the directory of the archive that begins at `start` of the file `where`.
 
         Raises:
-            Malformed: what stands there is no entry, or a part of one. A damaged zip64 field is
-                found when its entry is asked for.
+            Malformed: what stands there is no entry, or a part of one. Where there are many, a
+                damaged zip64 field is found when its entry is asked for.
         """
         self._raw = raw
         self._start = start
@@ -50,6 +51,7 @@ class ZipEntries(Sequence[Member]):
             )
         if at > len(raw):
             raise Malformed("the zip directory is damaged", where=where)
+        self._few = tuple(map(self._member, self._at)) if len(self._at) <= _FEW else None
 
     def __len__(self) -> int:
         return len(self._at)
@@ -59,20 +61,18 @@ class ZipEntries(Sequence[Member]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[Member]: ...
     def __getitem__(self, index: int | slice) -> Member | Sequence[Member]:
+        if self._few is not None:
+            return self._few[index]
         if isinstance(index, slice):
             return [self._member(at) for at in self._at[index]]
         return self._member(self._at[index])
 
     def __iter__(self) -> Iterator[Member]:
-        return map(self._member, self._at)
+        return map(self._member, self._at) if self._few is None else iter(self._few)
 
     def names(self) -> Iterator[str]:
         """The names alone."""
-        return map(self._name, self._at)
-
-    def name(self, index: int) -> str:
-        """The name of one."""
-        return self._name(self._at[index])
+        return map(self._name, self._at) if self._few is None else (m.name for m in self._few)
 
     def _name(self, at: int) -> str:
         raw = self._raw

@@ -27,6 +27,7 @@ from sdtool.checkpoint.machine.state import (
 from sdtool.checkpoint.reading import PICKLE, LoaderProfile, Stream
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Source
+from sdtool.checkpoint.strides import are_sizes
 from sdtool.checkpoint.trace import Mutation, Trace
 from sdtool.checkpoint.values import DICT, Instance, Persistent, Value
 
@@ -162,7 +163,9 @@ def run(m: Machine, offset: int) -> tuple[Value, InputError | None]:
                 items = stack
                 stack = metastack.pop()
                 row = tuple(items)
-                stack.append(m.shared(row) if row and type(row[0]) is int else row)
+                stack.append(
+                    m.shared(row) if row and type(row[0]) is int and are_sizes(row) else row
+                )
                 made_here += 1
             elif op == 0x52:  # REDUCE
                 args = stack.pop()
@@ -202,12 +205,12 @@ def run(m: Machine, offset: int) -> tuple[Value, InputError | None]:
             elif op == 0x86:  # TUPLE2
                 pair = (stack[-2], stack[-1])
                 stack.pop()
-                stack[-1] = m.shared(pair) if type(pair[0]) is int else pair
+                stack[-1] = m.shared(pair) if type(pair[0]) is type(pair[1]) is int else pair
                 made_here += 1
             elif op == 0x87:  # TUPLE3
                 triple = (stack[-3], stack[-2], stack[-1])
                 del stack[-2:]
-                stack[-1] = m.shared(triple) if type(triple[0]) is int else triple
+                stack[-1] = m.shared(triple) if are_sizes(triple) else triple
                 made_here += 1
             elif op == 0x7D:  # EMPTY_DICT
                 stack.append(Instance(DICT, (), "EMPTY_DICT", base + at))
