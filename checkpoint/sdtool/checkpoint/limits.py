@@ -42,7 +42,7 @@ class Limits:
     """Archives inside archives, pickles inside pickles."""
     leaves: int = 2_000_000
     """Leaves after flattening; a 636-byte pickle of nested aliases has 2**30. A tensor counts as
-    four; a small file has fewer (see `for_file`)."""
+    four, any other object as two; a small file has fewer (see `for_file`)."""
     names_nbytes: int = 1 << 30
     """The flat names of a file together: long keys that are shared make endless names of few
     bytes. A small file has less."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.errors import SdtoolError
@@ -169,8 +169,7 @@ class LeftOut:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """One entry of an archive as its directory describes it; sizes and positions are bytes."""
 
     name: str
@@ -196,7 +195,7 @@ class Reading:
     format: Format
     source: Source
     streams: tuple[Stream, ...] = ()
-    members: tuple[Member, ...] = ()
+    members: Sequence[Member] = ()
     storages: Mapping[str, Storage] = field(default_factory=dict[str, Storage])
     anomalies: tuple[Anomaly, ...] = ()
     error: SdtoolError | None = None

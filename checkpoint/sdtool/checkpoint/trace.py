@@ -29,7 +29,7 @@ class Mutation(NamedTuple):
     opcode: str
     target: Value
     value: Value
-    """The state of BUILD; a list of items; a list of pairs for SETITEM(S)."""
+    """The state of BUILD; a list of items; `Pairs` for SETITEM(S)."""
     offset: int
 
 

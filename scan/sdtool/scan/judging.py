@@ -22,6 +22,7 @@ from sdtool.checkpoint.values import (
     Extent,
     Global,
     Instance,
+    Pairs,
     Persistent,
     Value,
 )
@@ -449,7 +450,7 @@ def _size(value: Value) -> int:
     """How much there is to look at in what an opcode sets."""
     if type(value) is Instance:
         return 1 + len(value.pairs) + len(value.items)
-    if type(value) is tuple or type(value) is list:
+    if type(value) in (tuple, list, Pairs):
         return 1 + sum(map(_size_within, value))
     return 1
 
@@ -496,7 +497,7 @@ def _unfolds(value: Value, limits: Limits) -> bool | None:
             pending.extend(
                 (p, False)
                 for p in inner
-                if (type(p) is Instance and (p.pairs or p.items or p.states)) or type(p) is tuple
+                if (type(p) is Instance and not p.is_untouched) or type(p) is tuple
             )
     return False
 

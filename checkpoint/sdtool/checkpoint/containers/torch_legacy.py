@@ -65,7 +65,10 @@ def read_torch_legacy(opening: Opening, first: Stream) -> Reading:
         end = _find_storages(source, offset, ids, streams[4], limits, storages, anomalies)
         sizes = {key: storage.record_nbytes for key, storage in storages.items()}
         anomalies.extend(claim_anomalies(streams[3], ids, sizes.get, limits))
-        anomalies.extend(index_anomalies(streams[3], storages, limits))
+        try:
+            anomalies.extend(index_anomalies(streams[3], storages, source.nbytes, limits))
+        except LimitExceeded as e:
+            error = e
         if end < source.nbytes:
             anomalies.append(
                 Anomaly(
