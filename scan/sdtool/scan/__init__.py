@@ -13,6 +13,6 @@ from sdtool.scan.scanner import judge, scan_file
 from sdtool.scan.settings import Settings, allowed_globals, load_allow, load_settings
 
 __all__ = [
-    "Finding", "Report", "Settings", "Severity", "Verdict", "admit", "allowed_globals", "judge", "judged",
-    "load_allow", "load_settings", "open_judged", "scan_file", "worst_message",
+    "Finding", "Report", "Settings", "Severity", "Verdict", "admit", "allowed_globals", "judge",
+    "judged", "load_allow", "load_settings", "open_judged", "scan_file", "worst_message",
 ]  # fmt: skip
