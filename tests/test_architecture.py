@@ -102,7 +102,7 @@ DEEPER = {
             "crc32", "foreign", "identify.ema", "identify.identity", "identify.kinds",
             "identify.quantization", "prefixes", "sets", "values", "wording",
         },
-        "scan": {"allowlist", "explaining", "report"},
+        "scan": {"explaining", "report"},
         "convert": {"elements.row_major", "plan.metadata", "verify.compare"},
         "batch": {
             "expand", "failures", "looking", "originals", "outcome", "place", "run",
