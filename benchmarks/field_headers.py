@@ -26,15 +26,14 @@ Header = dict[str, Any]
 def header(
     file: str, kind: str, family: Iterable[str] | str | None, shapes: Shapes, **more: Any
 ) -> Header:
-    """Make one header; `more` is `version` and `metadata`."""
+    """Make one header; `more` is `version` (a list) and `metadata`."""
     families = [family] if isinstance(family, str) else None if family is None else list(family)
-    version = more.get("version")
     return {
         "file": f"{file}.safetensors",
         "expected": {
             "kind": kind.split("|"),
             "family": families,
-            "version": None if version is None else [version],
+            "version": version,
             "pred": None,
         },
         "metadata": more.get("metadata"),
@@ -390,11 +389,12 @@ def upscalers() -> Iterator[Header]:
                     for scale in (None, 1, 2, 3, 4) if word else (None,):
                         with built(f"{name} x{scale}"):
                             options = dict(NEEDED.get(name, {}))
-                            if scale not in (None, 1) and "upsampler" in accepted:
+                            upsampler = accepted.get("upsampler")
+                            if scale and scale > 1 and upsampler and upsampler.default == "":
                                 options["upsampler"] = "pixelshuffle"
                             options |= {} if scale is None or word is None else {word: scale}
                             net = cls(**options)  # most compute as they are made
-                            version = None if scale is None else f"x{scale}"
+                            version = None if scale is None else [f"x{scale}", f"{name}, x{scale}"]
                             yield header(
                                 f"upscalers/{name}-{scale}", "upscaler", CALLED.get(name, found.name),
                                 shapes_of(net), version=version,
