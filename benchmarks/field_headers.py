@@ -16,7 +16,7 @@ import lzma
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 Shapes = dict[str, tuple[int, ...]]
@@ -33,7 +33,7 @@ def header(
         "expected": {
             "kind": kind.split("|"),
             "family": families,
-            "version": version,
+            "version": more.get("version"),
             "pred": None,
         },
         "metadata": more.get("metadata"),
@@ -300,8 +300,12 @@ def encoders() -> Iterator[Header]:
     """Text and image encoders of transformers."""
     t = importlib.import_module("transformers")
     clip_l = {"hidden_size": 768, "num_hidden_layers": 12, "intermediate_size": 3072}
-    vision = {"hidden_size": 1024, "num_hidden_layers": 24, "intermediate_size": 4096,
-              "num_attention_heads": 16}
+    vision = {
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "intermediate_size": 4096,
+        "num_attention_heads": 16,
+    }
     cases: tuple[tuple[str, str, str, dict[str, Any], str, Any], ...] = (
         ("clip-whole", "CLIPModel", "CLIPConfig",
          {"text_config": clip_l, "vision_config": vision}, "text-encoder", "CLIP-L"),
@@ -346,9 +350,7 @@ def encoders() -> Iterator[Header]:
     )  # fmt: skip
     for case, model, config, options, kind, family in cases:
         with built(case):
-            made = on_meta(
-                lambda m=model, c=config, o=options: getattr(t, m)(getattr(t, c)(**o))
-            )
+            made = on_meta(lambda m=model, c=config, o=options: getattr(t, m)(getattr(t, c)(**o)))
             yield header(f"encoders/{case}", kind, family, shapes_of(made))
 
 
@@ -394,15 +396,15 @@ def upscalers() -> Iterator[Header]:
                                 options["upsampler"] = "pixelshuffle"
                             options |= {} if scale is None or word is None else {word: scale}
                             net = cls(**options)  # most compute as they are made
-                            version = None if scale is None else [f"x{scale}", f"{name}, x{scale}"]
-                            yield header(
-                                f"upscalers/{name}-{scale}", "upscaler", CALLED.get(name, found.name),
-                                shapes_of(net), version=version,
-                            )  # fmt: skip
+                            version = [f"x{scale}", f"{name}, x{scale}"] if scale else None
+                            family = CALLED.get(name, found.name)
+                            shapes = shapes_of(net)
+                            case = f"upscalers/{name}-{scale}"
+                            yield header(case, "upscaler", family, shapes, version=version)
 
 
 @contextlib.contextmanager
-def built(case: str) -> Iterator[None]:
+def built(case: str) -> Generator[None]:
     """Name what a library refuses, and go on."""
     try:
         yield

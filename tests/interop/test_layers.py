@@ -78,6 +78,6 @@ def test_the_layers_are_those_of_diffusers(what: tuple[str, str | None]) -> None
         rows = [row for row in layout.layers.get(key, ()) if row.holds(indices, size)]
         assert rows, (name, size)
         reached[key].add(indices)
-    for key, indices in reached.items():
-        highest = tuple(map(max, zip(*indices, strict=True)))
+    for key, held in reached.items():
+        highest = tuple(map(max, zip(*held, strict=True)))
         assert any(row.is_spanned(highest) for row in layout.layers[key]), key

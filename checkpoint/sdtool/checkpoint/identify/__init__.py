@@ -35,10 +35,9 @@ from sdtool.checkpoint.identify.signatures import (
     ADD_ONS,
     BEGINNINGS,
     PARTS,
-    Signature,
     first_match,
 )
-from sdtool.checkpoint.identify.signs import Family
+from sdtool.checkpoint.identify.signs import Family, Signature
 from sdtool.checkpoint.identify.simo import simo_of
 from sdtool.checkpoint.identify.small import Leaves, embedding_of, hypernetwork_of
 from sdtool.checkpoint.prefixes import plain_entries
