@@ -131,6 +131,32 @@ FILES: Mapping[str, tuple[Shapes, Answer]] = {
          "llm_adapter.blocks.0.cross_attn.q_proj.weight": (1024, 1024)},
         ("transformer", "Anima", None),
     ),
+    # --- quantized: the codes stand where the weights would
+    "FLUX.1 in NF4": (
+        {"double_blocks.0.img_attn.norm.key_norm.scale": (128,),
+         "vector_in.in_layer.weight": (1179648, 1), "img_in.weight": (98304, 1),
+         "img_in.weight.quant_state.bitsandbytes__nf4": (119,)},
+        ("transformer", "FLUX.1", None),
+    ),
+    "FLUX.1 in SVDQuant": (
+        {"single_transformer_blocks.0.qkv_proj.qweight": (9216, 1536),
+         "single_transformer_blocks.0.qkv_proj.wscales": (48, 9216),
+         "transformer_blocks.0.qkv_proj_context.qweight": (9216, 1536)},
+        ("transformer", "FLUX.1", None),
+    ),
+    "Qwen3 in GPTQ": (
+        {"model.embed_tokens.weight": (151936, 2560),
+         "model.layers.0.self_attn.q_proj.qweight": (320, 4096),
+         "model.layers.0.self_attn.q_proj.scales": (20, 4096),
+         "model.layers.0.self_attn.q_norm.weight": (128,)},
+        ("text-encoder", "Qwen3", None),
+    ),
+    "FLUX.1 in optimum-quanto": (
+        {"double_blocks.0.img_attn.norm.key_norm.scale": (128,),
+         "vector_in.in_layer.weight._data": (3072, 768),
+         "vector_in.in_layer.weight._scale": (3072, 1)},
+        ("transformer", "FLUX.1", None),
+    ),
     # --- upscalers, by every rule of their scale
     "HAT x4": (
         {"conv_first.weight": (180, 3, 3, 3),

@@ -37,7 +37,7 @@ from sdtool.checkpoint.identify.signatures import (
     PARTS,
     first_match,
 )
-from sdtool.checkpoint.identify.signs import Family, Signature
+from sdtool.checkpoint.identify.signs import Family, Signature, with_weights
 from sdtool.checkpoint.identify.simo import simo_of
 from sdtool.checkpoint.identify.small import Leaves, embedding_of, hypernetwork_of
 from sdtool.checkpoint.prefixes import plain_entries
@@ -85,7 +85,7 @@ def identify(
     whole = tensors if sets is None else sets.raw
     seen = plain_entries(whole)
     named = {entry.name: entry for entry in seen}
-    answer = _kind(seen, named, leaves, metadata, state)
+    answer = _kind(seen, with_weights(named), leaves, metadata, state)
     answer = with_quantization(answer, seen, metadata)
     notes = [*odd_notes(whole), *_notes(named, metadata)]
     if sets is not None and sets.is_flat:
