@@ -72,7 +72,13 @@ CASES: Mapping[str, tuple[Mapping[str, Linear], str | None, str | None]] = {
         {f"single_blocks.{i}.linear2": (15360, 3072) for i in (7, 20)}, "FLUX.1", None
     ),
     "one block more is HunyuanVideo": (HUNYUAN, "HunyuanVideo", None),
+    "a block that FLUX.1 has not": (
+        {"single_blocks.38.linear2": (15360, 3072)}, "HunyuanVideo", None
+    ),
     "FLUX.2 klein 4B has the width of FLUX.1": (KLEIN, "FLUX.2", "klein 4B"),
+    "FLUX.2 klein 4B, attention of all its blocks": (
+        blocks(5, {"double_blocks.{}.img_attn.qkv": (3072, 9216)}), "FLUX.2", "klein 4B"
+    ),
     "Chroma": (CHROMA, "Chroma", None),
     "Qwen-Image": (QWEN, "Qwen-Image", None),
     "Wan 1.3B": (WAN["1.3B"], "Wan", "1.3B"),
