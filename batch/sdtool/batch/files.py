@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from sdtool.batch.converting import Converting
 from sdtool.batch.engines import Engine
-from sdtool.batch.expand import Item, expand, own_files
+from sdtool.batch.expand import Item, expand, item_of, own_files
 from sdtool.batch.looking import looked_at
 from sdtool.batch.making import Recipe, Warn
 from sdtool.batch.options import Options
@@ -106,7 +106,8 @@ def prune_file(
     with ExitStack() as stack:
         baked = None
         if bake_vae is not None:
-            opened = open_judged(bake_vae, allow=options.allow, disarm=options.disarm)
+            file = stack.enter_context(item_of(bake_vae, download=options.download).opened())
+            opened = open_judged(file, allow=options.allow, disarm=options.disarm)
             baked, _ = stack.enter_context(opened)
         recipe = Pruning(
             variant,
@@ -142,7 +143,9 @@ class Identified:
     pruned_fp16_nbytes: int | None = None
 
 
-def identify_file(path: _Path, *, allow: Mapping[str, str] = _NO_NAMES) -> Identified:
+def identify_file(
+    path: _Path, *, allow: Mapping[str, str] = _NO_NAMES, download: bool = False
+) -> Identified:
     """Say what a file is, by names, shapes and types, as `sdtool info` does.
 
     Unsafe files are identified, too: nothing is written, and `verdict` says so.
@@ -150,7 +153,7 @@ def identify_file(path: _Path, *, allow: Mapping[str, str] = _NO_NAMES) -> Ident
     Raises:
         InputError: it cannot be read, or is no checkpoint.
     """
-    with looked_at(os.fspath(path), allow=allow) as seen:
+    with looked_at(item_of(path, download=download), allow=allow) as seen:
         return Identified(
             seen.path,
             seen.checkpoint.format,
@@ -186,7 +189,8 @@ def run_batch(
         UsageError: the outputs cannot be placed.
         Cancelled: `cancelled` was set.
     """
-    items, problems = expand([os.fspath(path) for path in paths], exclude=exclude)
+    names = [os.fspath(path) for path in paths]
+    items, problems = expand(names, exclude=exclude, download=options.download)
     items, borrowed = own_files(items)
     missing: list[Outcome] = [
         Failed(Input(problem.where or ""), problem) for problem in (*problems, *borrowed)
@@ -238,7 +242,7 @@ def _one(
     path = os.fspath(path)
     if os.path.isdir(path):
         raise UsageError("is a folder", where=path, hint="run_batch takes folders")
-    items, problems = expand([path])
+    items, problems = expand([path], download=options.download)
     items, borrowed = own_files(items)
     for problem in (*problems, *borrowed):
         raise problem

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sdtool.batch.already import idle, onto_itself
+from sdtool.batch.amounts import counted, size
 from sdtool.batch.draft import Draft
 from sdtool.batch.kinds import is_only_training
 from sdtool.batch.making import Making, Nothing, Shared
@@ -82,7 +83,13 @@ def _made_of_file(
     progress: Callable[[int], None],
 ) -> list[Draft]:
     options = shared.options
-    with judged(job.item.path, options.allow) as (taken, report):
+    if job.item.remote is not None and options.replace is not None:
+        raise UsageError("--replace takes the place of files on this machine", where=draft.path)
+    with (
+        job.item.opened() as source,
+        judged(source, options.allow) as (taken, report),
+    ):
+        draft.nbytes = source.nbytes
         draft.verdict = report.verdict
         draft.allowed.extend(report.allowed)
         checkpoint = admit(taken, report, disarm=options.disarm)
@@ -100,7 +107,13 @@ def _made_of_file(
             idle(draft, onto_itself(checkpoint, job, makings), job)
             return [draft]
         _check_distinct(makings)
-        return make_outputs(draft, makings, job, checkpoint, originals, shared, progress)
+        made = make_outputs(draft, makings, job, checkpoint, originals, shared, progress)
+        if source.requests:
+            made[0].notes.append(
+                f"{size(source.nbytes_read)} of {size(source.nbytes)} were fetched,"
+                f" in {counted(source.requests, 'request')}"
+            )
+        return made
 
 
 def _check_distinct(makings: Sequence[Making | Nothing | SdtoolError]) -> None:

@@ -78,7 +78,7 @@ class Pruning:
 
     def choose(self, checkpoint: Checkpoint, job: Job) -> Sequence[Making | Nothing | SdtoolError]:
         """Return what to make of an input, one for each output; what is said twice is left out."""
-        forms = self._named_forms(job.item.path).values()
+        forms = self._named_forms(job.item.called).values()
         result: list[Making | Nothing | SdtoolError] = []
         told: set[str] = set()
         for form, place in zip(forms, job.outs, strict=True):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sdtool.batch.engines import Check, Engine, Here, Processes
 from sdtool.batch.expand import Item
@@ -18,9 +19,8 @@ def scanned(
     items: Sequence[Item], *, allow: Mapping[str, str], deep: bool, jobs: int
 ) -> Generator[Iterable[Report]]:
     """Give the report of each item; `jobs` is how many processes share the work."""
-    paths = [item.path for item in items]
-    engine: Engine = Here() if jobs == 1 or len(paths) < 2 else Processes(jobs, _lost)
-    with engine.results(_Scan(scan_one, dict(allow), deep), paths, []) as reports:
+    engine: Engine = Here() if jobs == 1 or len(items) < 2 else Processes(jobs, _lost)
+    with engine.results(_Scan(scan_one, dict(allow), deep), items, []) as reports:
         yield reports
 
 
@@ -32,26 +32,33 @@ class _Scan:
     allow: Mapping[str, str]
     deep: bool
 
-    def __call__(self, path: str, check: Check) -> Report:
-        return self.scan(path, allow=self.allow, deep=self.deep)
+    def __call__(self, item: Item, check: Check) -> Report:
+        return self.scan(item, allow=self.allow, deep=self.deep)
 
 
-def _lost(path: str, ending: str) -> Report:
+def _lost(item: Item, ending: str) -> Report:
     """Return the report of a file at which a worker process has ended twice."""
     return unread(
-        path,
+        item.path,
         f"the process that scanned it ended {ending}, and again when it was scanned alone",
         "most often memory ran out: scan it on a machine with more, or with fewer files at once",
     )
 
 
-def scan_one(path: str, *, allow: Mapping[str, str], deep: bool) -> Report:
+def scan_one(item: Item, *, allow: Mapping[str, str], deep: bool) -> Report:
     """Scan one file; what goes wrong is said in its report."""
+    begun = time.perf_counter()
     try:
-        return scan_file(path, allow=allow, deep=deep)
+        with item.opened() as source:
+            if deep and source.requests:
+                from sdtool.batch.remote.needs import expect_all
+
+                expect_all(source)
+            report = scan_file(source, allow=allow, deep=deep)
+        return replace(report, seconds=time.perf_counter() - begun)
     except Exception as e:
         error = as_error(e)
-        return unread(path, error.what, error.hint)
+        return unread(item.path, error.what, error.hint)
 
 
 def unread(path: str, error: str, hint: str | None = None) -> Report:

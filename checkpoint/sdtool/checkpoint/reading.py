@@ -55,11 +55,12 @@ class Storage:
     `nbytes` bytes from `offset` of `source` when `compression` is 0; else `stored_nbytes` bytes
     that inflate to them (8 is deflate). `crc32` is the declared checksum of the record, None where
     there is none. `record_nbytes` is the size of the record, which an honest file declares alike.
+    `header_offset` is where the local header of its record begins, in an archive that has some.
     """
 
     __slots__ = (
-        "_locate", "_offset", "byteorder", "compression", "crc32", "key", "member", "nbytes",
-        "record_nbytes", "source", "stored_nbytes",
+        "_locate", "_offset", "byteorder", "compression", "crc32", "header_offset", "key", "member",
+        "nbytes", "record_nbytes", "source", "stored_nbytes",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +76,7 @@ class Storage:
         compression: int = 0,
         stored_nbytes: int | None = None,
         record_nbytes: int | None = None,
+        header_offset: int | None = None,
     ) -> None:
         self.key = key
         self.source = source
@@ -87,6 +89,7 @@ class Storage:
         self.compression = compression
         self.stored_nbytes = nbytes if stored_nbytes is None else stored_nbytes
         self.record_nbytes = nbytes if record_nbytes is None else record_nbytes
+        self.header_offset = header_offset
 
     @property
     def offset(self) -> int:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from sdtool.checkpoint.errors import Truncated, Unreadable
 
@@ -39,8 +39,29 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class File(Source, Protocol):
+    """A source that was opened, and is closed in the end by whoever opened it."""
+
+    @property
+    def nbytes_read(self) -> int:
+        """Bytes that were read of it, or fetched."""
+        ...
+
+    @property
+    def requests(self) -> int:
+        """How often a server was asked for them; 0 for a file on this machine."""
+        ...
+
+    def close(self) -> None:
+        """Close it; a second call does nothing."""
+        ...
+
+
 class LocalFile:
     """A file on this machine. `nbytes_read` counts what was read of it."""
+
+    requests = 0
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -186,6 +207,21 @@ def local_file(path: str | os.PathLike[str]) -> Generator[LocalFile]:
         yield source
     finally:
         source.close()
+
+
+def is_far(source: Source) -> bool:
+    """Whether each place that is read of a file costs a request to a server, as of large ones."""
+    return getattr(source, "is_far", False)
+
+
+@contextmanager
+def opened(file: str | os.PathLike[str] | File) -> Generator[File]:
+    """Give a file by its path, closed in the end; or one that is open, which stays so."""
+    if isinstance(file, (str, os.PathLike)):
+        with local_file(file) as source:
+            yield source
+    else:
+        yield file
 
 
 def _reason(e: OSError) -> str:

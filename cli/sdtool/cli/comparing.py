@@ -35,7 +35,7 @@ def compare_files(
     """
     if len(items) not in (1, 2):
         raise UsageError("--compare takes two files, or one that has raw and EMA weights")
-    with looked_at(items[0].path, allow=allow) as a:
+    with looked_at(items[0], allow=allow) as a:
         if len(items) == 1:
             pairs = raw_and_ema(a.checkpoint)
             if not pairs:
@@ -43,7 +43,7 @@ def compare_files(
                     "has no EMA weights to compare with its raw ones", where=items[0].path
                 )
             return _distances(console, a, a, pairs, [], as_json=as_json)
-        with looked_at(items[1].path, allow=allow) as b:
+        with looked_at(items[1], allow=allow) as b:
             right = {entry.name: entry for entry in every_tensor(b.checkpoint)}
             left = {entry.name: entry for entry in every_tensor(a.checkpoint)}
             pairs = [(entry, right[name]) for name, entry in left.items() if name in right]

@@ -14,7 +14,7 @@ from sdtool.batch.expand import Item
 from sdtool.batch.originals import check_trash
 from sdtool.batch.place import apart, without_shards
 from sdtool.checkpoint import UsageError
-from sdtool.cli.arguments import Found, jobs_option
+from sdtool.cli.arguments import Found, download_option, jobs_option
 from sdtool.cli.console import Console
 from sdtool.cli.settings import settings_options
 from sdtool.convert import DTYPES
@@ -47,6 +47,7 @@ def writing_options(function: Verb) -> Verb:
     for option in reversed(
         (
             jobs_option,
+            download_option,
             click.option("-o", "--out", metavar="FILE", help="The output, for one input."),
             click.option("--out-dir", metavar="DIR", help="A folder, mirroring the inputs'."),
             click.option("--verify", is_flag=True, help="Compare each output with its input."),
@@ -106,6 +107,7 @@ def options_of(settings: Settings, options: Mapping[str, Any]) -> Options:
         disarm=options["disarm"],
         allow_overflow=options["allow_overflow"],
         any_size=options["any_size"],
+        download=options["download"],
     )
 
 

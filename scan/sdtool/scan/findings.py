@@ -94,6 +94,8 @@ class Report:
     error: str | None = None
     hint: str | None = None
     """What to do about `error`."""
+    requests: int = 0
+    """How often a server was asked for bytes of it."""
 
     @property
     def allowed(self) -> tuple[str, ...]:
@@ -115,6 +117,7 @@ class Report:
             "coverage": self.coverage,
             "nbytes": self.nbytes,
             "nbytes_read": self.nbytes_read,
+            **({"requests": self.requests} if self.requests else {}),
             "seconds": round(self.seconds, 6),
             "error": self.error,
         }

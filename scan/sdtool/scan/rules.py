@@ -333,6 +333,16 @@ RULES: dict[RuleId, Rule] = {
         why="A plain load fails on it; with mmap the program reads what lies behind.",
         hint="Compare the file's size with the one published and download it again.",
     ),
+    RuleId.RECORDS_NOT_FETCHED: Rule(
+        Severity.INFO,
+        title="records of tensors that were not fetched",
+        why=(
+            "The file is large and on a server, and each of them would cost a request. torch takes "
+            "them as numbers, whatever they hold; only `numpy.load` with `allow_pickle=True`, "
+            "called on a checkpoint, would unpickle one that begins as an array file does."
+        ),
+        hint="Nothing, if torch loads it; `--deep` reads all of it, and so does a scan of a copy.",
+    ),
     RuleId.STORAGE_CONFLICT: Rule(
         Severity.LOW,
         title="one storage is declared in two ways",

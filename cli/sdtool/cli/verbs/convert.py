@@ -69,7 +69,7 @@ def command(
             hint="what is left out would be lost with the original",
         )
     recipe = Converting(dtype, to, skip_unsupported, dequantize, names_given=out is not None)
-    found = search(console, paths, settings, writing=True)
+    found = search(console, paths, settings, writing=True, download=options["download"])
     items = without_outputs(console, found, out_dir)
     if out is not None and any(is_index(item.path) for item in items):
         raise UsageError("-o names one file, and a sharded set has several", hint="take --out-dir")

@@ -16,7 +16,7 @@ from sdtool.batch.version import version
 from sdtool.checkpoint import NotACheckpoint, OutputError, Source
 from sdtool.checkpoint.foreign import foreign_folder
 from sdtool.cli import card
-from sdtool.cli.arguments import paths_argument, say_nothing, search
+from sdtool.cli.arguments import download_option, paths_argument, say_nothing, search
 from sdtool.cli.console import Console, Progress, ReaderGone, escape
 from sdtool.cli.exit_codes import DONE, TROUBLE
 from sdtool.cli.settings import settings_options
@@ -43,6 +43,7 @@ from sdtool.scan import Settings
     "--compare", is_flag=True,
     help="How far two files' weights are apart; with one file, EMA from raw.",
 )  # fmt: skip
+@download_option
 @settings_options
 @machine_readable()
 def command(
@@ -55,6 +56,7 @@ def command(
     hashes: bool,
     duplicates: bool,
     compare: bool,
+    download: bool,
     as_json: bool,
 ) -> int:
     """Tell what a file is and what is in it.
@@ -63,7 +65,7 @@ def command(
     A file gets a card; several get a line each and a total. Names, shapes and
     types decide, and nothing of a file is ever run.
     """
-    found = search(console, paths, settings)
+    found = search(console, paths, settings, download=download)
     items, allow = found.items, settings.allow
     for problem in found.problems:
         console.failed(problem)
@@ -102,7 +104,7 @@ def command(
     try:
         for item in items:
             try:
-                with looked_at(item.path, allow=allow) as seen:
+                with looked_at(item, allow=allow) as seen:
                     is_new = totals.add(seen)
                     record = _record(console, seen, pattern, metadata=metadata, hashes=hashes)
                     if duplicates and is_new:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import click
 
 from sdtool.batch import Pruning
+from sdtool.batch.expand import item_of
 from sdtool.batch.place import plan_outputs
 from sdtool.checkpoint import UsageError
 from sdtool.cli.arguments import paths_argument, search
@@ -108,13 +109,14 @@ def command(
         raise UsageError(
             "-o names one output, and --all-variants makes several", hint="take --out-dir"
         )
-    found = search(console, paths, settings, writing=True)
+    found = search(console, paths, settings, writing=True, download=options["download"])
     items = without_outputs(console, found, out_dir)
     wanted = replace(options_of(settings, options), nonfinite=True)
     jobs = plan_outputs(items, recipe.names, out=out, out_dir=out_dir)
     with ExitStack() as stack:
         if bake_vae is not None:
-            opened = open_judged(bake_vae, allow=wanted.allow, disarm=wanted.disarm)
+            file = stack.enter_context(item_of(bake_vae, download=wanted.download).opened())
+            opened = open_judged(file, allow=wanted.allow, disarm=wanted.disarm)
             baked, _ = stack.enter_context(opened)
             recipe = replace(recipe, baked=baked)
         at_once = jobs_of(options)

@@ -9,7 +9,9 @@ import click
 
 from sdtool.batch import verify_file
 from sdtool.batch.amounts import counted, size
+from sdtool.batch.expand import item_of
 from sdtool.batch.version import version
+from sdtool.cli.arguments import download_option
 from sdtool.cli.console import Console
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE
 from sdtool.cli.verb import machine_readable, verb
@@ -30,6 +32,7 @@ _SHOWN = 8
 @click.option("--baked-vae", metavar="VAE", help="The file that was given to prune --bake-vae.")
 @click.option("--sha256", metavar="HEX", help="The SHA-256 that FILE should have.")
 @click.option("--autov2", metavar="HEX", help="The short hash (AutoV2) that FILE should have.")
+@download_option
 @machine_readable()
 def command(
     console: Console,
@@ -38,6 +41,7 @@ def command(
     baked_vae: str | None,
     sha256: str | None,
     autov2: str | None,
+    download: bool,
     as_json: bool,
 ) -> int:
     """Check that a file is whole, or that it holds another's values.
@@ -53,8 +57,11 @@ def command(
             baked_vae=baked_vae,
             sha256=sha256,
             autov2=autov2,
+            download=download,
             progress=progress,
         )
+    file = item_of(file).path
+    against, baked_vae = (name and item_of(name).path for name in (against, baked_vae))
     if as_json:
         document = {
             "tool": "sdtool",
