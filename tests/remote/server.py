@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
+import ssl
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -72,7 +72,6 @@ class File:
     tag: str | None = '"one"'
     date: str | None = None
     ranges: bool = True
-    length: bool = True
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,8 @@ Fault = Callable[[str, Mapping[str, str], Callable[[], Reply]], Reply]
 class Server:
     """The files it has, what it was asked, and what goes wrong: the next `faults`, each once."""
 
-    def __init__(self) -> None:
+    def __init__(self, scheme: str = "http") -> None:
+        self.scheme = scheme
         self.files: dict[str, File] = {}
         self.asked: list[Asked] = []
         self.faults: list[Fault] = []
@@ -114,7 +114,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     @property
     def nbytes(self) -> int:
@@ -202,9 +202,9 @@ def redirect(to: str, status: int = 302, **headers: str) -> Fault:
 
 
 @contextmanager
-def running(server: Server | None = None) -> Generator[Server]:
-    """Run a server on a free port."""
-    ours = server or Server()
+def running(tls: ssl.SSLContext | None = None) -> Generator[Server]:
+    """Run a server on a free port; an encrypted one with `tls`."""
+    ours = Server("http" if tls is None else "https")
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -238,6 +238,8 @@ def running(server: Server | None = None) -> Generator[Server]:
 
     http = Quiet(("127.0.0.1", 0), Handler)
     ours.port = http.server_address[1]
+    if tls is not None:
+        http.socket = tls.wrap_socket(http.socket, server_side=True)
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -246,7 +248,3 @@ def running(server: Server | None = None) -> Generator[Server]:
         http.shutdown()
         thread.join()
         http.server_close()
-
-
-def digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

@@ -93,10 +93,7 @@ def ask(connections: Connections, url: str, headers: Mapping[str, str], where: s
         Again: there is no connection, or the server is busy.
         Unreadable: there is no way to this server that may be taken.
     """
-    try:
-        origin = Origin.of(url)
-    except ValueError as e:
-        raise Unreadable("the server sends us to what is no URL", where=where) from e
+    origin = Origin.of(url)
     while True:
         try:
             connection, is_used = connections.take(origin)
@@ -110,8 +107,8 @@ def ask(connections: Connections, url: str, headers: Mapping[str, str], where: s
             ) from e
         except socket.gaierror as e:
             raise Unreadable(f"there is no server called {origin.host}", where=where) from e
-        except UnicodeError as e:
-            raise Unreadable("the server sends us to what is no URL", where=where) from e
+        except UnicodeError as e:  # a label of more than 63 letters
+            raise Unreadable("there is no server of such a name", where=where) from e
         except OSError as e:
             raise again(e) from e
         try:

@@ -29,7 +29,10 @@ from sdtool.checkpoint import Unreadable, UsageError
 _PUBLIC = "https://huggingface.co"
 _HINT = "check the name; a private or gated repository wants a token in HF_TOKEN"
 _PAGE_NBYTES = 32 << 20
+_MOST_PAGES = 10_000
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_ODD = re.compile(r"^$|(?:^|/)\.{0,2}(?:/|$)")
+"""A path that leads elsewhere: no file of a repository has one."""
 _NEXT = re.compile(r'<([^<>]+)>\s*;\s*rel="next"')
 
 
@@ -57,39 +60,40 @@ def hub_listing(location: Location) -> Iterator[Location]:
     connections, patience = Connections(), Patience()
     endpoint, folder = _endpoint(), quote(location.path.rstrip("/"))
     revision = quote(location.revision or "main", safe="")
-    url: str | None = (
-        f"{endpoint}/api/models/{location.place}/tree/{revision}/{folder}?recursive=true"
-    )
+    url = f"{endpoint}/api/models/{location.place}/tree/{revision}/{folder}?recursive=true"
     origin = Origin.of(endpoint)
 
     def page() -> tuple[HTTPMessage, bytes]:
-        assert url is not None
         answer = ask(connections, url, _login(), location.shown)
         if answer.status != 200:
             raise _refused(answer, location)
         return answer.headers, b"".join(answer.pieces(_PAGE_NBYTES))
 
     try:
-        while url is not None:
+        for _ in range(_MOST_PAGES):
             headers, body = patience.get(page, location.shown)
-            yield from _files(body, location)
+            entries = _entries(body, location)
+            yield from entries
             following = _NEXT.search(headers.get("Link", ""))
-            url = None if following is None else urljoin(url, following[1])
-            if url is not None and Origin.of(url) != origin:
-                raise _strange(location)
+            if following is None:
+                return
+            url = urljoin(url, following[1])
+            if not entries or Origin.of(url) != origin:
+                break
+        raise _strange(location)
     finally:
         connections.close()
 
 
-def _files(body: bytes, location: Location) -> Iterator[Location]:
+def _entries(body: bytes, location: Location) -> list[Location]:
+    """The files on one page of a list."""
     try:
         entries: Any = json.loads(body)
-        for entry in entries:
-            if entry["type"] == "file":
-                path = entry["path"]
-                if type(path) is not str or not path:
-                    raise _strange(location)
-                yield location.at(path)
+        paths = [entry["path"] for entry in entries if entry["type"] == "file"]
+        are_plain = all(type(path) is str and not _ODD.search(path) for path in paths)
+        if type(entries) is not list or not are_plain:
+            raise _strange(location)
+        return [location.at(path) for path in paths]
     except (ValueError, KeyError, TypeError, RecursionError) as e:
         raise _strange(location) from e
 

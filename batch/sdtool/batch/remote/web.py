@@ -221,7 +221,12 @@ class WebFile:
 
     def _next(self, url: str, headers: HTTPMessage) -> str:
         """Return where a redirect leads to."""
-        target = urljoin(url, quote(headers.get("Location", ""), safe=_URL_SAFE))
+        told = headers.get("Location", "").encode("latin-1", "replace")
+        try:
+            target = urljoin(url, quote(told, safe=_URL_SAFE))
+            Origin.of(target)
+        except ValueError as e:
+            raise Unreadable("the server sends us to what is no URL", where=self.name) from e
         if url.startswith("https:") and not target.startswith("https:"):
             raise Unreadable(
                 "the server sends us to a place that is not encrypted", where=self.name
