@@ -335,7 +335,7 @@ def _elsewhere(url: str, alone: bool, search: _Search) -> Iterator[Item]:
             yield Item(location.shown, alone=alone, remote=location)
             return
         root = root_of(location)
-        for found in listed_in(location):
+        for found in list(listed_in(location)):  # all of it, or nothing: a list may break off
             if not search.leaves_out(found.path.removeprefix(root.path)):
                 yield Item(found.shown, root.shown, remote=found)
     except InputError as e:

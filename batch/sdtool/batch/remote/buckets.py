@@ -6,6 +6,7 @@ obstore looks for them; nothing here sees a key.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import re
 import sys
@@ -22,18 +23,24 @@ from sdtool.checkpoint import Unreadable, UsageError
 
 T = TypeVar("T")
 
-_CLIENT = {"connect_timeout": "10s", "timeout": "120s"}
 _RETRY = {"max_retries": 5, "retry_timeout": timedelta(seconds=180)}
 LIST_SECONDS = 60.0
 """How long a store may think about the next files of a list."""
+_CHUNKS = 4
+"""Pages of a list that wait to be taken."""
 _NO_LOGIN = re.compile(
-    r"169\.254\.\d+\.\d+|metadata\.google|[Cc]redential|MissingAccount|Account must"
+    r"/latest/(?:api/token|meta-data)|computeMetadata|metadata/identity|MissingAccount|[Cc]redential"
 )
+"""Where a machine would have its role, which is asked last; or what the package says instead."""
 _LOGINS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; of a public bucket AWS_SKIP_SIGNATURE=true",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS; of a public bucket GOOGLE_SKIP_SIGNATURE=true",
     "az": "AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_KEY",
 }
+
+
+class _OutOfRange(Unreadable):
+    """The object ends before the part that was asked for."""
 
 
 @dataclass(slots=True)
@@ -63,9 +70,8 @@ class BucketFile:
         self._store = store_of(self.location)
         try:
             result = self._get({"range": (0, PAGE_NBYTES)})
-        except Unreadable:
-            result = self._get({"head": True})  # of an empty object there is no part
-            self._note(result.meta)
+        except _OutOfRange:  # of an empty object there is no part
+            self._note(self._get({"head": True}).meta)
             if self.nbytes:
                 raise
             return
@@ -115,31 +121,45 @@ def bucket_listing(location: Location) -> Iterator[Location]:
         UsageError: the package that reads buckets is not installed.
     """
     store = store_of(location)
-    listed: queue.SimpleQueue[list[Any] | Unreadable | None] = queue.SimpleQueue()
+    listed: queue.Queue[list[Any] | Unreadable] = queue.Queue(_CHUNKS)
+    stopped = threading.Event()
 
-    def work() -> None:  # a thread of its own: one that never ends can be left alone
+    def hand_over(chunk: list[Any] | Unreadable) -> None:
+        while not stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                listed.put(chunk, timeout=0.1)
+                return
+
+    def work() -> None:  # a thread of its own: one that gets no answer can be left alone
         try:
             chunks = iter(_package().list(store, prefix=location.path or None, chunk_size=1000))
-            while chunk := _asked(lambda: next(chunks, None), location):
-                listed.put(list(chunk))
-            listed.put(None)
+            while not stopped.is_set():
+                chunk: list[Any] = _asked(lambda: list(next(chunks, ())), location)
+                hand_over(chunk)
+                if not chunk:
+                    return
         except Unreadable as e:
-            listed.put(e)
+            hand_over(e)
 
     threading.Thread(target=work, daemon=True).start()
-    while True:
-        try:
-            chunk = listed.get(timeout=LIST_SECONDS)
-        except queue.Empty:
-            what = f"the store has listed nothing for {LIST_SECONDS:.0f} seconds"
-            raise Unreadable(what, where=location.shown) from None
-        if chunk is None:
-            return
-        if isinstance(chunk, Unreadable):
-            raise chunk
-        for meta in chunk:
-            if not meta["path"].endswith("/"):  # what a console makes to show a folder
-                yield location.at(meta["path"])
+    try:
+        while chunk := _next(listed, location):
+            for meta in chunk:
+                if not meta["path"].endswith("/"):  # what a console makes to show a folder
+                    yield location.at(meta["path"])
+    finally:
+        stopped.set()
+
+
+def _next(listed: queue.Queue[list[Any] | Unreadable], location: Location) -> list[Any]:
+    try:
+        chunk = listed.get(timeout=LIST_SECONDS)
+    except queue.Empty:
+        what = f"the store has listed nothing for {LIST_SECONDS:.0f} seconds"
+        raise Unreadable(what, where=location.shown) from None
+    if isinstance(chunk, Unreadable):
+        raise chunk
+    return chunk
 
 
 def store_of(location: Location) -> Any:
@@ -151,7 +171,7 @@ def store_of(location: Location) -> Any:
     """
     from_url = _package("obstore.store").from_url
     url = f"{location.scheme}://{location.place}"
-    return _asked(lambda: from_url(url, client_options=_CLIENT, retry_config=_RETRY), location)
+    return _asked(lambda: from_url(url, retry_config=_RETRY), location)
 
 
 def _asked(call: Callable[[], T], location: Location) -> T:
@@ -162,7 +182,7 @@ def _asked(call: Callable[[], T], location: Location) -> T:
         name, where = type(e).__name__, location.shown
         hint = _LOGINS[location.scheme]
         match name:
-            case "NotFoundError":
+            case "NotFoundError" | "FileNotFoundError":
                 raise Unreadable(
                     "no such file in the bucket, or no such bucket", where=where
                 ) from None
@@ -179,7 +199,9 @@ def _asked(call: Callable[[], T], location: Location) -> T:
         text = str(e)
         if _NO_LOGIN.search(text):
             raise Unreadable("no credentials for the store", where=where, hint=hint) from None
-        status = re.search(r"\b(?:status|code)\D{1,20}(\d{3})\b", text)
+        status = re.search(r"status code: (\d{3})", text)
+        if status and status[1] == "416":
+            raise _OutOfRange("the store has no such part", where=where) from None
         what = f"the store answers {status[1]}" if status else "the store cannot be reached"
         raise Unreadable(what, where=where) from None
 

@@ -162,10 +162,10 @@ class RemoteFile:
         with self._lock:  # two who want one page do not both fetch it
             missing = [number for number in range(first, last + 1) if number not in self._pages]
             found = {n: self._pages[n] for n in range(first, last + 1) if n in self._pages}
-            if missing:
-                found |= self._fetch(missing[0], missing[-1] + 1)
             for number in found:
                 self._pages.move_to_end(number)
+            if missing:
+                found |= self._fetch(missing[0], missing[-1] + 1)
         data = b"".join(found[number] for number in range(first, last + 1))
         start = offset - first * PAGE_NBYTES
         return data[start : start + nbytes]
