@@ -6,7 +6,7 @@ import os
 from collections.abc import Generator
 
 import pytest
-from tests.cli.conftest import _made as _made
+from tests.cli.conftest import _made as _made  # pyright: ignore
 from tests.cli.conftest import home as home
 from tests.cli.conftest import lightning as lightning
 from tests.cli.conftest import sdtool as sdtool

@@ -132,12 +132,12 @@ class Server:
             fault = self.faults.pop(0) if self.faults else self.always
 
         def good() -> Reply:
-            return _answered(self.files.get(plain), headers)
+            return answered(self.files.get(plain), headers)
 
         return good() if fault is None else fault(path, headers, good)
 
 
-def _answered(file: File | None, headers: Mapping[str, str]) -> Reply:
+def answered(file: File | None, headers: Mapping[str, str]) -> Reply:
     if file is None:
         return Reply(404)
     about = {} if file.tag is None else {"ETag": file.tag}
@@ -227,13 +227,13 @@ def running(tls: ssl.SSLContext | None = None) -> Generator[Server]:
             if reply.cut is not None:
                 self.close_connection = True
 
-        def log_message(self, *arguments: object) -> None:
+        def log_message(self, format: str, *arguments: object) -> None:
             pass
 
     class Quiet(ThreadingHTTPServer):
         daemon_threads = True
 
-        def handle_error(self, *arguments: object) -> None:
+        def handle_error(self, request: object, client_address: object) -> None:
             pass
 
     http = Quiet(("127.0.0.1", 0), Handler)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import shutil
+import socket
 import ssl
 import subprocess
 import threading
@@ -17,6 +18,7 @@ from tests.cli.conftest import Run
 from tests.remote.server import (
     Reply,
     Server,
+    answered,
     busy,
     cut,
     good,
@@ -214,9 +216,7 @@ def test_a_file_that_changes_midway_is_an_error(
             server.serve("/x.ckpt", data, **(then if how == "date" else {"tag": '"two"'}))
         if how == "ignores conditions":
             headers = {key: value for key, value in headers.items() if key != "If-Match"}
-            from tests.remote.server import _answered
-
-            return _answered(server.files[path], headers)
+            return answered(server.files[path], headers)
         return answer()
 
     server.faults = [good, replaced]
@@ -330,13 +330,13 @@ def public(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_public_server_cannot_send_us_into_a_private_net(
     sdtool: Run, server: Server, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    resolve = connections.socket.getaddrinfo
+    resolve = socket.getaddrinfo
 
     def resolved(host: str, *rest: object, **more: object) -> object:
         host = "192.168.0.1" if host == "localtest.example" else host
         return resolve(host, *rest, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(connections.socket, "getaddrinfo", resolved)
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
     server.always = redirect(f"http://{place}:{server.port}/x.ckpt")
     result = sdtool("info", f"{server.url}/x.ckpt")
     assert result.code == TROUBLE
@@ -385,7 +385,7 @@ def test_which_addresses_are_public(address: str, expected: bool) -> None:
 def test_http_is_for_this_machine(
     sdtool: Run, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections.ipaddress.IPv4Address, "is_loopback", False)
+    monkeypatch.setattr(ipaddress.IPv4Address, "is_loopback", False)
     result = sdtool("info", f"{server.url}/x.ckpt")
     assert result.code == TROUBLE
     assert "http:// is read from this machine only" in result.err

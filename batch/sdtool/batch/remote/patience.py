@@ -42,6 +42,7 @@ class Patience:
         Raises:
             Unreadable: it did so too often, or the server wants more time than anybody has.
         """
+        last = Again("nothing was tried")
         for number in range(ATTEMPTS):
             try:
                 return attempt()
