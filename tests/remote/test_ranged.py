@@ -50,6 +50,13 @@ class Parts:
         pass
 
 
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks, and what is kept of them, a sixty-fourth of what they are."""
+    for name in ("BLOCK_NBYTES", "AHEAD_NBYTES", "KEPT_NBYTES"):
+        monkeypatch.setattr(ahead, name, getattr(ahead, name) // 64)
+
+
 def some(nbytes: int) -> bytes:
     return random.Random(1).randbytes(nbytes)
 
@@ -93,8 +100,7 @@ def test_pages_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [offset for offset, _ in parts.asked].count(0) == 2
 
 
-def test_what_is_announced_comes_in_order_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ahead, "BLOCK_NBYTES", 64 << 10)
+def test_what_is_announced_comes_in_order_and_once() -> None:
     data = some(4 * MIB)
     parts = Parts(data, delay=0.002)
     file = RemoteFile(parts)
@@ -111,8 +117,7 @@ def test_what_is_announced_comes_in_order_and_once(monkeypatch: pytest.MonkeyPat
     assert parts.most_at_once > 1
 
 
-def test_the_order_may_be_any(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ahead, "BLOCK_NBYTES", 64 << 10)
+def test_the_order_may_be_any() -> None:
     data = some(4 * MIB)
     parts = Parts(data)
     file = RemoteFile(parts)
@@ -125,8 +130,7 @@ def test_the_order_may_be_any(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(nbytes for _, nbytes in parts.asked) == 20 * 100_000
 
 
-def test_two_readers_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ahead, "BLOCK_NBYTES", 64 << 10)
+def test_two_readers_share_it() -> None:
     data = some(8 * MIB)
     parts = Parts(data, delay=0.001)
     file = RemoteFile(parts)
@@ -134,8 +138,8 @@ def test_two_readers_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong: list[int] = []
 
     def read(begin: int, end: int) -> None:
-        for offset in range(begin, end, 50_000):
-            nbytes = min(50_000, end - offset)
+        for offset in range(begin, end, 10_000):
+            nbytes = min(10_000, end - offset)
             if file.read_at(offset, nbytes) != data[offset : offset + nbytes]:
                 wrong.append(offset)
 
@@ -151,20 +155,18 @@ def test_two_readers_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(nbytes for _, nbytes in parts.asked) < 1.2 * len(data)
 
 
-def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ahead, "BLOCK_NBYTES", 64 << 10)
+def test_memory_is_bounded() -> None:
     data = some(8 * MIB)
     fetched = Ahead(lambda offset, nbytes: data[offset : offset + nbytes], [(0, len(data))])
     held = fetched._held  # pyright: ignore
     for offset in range(0, len(data), 10_000):
         fetched.read(offset, min(10_000, len(data) - offset))
-        assert len(held) <= ahead.KEPT
+        assert sum(len(one.result()) for one in held.values()) <= ahead.KEPT_NBYTES
     fetched.close()
     assert not held
 
 
-def test_what_was_not_announced_is_fetched_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ahead, "BLOCK_NBYTES", 64 << 10)
+def test_what_was_not_announced_is_fetched_as_it_is() -> None:
     data = some(4 * MIB)
     file = RemoteFile(Parts(data))
     file.expect([(MIB, 2 * MIB)])

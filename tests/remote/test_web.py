@@ -5,9 +5,11 @@ from __future__ import annotations
 import ipaddress
 import json
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -443,3 +445,32 @@ def test_a_wait_ends_when_the_file_is_closed() -> None:
     with pytest.raises(Unreadable, match="was closed"):
         waiting.get(busy_for_long, "x")
     assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("verb", ["scan", "convert"])
+def test_ctrl_c_waits_for_no_server(
+    server: Server, training: Path, tmp_path: Path, verb: str
+) -> None:
+    """The server falls silent in the middle of a file, and asks to be left alone for minutes."""
+    url = server.serve("/x.ckpt", training.read_bytes())
+    silent = threading.Event()
+
+    def stalls(path: str, asked: Mapping[str, str], answer: Callable[[], Reply]) -> Reply:
+        if len(server.asked) < 2:
+            return answer()
+        silent.set()
+        time.sleep(4)
+        return Reply(429, {"Retry-After": "200"})
+
+    server.always = stalls
+    command = [sys.executable, "-m", "sdtool", verb, url]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert silent.wait(30)
+    begun = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert time.monotonic() - begun < 3
+    assert (process.returncode, err) == (130, "sdtool: interrupted\n")
+    assert {path.name for path in tmp_path.iterdir()} == {"training.ckpt"}

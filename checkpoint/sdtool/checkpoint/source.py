@@ -214,6 +214,15 @@ def is_far(source: Source) -> bool:
     return getattr(source, "is_far", False)
 
 
+def abandon(source: Source) -> None:
+    """Keep nobody waiting for bytes of a file on a server: the work on it is over."""
+    while isinstance(source, Slice):
+        source = source.parent
+    stop = getattr(source, "abandon", None)
+    if stop is not None:
+        stop()
+
+
 @contextmanager
 def opened(file: str | os.PathLike[str] | File) -> Generator[File]:
     """Give a file by its path, closed in the end; or one that is open, which stays so."""

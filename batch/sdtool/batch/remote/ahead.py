@@ -6,15 +6,16 @@ import threading
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from itertools import pairwise
 
 BLOCK_NBYTES = 4 << 20
-AHEAD = 3
-"""Blocks that are fetched beyond the one that is read; the two threads of a copy each have some."""
-KEPT = 12
-"""Blocks in memory at once, 48 MiB."""
+AHEAD_NBYTES = 12 << 20
+"""What is fetched beyond the block that is read; the two threads of a copy each have so much."""
+KEPT_NBYTES = 48 << 20
+"""What is in memory at once."""
 _AT_ONCE = 8
+_MOST_AHEAD = 16
 _SMALL_NBYTES = 1 << 12
 """A look at so little is not worth a block that was there before."""
 _GAP_NBYTES = 1 << 16
@@ -32,6 +33,7 @@ class Ahead:
         self._blocks = list(_blocks(ranges))
         self._by_place = sorted(range(len(self._blocks)), key=self._blocks.__getitem__)
         self._begins = [self._blocks[number][0] for number in self._by_place]
+        self._held_nbytes = 0
         self._furthest = -1
         self._held: OrderedDict[int, Future[bytes]] = OrderedDict()
         self._lock = threading.Lock()
@@ -69,24 +71,41 @@ class Ahead:
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._held.clear()
 
+    def _window(self, number: int) -> Iterator[int]:
+        """Yield the block that is read, and those that are to be fetched by then."""
+        ahead = 0
+        for one in range(number, min(number + _MOST_AHEAD, len(self._blocks))):
+            yield one
+            ahead += self._nbytes(one)
+            if ahead > AHEAD_NBYTES:
+                return
+
+    def _nbytes(self, number: int) -> int:
+        begin, end = self._blocks[number]
+        return end - begin
+
     def _is_past(self, numbers: Iterable[int]) -> bool:
         """Whether a block had its turn, and gave its place to others."""
         with self._lock:
             return any(one not in self._held and one <= self._furthest for one in numbers)
 
     def _block(self, number: int) -> bytes:
-        window = range(number, min(number + 1 + AHEAD, len(self._blocks)))
         with self._lock:
-            for one in window:
+            for one in self._window(number):
                 if one not in self._held:
                     begin, end = self._blocks[one]
                     self._held[one] = self._pool.submit(self._fetch, begin, end - begin)
+                    self._held_nbytes += end - begin
                 self._held.move_to_end(one)
+                self._furthest = max(self._furthest, one)
             wanted = self._held[number]
-            self._furthest = max(self._furthest, window[-1])
-            while len(self._held) > KEPT:
-                self._held.popitem(last=False)[1].cancel()
+            while self._held_nbytes > KEPT_NBYTES:
+                oldest, fetched = self._held.popitem(last=False)
+                fetched.cancel()
+                self._held_nbytes -= self._nbytes(oldest)
         try:
+            while not wanted.done():
+                wait([wanted], 0.1)  # short: Ctrl-C does not interrupt a lock on Windows
             return wanted.result()
         except CancelledError:  # others took its place before its turn came
             begin, end = self._blocks[number]

@@ -83,7 +83,7 @@ class Answer:
     def close(self) -> None:
         """Hang up: what of the body was not taken is not wanted."""
         self._response.close()
-        self._connection.close()
+        self._connections.hang_up(self._connection)
 
 
 def ask(connections: Connections, url: str, headers: Mapping[str, str], where: str) -> Answer:
@@ -116,7 +116,7 @@ def ask(connections: Connections, url: str, headers: Mapping[str, str], where: s
             response = connection.getresponse()
             break
         except (OSError, http.client.HTTPException) as e:
-            connection.close()
+            connections.hang_up(connection)
             if not is_used:  # an idle connection may have been closed by the server
                 raise again(e) from e
     answer = Answer(response.status, response.msg, response, connection, origin, connections)

@@ -8,6 +8,7 @@ gets a credential.
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import ipaddress
 import socket
@@ -15,6 +16,7 @@ import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import TypeAlias
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -63,6 +65,7 @@ class Connections:
 
     def __init__(self) -> None:
         self._idle: dict[Origin, list[http.client.HTTPConnection]] = {}
+        self._busy: set[http.client.HTTPConnection] = set()
         self._lock = threading.Lock()
         self._tls: ssl.SSLContext | None = None
         self._named: Origin | None = None
@@ -77,21 +80,32 @@ class Connections:
         """
         with self._lock:
             idle = self._idle.get(origin)
-            if idle:
-                return idle.pop(), True
-        return self._connected(origin), False
+            used = idle.pop() if idle else None
+        connection = used or self._connected(origin)
+        with self._lock:
+            self._busy.add(connection)
+        return connection, used is not None
 
     def give_back(self, origin: Origin, connection: http.client.HTTPConnection) -> None:
         """Keep a connection that has nothing more to say."""
         with self._lock:
+            self._busy.discard(connection)
             self._idle.setdefault(origin, []).append(connection)
 
-    def close(self) -> None:
-        """Close those that are idle."""
+    def hang_up(self, connection: http.client.HTTPConnection) -> None:
+        """Close one, whatever it has still to say."""
         with self._lock:
-            for idle in self._idle.values():
-                for connection in idle:
-                    connection.close()
+            self._busy.discard(connection)
+        connection.close()
+
+    def close(self) -> None:
+        """Close all of them; who reads from one gets an error at once."""
+        with self._lock:
+            for connection in self._busy:
+                with contextlib.suppress(OSError, AttributeError):  # it is being closed
+                    connection.sock.shutdown(socket.SHUT_RDWR)
+            for connection in chain.from_iterable(self._idle.values()):
+                connection.close()
             self._idle.clear()
 
     def _connected(self, origin: Origin) -> http.client.HTTPConnection:

@@ -144,6 +144,10 @@ class RemoteFile:
         if wanted:
             self._ahead = Ahead(self._parts.fetch, wanted)
 
+    def abandon(self) -> None:
+        """See `sdtool.checkpoint.source.abandon`."""
+        self._parts.close()
+
     def close(self) -> None:
         """Hang up; a second call does nothing."""
         self._parts.close()

@@ -120,7 +120,7 @@ class WebFile:
     def close(self) -> None:
         """Close its connections; whoever waits to try again gives up."""
         self.patience.stopped.set()
-        self._connections.close()
+        self._connections.close()  # those that are at work too: their threads end at once
 
     def _opened(self) -> bytes:
         answer = self._asked({"Range": f"bytes=0-{PAGE_NBYTES - 1}"})
@@ -231,13 +231,12 @@ class WebFile:
             raise Unreadable(
                 "the server sends us to a place that is not encrypted", where=self.name
             )
-        linked = headers.get("X-Linked-ETag")
-        if linked is not None:
-            if self._linked is not None and linked != self._linked:
+        if url == self.url:
+            linked = headers.get("X-Linked-ETag")
+            if self._linked not in (None, linked):
                 raise changed(self.name)
             self._linked = linked
-            pinned = None if self.repin is None else self.repin(headers)
-            self.url = pinned or self.url
+            self.url = (None if self.repin is None else self.repin(headers)) or url
         return target
 
     def _refused(self, answer: Answer) -> Unreadable:
