@@ -183,6 +183,18 @@ def item_of(path: str | os.PathLike[str], *, download: bool = False) -> Item:
     return Item(location.shown, alone=True, remote=location)
 
 
+def open_file(
+    path: str | os.PathLike[str], *, download: bool = False
+) -> AbstractContextManager[File]:
+    """Open a path or a URL, for `scan_file`, `open_judged` and `open_checkpoint`.
+
+    Raises:
+        InputError: it cannot be read, or the URL is not understood.
+        UsageError: a package is missing.
+    """
+    return item_of(path, download=download).opened()
+
+
 def own_files(items: Sequence[Item]) -> tuple[list[Item], list[InputError]]:
     """Leave out names of files that some process has open (`/dev/stdin`), and say why.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from sdtool.batch.converting import Converting
 from sdtool.batch.engines import Engine
-from sdtool.batch.expand import Item, expand, item_of, own_files
+from sdtool.batch.expand import Item, expand, item_of, open_file, own_files
 from sdtool.batch.looking import looked_at
 from sdtool.batch.making import Recipe, Warn
 from sdtool.batch.options import Options
@@ -106,7 +106,7 @@ def prune_file(
     with ExitStack() as stack:
         baked = None
         if bake_vae is not None:
-            file = stack.enter_context(item_of(bake_vae, download=options.download).opened())
+            file = stack.enter_context(open_file(bake_vae, download=options.download))
             opened = open_judged(file, allow=options.allow, disarm=options.disarm)
             baked, _ = stack.enter_context(opened)
         recipe = Pruning(

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import click
 
 from sdtool.batch import Pruning
-from sdtool.batch.expand import item_of
+from sdtool.batch.expand import open_file
 from sdtool.batch.place import plan_outputs
 from sdtool.checkpoint import UsageError
 from sdtool.cli.arguments import paths_argument, search
@@ -115,7 +115,7 @@ def command(
     jobs = plan_outputs(items, recipe.names, out=out, out_dir=out_dir)
     with ExitStack() as stack:
         if bake_vae is not None:
-            file = stack.enter_context(item_of(bake_vae, download=wanted.download).opened())
+            file = stack.enter_context(open_file(bake_vae, download=wanted.download))
             opened = open_judged(file, allow=wanted.allow, disarm=wanted.disarm)
             baked, _ = stack.enter_context(opened)
             recipe = replace(recipe, baked=baked)
