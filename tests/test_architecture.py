@@ -31,6 +31,7 @@ HOMES = {
     "obstore": ("batch/sdtool/batch/remote/buckets.py",),
     "fickling": ("scan/sdtool/scan/second_opinion.py",),
     "safetensors": ("convert/sdtool/convert/verify/verify.py",),
+    "isal": ("checkpoint/sdtool/checkpoint/crc32.py",),
     "torch": ("convert/sdtool/convert/elements/vectors.py",),
     "numpy": ("convert/sdtool/convert/elements/vectors.py",),
 }
@@ -90,7 +91,7 @@ def test_arrows_point_down(path: Path) -> None:
 DEEPER = {
     "batch": {
         "checkpoint": {
-            "identify", "identify.ema", "identify.kinds", "identify.promises", "sets",
+            "identify", "identify.ema", "identify.kinds", "identify.promises", "sets", "wording",
         },
         "convert": {
             "elements.rescale", "elements.row_major", "plan.casts", "plan.dequantize",
@@ -99,13 +100,13 @@ DEEPER = {
     },
     "cli": {
         "checkpoint": {
-            "foreign", "identify.ema", "identify.identity", "identify.kinds",
-            "identify.quantization", "prefixes", "sets", "values",
+            "crc32", "foreign", "identify.ema", "identify.identity", "identify.kinds",
+            "identify.quantization", "prefixes", "sets", "values", "wording",
         },
         "scan": {"allowlist", "explaining", "report"},
         "convert": {"elements.row_major", "plan.metadata", "verify.compare"},
         "batch": {
-            "amounts", "expand", "failures", "looking", "originals", "outcome", "place", "run",
+            "expand", "failures", "looking", "originals", "outcome", "place", "run",
             "scanning", "version",
         },
     },

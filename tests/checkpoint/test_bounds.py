@@ -14,12 +14,9 @@ from tests.forge import Member, dict_of, list_of, pickled, storage, tensor, torc
 from sdtool.checkpoint import checkpoint_of, readings
 from sdtool.checkpoint.containers import opening
 from sdtool.checkpoint.containers.opening import Budget
-from sdtool.checkpoint.containers.zip_archive import (
-    deep_anomalies,
-    find_end,
-    inflate,
-    read_directory,
-)
+from sdtool.checkpoint.containers.zip_archive import find_end, read_directory
+from sdtool.checkpoint.containers.zip_checks import deep_anomalies
+from sdtool.checkpoint.containers.zip_members import inflate
 from sdtool.checkpoint.errors import LimitExceeded, Malformed
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.reading import Checkpoint
@@ -144,9 +141,10 @@ def test_members_that_overlap_are_checked_once() -> None:
     end = find_end(source)
     assert end is not None
     archive = read_directory(source, end, DEFAULT_LIMITS)
+    where = archive.members, archive.directory_offset
     source.nbytes_read = 0
     budget = Budget.for_file(source.nbytes, DEFAULT_LIMITS)
-    found = [anomaly.rule for anomaly in deep_anomalies(source, archive, budget)]
+    found = [anomaly.rule for anomaly in deep_anomalies(source, *where, budget)]
     assert source.nbytes_read < 220_000
     assert RuleId.CRC_MISMATCH not in found
     slugs = [anomaly.rule for anomaly in archive.anomalies]
@@ -163,11 +161,12 @@ def test_what_is_inflated_for_checksums_is_bounded() -> None:
     end = find_end(source)
     assert end is not None
     archive = read_directory(source, end, DEFAULT_LIMITS)
+    where = archive.members, archive.directory_offset
     enough = Budget(0, 0, 0, 6_000_000)
-    assert list(deep_anomalies(source, archive, enough)) == []
+    assert list(deep_anomalies(source, *where, enough)) == []
     assert enough.checked_nbytes == 0
     with pytest.raises(LimitExceeded, match=r"inflate to more than .*: 2\.bin"):
-        list(deep_anomalies(source, archive, Budget(0, 0, 0, 5_999_999)))
+        list(deep_anomalies(source, *where, Budget(0, 0, 0, 5_999_999)))
 
 
 def test_what_is_not_checked_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,8 @@ import sys
 
 import pytest
 
-from sdtool.batch.amounts import size
 from sdtool.checkpoint.errors import Malformed, OutputError
-from sdtool.cli.console import Console, ReaderGone, as_json, escape
+from sdtool.cli.console import Console, ReaderGone, as_json
 
 
 class Stream(io.TextIOWrapper):
@@ -23,40 +22,6 @@ class Stream(io.TextIOWrapper):
 
     def isatty(self) -> bool:
         return self.terminal
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("modèle 模型.ckpt", "modèle 模型.ckpt"),
-        ("a\x1b[2Jb", "a\\x1b[2Jb"),
-        ("a\rb\nc\0", "a\\rb\\nc\\x00"),
-        ("\x9b31m", "\\x9b31m"),
-        ("gnp.\u202etpkc", "gnp.\\u202etpkc"),
-        ("\u2028", "\\u2028"),
-        ("\udcff", "\\udcff"),
-        ("C:\\models\\x.ckpt", "C:\\models\\x.ckpt"),
-    ],
-)
-def test_only_what_prints_is_shown(text: str, shown: str) -> None:
-    assert escape(text) == shown
-
-
-@pytest.mark.parametrize(
-    ("nbytes", "text"),
-    [
-        (0, "0 bytes"),
-        (999, "999 bytes"),
-        (1000, "1.00 KB"),
-        (999_499, "999 KB"),
-        (999_500, "1.00 MB"),
-        (7_703_807_346, "7.70 GB"),
-        (64_446_596_128, "64.4 GB"),
-        (5_000_000_000_000, "5.00 TB"),
-    ],
-)
-def test_sizes_as_model_pages_give_them(nbytes: int, text: str) -> None:
-    assert size(nbytes) == text
 
 
 def test_results_keep_lines_and_lose_controls(capsys: pytest.CaptureFixture[str]) -> None:

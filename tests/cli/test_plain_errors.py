@@ -231,7 +231,7 @@ def test_what_the_machine_refuses_is_no_mistake(
 @pytest.mark.parametrize("verb", ["scan", "convert", "prune", "info"])
 def test_a_run_over_nothing_says_so(sdtool: Run, child: Run, verb: str) -> None:
     Path("empty").mkdir()
-    word = "tell" if verb == "info" else verb
+    word = "show" if verb == "info" else verb
     note = f"sdtool: note: nothing to {word}: no files there\n"
     result = sdtool(verb, "empty")
     assert (result.code, result.err) == (0, note)
@@ -385,7 +385,7 @@ def test_the_totals_of_info_count_a_file_once(sdtool: Run, training: Path) -> No
     document = json.loads(sdtool("info", ".", "--json", "--duplicates").out)
     assert len(document["files"]) == 3
     summary = document["summary"]
-    assert (summary["files"], summary["nbytes"]) == (1, size)
+    assert (summary["files"], summary["size_bytes"]) == (1, size)
     assert summary["links_to_counted_files"] == 2
     assert document["duplicates"] == []
     assert "     2 more that are links to files counted above\n" in sdtool("info", ".").out

@@ -71,12 +71,13 @@ def test_a_baked_vae_is_proven_from_its_own_file(
     result = sdtool(*against)
     assert result.code == 2
     assert "NOT compared: 2 tensors of the VAE, baked in from new.vae.pt" in result.out
-    document = json.loads(sdtool(*against, "--json").out)
+    (document,) = json.loads(sdtool(*against, "--json").out)["files"]
     assert (document["ok"], document["failures"]) == (False, 0)
     assert set(document["not_compared"]) == vaes
     assert document["tensors"] == len(held) - 2
 
-    document = json.loads(sdtool(*against, "--baked-vae", "new.vae.pt", "--json").out)
+    result = sdtool(*against, "--baked-vae", "new.vae.pt", "--json")
+    (document,) = json.loads(result.out)["files"]
     assert (document["ok"], document["tensors"]) == (True, len(held))
     assert document["not_compared"] == []
     assert sdtool(*against, "--baked-vae", "new.vae.pt").code == 0

@@ -6,12 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tests.cli.conftest import Run
-from tests.cli.schemas import WRITING
 from tests.prune.layouts import unet
 from tests.quantized import LAYER, SAMPLES, State, codes, plain, weights_by_torch
 from tests.tensor_values import raw_bytes
@@ -55,7 +53,6 @@ def test_a_cast_is_refused_in_one_line(
     )
     if "--json" in more:
         document: Any = json.loads(result.out)
-        jsonschema.validate(document, WRITING if verb == "convert" else {"type": "object"})
         assert document["files"][0]["status"] == "failed"
         assert document["files"][0]["hint"] == HINT
     assert [path.name for path in Path().iterdir()] == ["flux.safetensors"]
@@ -88,10 +85,9 @@ def test_an_output_is_called_by_its_type(
     result = sdtool("verify", f"{name}.safetensors", "--against", scaled)
     assert result.code == 0
     assert "  1 tensor dequantized, proven by multiplying again\n" in result.out
-    document = json.loads(
-        sdtool("verify", f"{name}.safetensors", "--against", scaled, "--json").out
-    )
-    assert (document["ok"], document["dequantized"]) == (True, 1)
+    result = sdtool("verify", f"{name}.safetensors", "--against", scaled, "--json")
+    (file,) = json.loads(result.out)["files"]
+    assert (file["ok"], file["dequantized_tensors"]) == (True, 1)
     again = sdtool(*options, "--dequantize", scaled)
     assert again.code == 0
     assert (
@@ -255,8 +251,8 @@ def test_the_card_names_the_scheme(
     assert set(network["dtype"].split(" + ")) == set(precision.split(" + "))
     assert network["parameters"] == parameters
     assert seen["tensors"] == len(sample.state)
-    assert seen["tensor_nbytes"] == sum(t.nbytes for t in sample.state.values())
-    assert seen["pruned_fp16_nbytes"] is None
+    assert seen["tensor_bytes"] == sum(t.nbytes for t in sample.state.values())
+    assert seen["pruned_fp16_bytes"] is None
 
 
 def test_sizes_and_layouts_of_quantized_networks(sdtool: Run) -> None:
@@ -276,7 +272,7 @@ def test_sizes_and_layouts_of_quantized_networks(sdtool: Run) -> None:
     assert part["parameters"] == 859_520_964
     assert part["tensors"] == 687
     nbytes = sum(t.numel() * t.itemsize for t in state.values())
-    assert (seen["pruned_nbytes"], seen["pruned_fp16_nbytes"]) == (nbytes, None)
+    assert (seen["pruned_bytes"], seen["pruned_fp16_bytes"]) == (nbytes, None)
 
 
 def test_a_card_of_plain_weights_has_no_such_line(sdtool: Run) -> None:
@@ -298,11 +294,11 @@ def test_codes_and_scales_are_no_distance(sdtool: Run, sample: Any) -> None:
     save("other.safetensors", {**state, one: state[one] * 2}, dict(sample.metadata))
     same = compared(sdtool, "a.safetensors", "same.safetensors")
     assert sum(part["tensors"] for part in same["components"]) == len(state)
-    assert same["unmatched"]["quantized and not compared"] == []
+    assert same["not_compared"] == []
     for names in (("a.safetensors", "other.safetensors"), ("other.safetensors", "a.safetensors")):
         found = compared(sdtool, *names)
         assert found["different"] == []
-        assert sorted(found["unmatched"]["quantized and not compared"]) == sorted(quantized)
+        assert sorted(found["not_compared"]) == sorted(quantized)
     text = sdtool("info", "--compare", "a.safetensors", "other.safetensors").out
     assert f"{len(quantized)} quantized and not compared: " in text
     assert "every value is the same" not in text
@@ -313,10 +309,10 @@ def test_a_dequantized_weight_is_not_compared_with_its_codes(sdtool: Run, scaled
     for names in ((scaled, "flux-bf16.safetensors"), ("flux-bf16.safetensors", scaled)):
         found = compared(sdtool, *names)
         assert found["different"] == []
-        assert found["unmatched"]["quantized and not compared"] == [LAYER + ".weight"]
+        assert found["not_compared"] == [LAYER + ".weight"]
 
 
 def compared(sdtool: Run, *names: str) -> Any:
     result = sdtool("info", "--compare", "--json", *names)
     assert result.code == 0
-    return json.loads(result.out)
+    return json.loads(result.out)["comparison"]

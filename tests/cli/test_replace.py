@@ -91,7 +91,7 @@ def test_a_whole_pickled_model(sdtool: Run) -> None:
 
 
 def test_a_whole_pickled_model_that_somebody_allows(sdtool: Run) -> None:
-    """Its classes are vouched for, and are lost all the same."""
+    """Its classes are on the allowlist, and are lost all the same."""
     torch.save(torch.nn.Linear(2, 2), "face.ckpt")
     with open_checkpoint("face.ckpt") as checkpoint:
         draft = Draft("face.ckpt", verdict=Verdict.CLEAN, output="face.safetensors")

@@ -123,7 +123,7 @@ def test_what_is_not_shown_to_be_the_same_fails_alone(
     clash = f"error: its output {out} is also that of {twin}: {a}\n"
     assert {"unsafe": "refused as unsafe", "broken": "file was cut"}.get(kind, clash) in result.err
     assert f"error: its output {out} is also that of {a}: {twin}\n" in result.err
-    assert "another -o or --out-dir" in result.err
+    assert "different -o or --out-dir" in result.err
     assert sorted(path.name for path in (tmp_path / "m").iterdir()) == [
         "a.ckpt",
         "a.safetensors",

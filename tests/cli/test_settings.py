@@ -18,7 +18,7 @@ ALLOW = '[scan.allow]\n"some.package.Thing" = "ours"\n'
 
 @pytest.fixture
 def unknown(tmp_path: Path) -> Path:
-    """A pickle that calls what nobody vouches for."""
+    """A pickle that calls what is not on the allowlist."""
     path = tmp_path / "unknown.pkl"
     path.write_bytes(pickled(call(name("some.package", "Thing"), "x")))
     return path
@@ -80,7 +80,7 @@ def test_a_file_that_is_named_is_read_instead(sdtool: Run, unknown: Path, own: P
     (file,) = document["files"]
     assert (file["verdict"], file["allowed"]) == ("clean", ["some.package.Thing"])
     summary = document["summary"]
-    assert (summary["with-allowed-names"], summary["excluded"]) == (1, 1)
+    assert (summary["with_allowed_names"], summary["excluded"]) == (1, 1)
     result = sdtool("scan", ".", "--config", "ci.toml", "--no-config")
     assert (result.code, result.out) == (2, "")
 
@@ -143,7 +143,7 @@ def test_an_allowed_name_is_seen_where_it_was_converted(sdtool: Run, own: Path) 
 
 
 class Marker:
-    """A class that nobody vouches for."""
+    """A class that is not on the allowlist."""
 
 
 def test_to_allow_one_name_allows_no_other(sdtool: Run, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from tests.tensor_values import raw_bytes
 
 from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.errors import InputError, Malformed, OutputError, Unsupported, UsageError
-from sdtool.convert import convert_unjudged
+from sdtool.convert import Target, convert_unjudged
 from sdtool.convert.elements.rescale import casting
 from sdtool.convert.plan.casts import DTYPES
 from sdtool.convert.plan.dequantize import TARGETS
@@ -353,7 +353,7 @@ NOWHERE: dict[str, str] = {}
          LAYER + ".weight in "),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("to", ["safetensors", "pt"])
+@pytest.mark.parametrize("to", Target)
 def test_what_is_broken_or_not_known_is_refused_by_name(
     tmp_path: Path,
     state: State,
@@ -361,7 +361,7 @@ def test_what_is_broken_or_not_known_is_refused_by_name(
     error: type[InputError],
     what: str,
     where: str,
-    to: str,
+    to: Target,
 ) -> None:
     source = saved(tmp_path, state, metadata)
     with pytest.raises(error) as caught:

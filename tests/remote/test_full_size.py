@@ -55,8 +55,8 @@ def test_a_few_requests_tell_what_it_is(
     result = sdtool(verb, url, *(["--format", "json"] if verb == "scan" else ["--json"]))
     assert (result.code, result.err) == (DONE, "")
     (report,) = json.loads(result.out)["files"]
-    assert (report["verdict"], report["nbytes"]) == ("clean", full_size.nbytes)
-    assert (report["requests"], report["nbytes_read"]) == (len(server.asked), server.nbytes)
+    assert (report["verdict"], report["size_bytes"]) == ("clean", full_size.nbytes)
+    assert (report["requests"], report["read_bytes"]) == (len(server.asked), server.nbytes)
     assert len(server.asked) <= 10
     assert server.nbytes <= 1_000_000
     if verb == "info":

@@ -37,7 +37,7 @@ from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE
 
 def without_costs(report: dict[str, object]) -> dict[str, object]:
     """A report without what depends on where the file is."""
-    left_out = {"path", "seconds", "nbytes_read", "requests"}
+    left_out = {"path", "seconds", "read_bytes", "requests"}
     return {key: value for key, value in report.items() if key not in left_out}
 
 
@@ -52,7 +52,7 @@ def test_a_scan_says_what_it_says_of_a_copy(
     assert there.code == here.code == (FOUND if name == "trapped" else DONE)
     (a,), (b,) = json.loads(here.out)["files"], json.loads(there.out)["files"]
     assert without_costs(a) == without_costs(b)
-    assert (b["path"], b["requests"], b["nbytes_read"]) == (url, len(server.asked), server.nbytes)
+    assert (b["path"], b["requests"], b["read_bytes"]) == (url, len(server.asked), server.nbytes)
     assert server.nbytes <= path.stat().st_size
 
 

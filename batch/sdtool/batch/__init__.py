@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         Written,
     )
     from sdtool.batch.progress import Cancelled, Progress
-    from sdtool.batch.pruning import Pruning
+    from sdtool.batch.pruning import Pruning, with_baked_vae
     from sdtool.batch.verifying import verify_file
     from sdtool.checkpoint import (
         InputError,
@@ -69,7 +69,7 @@ __all__ = [
     "Shard", "Skipped", "Threads", "Truncated", "Unreadable", "UnsafeError", "Unsupported",
     "UsageError", "Verdict", "Verification", "VerificationError", "Written", "convert_file",
     "identify_file", "open_file", "open_judged", "prune_file", "run_batch", "scan_file",
-    "verify_file",
+    "verify_file", "with_baked_vae",
 ]  # fmt: skip
 
 _HOMES = {
@@ -85,7 +85,7 @@ _HOMES = {
         "Shard", "Skipped", "Written",
     ),
     "progress": ("Cancelled", "Progress"),
-    "pruning": ("Pruning",),
+    "pruning": ("Pruning", "with_baked_vae"),
     "verifying": ("verify_file",),
 }  # fmt: skip
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}

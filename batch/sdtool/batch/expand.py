@@ -12,17 +12,15 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, BinaryIO
 
-from sdtool.checkpoint import File, InputError, Unreadable, UsageError, local_file
+from sdtool.checkpoint import File, Format, InputError, Unreadable, UsageError, local_file
+from sdtool.checkpoint.wording import os_reason
 
 if TYPE_CHECKING:
     from sdtool.batch.remote.location import Location
 
 MODEL_SUFFIXES = frozenset(
-    {
-        ".bin", ".ckpt", ".gguf", ".h5", ".joblib", ".keras", ".npy", ".npz", ".onnx", ".pickle",
-        ".pkl", ".pt", ".pt2", ".pth", ".safetensors", ".sft", ".th",
-    }
-)  # fmt: skip
+    {".gguf", ".h5", ".onnx", *(suffix for row in Format for suffix in row.suffixes)}
+)
 """A file that ends so and is no model is trouble; any other is passed over in silence."""
 
 
@@ -181,6 +179,14 @@ def item_of(path: str | os.PathLike[str], *, download: bool = False) -> Item:
 
     location = replace(parse(name), download=download)
     return Item(location.shown, alone=True, remote=location)
+
+
+def shown(path: str) -> str:
+    """Return what may be shown of a path or a URL."""
+    try:
+        return item_of(path).path
+    except InputError as e:
+        return e.where or ""
 
 
 def open_file(
@@ -398,4 +404,4 @@ def _is_partial(name: str) -> bool:
 def _no_access(e: OSError, path: str) -> Unreadable:
     if isinstance(e, FileNotFoundError):
         return Unreadable("no such file or folder", where=path)
-    return Unreadable(f"cannot be read ({(e.strerror or 'unknown').lower()})", where=path)
+    return Unreadable(f"cannot be read ({os_reason(e)})", where=path)

@@ -6,6 +6,7 @@ import os
 import sys
 
 from sdtool.checkpoint import SdtoolError
+from sdtool.checkpoint.wording import os_reason
 
 
 def as_error(e: Exception, where: str | None = None) -> SdtoolError:
@@ -27,7 +28,7 @@ def _of_the_machine(e: Exception, where: str | None) -> SdtoolError | None:
         if isinstance(e, FileNotFoundError) and e.filename is None and where is None:
             return SdtoolError("the current folder is gone", hint="change into one that is there")
         named = os.fsdecode(e.filename) if isinstance(e.filename, (str, bytes)) else where
-        return SdtoolError((e.strerror or type(e).__name__).lower(), where=named)
+        return SdtoolError(os_reason(e), where=named)
     if isinstance(e, RuntimeError) and "start new thread" in str(e):
         return SdtoolError("not enough memory for a further thread", where=where)
     if isinstance(e, MemoryError):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from sdtool.batch.converting import Converting
 from sdtool.batch.engines import Engine
-from sdtool.batch.expand import Item, expand, item_of, open_file, own_files
+from sdtool.batch.expand import Item, expand, item_of, own_files
 from sdtool.batch.looking import looked_at
 from sdtool.batch.making import Recipe, Warn
 from sdtool.batch.options import Options
@@ -28,9 +27,10 @@ from sdtool.batch.outcome import (
 from sdtool.batch.place import AnyJob, apart, plan_outputs, without_shards
 from sdtool.batch.progress import Progress
 from sdtool.batch.run import Report, run_jobs
-from sdtool.checkpoint import UsageError
+from sdtool.checkpoint import Format, UsageError
 from sdtool.checkpoint.identify import Identity
-from sdtool.scan import Verdict, open_judged
+from sdtool.convert import Target
+from sdtool.scan import Verdict
 
 if TYPE_CHECKING:
     from sdtool.prune import Component, Variant
@@ -49,7 +49,7 @@ def convert_file(
     *,
     out_dir: _Path | None = None,
     dtype: str = "keep",
-    to: Literal["safetensors", "pt"] | None = None,
+    to: Target | Literal["safetensors", "pt"] | None = None,
     dequantize: bool = False,
     skip_unsupported: bool = False,
     options: Options = _PLAIN,
@@ -69,7 +69,8 @@ def convert_file(
         UsageError: the arguments contradict each other or the file.
         Cancelled: `cancelled` was set.
     """
-    recipe = Converting(dtype, to, skip_unsupported, dequantize, names_given=out is not None)
+    target = Target(to) if to else None
+    recipe = Converting(dtype, target, skip_unsupported, dequantize, names_given=out is not None)
     return _one(path, out, out_dir, recipe, options, progress, cancelled)
 
 
@@ -101,30 +102,23 @@ def prune_file(
     Raises:
         SdtoolError: as `convert_file` does.
     """
-    from sdtool.batch.pruning import Pruning  # a conversion does without that room
+    from sdtool.batch.pruning import Pruning, with_baked_vae  # a conversion needs no such room
 
-    with ExitStack() as stack:
-        baked = None
-        if bake_vae is not None:
-            file = stack.enter_context(open_file(bake_vae, download=options.download))
-            opened = open_judged(file, allow=options.allow, disarm=options.disarm)
-            baked, _ = stack.enter_context(opened)
-        recipe = Pruning(
-            variant,
-            dtype,
-            unet_dtype,
-            vae_dtype,
-            text_dtype,
-            dequantize=dequantize,
-            fill_from_raw=fill_from_raw,
-            drop=drop,
-            fix=fix,
-            baked=baked,
-            only=only,
-            names_given=out is not None,
-        )
-        options = replace(options, nonfinite=True)
-        return _one(path, out, out_dir, recipe, options, progress, cancelled)
+    recipe = Pruning(
+        variant,
+        dtype,
+        unet_dtype,
+        vae_dtype,
+        text_dtype,
+        dequantize=dequantize,
+        fill_from_raw=fill_from_raw,
+        drop=drop,
+        fix=fix,
+        only=only,
+        names_given=out is not None,
+    )
+    with with_baked_vae(recipe, bake_vae, options) as baked:
+        return _one(path, out, out_dir, baked, options, progress, cancelled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +126,7 @@ class Identified:
     """What one file is. Sizes are bytes."""
 
     path: str
-    format: str
+    format: Format
     nbytes: int
     verdict: Verdict
     identity: Identity
@@ -193,7 +187,7 @@ def run_batch(
     items, problems = expand(names, exclude=exclude, download=options.download)
     items, borrowed = own_files(items)
     missing: list[Outcome] = [
-        Failed(Input(problem.where or ""), problem) for problem in (*problems, *borrowed)
+        Failed(input=Input(one.where or ""), error=one) for one in (*problems, *borrowed)
     ]
     if report is not None:
         for one in missing:

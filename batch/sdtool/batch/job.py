@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sdtool.batch.already import idle, onto_itself
-from sdtool.batch.amounts import counted, size
 from sdtool.batch.draft import Draft
 from sdtool.batch.kinds import is_only_training
 from sdtool.batch.making import Making, Nothing, Shared
@@ -18,6 +17,7 @@ from sdtool.batch.place import AnyJob, Job, SetJob, is_onto_itself, nbytes_of
 from sdtool.batch.sharded import make_set
 from sdtool.batch.writing import make_outputs
 from sdtool.checkpoint import NotACheckpoint, SdtoolError, UsageError
+from sdtool.checkpoint.wording import counted, size
 from sdtool.convert import is_training_state
 from sdtool.scan import Verdict, admit, judged, worst_message
 

@@ -58,18 +58,17 @@ class Seen:
         return max(0, self.nbytes - self.pruned) if self.pruned is not None else 0
 
     def as_json(self) -> dict[str, Any]:
-        """The file as `info --json` has it."""
+        """What JSON has of it, apart from its path and size."""
         return {
-            "path": self.path,
             "format": self.checkpoint.format,
-            "nbytes": self.nbytes,
-            "nbytes_read": self.source.nbytes_read,
-            **({"requests": self.source.requests} if self.source.requests else {}),
+            "read_bytes": self.source.nbytes_read,
+            "requests": self.source.requests,
             "verdict": str(self.verdict),
             **self.identity.as_json(),
-            "broken_promises": list(self.promises),
-            "pruned_nbytes": self.pruned,
-            "pruned_fp16_nbytes": self.pruned_fp16,
+            "notes": [*self.checkpoint.notes, *self.identity.notes],
+            "warnings": list(self.promises),
+            "pruned_bytes": self.pruned,
+            "pruned_fp16_bytes": self.pruned_fp16,
             "wrappers": list(self.checkpoint.wrappers),
         }
 

@@ -31,5 +31,3 @@ class Options:
     any_size: bool = False
     download: bool = False
     """Whether inputs elsewhere, whose servers give no parts, are fetched whole first."""
-    nonfinite: bool = False
-    """Whether NaN and Inf are counted in what is not cast, too."""

@@ -9,7 +9,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from sdtool.batch.amounts import counted, size
 from sdtool.batch.claims import Claims
 from sdtool.batch.draft import Draft, State
 from sdtool.batch.kinds import called_by_name, unpickled_only
@@ -17,6 +16,7 @@ from sdtool.batch.making import Shared
 from sdtool.batch.outcome import Original
 from sdtool.batch.place import same_file
 from sdtool.checkpoint import Checkpoint, OutputError, UsageError
+from sdtool.checkpoint.wording import counted, os_reason, size
 from sdtool.convert import LeftOut, split_name
 from sdtool.convert.write.signals import signals_held
 from sdtool.scan import Verdict
@@ -151,9 +151,8 @@ def give_way(made: Sequence[Draft], how: How, originals: Originals) -> None:
                 else:
                     os.unlink(path)
             except OSError as e:
-                reason = (e.strerror or type(e).__name__).lower()
                 made[-1].fail(
-                    OutputError(f"the original could not be removed ({reason})", where=path)
+                    OutputError(f"the original could not be removed ({os_reason(e)})", where=path)
                 )
                 return
         for one in made:
@@ -180,13 +179,9 @@ def _left_out(outputs: Sequence[Sequence[LeftOut]]) -> list[str]:
 def _harmless() -> frozenset[str]:
     """The reasons to leave out what inference never needs, and scales that were multiplied in."""
     from sdtool.convert.plan.dequantize import REASON
-    from sdtool.prune import Role
+    from sdtool.prune import TRAINING
 
-    training = (
-        Role.EMA_SCALAR, Role.LOSS, Role.OPTIMIZER, Role.SCHEDULER, Role.CALLBACK, Role.LOOP,
-        Role.SCALER, Role.HYPER_PARAMETER, Role.RANDOM,
-    )  # fmt: skip
-    return frozenset({"training state", REASON, *(role.value for role in training)})
+    return frozenset({"training state", REASON, *(role.value for role in TRAINING)})
 
 
 def _not_found(checkpoint: Checkpoint, path: str, outs: Sequence[str]) -> list[str]:

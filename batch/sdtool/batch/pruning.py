@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from sdtool.batch.expand import Item
+from sdtool.batch.expand import Item, open_file
 from sdtool.batch.kinds import called_by_name
 from sdtool.batch.making import Making, Nothing
+from sdtool.batch.options import Options
 from sdtool.batch.place import Job
 from sdtool.checkpoint import Checkpoint, SdtoolError
 from sdtool.convert import output_name
@@ -24,6 +27,7 @@ from sdtool.prune import (
     ema_folder_of,
     plan_prune,
 )
+from sdtool.scan import open_judged
 
 _BOTH: tuple[Variant, ...] = ("raw-only", "ema-only")
 
@@ -58,6 +62,11 @@ class Pruning:
     def __post_init__(self) -> None:
         if self.dequantize:
             weight_dtype(self.dtype)
+
+    @property
+    def counts_nonfinite(self) -> bool:
+        """Whether NaN and Inf are counted in what is not cast, too."""
+        return True
 
     @property
     def sets(self) -> Nothing:
@@ -168,6 +177,25 @@ class Pruning:
             only=self.only,
             compare_ema=kind != "keep-both" and form == self.forms[0],
         )
+
+
+@contextmanager
+def with_baked_vae(
+    recipe: Pruning, vae: str | os.PathLike[str] | None, options: Options
+) -> Generator[Pruning]:
+    """Give the recipe with the VAE of a file put in, which is judged and stays open; or as it is.
+
+    Raises:
+        SdtoolError: the file is unsafe, or cannot be read.
+    """
+    if vae is None:
+        yield recipe
+        return
+    with (
+        open_file(vae, download=options.download) as file,
+        open_judged(file, allow=options.allow, disarm=options.disarm) as (baked, _),
+    ):
+        yield replace(recipe, baked=baked)
 
 
 def _without_ema(path: str) -> str:

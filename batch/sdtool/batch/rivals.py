@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from sdtool.checkpoint import Checkpoint, InputError, TensorEntry, UnsafeError
+from sdtool.checkpoint import Checkpoint, Format, InputError, TensorEntry, UnsafeError
 from sdtool.checkpoint.identify.ema import ema_name
 from sdtool.convert import is_index, read_index
 from sdtool.convert.elements.rescale import PRODUCTS, casting
@@ -32,7 +32,7 @@ class _Model:
 
     @property
     def worth(self) -> tuple[int, bool]:
-        is_safetensors = all(part.format == "safetensors" for part in self.parts)
+        is_safetensors = all(part.format is Format.SAFETENSORS for part in self.parts)
         return sum(entry.nbytes for entry in self.tensors), is_safetensors
 
 

@@ -11,6 +11,7 @@ from sdtool.batch.draft import Draft
 from sdtool.batch.expand import is_remote
 from sdtool.batch.place import same_file
 from sdtool.checkpoint import OutputError
+from sdtool.checkpoint.wording import os_reason
 from sdtool.convert import new_file, split_name
 
 _CHUNK_NBYTES = 1 << 20
@@ -65,8 +66,7 @@ def copy_sidecar(sidecar: Path, to: Path) -> bool:
             return False  # it has appeared meanwhile
         raise
     except OSError as e:
-        reason = (e.strerror or type(e).__name__).lower()
-        raise OutputError(f"cannot be read ({reason})", where=os.fspath(sidecar)) from e
+        raise OutputError(f"cannot be read ({os_reason(e)})", where=os.fspath(sidecar)) from e
     return True
 
 

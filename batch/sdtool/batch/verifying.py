@@ -8,10 +8,10 @@ from dataclasses import replace
 from threading import Event
 from typing import TypeAlias
 
-from sdtool.batch.amounts import counted
 from sdtool.batch.expand import Item, item_of
 from sdtool.batch.progress import Progress, Stop, stoppable
 from sdtool.checkpoint import Checkpoint, File, UsageError, open_checkpoint
+from sdtool.checkpoint.wording import counted
 from sdtool.convert import Verification, check_reading, verify_against
 from sdtool.convert import verify_file as check_file
 from sdtool.prune import Role, plan_prune, recorded_options, weight_role

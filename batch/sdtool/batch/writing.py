@@ -25,6 +25,7 @@ from sdtool.convert import (
     ConvertPlan,
     PtPlan,
     Selection,
+    Target,
     Written,
     check_expansion,
     check_output,
@@ -115,7 +116,7 @@ def _planned(draft: Draft, making: Making, checkpoint: Checkpoint, shared: Share
     if options.provenance:
         known = {**selection.metadata, **provenance(checkpoint)}
         selection = replace(selection, metadata=known)
-    to_pt = making.to == "pt"
+    to_pt = making.to is Target.PT
     plan = plan_pt(checkpoint, selection) if to_pt else plan_safetensors(selection)
     if not options.any_size:
         check_expansion(plan.tensors, plan.nbytes, draft.path)
@@ -175,7 +176,8 @@ def _write(
     plans = {one.out: one.plan for one in ready if isinstance(one.plan, ConvertPlan)}
     done: dict[Path, Written | SdtoolError] = {}
     if plans:
-        done.update(write_together(plans, nonfinite=wanted.nonfinite, check=check, **options))
+        counts = shared.recipe.counts_nonfinite
+        done.update(write_together(plans, nonfinite=counts, check=check, **options))
     for one in ready:
         try:
             if isinstance(one.plan, PtPlan):

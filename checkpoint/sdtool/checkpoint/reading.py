@@ -9,6 +9,8 @@ from typing import Literal, Self
 
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.errors import SdtoolError
+from sdtool.checkpoint.foreign import Foreign
+from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.source import LocalFile, Source
 from sdtool.checkpoint.trace import Anomaly, Trace
 from sdtool.checkpoint.values import Value
@@ -55,11 +57,13 @@ class Storage:
     `nbytes` bytes from `offset` of `source` when `compression` is 0; else `stored_nbytes` bytes
     that inflate to them (8 is deflate). `crc32` is the declared checksum of the record, None where
     there is none. `record_nbytes` is the size of the record, which an honest file declares alike.
-    `header_offset` is where the local header of its record begins, in an archive that has some.
+    `dtype` is the type of its elements where it stands beside them; None where only a persistent
+    id gives it. `header_offset` is where the local header of its record begins, in a zip.
     """
 
     __slots__ = (
-        "_locate", "_offset", "byteorder", "compression", "crc32", "header_offset", "key", "member",
+        "_locate", "_offset", "byteorder", "compression", "crc32", "dtype", "header_offset", "key",
+        "member",
         "nbytes", "record_nbytes", "source", "stored_nbytes",
     )  # fmt: skip
 
@@ -70,6 +74,7 @@ class Storage:
         offset: int | Callable[[str], int],
         nbytes: int,
         *,
+        dtype: DType | None = None,
         byteorder: str = "little",
         member: str | None = None,
         crc32: int | None = None,
@@ -83,6 +88,7 @@ class Storage:
         self._offset = offset if isinstance(offset, int) else None
         self._locate = offset if not isinstance(offset, int) else None
         self.nbytes = nbytes
+        self.dtype = dtype
         self.byteorder = byteorder
         self.member = member
         self.crc32 = crc32
@@ -190,8 +196,7 @@ class Reading:
     pickle stand in its Trace.
     """
 
-    format: str
-    """`torch-zip`, `torch-legacy`, `torch-tar`, `torchscript`, `pickle`, `safetensors`, ..."""
+    format: Format
     source: Source
     streams: tuple[Stream, ...] = ()
     members: tuple[Member, ...] = ()
@@ -207,6 +212,13 @@ class Reading:
     """Readings of what is wrapped: an archive in an archive, a compressed pickle."""
     unread: tuple[str, ...] = ()
     """Members that were not looked into, with the reason; anything here forbids `clean`."""
+    foreign: Foreign | None = None
+    """What it is where sdtool does not read it; its format is `UNKNOWN` then."""
+
+    @property
+    def slug(self) -> str:
+        """What JSON and reports call it: its format, or what else it is."""
+        return self.format if self.foreign is None else self.foreign.slug
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -258,8 +270,8 @@ class Checkpoint:
         return self.reading.source
 
     @property
-    def format(self) -> str:
-        """The container, as `Reading.format`."""
+    def format(self) -> Format:
+        """The format of the file."""
         return self.reading.format
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.numpy_values import as_bytes, is_number, numpy_dtype
 from sdtool.checkpoint.reading import Storage, Stream, TensorEntry
 from sdtool.checkpoint.source import Memory, Source
-from sdtool.checkpoint.storage_ids import StorageId, StorageIds
+from sdtool.checkpoint.storage_ids import StorageId, StorageIds, storage_id
 from sdtool.checkpoint.strides import are_sizes, as_sizes, bounds_problem, column_major, row_major
 from sdtool.checkpoint.tensor_states import WITH_STATE, check_state, is_harmless, lazy_bits
 from sdtool.checkpoint.trace import Mutation
@@ -94,7 +94,9 @@ class Rebuilder:
                 if makes:
                     self.made[id(event)] = event
             elif type(event) is Persistent:
-                self._ids.declare(event)
+                declared = storage_id(event)
+                if declared is not None:
+                    self._ids.declare(declared)
             elif type(event) is Mutation:
                 if type(event.target) is Persistent:
                     self._changed.add(id(event.target))
@@ -201,7 +203,7 @@ class Rebuilder:
         source, offset, nbytes = content
         if nbytes != prod(shape) * dtype.itemsize:
             raise Malformed(f"an array of {nbytes:,} bytes, which its shape contradicts")
-        storage = Storage(INLINE, source, offset, nbytes, byteorder=byteorder)
+        storage = Storage(INLINE, source, offset, nbytes, dtype=dtype, byteorder=byteorder)
         stride = column_major(shape) if fortran else row_major(shape)
         return self._checked(Tensor(dtype, shape, stride, 0, storage))
 
@@ -224,9 +226,9 @@ class Rebuilder:
         if declared is None:
             pid = value.pid if type(value) is Persistent else None
             found = self._storages.get(str(pid)) if type(pid) in (int, str) else None
-            if found is None or found.member not in BY_NAME:
+            if found is None or found.dtype is None:
                 raise Malformed("a tensor without a storage")
-            return found, BY_NAME[found.member], None
+            return found, found.dtype, None
         found = self._storages.get(declared.key)
         if found is None:
             raise Malformed(f"storage {declared.key!a} is used and is not in the file")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from sdtool.checkpoint.errors import Truncated, Unreadable
+from sdtool.checkpoint.wording import os_reason
 
 
 class Source(Protocol):
@@ -234,4 +235,4 @@ def opened(file: str | os.PathLike[str] | File) -> Generator[File]:
 
 
 def _reason(e: OSError) -> str:
-    return f"cannot be read ({(e.strerror or type(e).__name__).lower()})"
+    return f"cannot be read ({os_reason(e)})"

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from sdtool.checkpoint.errors import InputError, Malformed, NotACheckpoint, Unsupported
+from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.keys import key_name
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.modules import children, is_module, module_parts
@@ -58,10 +59,10 @@ def checkpoint_of(readings: Iterable[Reading], *, limits: Limits = DEFAULT_LIMIT
     reading = next(iter(several))
     if reading.error is not None:
         raise reading.error
-    if reading.format == "safetensors":
+    if reading.format is Format.SAFETENSORS:
         # its reader has seen to it that no name is there twice
         return Checkpoint(reading, "safetensors", reading.tensors, (), {}, reading.metadata)
-    if reading.unread or (reading.inner and reading.format != "torch-zip"):
+    if reading.unread or (reading.inner and reading.format is not Format.TORCH_ZIP):
         raise Unsupported(
             f"a {reading.format} archive, not a checkpoint itself",
             where=reading.source.name,
@@ -81,7 +82,7 @@ def checkpoint_of(readings: Iterable[Reading], *, limits: Limits = DEFAULT_LIMIT
 def _root(reading: Reading) -> Stream:
     """The one stream that holds the object."""
     where = reading.source.name
-    if reading.format == "pickle":
+    if reading.format is Format.PICKLE:
         streams = list(reading.streams)
     else:
         streams = [stream for stream in reading.streams if stream.profile is TORCH]

@@ -5,14 +5,15 @@ Apart from `options.py`, which needs the rooms that write: a scan starts without
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import click
 
-from sdtool.batch.amounts import counted
 from sdtool.batch.expand import Item, expand, own_files
 from sdtool.checkpoint import InputError
+from sdtool.checkpoint.wording import counted
 from sdtool.cli.console import Console
 from sdtool.scan import Settings
 
@@ -72,6 +73,14 @@ def search(
         items, borrowed = own_files(items)
         problems += borrowed
     return Found(items, problems, sum(counts))
+
+
+def file_size(path: str) -> int:
+    """Return the bytes of a file; 0 where they cannot be told."""
+    try:
+        return os.path.getsize(path)
+    except (OSError, ValueError):
+        return 0
 
 
 def say_nothing(console: Console, to: str, found: Found, passed_over: int = 0) -> None:

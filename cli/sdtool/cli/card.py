@@ -8,12 +8,11 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from sdtool.batch.amounts import counted, size
 from sdtool.batch.looking import Seen
 from sdtool.checkpoint import TensorEntry
 from sdtool.checkpoint.identify.identity import SHORT, Component, Fit, Identity
 from sdtool.checkpoint.identify.kinds import BY_SLUG
-from sdtool.cli.console import escape
+from sdtool.checkpoint.wording import counted, escape, size
 
 WIDTH = 79
 _LABEL = 11

@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from sdtool.batch import Options
-from sdtool.batch.amounts import counted
 from sdtool.batch.expand import Item
 from sdtool.batch.originals import check_trash
 from sdtool.batch.place import apart, without_shards
 from sdtool.checkpoint import UsageError
+from sdtool.checkpoint.wording import counted
 from sdtool.cli.arguments import Found, download_option, jobs_option
 from sdtool.cli.console import Console
 from sdtool.cli.settings import settings_options

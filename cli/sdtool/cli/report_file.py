@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sdtool.batch.expand import MODEL_SUFFIXES
 from sdtool.checkpoint import OutputError, UsageError
+from sdtool.checkpoint.wording import os_reason
 
 
 def check_report(out: str, inputs: Iterable[str], *, force: bool) -> None:
@@ -62,8 +63,7 @@ def write_report(out: str, content: str, *, force: bool) -> None:
         with open(out, "wb") as stream:
             stream.write(data)
     except OSError as e:
-        reason = (e.strerror or type(e).__name__).lower()
-        raise OutputError(f"cannot be written ({reason})", where=out) from e
+        raise OutputError(f"cannot be written ({os_reason(e)})", where=out) from e
 
 
 def is_stream(out: str) -> bool:

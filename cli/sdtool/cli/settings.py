@@ -16,11 +16,11 @@ from typing import Any
 
 import click
 
-from sdtool.batch.amounts import counted
 from sdtool.checkpoint import UsageError
+from sdtool.checkpoint.wording import counted
 from sdtool.cli.console import Console
 from sdtool.scan import Settings, load_settings
-from sdtool.scan.allowlist import allowed_globals
+from sdtool.scan.settings import allowed_globals
 
 FILE = "sdtool.toml"
 

@@ -99,15 +99,15 @@ class PrunePlan:
                     "goes_to": row.goes_to,
                     "tensors": row.tensors,
                     "values": row.values,
-                    "nbytes_before": row.nbytes_before,
-                    "nbytes_after": row.nbytes_after,
+                    "before_bytes": row.nbytes_before,
+                    "after_bytes": row.nbytes_after,
                 }
                 for row in self.table
             ],
             "tensors": len(self.selection.entries),
-            "nbytes_before": self.nbytes_before,
-            "nbytes_after": self.nbytes_after,
-            "dropped_nbytes": self.dropped_nbytes,
+            "before_bytes": self.nbytes_before,
+            "after_bytes": self.nbytes_after,
+            "dropped_bytes": self.dropped_nbytes,
             "notes": list(self.notes),
             "nothing_to_do": self.nothing_to_do,
         }

@@ -9,6 +9,9 @@ from typing import Any
 
 from sdtool.checkpoint.rule_ids import RuleId
 
+LONGEST = 400
+"""Characters that a report shows of one text from a file."""
+
 
 class Severity(StrEnum):
     """How bad one finding is; `info` never changes a verdict."""
@@ -102,6 +105,11 @@ class Report:
         """The names that would not be clean, had a person not allowed them."""
         return tuple(name.name for name in self.globals if name.known == "allowed")
 
+    @property
+    def advice(self) -> str | None:
+        """The hint, but for an unsafe file: nobody should get that again."""
+        return None if self.verdict is Verdict.UNSAFE else self.hint
+
     def as_json(self) -> dict[str, Any]:
         """The report as the command's JSON has it."""
         return {
@@ -115,11 +123,12 @@ class Report:
             ],
             "allowed": list(self.allowed),
             "coverage": self.coverage,
-            "nbytes": self.nbytes,
-            "nbytes_read": self.nbytes_read,
-            **({"requests": self.requests} if self.requests else {}),
+            "size_bytes": self.nbytes,
+            "read_bytes": self.nbytes_read,
+            "requests": self.requests,
             "seconds": round(self.seconds, 6),
             "error": self.error,
+            "hint": self.advice,
         }
 
 

@@ -25,16 +25,13 @@ from sdtool.checkpoint.values import (
     Persistent,
     Value,
 )
+from sdtool.checkpoint.wording import escape
+from sdtool.scan.allowlist import ALLOWLIST, RECONSTRUCTOR
+from sdtool.scan.allowlist.numpy import dtype_state_problem
+from sdtool.scan.allowlist.values import Allowed
 from sdtool.scan.dangerous import Danger, danger_of
-from sdtool.scan.escaping import escape
-from sdtool.scan.findings import Finding
+from sdtool.scan.findings import LONGEST, Finding
 from sdtool.scan.rules import RULES
-from sdtool.scan.vouched import (
-    RECONSTRUCTOR,
-    VOUCHED,
-    Vouched,
-    dtype_state_problem,
-)
 
 # What whole pickled models are made of: the root of the module, or torch's own layers.
 _MODEL_PACKAGES = frozenset(
@@ -59,10 +56,10 @@ class Known:
 
     kind: str
     """inert, dangerous, unknown, allowed, or model (a class of a whole pickled model)."""
-    row: Vouched | None = None
+    row: Allowed | None = None
     danger: Danger | None = None
     problem: Anomaly | None = None
-    """The rule that the name itself falls under; None for one that is vouched for."""
+    """The rule that the name itself falls under; None for one on the allowlist."""
     called: bool = False
 
 
@@ -106,7 +103,7 @@ class Collector:
             rule, about = RULES[anomaly.rule], key[1]
             parts = [escape(about, 160)] if about else []
             if anomaly.detail:
-                parts.append(escape(anomaly.detail))
+                parts.append(escape(anomaly.detail, LONGEST))
             message = f"{rule.title}: {' - '.join(parts)}" if parts else rule.title
             if self._counts[key] > 1:
                 message += f" ({self._counts[key]:,} times)"
@@ -124,7 +121,7 @@ class Collector:
             yield Finding(
                 RuleId.PICKLED_MODEL,
                 rule.severity,
-                escape(message),
+                escape(message, LONGEST),
                 member,
                 offset,
                 escape(", ".join(names), 1000),
@@ -270,7 +267,7 @@ def _is_plain(text: str) -> bool:
 
 def judge_name(target: Global, *, walks_dots: bool = True) -> Known:
     """What is known of a name, and the rule that it falls under."""
-    row = VOUCHED.get(target)
+    row = ALLOWLIST.get(target)
     if row is not None:
         return Known("inert", row)
     danger = danger_of(target.module, target.name)
@@ -307,7 +304,7 @@ def _name(event: Resolve, found: Collector, member: str | None, profile: LoaderP
     if known is None:
         known = judge_name(target, walks_dots=event.walks_dots)
         reason = found.allow.get(target, found.allow.get(event.written))
-        # What is known needs no leave: what is dangerous gets none, and of what is vouched for the
+        # What is known needs no leave: what is dangerous gets none, and of what is allowlisted the
         # use is judged as ever (it may load a pickle of its own).
         if reason is not None and known.kind in ("unknown", "model"):
             known = Known("allowed", problem=Anomaly(RuleId.ALLOWED_GLOBAL, reason))
@@ -345,14 +342,14 @@ def _target(target: Value, found: Collector, offset: int, member: str | None) ->
 # --- calls --------------------------------------------------------------------------------------
 
 
-def _call_problem(row: Vouched, call: Instance) -> Anomaly | None:
+def _call_problem(row: Allowed, call: Instance) -> Anomaly | None:
     opcode = call.opcode
     if opcode == "REDUCE":
         check = row.call
     elif opcode == "NEWOBJ":
         check = row.new
     else:
-        check = None  # NEWOBJ_EX, OBJ, INST: no honest writer uses them for what is vouched
+        check = None  # NEWOBJ_EX, OBJ, INST: no honest writer uses them for what is allowlisted
     if check is None:
         return Anomaly(RuleId.UNKNOWN_CALL, f"{opcode} where no honest writer has one")
     return check(call.args)

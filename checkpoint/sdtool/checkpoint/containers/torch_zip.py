@@ -16,30 +16,26 @@ caffe2/serialize/inline_container.cc (`PyTorchStreamReader::init`, `getRecordID`
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from sdtool.checkpoint.claims import claim_anomalies
 from sdtool.checkpoint.containers.numpy_file import MAGIC as NPY_MAGIC
 from sdtool.checkpoint.containers.opening import Opening, first_few
-from sdtool.checkpoint.containers.pickles import pickles_in_a_row
+from sdtool.checkpoint.containers.pickle_rows import pickles_in_a_row
 from sdtool.checkpoint.containers.programs import (
     TORCHSCRIPT,
     ProgramFormat,
     code_anomalies,
     program_format,
 )
-from sdtool.checkpoint.containers.zip_archive import (
-    STORED,
-    ZipArchive,
-    deep_anomalies,
-    local_header_anomalies,
-    member_head,
-    open_member,
-)
+from sdtool.checkpoint.containers.zip_archive import ZipArchive
+from sdtool.checkpoint.containers.zip_checks import deep_anomalies, local_header_anomalies
+from sdtool.checkpoint.containers.zip_members import STORED, member_head, open_member
 from sdtool.checkpoint.containers.zip_storages import ZipStorages
-from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, NotACheckpoint
+from sdtool.checkpoint.crc32 import crc32_of
+from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed
+from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.index_claims import index_anomalies
 from sdtool.checkpoint.reading import (
     SCRIPT,
@@ -51,8 +47,8 @@ from sdtool.checkpoint.reading import (
 )
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Inflated, Slice, Source, is_far
+from sdtool.checkpoint.storage_ids import StorageIds
 from sdtool.checkpoint.trace import Anomaly, Trace
-from sdtool.checkpoint.values import Persistent
 
 _BOOKKEEPING = frozenset(
     {"version", ".data/version", "byteorder", ".format_version", ".storage_alignment",
@@ -105,15 +101,20 @@ def read_torch_zip(opening: Opening, archive: ZipArchive, root: str) -> Reading:
             if not deep:
                 found.anomalies.extend(local_header_anomalies(source, member))
             _main_pickle(opening, member, found, SCRIPT if is_script else TORCH)
+    referenced: set[str] = set()
     for stream in found.streams:
-        if stream.profile is TORCH:
-            found.anomalies.extend(claim_anomalies(stream, storages.record_nbytes, limits))
-            found.anomalies.extend(index_anomalies(stream, storages, limits))
+        if stream.profile in (TORCH, SCRIPT):
+            ids = StorageIds.of_stream(stream)
+            referenced.update(ids.keys)
+            if stream.profile is TORCH:
+                found.anomalies.extend(claim_anomalies(stream, ids, storages.record_nbytes, limits))
+                found.anomalies.extend(index_anomalies(stream, storages, limits))
     error = error or found.error
-    referenced = referenced_keys(found.streams)
     if deep:
         try:
-            found.anomalies.extend(deep_anomalies(source, archive, opening.budget))
+            found.anomalies.extend(
+                deep_anomalies(source, archive.members, archive.directory_offset, opening.budget)
+            )
         except LimitExceeded as e:
             error = error or e
     for member in archive.members:
@@ -144,7 +145,7 @@ def read_torch_zip(opening: Opening, archive: ZipArchive, root: str) -> Reading:
     if program is not None:
         error = error or program.error(source.name)
     return Reading(
-        "torch-zip" if program is None else program.format,
+        Format.TORCH_ZIP if program is None else program.format,
         source,
         tuple(found.streams),
         archive.members,
@@ -189,19 +190,6 @@ def _program_anomalies(
         yield Anomaly(program.rule, detail, None, root + "code/" if code else None)
     sources = (name for name in names if program is not TORCHSCRIPT or name[:5] != "code/")
     yield from code_anomalies(sources)
-
-
-def referenced_keys(streams: list[Stream]) -> set[str]:
-    """The storage keys that the persistent ids of torch's own pickles name."""
-    keys: set[str] = set()
-    for stream in streams:
-        if stream.profile is TORCH or stream.profile is SCRIPT:
-            for event in stream.trace.events:
-                if isinstance(event, Persistent):
-                    pid = event.pid
-                    if type(pid) is tuple and len(pid) >= 3 and type(pid[2]) is str:
-                        keys.add(pid[2])
-    return keys
 
 
 def _parted(archive: ZipArchive, root: str) -> tuple[dict[str, Member], dict[str, Member]]:
@@ -285,11 +273,11 @@ def has_its_crc32(content: Source, member: Member) -> bool:
     """Whether the bytes of a member have their checksum; zero is one that was never written."""
     if not member.crc32:
         return True
-    crc32 = at = 0
+    found = at = 0
     while chunk := content.read_at(at, _CHUNK_NBYTES):
-        crc32 = zlib.crc32(chunk, crc32)
+        found = crc32_of(chunk, found)
         at += len(chunk)
-    return crc32 == member.crc32
+    return found == member.crc32
 
 
 def _storage_record(opening: Opening, member: Member, found: _Found) -> None:
@@ -347,8 +335,7 @@ def _look_inside(opening: Opening, member: Member, content: Source, found: _Foun
         files = [
             reading
             for reading in opening.inside(content)
-            if not isinstance(reading.error, NotACheckpoint)
-            and (reading.streams or reading.inner or isinstance(reading.error, LimitExceeded))
+            if reading.streams or reading.inner or isinstance(reading.error, LimitExceeded)
         ]
         found.inner.extend(files)
     if pickles or files:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from sdtool.checkpoint.containers.zip_archive import data_offset
+from sdtool.checkpoint.containers.zip_members import data_offset
 from sdtool.checkpoint.reading import Member, Storage
 from sdtool.checkpoint.source import Source
 

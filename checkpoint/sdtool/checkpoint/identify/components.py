@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from math import prod
 
 from sdtool.checkpoint.identify.architecture import Shapes, clip_l, open_clip, unet, vae
-from sdtool.checkpoint.identify.families import Family
 from sdtool.checkpoint.identify.identity import Component, Fit
 from sdtool.checkpoint.identify.parts import EMA_PREFIX, Part, context_of, part_of
+from sdtool.checkpoint.identify.signs import Family
 from sdtool.checkpoint.reading import TensorEntry
 
 _OPTIONAL = frozenset(

@@ -72,6 +72,7 @@ TABLE: tuple[Kind, ...] = (
     Kind("lokr", "LoKr", "a change made of Kronecker products (LyCORIS)", *_LORA),
     Kind("dora", "DoRA", "a LoRA that stores magnitudes apart from directions", *_LORA),
     Kind("oft", "OFT", "a change that rotates weights", *_LORA),
+    Kind("boft", "BOFT", "an OFT in the order of a butterfly (LyCORIS)", *_LORA),
     Kind("ia3", "IA3", "a change that scales activations (LyCORIS)", *_LORA),
     Kind("glora", "GLoRA", "a generalised LoRA (LyCORIS)", *_LORA),
     Kind("full-diff", "weight difference", "whole differences of weights, in a LoRA file", *_LORA),

@@ -20,8 +20,8 @@ from sdtool.cli.options import (
     writing_options,
 )
 from sdtool.cli.running import run
-from sdtool.cli.verb import machine_readable, verb
-from sdtool.convert import is_index
+from sdtool.cli.verb import format_options, verb
+from sdtool.convert import Target, is_index
 from sdtool.scan import Settings
 
 
@@ -37,12 +37,12 @@ from sdtool.scan import Settings
 @dequantize_option
 @click.option(
     "--to",
-    type=click.Choice(["safetensors", "pt"]),
+    type=click.Choice([target.value for target in Target]),
     help="Format. Default: safetensors; pt for hypernetworks.",
 )
 @click.option("--skip-unsupported", is_flag=True, help="Leave out what no output can hold.")
 @writing_options
-@machine_readable()
+@format_options()
 def command(
     console: Console,
     paths: tuple[str, ...],
@@ -53,7 +53,7 @@ def command(
     skip_unsupported: bool,
     out: str | None,
     out_dir: str | None,
-    as_json: bool,
+    form: str,
     **options: Any,
 ) -> int:
     """Write a checkpoint's weights as safetensors.
@@ -68,7 +68,8 @@ def command(
             "--skip-unsupported and --replace do not go together",
             hint="what is left out would be lost with the original",
         )
-    recipe = Converting(dtype, to, skip_unsupported, dequantize, names_given=out is not None)
+    target = Target(to) if to else None
+    recipe = Converting(dtype, target, skip_unsupported, dequantize, names_given=out is not None)
     found = search(console, paths, settings, writing=True, download=options["download"])
     items = without_outputs(console, found, out_dir)
     if out is not None and any(is_index(item.path) for item in items):
@@ -76,4 +77,4 @@ def command(
     jobs = plan_outputs(items, recipe.names, out=out, out_dir=out_dir)
     wanted = options_of(settings, options)
     at_once = jobs_of(options)
-    return run(console, "convert", jobs, found, recipe, wanted, at_once=at_once, as_json=as_json)
+    return run(console, "convert", jobs, found, recipe, wanted, at_once=at_once, form=form)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import click
 
-from sdtool.batch.amounts import size
 from sdtool.checkpoint import OutputError, TensorEntry, local_file, open_checkpoint, storage_chunks
+from sdtool.checkpoint.wording import os_reason, size
 from sdtool.cli.console import Console
 from sdtool.cli.demo.torch_zip import write_torch_zip
 from sdtool.cli.demo.training import Training, training_checkpoint, trapped_checkpoint
@@ -92,7 +92,7 @@ def _folder(named: str | None) -> Generator[Path]:
     try:
         Path(named).mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise OutputError(f"cannot be made ({(e.strerror or '').lower()})", where=named) from e
+        raise OutputError(f"cannot be made ({os_reason(e)})", where=named) from e
     yield Path(named).absolute()
 
 

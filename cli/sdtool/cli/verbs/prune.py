@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import fields
 from typing import Any, Literal
 
 import click
 
-from sdtool.batch import Pruning
-from sdtool.batch.expand import open_file
+from sdtool.batch import Pruning, with_baked_vae
 from sdtool.batch.place import plan_outputs
 from sdtool.checkpoint import UsageError
 from sdtool.cli.arguments import paths_argument, search
@@ -24,9 +22,9 @@ from sdtool.cli.options import (
     writing_options,
 )
 from sdtool.cli.running import run
-from sdtool.cli.verb import machine_readable, verb
-from sdtool.prune import FIXES, Component, Variant
-from sdtool.scan import Settings, open_judged
+from sdtool.cli.verb import format_options, verb
+from sdtool.prune import FIXES, Variant
+from sdtool.scan import Settings
 
 
 @verb(
@@ -60,7 +58,7 @@ from sdtool.scan import Settings, open_judged
 )  # fmt: skip
 @click.option("--drop", multiple=True, metavar="GLOB", help="Drop tensors of these names too.")
 @writing_options
-@machine_readable()
+@format_options()
 def command(
     console: Console,
     paths: tuple[str, ...],
@@ -69,19 +67,10 @@ def command(
     ema_only: bool,
     keep_both: bool,
     all_variants: bool,
-    dtype: str,
     out: str | None,
     out_dir: str | None,
-    as_json: bool,
-    unet_dtype: str | None,
-    vae_dtype: str | None,
-    text_dtype: str | None,
-    dequantize: bool,
-    fill_from_raw: bool,
-    drop: tuple[str, ...],
-    fix: tuple[str, ...],
+    form: str,
     bake_vae: str | None,
-    only: Component | None,
     **options: Any,
 ) -> int:
     """Keep what inference needs: raw or EMA weights, any precision.
@@ -92,35 +81,21 @@ def command(
     never touch integers, schedules, EMA scalars or marker tensors.
     """
     flags = {"raw-only": raw_only, "ema-only": ema_only, "keep-both": keep_both}
-    recipe = Pruning(
-        _variant({**flags, "all": all_variants}),
-        dtype,
-        unet_dtype,
-        vae_dtype,
-        text_dtype,
-        dequantize=dequantize,
-        fill_from_raw=fill_from_raw,
-        drop=drop,
-        fix=fix,
-        only=only,
-        names_given=out is not None,
-    )
+    # the fields of the recipe are called as its options are
+    chosen = {one.name: options.pop(one.name) for one in fields(Pruning) if one.name in options}
+    variant = _variant({**flags, "all": all_variants})
+    recipe = Pruning(variant, **chosen, names_given=out is not None)
     if out is not None and len(recipe.forms) > 1:
         raise UsageError(
             "-o names one output, and --all-variants makes several", hint="take --out-dir"
         )
     found = search(console, paths, settings, writing=True, download=options["download"])
     items = without_outputs(console, found, out_dir)
-    wanted = replace(options_of(settings, options), nonfinite=True)
+    wanted = options_of(settings, options)
     jobs = plan_outputs(items, recipe.names, out=out, out_dir=out_dir)
-    with ExitStack() as stack:
-        if bake_vae is not None:
-            file = stack.enter_context(open_file(bake_vae, download=wanted.download))
-            opened = open_judged(file, allow=wanted.allow, disarm=wanted.disarm)
-            baked, _ = stack.enter_context(opened)
-            recipe = replace(recipe, baked=baked)
+    with with_baked_vae(recipe, bake_vae, wanted) as baked:
         at_once = jobs_of(options)
-        return run(console, "prune", jobs, found, recipe, wanted, at_once=at_once, as_json=as_json)
+        return run(console, "prune", jobs, found, baked, wanted, at_once=at_once, form=form)
 
 
 def _variant(asked: Mapping[str, bool]) -> Variant | Literal["all"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
+from typing import Any
 
 import click
 
@@ -15,6 +16,7 @@ from sdtool.checkpoint import InputError, readings
 from sdtool.cli.arguments import (
     Found,
     download_option,
+    file_size,
     jobs_option,
     paths_argument,
     say_nothing,
@@ -23,9 +25,10 @@ from sdtool.cli.arguments import (
 from sdtool.cli.console import Console, as_json
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE, worst
 from sdtool.cli.report_file import check_report, write_report
+from sdtool.cli.results import Results
 from sdtool.cli.settings import settings_options, with_allowed
-from sdtool.cli.stopping import Stopped
-from sdtool.cli.verb import verb
+from sdtool.cli.stopping import Stopped, code_of
+from sdtool.cli.verb import format_options, verb
 from sdtool.scan import Report, Settings, Verdict
 from sdtool.scan.report import json as json_report
 from sdtool.scan.report import text
@@ -39,10 +42,7 @@ from sdtool.scan.report import text
     ],
 )
 @paths_argument
-@click.option(
-    "--format", "form", type=click.Choice(["text", "json", "jsonl", "sarif"]),
-    default="text", show_default=True, help="How to report.",
-)  # fmt: skip
+@format_options("sarif")
 @click.option("-o", "--output", metavar="FILE", help="Write the report to FILE, in UTF-8.")
 @click.option("--force", is_flag=True, help="Replace FILE of -o if it exists.")
 @click.option(
@@ -82,16 +82,15 @@ def command(
     Nothing of a file is ever run. Folders are searched by content: files that
     are no models are passed over.
     """
-    console.machine = form != "text"
     names = with_allowed(settings, allow)
     # a name is no proof that a run of ours left it: it is read as any other file
     found = search(console, paths, settings, with_partial=True, download=download)
     if output is not None:
         check_report(output, (item.path for item in found.items), force=force)
-    shown = _Shown(console, form, output, found, force=force)
+    shown = _Shown(console, form, output, found, fail_on, force=force)
     for problem in found.problems:
         shown.missing(problem)
-    total = sum(map(_nbytes, found.items))
+    total = sum(file_size(item.path) for item in found.items)
     jobs = jobs or os.cpu_count() or 1
     try:
         with (
@@ -99,82 +98,77 @@ def command(
             scanned(found.items, allow=names, deep=deep, jobs=jobs) as reports,
         ):
             for item, report in zip(found.items, reports, strict=True):
-                progress(_nbytes(item))
+                progress(file_size(item.path))
                 if report.verdict is Verdict.NOT_A_CHECKPOINT and not item.looks_like_model:
                     shown.passed_over += 1
                 else:
                     shown.add(report, _explanation(item, report, names) if explain else ())
-    except (KeyboardInterrupt, Stopped):
-        shown.finish(interrupted=True)
+    except (KeyboardInterrupt, Stopped) as e:
+        shown.finish(code_of(e), interrupted=True)
         raise
-    shown.finish()
-    is_nothing = not shown.reports and not shown.problems
-    if is_nothing:
+    code = worst(_code(report, fail_on) for report in shown.reports)
+    if not shown.reports:
         say_nothing(console, "scan", found, shown.passed_over)
-    codes = [_code(report, fail_on) for report in shown.reports]
-    is_trouble = shown.problems or (is_nothing and fail_on_nothing)
-    return worst((*codes, TROUBLE if is_trouble else DONE))
+        code = TROUBLE if fail_on_nothing else DONE
+    shown.finish(code)
+    return code
 
 
 class _Shown:
     """The reports of a run: each shown as it comes where the format allows, the rest at the end."""
 
     def __init__(
-        self, console: Console, form: str, output: str | None, found: Found, *, force: bool = False
+        self,
+        console: Console,
+        form: str,
+        output: str | None,
+        found: Found,
+        fail_on: str,
+        *,
+        force: bool = False,
     ) -> None:
         self.reports: list[Report] = []
         self.passed_over = 0
-        self.problems = 0
         self._console = console
         self._form = form
         self._output = output
         self._found = found
+        self._fail_on = fail_on
         self._force = force
+        self._results = Results("scan", form, self._write)
         self._kept: list[str] = []
         """What goes to the output file."""
 
     def add(self, report: Report, explanation: Iterable[str] = ()) -> None:
         """Take up one more report; the explanation is shown as text only."""
         self.reports.append(report)
-        if self._form == "jsonl":
-            self._write(as_json(report.as_json(), indent=None))
-        elif self._form == "text" and not (self._console.quiet and _is_clean(report)):
+        self._results.add(_file(report, self._fail_on))
+        if self._form == "text" and not (self._console.quiet and _is_clean(report)):
             first, *rest = text.lines(report, colour=self._console.colour and not self._output)
             self._write(first, coloured=True)
             for line in chain(rest, explanation):
                 self._write(line)
 
     def missing(self, problem: InputError) -> None:
-        """Take up what could not even be opened: a message for people, a report for programs."""
-        if self._form == "text":
-            self.problems += 1
-            self._console.failed(problem)
-        else:
-            self.add(unread(problem.where or "", problem.what))
+        """Take up what could not even be opened: for people, that is a message."""
+        self._console.failed(problem)
+        report = unread(problem.where or "", problem.what)
+        self.reports.append(report)
+        self._results.add(_file(report, self._fail_on))
 
-    def finish(self, *, interrupted: bool = False) -> None:
+    def finish(self, code: int, *, interrupted: bool = False) -> None:
         """Write what comes last, and the output file."""
         excluded = self._found.excluded
-        is_whole = len(self.reports) + self.problems == 1 and not excluded and not interrupted
-        match self._form:
-            case "json":
-                document = json_report.document(
-                    self.reports,
-                    version=version(),
-                    passed_over=self.passed_over,
-                    excluded=excluded,
-                    interrupted=interrupted,
-                )
-                self._write(as_json(document))
-            case "sarif":
-                from sdtool.scan.report import sarif  # hashes and URLs, for this form alone
+        counts = json_report.summary(self.reports, self.passed_over, excluded)
+        self._results.finish(code, {"summary": counts}, interrupted=interrupted)
+        if self._form == "sarif":
+            from sdtool.scan.report import sarif  # hashes and URLs, for this form alone
 
-                document = sarif.document(self.reports, version=version(), interrupted=interrupted)
-                self._write(as_json(document))
-            case "text" if not is_whole and not self._console.quiet:
-                self._write(text.summary(self.reports, self.passed_over, excluded))
-            case _:
-                pass
+            document = sarif.document(self.reports, version=version(), interrupted=interrupted)
+            self._write(as_json(document))
+        is_whole = len(self.reports) == 1 and not excluded and not interrupted
+        if self._form == "text" and not is_whole and not self._console.quiet:
+            self._write(text.summary(self.reports, self.passed_over, excluded))
         if self._output is not None:
             content = "".join(f"{line}\n" for line in self._kept)
             write_report(self._output, content, force=self._force)
@@ -188,6 +182,11 @@ class _Shown:
             self._console.coloured(line)
         else:
             self._console.line(line)
+
+
+def _file(report: Report, fail_on: str) -> dict[str, Any]:
+    """The report as JSON has it, with what it means for the run."""
+    return {**report.as_json(), "exit_code": _code(report, fail_on)}
 
 
 def _explanation(item: Item, report: Report, allow: Mapping[str, str]) -> Iterator[str]:
@@ -214,10 +213,3 @@ def _code(report: Report, fail_on: str) -> int:
             return FOUND if fail_on == "suspicious" else DONE
         case _:
             return TROUBLE
-
-
-def _nbytes(item: Item) -> int:
-    try:
-        return os.path.getsize(item.path)
-    except OSError:
-        return 0

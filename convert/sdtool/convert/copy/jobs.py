@@ -107,9 +107,9 @@ class Span:
         """Where the element goes that stands `position` bytes into the tensor as it is stored."""
         return goal.offset + position // self.entry.dtype.itemsize * self.dtype.itemsize
 
-    def prepared(self, *, by_torch: bool = False) -> Span:
+    def prepared(self) -> Span:
         """Return it with its cast and its change, for one thread."""
-        cast = casting(self.entry, self.dtype, self.scale, by_torch=by_torch)
+        cast = casting(self.entry, self.dtype, self.scale)
         change = changes(self.entry, cast)
         return Span(self.entry, self.dtype, self.goals, self.scale, cast, change)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sdtool.checkpoint.dtypes import DType
+from sdtool.checkpoint.dtypes import UINT8, DType
 from sdtool.checkpoint.errors import Malformed, Unsupported, UsageError
 from sdtool.checkpoint.identify.grids import grid_of
 from sdtool.checkpoint.identify.quantization import (
@@ -20,7 +20,7 @@ from sdtool.checkpoint.identify.quantization import (
 )
 from sdtool.checkpoint.identify.schemes import INERT
 from sdtool.checkpoint.reading import Checkpoint, TensorEntry
-from sdtool.checkpoint.records import storage_chunks
+from sdtool.checkpoint.small_values import bytes_of
 from sdtool.convert.elements.scales import TYPES, Scale, place_of
 from sdtool.convert.plan.casts import DTYPES
 from sdtool.convert.plan.metadata import stored_metadata
@@ -233,12 +233,11 @@ def _unknown_in(said: Any, dtype: DType) -> str | None:
 
 def _json_in(entry: TensorEntry) -> Any:
     """Read the JSON in a small tensor of bytes; None where there is none."""
-    if entry.dtype.name != "uint8" or entry.nbytes > _JSON_NBYTES or not entry.is_contiguous:
+    if entry.dtype is not UINT8:
         return None
-    data = b"".join(storage_chunks(entry.storage, entry.offset, entry.nbytes))
     try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
+        return json.loads(bytes_of(entry, _JSON_NBYTES))
+    except (Unsupported, ValueError, RecursionError):
         return None
 
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from pathlib import PurePath
 
+from sdtool.convert.plan.target import Target
+
 SUFFIXES = (
     ".ckpt", ".pt", ".pth", ".bin", ".safetensors", ".sft", ".pkl", ".pickle", ".pth.tar",
 )  # fmt: skip
@@ -39,19 +41,19 @@ def output_name(
     variant: str | None = None,
     dtype: str | None = None,
     parts: Mapping[str, str | None] | None = None,
-    to: str = "safetensors",
+    to: Target = Target.SAFETENSORS,
 ) -> str:
     """Return the file name (no folder) for what is made of `path`.
 
-    `variant` is one of `VARIANTS`, `dtype` one of `DTYPES` or `keep`, `to` is `safetensors` or
-    `pt`. `parts` gives components (`unet`, `vae`, `text`) a type of their own. A name that says it
+    `variant` is one of `VARIANTS`, `dtype` one of `DTYPES` or `keep`. `parts` gives
+    components (`unet`, `vae`, `text`) a type of their own. A name that says it
     already is left alone, one that says otherwise is corrected. An inert `.pt` made of a `.pt` of
     the same name is called `-inert`; one that is called so is its own output.
     """
     name = PurePath(path).name
     stem, kind = split_name(name)
     # transformers looks for `model.safetensors` where it looked for `pytorch_model.bin`
-    if to == "safetensors" and re.match(r"pytorch_model(?=$|[.-])", stem):
+    if to is Target.SAFETENSORS and re.match(r"pytorch_model(?=$|[.-])", stem):
         stem = stem.removeprefix("pytorch_")
     match = _STEM.fullmatch(stem)
     if match is not None:
@@ -66,7 +68,7 @@ def output_name(
             told_parts = match["parts"] or ""
         stem = match["name"] + early + told + late + told_parts
     result = f"{stem}{kind}.{to}"
-    if to == "pt" and result == name and not _INERT.search(stem):
+    if to is Target.PT and result == name and not _INERT.search(stem):
         return f"{stem}-inert{kind}.{to}"
     return result
 
