@@ -301,8 +301,12 @@ def encoders() -> Iterator[Header]:
     """Text and image encoders of transformers."""
     t = importlib.import_module("transformers")
     clip_l = {"hidden_size": 768, "num_hidden_layers": 12, "intermediate_size": 3072}
-    vision = {"hidden_size": 1024, "num_hidden_layers": 24, "intermediate_size": 4096,
-              "num_attention_heads": 16}
+    vision = {
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "intermediate_size": 4096,
+        "num_attention_heads": 16,
+    }
     cases: tuple[tuple[str, str, str, dict[str, Any], str, Any], ...] = (
         ("clip-whole", "CLIPModel", "CLIPConfig",
          {"text_config": clip_l, "vision_config": vision}, "text-encoder", "CLIP-L"),
@@ -347,9 +351,7 @@ def encoders() -> Iterator[Header]:
     )  # fmt: skip
     for case, model, config, options, kind, family in cases:
         with built(case):
-            made = on_meta(
-                lambda m=model, c=config, o=options: getattr(t, m)(getattr(t, c)(**o))
-            )
+            made = on_meta(lambda m=model, c=config, o=options: getattr(t, m)(getattr(t, c)(**o)))
             yield header(f"encoders/{case}", kind, family, shapes_of(made))
 
 

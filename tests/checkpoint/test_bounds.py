@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import random
+import sys
 import zipfile
 import zlib
 from io import BytesIO
 
 import pytest
 from tests.bombs import BOMBS
-from tests.forge import Member, dict_of, list_of, pickled, storage, tensor, torch_zip, zip_file
+from tests.forge import (
+    Member,
+    call,
+    dict_of,
+    list_of,
+    name,
+    pickled,
+    storage,
+    tensor,
+    torch_zip,
+    zip_file,
+)
 
 from sdtool.checkpoint import checkpoint_of, readings
 from sdtool.checkpoint.containers import opening
@@ -183,3 +195,32 @@ def test_what_is_not_checked_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(torch.error, LimitExceeded)
     (shallow,) = readings(Memory(zip_file(members), "x"))
     assert (shallow.error, shallow.unread) == (None, ())
+
+
+def test_an_object_counts_as_two_leaves() -> None:
+    calls = [call(name("os", "nice"), 0) for _ in range(10)]
+    data = torch_zip(pickled(dict_of({"w": tensor(), "x": list_of(*calls)})))
+    assert len(opened(data, Limits(leaves=26)).tensors) == 1
+    with pytest.raises(LimitExceeded, match="more than 25 leaves"):
+        opened(data, Limits(leaves=25))
+
+
+@pytest.mark.parametrize(("kind", "most"), [("nice", 20), ("tensor", 45)])
+def test_a_call_costs_a_few_steps(kind: str, most: int) -> None:
+    """Counted in calls of Python's functions, which a busy machine does not change."""
+    count = 5_000
+    made = [tensor() if kind == "tensor" else call(name("os", "nice"), 0) for _ in range(count)]
+    data = torch_zip(pickled(dict_of({"w": tensor(), "x": list_of(*made)})))
+    (reading,) = readings(Memory(data, "x"))
+    steps = 0
+
+    def counted(frame: object, event: str, arg: object) -> None:
+        nonlocal steps
+        steps += event == "call"
+
+    sys.setprofile(counted)
+    try:
+        checkpoint_of([reading])
+    finally:
+        sys.setprofile(None)
+    assert steps < most * count

@@ -12,7 +12,7 @@ from sdtool.checkpoint import Checkpoint, InputError, Malformed, open_checkpoint
 from sdtool.checkpoint.source import Memory
 
 UTILS = "torch._utils"
-TENSOR_ARGS = (0, (4,), (1,), False, {})
+TENSOR_ARGS: tuple[Any, ...] = (0, (4,), (1,), False, {})
 """What stands behind the storage in a call of `_rebuild_tensor_v2`."""
 
 

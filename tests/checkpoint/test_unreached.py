@@ -38,7 +38,7 @@ def parameter(state: Any) -> Ops:
 def of_a_type(state: Any) -> Ops:
     """The same for a subclass of Tensor."""
     rebuild = forge.name("torch._utils", "_rebuild_tensor_v2")
-    args = (forge.storage(), 0, (4,), (1,), False, {})
+    args: tuple[Any, ...] = (forge.storage(), 0, (4,), (1,), False, {})
     function = forge.name("torch._tensor", "_rebuild_from_type_v2")
     return forge.call(function, rebuild, forge.name("torch", "Tensor"), args, state)
 

@@ -54,7 +54,7 @@ def test_json_lines_are_one_line() -> None:
 def test_an_error_says_what_where_and_what_next(capsys: pytest.CaptureFixture[str]) -> None:
     Console().failed(Malformed("the header is cut", where="a\nb.ckpt", hint="download it again"))
     assert capsys.readouterr().err == (
-        "sdtool: error: the header is cut: a\\nb.ckpt\nsdtool: hint: download it again\n"
+        "sdtool: error: a\\nb.ckpt: the header is cut\nsdtool: hint: download it again\n"
     )
 
 
@@ -67,7 +67,7 @@ def test_a_mistake_of_sdtool_is_one_line_and_a_traceback_only_when_asked(
     except KeyError as e:
         console.failed(e, "m.ckpt")
         text = capsys.readouterr().err
-        assert text.startswith("sdtool: error: unexpected KeyError ('x'): m.ckpt\nsdtool: hint: ")
+        assert text.startswith("sdtool: error: m.ckpt: unexpected KeyError ('x')\nsdtool: hint: ")
         assert "Traceback" not in text
         console.verbose = True
         console.failed(e, "m.ckpt")
@@ -84,7 +84,7 @@ def test_notes_obey_quiet_and_details_obey_verbose(capsys: pytest.CaptureFixture
     console.note("seen too")
     console.detail("and this")
     assert capsys.readouterr().err == (
-        "sdtool: warning: seen: w\nsdtool: hint: h\n"
+        "sdtool: warning: w: seen\nsdtool: hint: h\n"
         "sdtool: note: seen too\nsdtool: note: and this\n"
     )
 

@@ -259,4 +259,4 @@ def test_compare_wants_two_files_or_ema(sdtool: Run) -> None:
     write_lora("a.safetensors")
     result = sdtool("info", "--compare", "a.safetensors")
     assert result.code == 2
-    assert "has no EMA weights to compare with its raw ones: a.safetensors" in result.err
+    assert "a.safetensors: has no EMA weights to compare with its raw ones" in result.err

@@ -146,7 +146,7 @@ def test_without_ema_there_is_nothing_to_do_or_an_error(sdtool: Run, training: P
     torch.save(state, "plain.ckpt")
     result = sdtool("prune", "--ema-only", "plain.ckpt")
     assert result.code == 2
-    assert result.err.startswith("sdtool: error: it holds no EMA weights: plain.ckpt\n")
+    assert result.err.startswith("sdtool: error: plain.ckpt: it holds no EMA weights\n")
     result = sdtool("prune", "--ema-only", ".")
     assert result.code == 0
     assert "plain.ckpt: nothing to do: it holds no EMA weights" in result.out

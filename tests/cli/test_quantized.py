@@ -48,8 +48,8 @@ def test_a_cast_is_refused_in_one_line(
     result = sdtool(verb, "--dtype", "fp16", *more, scaled)
     assert result.code == 2
     assert result.err == (
-        "sdtool: error: a cast would spoil its quantized weights, 1 in fp8 scaled (`weight_scale`):"
-        f" flux.safetensors\nsdtool: hint: {HINT}\n"
+        "sdtool: error: flux.safetensors: a cast would destroy its quantized weights, 1 in fp8"
+        f" scaled (`weight_scale`)\nsdtool: hint: {HINT}\n"
     )
     if "--json" in more:
         document: Any = json.loads(result.out)
@@ -91,7 +91,8 @@ def test_an_output_is_called_by_its_type(
     again = sdtool(*options, "--dequantize", scaled)
     assert again.code == 0
     assert (
-        again.out == f"flux.safetensors: skipped: {name}.safetensors is there and was made of it\n"
+        again.out
+        == f"flux.safetensors: skipped: {name}.safetensors already exists and is up to date\n"
     )
 
 
@@ -113,21 +114,21 @@ def test_in_a_folder_a_file_fails_alone(sdtool: Run, training: Path) -> None:
     assert result.code == 2
     assert "m/plain.safetensors -> m/plain-fp16.safetensors" in result.out
     assert result.out.endswith("\n1 written, 2 failed, 4.06 KB -> 2.33 KB (43% less)\n")
-    assert result.err.count("a cast would spoil its quantized weights") == 2
+    assert result.err.count("a cast would destroy its quantized weights") == 2
     result = sdtool("convert", "--dequantize", "m")
     assert result.code == 2
     assert "m/scaled.safetensors -> m/scaled-bf16.safetensors" in result.out
     assert "m/plain.safetensors: nothing to do: it holds no quantized weights" in result.out
     assert result.err == (
-        "sdtool: error: its weights are NF4 (bitsandbytes), which --dequantize does not know:"
-        " m/nf4.safetensors\n"
+        "sdtool: error: m/nf4.safetensors: its weights are NF4 (bitsandbytes), which --dequantize"
+        " does not know\n"
         "sdtool: hint: dequantize it with the program that made it\n"
     )
     # what was made of another file is known again
     result = sdtool("convert", "--dequantize", "--dtype", "fp32", "m")
     assert (
-        "m/scaled-bf16.safetensors: nothing to do: m/scaled.safetensors holds its tensors and was"
-        " taken" in result.out
+        "m/scaled-bf16.safetensors: nothing to do: m/scaled.safetensors was used instead: it"
+        " contains the same tensors" in result.out
     )
     assert "m/scaled.safetensors -> m/scaled-fp32.safetensors" in result.out
     # codes taken for weights are not
@@ -144,7 +145,7 @@ def test_nothing_to_dequantize(sdtool: Run, verb: str) -> None:
     save("plain.safetensors", plain())
     result = sdtool(verb, "--dequantize", "plain.safetensors")
     assert result.code == 2
-    assert result.err == "sdtool: error: it holds no quantized weights: plain.safetensors\n"
+    assert result.err == "sdtool: error: plain.safetensors: it holds no quantized weights\n"
     result = sdtool(verb, "--dequantize", "--dtype", "fp16", "plain.safetensors")
     assert result.code == 0
     name = "plain-fp16" if verb == "convert" else "plain-pruned-fp16"
@@ -168,11 +169,11 @@ def test_of_all_variants_those_as_they_are_are_made(sdtool: Run) -> None:
     result = sdtool("prune", "--all-variants", "--dtype", "fp16", "m.safetensors")
     assert result.code == 2
     assert "m.safetensors -> m-pruned.safetensors" in result.out
-    assert result.err.count("a cast would spoil its quantized weights") == 1
+    assert result.err.count("a cast would destroy its quantized weights") == 1
     made = load_file("m-pruned.safetensors")
     assert raw_bytes(made[LAYER + ".weight"]) == raw_bytes(SCALED.tensors[LAYER + ".weight"])
     result = sdtool("prune", "--all-variants", "--dequantize", "--dtype", "fp16", "m.safetensors")
-    assert "m.safetensors: skipped: m-pruned.safetensors is there" in result.out
+    assert "m.safetensors: skipped: m-pruned.safetensors already exists" in result.out
     assert "m.safetensors -> m-pruned-fp16.safetensors" in result.out
     weight = load_file("m-pruned-fp16.safetensors")[LAYER + ".weight"]
     assert raw_bytes(weight) == raw_bytes(weights_by_torch(SCALED).half())
@@ -200,7 +201,7 @@ def test_a_set_is_refused_or_dequantized_as_a_whole(sdtool: Run) -> None:
     Path("m/model.safetensors.index.json").write_text(json.dumps(index))
     result = sdtool("convert", "--dtype", "fp16", "m", "--out-dir", "o")
     assert (result.code, result.out) == (2, "")
-    assert "a cast would spoil its quantized weights, 1 in fp8 in blocks" in result.err
+    assert "a cast would destroy its quantized weights, 1 in fp8 in blocks" in result.err
     assert not Path("o").exists()
     result = sdtool("convert", "--dequantize", "--verify", "m", "--out-dir", "o")
     assert (result.code, result.err) == (0, "")
@@ -217,7 +218,7 @@ def test_a_set_is_refused_or_dequantized_as_a_whole(sdtool: Run) -> None:
     Path("p/model.safetensors.index.json").write_text(json.dumps({"weight_map": only}))
     result = sdtool("convert", "--dequantize", "p/model.safetensors.index.json", "--out-dir", "q")
     assert (result.code, result.out) == (2, "")
-    assert "it holds no quantized weights: p/model.safetensors.index.json" in result.err
+    assert "p/model.safetensors.index.json: it holds no quantized weights" in result.err
     assert (
         "nothing to do: it holds no quantized weights"
         in sdtool("convert", "--dequantize", "p", "--out-dir", "q").out

@@ -100,7 +100,7 @@ def test_what_is_missing_is_trouble_in_every_format(sdtool: Run, training: Path)
     assert errors == {"gone.ckpt": "no such file or folder", "training.ckpt": None}
     result = sdtool("scan", "gone.ckpt")
     assert (result.code, result.out) == (2, "")
-    assert result.err == "sdtool: error: no such file or folder: gone.ckpt\n"
+    assert result.err == "sdtool: error: gone.ckpt: no such file or folder\n"
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])

@@ -107,7 +107,7 @@ def test_of_a_set_and_what_was_made_of_it_one_is_taken(sdtool: Run, tmp_path: Pa
     assert sdtool("convert", "set").code == 0
     result = sdtool("convert", "set", "--dtype", "fp16", "--out-dir", "out")
     assert (result.code, result.err) == (0, "")
-    assert f"{Path('set', MADE[2])} holds its tensors and was taken" in result.out
+    assert f"{Path('set', MADE[2])} was used instead: it contains the same tensors" in result.out
     check(tmp_path / "out", {name: t.half() for name, t in state.items()})
     sharded(tmp_path / "set")  # other weights: nobody knows which are meant
     result = sdtool("convert", "set", "--out-dir", "another")
@@ -120,7 +120,7 @@ def test_what_exists_is_kept(sdtool: Run, tmp_path: Path) -> None:
     Path(MADE[1]).write_bytes(b"mine")
     result = sdtool("convert", INDEX)
     assert (result.code, result.out, made(tmp_path)) == (2, "", [MADE[1]])
-    assert "exists already" in result.err
+    assert "already exists" in result.err
     assert sdtool("convert", INDEX, "--force").code == 0
     check(tmp_path, state)
 
@@ -139,7 +139,7 @@ def test_what_is_done_is_skipped(sdtool: Run, tmp_path: Path) -> None:
     sharded(tmp_path / "set")
     changed = snapshot(tmp_path / "set")
     result = sdtool("convert", "set")
-    assert result.code == 2 and "exists already" in result.err
+    assert result.code == 2 and "already exists" in result.err
     assert snapshot(tmp_path / "set") == changed
 
 
@@ -258,7 +258,7 @@ def test_a_set_that_cannot_be_converted(sdtool: Run, tmp_path: Path) -> None:
     assert sdtool("convert", f"set/{INDEX}", "-o", "x.safetensors").code == 2
     result = sdtool("convert", "set", "--to", "pt")
     assert (result.code, result.out) == (2, "")
-    assert "--to pt does not go with a sharded set" in result.err
+    assert "--to pt cannot be used with a sharded set" in result.err
     (tmp_path / "set" / SHARDS[1]).write_text("<!DOCTYPE html><html></html>")
     result = sdtool("convert", "set")
     assert (result.code, result.out, made(tmp_path / "set")) == (2, "", [])
@@ -267,7 +267,7 @@ def test_a_set_that_cannot_be_converted(sdtool: Run, tmp_path: Path) -> None:
     assert sdtool("convert", "set").code == 2
     (tmp_path / "set" / INDEX).write_text("{}")
     result = sdtool("convert", f"set/{INDEX}")
-    assert result.code == 2 and "is no index of shards" in result.err
+    assert result.code == 2 and "is not an index of shards" in result.err
 
 
 def test_a_folder_of_a_trainer(sdtool: Run, tmp_path: Path) -> None:

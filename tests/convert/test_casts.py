@@ -20,11 +20,11 @@ FLOATS = ("float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_
 
 
 def cast_file(
-    tmp_path: Path, state: dict[str, torch.Tensor], dtype: str, **wishes: object
+    tmp_path: Path, state: dict[str, torch.Tensor], dtype: str, **options: object
 ) -> tuple[dict[str, torch.Tensor], Written]:
     torch.save(state, tmp_path / "x.ckpt")
     out = tmp_path / "out.safetensors"
-    written = convert(tmp_path / "x.ckpt", out, dtype=dtype, force=True, **wishes)
+    written = convert(tmp_path / "x.ckpt", out, dtype=dtype, force=True, **options)
     return load_file(out), written
 
 

@@ -111,7 +111,7 @@ def test_an_object_that_changes_midway_is_an_error(
     result = sdtool("convert", url)
     assert (result.code, result.err.splitlines()[0]) == (
         TROUBLE,
-        f"sdtool: error: changed while it was read; what was read of it is not used: {url}",
+        f"sdtool: error: {url}: changed while it was read; what was read of it is not used",
     )
 
 
@@ -124,7 +124,7 @@ def test_an_empty_object(sdtool: Run, bucket: Bucket) -> None:
 def test_what_is_not_there(sdtool: Run, bucket: Bucket, path: str) -> None:
     result = sdtool("info", f"s3://{path}")
     assert (result.code, result.err) == (
-        TROUBLE, f"sdtool: error: no such file in the bucket, or no such bucket: s3://{path}\n",
+        TROUBLE, f"sdtool: error: s3://{path}: no such file in the bucket, or no such bucket\n",
     )  # fmt: skip
 
 
@@ -152,7 +152,7 @@ def test_what_a_store_refuses_is_one_line(
     store.always = lambda path, asked, good: Reply(status, {}, b"<Error>AKIAHIDDEN</Error>")
     result = sdtool("info", "s3://models/x.ckpt")
     assert result.code == TROUBLE
-    assert result.err.splitlines()[0] == f"sdtool: error: {told}: s3://models/x.ckpt"
+    assert result.err.splitlines()[0] == f"sdtool: error: s3://models/x.ckpt: {told}"
     assert "HIDDEN" not in result.err
 
 
@@ -162,7 +162,7 @@ def test_a_store_that_is_not_there(
     use(monkeypatch, "http://127.0.0.1:9")
     result = sdtool("info", "s3://models/x.ckpt")
     assert (result.code, result.err) == (
-        TROUBLE, "sdtool: error: the store cannot be reached: s3://models/x.ckpt\n",
+        TROUBLE, "sdtool: error: s3://models/x.ckpt: the store cannot be reached\n",
     )  # fmt: skip
 
 
@@ -176,13 +176,13 @@ def test_nobody_has_said_who_asks(
     assert (result.code, result.err.splitlines()) == (
         TROUBLE,
         [
-            "sdtool: error: no credentials for the store: s3://models/x.ckpt",
+            "sdtool: error: s3://models/x.ckpt: no credentials for the store",
             "sdtool: hint: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY;"
             " of a public bucket AWS_SKIP_SIGNATURE=true",
         ],
     )
     azure = sdtool("info", "az://models/x.ckpt")
-    assert azure.err.startswith("sdtool: error: no credentials for the store: az://models/x.ckpt\n")
+    assert azure.err.startswith("sdtool: error: az://models/x.ckpt: no credentials for the store\n")
 
 
 def page(*keys: str, more: bool) -> bytes:
@@ -209,7 +209,7 @@ def test_a_bucket_that_lists_forever(
     assert (result.code, result.err.splitlines()) == (
         TROUBLE,
         [
-            "sdtool: error: lists more than 5,000 files: s3://models/x/",
+            "sdtool: error: s3://models/x/: lists more than 5,000 files",
             "sdtool: hint: name a folder in it",
         ],
     )
@@ -226,7 +226,7 @@ def test_a_bucket_that_lists_nothing_forever(
     store.always = empty
     result = sdtool("scan", "s3://models/x/")
     assert (result.code, result.err) == (
-        TROUBLE, "sdtool: error: the store has listed nothing for 0 seconds: s3://models/x/\n",
+        TROUBLE, "sdtool: error: s3://models/x/: the store has listed nothing for 0 seconds\n",
     )  # fmt: skip
 
 

@@ -36,8 +36,8 @@ def _called(target: Global, *args: Value) -> Instance:
 
 
 def _filled(made: Instance, *pairs: tuple[Value, Value], items: Sequence[Value] = ()) -> Instance:
-    made.pairs = list(pairs)
-    made.items = list(items)
+    made.content().pairs = list(pairs)
+    made.content().items = list(items)
     return made
 
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     )
     from sdtool.batch.progress import Cancelled, Progress
     from sdtool.batch.pruning import Pruning, with_baked_vae
+    from sdtool.batch.scanning import scan_file
     from sdtool.batch.verifying import verify_file
     from sdtool.checkpoint import (
         InputError,
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from sdtool.convert import Verification
-    from sdtool.scan import Report, Verdict, open_judged, scan_file
+    from sdtool.scan import Report, Verdict, open_judged
 
 __all__ = [
     "Cancelled", "Converting", "Done", "Engine", "Failed", "Here", "Identified", "Input",
@@ -86,10 +87,11 @@ _HOMES = {
     ),
     "progress": ("Cancelled", "Progress"),
     "pruning": ("Pruning", "with_baked_vae"),
+    "scanning": ("scan_file",),
     "verifying": ("verify_file",),
 }  # fmt: skip
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
-_OF_SCAN = frozenset({"Report", "Verdict", "open_judged", "scan_file"})
+_OF_SCAN = frozenset({"Report", "Verdict", "open_judged"})
 
 
 def __getattr__(name: str) -> Any:

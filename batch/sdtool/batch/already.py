@@ -11,7 +11,7 @@ from sdtool.batch.place import AnyJob, Job, same_file
 from sdtool.checkpoint import Checkpoint, Format, SdtoolError, UsageError
 from sdtool.convert import Target
 
-HINT = "take another name with -o, or another folder with --out-dir"
+HINT = "choose another name with -o, or another folder with --out-dir"
 """What to do where an output would have the name of its input."""
 
 
@@ -49,9 +49,9 @@ def onto_itself(
 def named_as_output(*, is_the_same: bool) -> Nothing:
     """Say why nothing is made of an input that has the name of its output."""
     if is_the_same:
-        return Nothing("it is already what it would become")
+        return Nothing("it already has the requested form")
     return Nothing(
-        "what it would become is called like it, and is not the same", is_wrong=True, hint=HINT
+        "the output would have the input's name, but different content", is_wrong=True, hint=HINT
     )
 
 
@@ -64,7 +64,7 @@ def check_called_rightly(checkpoint: Checkpoint, path: str) -> None:
     is_called_so = Format.of_suffix(os.path.splitext(path)[1]) is Format.SAFETENSORS
     if is_called_so and checkpoint.format is not Format.SAFETENSORS:
         raise UsageError(
-            f"is called like a safetensors file, and is of the format {checkpoint.format}",
+            f"has the suffix of a safetensors file, but its format is {checkpoint.format}",
             where=path,
             hint=HINT,
         )

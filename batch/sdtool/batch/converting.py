@@ -65,8 +65,8 @@ class Converting:
         if label is not None:  # what a prompt calls keeps its name, in its new type as well
             place = place.with_name(output_name(source, to=target))
             if same_file(place, job.item.path):
-                keeps = f"a {label} keeps its name, by which prompts call it"
-                return [Nothing(f"{keeps}; --out-dir takes it, cast under the same name")]
+                keeps = f"a {label} keeps its name, by which prompts refer to it"
+                return [Nothing(f"{keeps}; use --out-dir to cast it under the same name")]
         treatment = treatment_of([checkpoint], dequantize=self.dequantize)
         if named != self.dtype and not treatment.scales:
             return [Nothing("it holds no quantized weights", is_wrong=True)]

@@ -75,7 +75,7 @@ class Draft:
     details: dict[str, object] = field(default_factory=dict[str, object])
     notes: list[str] = field(default_factory=list[str])
     warnings: list[str] = field(default_factory=list[str])
-    told: list[str] = field(default_factory=list[str])
+    announced: list[str] = field(default_factory=list[str])
     original: Original | None = None
     seconds: float = 0.0
     failure: SdtoolError | None = None
@@ -85,7 +85,7 @@ class Draft:
         other = copy(self)
         other.allowed = list(self.allowed)
         other.notes, other.warnings = list(self.notes), list(self.warnings)
-        other.told = list(self.told)
+        other.announced = list(self.announced)
         # the rest is of an output, and not begun
         other.left_out, other.shards, other.census = {}, {}, {}
         other.nonfinite, other.sidecars, other.details = {}, {}, {}
@@ -108,7 +108,7 @@ class Draft:
             self.left_out[left.reason] = count + 1, nbytes + left.nbytes
 
     def note_nonfinite(self, written: WrittenFile) -> None:
-        """Warn of values that no honest training leaves behind."""
+        """Warn of values that no successful training leaves behind."""
         if not written.nonfinite:
             return
         self.nonfinite.update(written.nonfinite)
@@ -122,7 +122,7 @@ class Draft:
     def outcome(self) -> Outcome:
         """Return what came of it."""
         source = Input(self.path, self.nbytes, self.verdict, tuple(self.allowed))
-        remarks = Remarks(tuple(self.notes), tuple(self.warnings), tuple(self.told))
+        remarks = Remarks(tuple(self.notes), tuple(self.warnings), tuple(self.announced))
         if self.state is State.NOTHING_TO_DO:
             return NothingToDo(input=source, remarks=remarks, seconds=self.seconds)
         if isinstance(self.failure, UnsafeError):

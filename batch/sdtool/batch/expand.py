@@ -66,18 +66,21 @@ class Item:
 
         return plain_folders(self.path[len(self.root) :])
 
-    def opened(self) -> AbstractContextManager[File]:
-        """Open it, wherever it is; closed in the end.
+    def opened(
+        self, progress: Callable[[int], object] | None = None
+    ) -> AbstractContextManager[File]:
+        """Open it, wherever it is; closed in the end. `progress` is called with the bytes of each
+        read.
 
         Raises:
             Unreadable: the operating system, or the server, refused.
             UsageError: a package is missing.
         """
         if self.remote is None:
-            return local_file(self.path)
+            return local_file(self.path, progress)
         from sdtool.batch.remote.opening import open_remote  # what is here needs none of it
 
-        return open_remote(self.remote)
+        return open_remote(self.remote, progress)
 
 
 @dataclass(slots=True)
@@ -134,9 +137,9 @@ def expand(
 
     Links to folders are followed, as the programs that load models follow them; each folder is
     searched once. What matches a pattern of `exclude` by its path or its name is left out, a folder
-    with all it holds, and `excluded` is told of how many there were. In folders, what is called as
-    partial outputs are is named to `passed`, and left out unless `with_partial`. `download` says
-    whether files elsewhere may be fetched as a whole where their servers give no parts of them.
+    with all it holds, and `excluded` is called with their number. In folders, `passed` is called
+    with what has the name of a partial output; that is left out unless `with_partial`. `download`
+    says whether files elsewhere may be fetched as a whole where their servers give no parts.
 
     Raises:
         UsageError: `-` is given and there is no standard input, or no list.
@@ -147,7 +150,7 @@ def expand(
     for argument in arguments:
         if argument == "-":
             if stdin is None:
-                raise UsageError("- wants a list of files on standard input")
+                raise UsageError("- expects a list of files on standard input")
             names = listed(stdin.read())
             found = [item for name in names for item in _named(name, False, search)]
         else:
@@ -211,7 +214,9 @@ def own_files(items: Sequence[Item]) -> tuple[list[Item], list[InputError]]:
     for item in items:
         if _is_borrowed(item.path):
             hint = "give the file's own name"
-            problems.append(Unreadable("not a file of its own", where=item.path, hint=hint))
+            problems.append(
+                Unreadable("is another name of an open file", where=item.path, hint=hint)
+            )
         else:
             rest.append(item)
     return rest, problems
@@ -242,9 +247,7 @@ def listed(data: bytes) -> list[str]:
     elif len(data) > 1 and not data[1::2].strip(b"\0"):
         text = data.decode("utf-16-le", "surrogatepass")
     elif b"\0\0" in data:  # a name that is empty: a model, say, where its name was meant
-        raise UsageError(
-            "the standard input is no list of names", hint="name the file instead of -"
-        )
+        raise UsageError("standard input is not a list of names", hint="name the file instead of -")
     else:
         text = os.fsdecode(data.removeprefix(b"\xef\xbb\xbf"))
     if "\0" in text:

@@ -25,7 +25,7 @@ from sdtool.batch.outcome import (
     Written,
 )
 from sdtool.batch.place import AnyJob, apart, plan_outputs, without_shards
-from sdtool.batch.progress import Progress
+from sdtool.batch.progress import Progress, Stop, stoppable
 from sdtool.batch.run import Report, run_jobs
 from sdtool.checkpoint import Format, UsageError
 from sdtool.checkpoint.identify import Identity
@@ -138,26 +138,38 @@ class Identified:
 
 
 def identify_file(
-    path: _Path, *, allow: Mapping[str, str] = _NO_NAMES, download: bool = False
+    path: _Path,
+    *,
+    allow: Mapping[str, str] = _NO_NAMES,
+    download: bool = False,
+    progress: Progress | None = None,
+    cancelled: Event | None = None,
 ) -> Identified:
     """Say what a file is, by names, shapes and types, as `sdtool info` does.
 
-    Unsafe files are identified, too: nothing is written, and `verdict` says so.
+    Unsafe files are identified, too: nothing is written, and `verdict` says so. `progress` is
+    called with the bytes of each read: some are read twice, most never.
 
     Raises:
-        InputError: it cannot be read, or is no checkpoint.
+        InputError: it cannot be read, or is not a checkpoint.
+        Cancelled: `cancelled` was set.
     """
-    with looked_at(item_of(path, download=download), allow=allow) as seen:
-        return Identified(
-            seen.path,
-            seen.checkpoint.format,
-            seen.nbytes,
-            seen.verdict,
-            seen.identity,
-            seen.promises,
-            seen.pruned,
-            seen.pruned_fp16,
-        )
+    advance = stoppable(progress, cancelled)
+    try:
+        item = item_of(path, download=download)
+        with looked_at(item, allow=allow, progress=advance) as seen:
+            return Identified(
+                seen.path,
+                seen.checkpoint.format,
+                seen.nbytes,
+                seen.verdict,
+                seen.identity,
+                seen.promises,
+                seen.pruned,
+                seen.pruned_fp16,
+            )
+    except Stop as stop:
+        raise stop.cause from None
 
 
 def run_batch(

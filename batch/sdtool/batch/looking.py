@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -74,13 +74,20 @@ class Seen:
 
 
 @contextmanager
-def looked_at(item: Item, *, allow: Mapping[str, str]) -> Generator[Seen]:
+def looked_at(
+    item: Item,
+    *,
+    allow: Mapping[str, str],
+    progress: Callable[[int], object] | None = None,
+) -> Generator[Seen]:
     """Open a file and say what it is; closed in the end.
+
+    `progress` is called with the bytes of each read.
 
     Raises:
         InputError: it cannot be read, or is no checkpoint.
     """
-    with item.opened() as source:
+    with item.opened(progress) as source:
         taken = readings(source)
         report = judge(taken, path=item.path, allow=allow)
         checkpoint = checkpoint_of(taken)

@@ -34,7 +34,7 @@ class Nothing:
 
 @dataclass(frozen=True, slots=True)
 class Making:
-    """One output to make: what goes in, where to, in which format, and what to tell of it."""
+    """One output to make: what goes in, where to, in which format, and what to say about it."""
 
     selection: Selection
     out: Path

@@ -75,7 +75,7 @@ class Remarks:
 
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    told: tuple[str, ...] = ()
+    announced: tuple[str, ...] = ()
     """Warnings that were handed to `warn` before something was done that cannot be undone."""
 
 

@@ -60,7 +60,7 @@ def is_onto_itself(job: AnyJob) -> bool:
 
 
 def nbytes_of(job: AnyJob) -> int:
-    """Return the bytes that there are to work through; 0 where they cannot be told."""
+    """Return the bytes that there are to work through; 0 where that cannot be found out."""
     try:
         return sum(map(os.path.getsize, job.files))
     except OSError:
@@ -84,10 +84,11 @@ def plan_outputs(
         UsageError: the options contradict each other or the inputs.
     """
     if out is not None and out_dir is not None:
-        raise UsageError("-o and --out-dir do not go together")
+        raise UsageError("-o and --out-dir cannot be used together")
     if out == "-":
         raise UsageError(
-            "-o names a file: nothing is written to standard output", hint="./- is a file called -"
+            "-o names a file: nothing is written to standard output",
+            hint="use ./- for a file called -",
         )
     if out is not None and len(items) > 1:
         raise UsageError(
@@ -115,7 +116,7 @@ def shards_of(path: str) -> tuple[str, ...]:
     """Return the shards that an index names; none where it cannot be read."""
     try:
         return tuple(map(os.fspath, read_index(path).shards))
-    except InputError:  # told when the set's turn comes
+    except InputError:  # reported when the set's turn comes
         return ()
 
 
@@ -174,15 +175,15 @@ def check_suffix(out: Path, to: Target) -> None:
     is_safetensors = Format.of_suffix(suffix) is Format.SAFETENSORS
     if to is Target.SAFETENSORS and not is_safetensors and suffix in SUFFIXES:
         raise UsageError(
-            f"-o names a {suffix} file, and safetensors is written: programs go by the suffix",
+            f"-o names a {suffix} file, but the output is safetensors: programs go by the suffix",
             where=os.fspath(out),
-            hint="call it .safetensors",
+            hint="use the suffix .safetensors",
         )
     if to is Target.PT and is_safetensors:
         raise UsageError(
-            f"-o names a {suffix} file, and a torch file is written: programs go by the suffix",
+            f"-o names a {suffix} file, but the output is a torch file: programs go by the suffix",
             where=os.fspath(out),
-            hint="call it .pt",
+            hint="use the suffix .pt",
         )
 
 
@@ -195,7 +196,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise OutputError(f"cannot be made ({os_reason(e)})", where=os.fspath(folder)) from e
+        raise OutputError(f"cannot be created ({os_reason(e)})", where=os.fspath(folder)) from e
 
 
 def same_file(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:

@@ -71,7 +71,7 @@ class Pruning:
     @property
     def sets(self) -> Nothing:
         """Why nothing is made of a sharded set: programs save models in shards for inference."""
-        return Nothing("a sharded set has nothing to prune; sdtool convert takes it")
+        return Nothing("a sharded set has nothing to prune; use sdtool convert")
 
     @property
     def forms(self) -> list[Form]:
@@ -89,14 +89,14 @@ class Pruning:
         """Return what to make of an input, one for each output; what is said twice is left out."""
         forms = self._named_forms(job.item.called).values()
         result: list[Making | Nothing | SdtoolError] = []
-        told: set[str] = set()
+        given: set[str] = set()
         for form, place in zip(forms, job.outs, strict=True):
             made = self._making(checkpoint, form, job.item, place)
             if not isinstance(made, Making):
                 why = made.why if isinstance(made, Nothing) else str(made)
-                if why in told:  # of all variants: once is enough
+                if why in given:  # of all variants: once is enough
                     continue
-                told.add(why)
+                given.add(why)
             result.append(made)
         return result
 
@@ -147,10 +147,10 @@ class Pruning:
             )
         label = called_by_name(checkpoint)
         if label is not None and not alone:
-            keeps = f"a {label} keeps its name, by which prompts call it"
-            return Nothing(f"{keeps}; give it by itself to prune it")
+            keeps = f"a {label} keeps its name, by which prompts refer to it"
+            return Nothing(f"{keeps}; name the file itself to prune it")
         if label is not None and not self.names_given:
-            notes = (*notes, f"prompts call a {label} by its file's name, which is another now")
+            notes = (*notes, f"prompts refer to a {label} by its file name, which has changed")
         return Making(
             plan.selection,
             place,
@@ -201,5 +201,5 @@ def with_baked_vae(
 def _without_ema(path: str) -> str:
     folder = ema_folder_of(path)
     if folder is not None:
-        return f"its EMA is a model of its own: {folder}"
-    return "--raw-only keeps the weights that are there"
+        return f"its EMA is a separate model: {folder}"
+    return "use --raw-only to keep the existing weights"

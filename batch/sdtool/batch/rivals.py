@@ -58,7 +58,7 @@ def made_of_another(paths: Sequence[str]) -> dict[str, str]:
                 first = held if first is None else first
             return first or {}
     except (InputError, UnsafeError):
-        return {}  # told when the file's turn comes
+        return {}  # reported when the file's turn comes
 
 
 def _held_by(best: _Model, others: Sequence[_Model]) -> dict[str, str]:
@@ -67,7 +67,7 @@ def _held_by(best: _Model, others: Sequence[_Model]) -> dict[str, str]:
     for other in others:
         origins = origins_of(best.parts, [entry.name for entry in other.tensors])
         if other.tensors and all(_is_there(entry, named, origins, best) for entry in other.tensors):
-            held[other.path] = f"{best.path} holds its tensors and was taken"
+            held[other.path] = f"{best.path} was used instead: it contains the same tensors"
     return held
 
 

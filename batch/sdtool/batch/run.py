@@ -62,9 +62,9 @@ def run_jobs(
                     report(made)
     except BaseException as e:
         if late is not None:
-            told = {id(outcome) for outcome in outcomes}
+            reported = {id(outcome) for outcome in outcomes}
             for made in ended:
-                if not all(id(outcome) in told for outcome in made):
+                if not all(id(outcome) in reported for outcome in made):
                     late(made)
         if isinstance(e, Stop):
             raise e.cause from None

@@ -7,11 +7,43 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from threading import Event
 
 from sdtool.batch.engines import Check, Engine, Here, Processes
-from sdtool.batch.expand import Item
+from sdtool.batch.expand import Item, item_of
 from sdtool.batch.failures import as_error
-from sdtool.scan import Report, Verdict, scan_file
+from sdtool.batch.progress import Progress, Stop, stoppable
+from sdtool.scan import Report, Verdict
+from sdtool.scan import scan_file as scan
+
+_NO_NAMES: Mapping[str, str] = {}
+
+
+def scan_file(
+    path: str | os.PathLike[str],
+    *,
+    allow: Mapping[str, str] = _NO_NAMES,
+    deep: bool = False,
+    download: bool = False,
+    progress: Progress | None = None,
+    cancelled: Event | None = None,
+) -> Report:
+    """Scan one file, as `sdtool scan` does; what is wrong with its content is in the report.
+
+    `progress` is called with the bytes of each read: some are read twice, and without `deep` most
+    never.
+
+    Raises:
+        UsageError: a name of `allow` has no module.
+        Unreadable: the operating system refused to open or read the file.
+        Cancelled: `cancelled` was set.
+    """
+    item = item_of(path, download=download)
+    advance = stoppable(progress, cancelled)
+    try:
+        return _scanned(item, allow=allow, deep=deep, progress=advance)
+    except Stop as stop:
+        raise stop.cause from None
 
 
 @contextmanager
@@ -41,24 +73,30 @@ def _lost(item: Item, ending: str) -> Report:
     return unread(
         item.path,
         f"the process that scanned it ended {ending}, and again when it was scanned alone",
-        "most often memory ran out: scan it on a machine with more, or with fewer files at once",
+        "memory has probably run out: scan fewer files at once, or use a machine with more memory",
     )
 
 
 def scan_one(item: Item, *, allow: Mapping[str, str], deep: bool) -> Report:
     """Scan one file; what goes wrong is said in its report."""
-    begun = time.perf_counter()
     try:
-        with item.opened() as source:
-            if deep and source.requests:
-                from sdtool.batch.remote.needs import expect_all
-
-                expect_all(source)
-            report = scan_file(source, allow=allow, deep=deep)
-        return replace(report, seconds=time.perf_counter() - begun)
+        return _scanned(item, allow=allow, deep=deep)
     except Exception as e:
         error = as_error(e)
         return unread(item.path, error.what, error.hint)
+
+
+def _scanned(
+    item: Item, *, allow: Mapping[str, str], deep: bool, progress: Progress | None = None
+) -> Report:
+    begun = time.perf_counter()
+    with item.opened(progress) as source:
+        if deep and source.requests:
+            from sdtool.batch.remote.needs import expect_all
+
+            expect_all(source)
+        report = scan(source, allow=allow, deep=deep)
+    return replace(report, seconds=time.perf_counter() - begun)
 
 
 def unread(path: str, error: str, hint: str | None = None) -> Report:

@@ -59,7 +59,7 @@ def make_set(
         SdtoolError: nothing was made of it.
     """
     if wanted.to is Target.PT:
-        raise UsageError("--to pt does not go with a sharded set", where=draft.path)
+        raise UsageError("--to pt cannot be used with a sharded set", where=draft.path)
     options = shared.options
     with ExitStack() as stack:
         plan = _planned(draft, job, wanted, shared, stack)
@@ -78,7 +78,7 @@ def make_set(
         is_there = not options.force and _is_there(plan)
         if is_there:
             draft.state = State.SKIPPED
-            draft.notes = [f"{draft.output} is there and was made of it"]
+            draft.notes = [f"{draft.output} already exists and is up to date"]
         else:
             for out in plan.nbytes:
                 check_output(out, force=options.force)
@@ -118,7 +118,7 @@ def _planned(
             draft.warnings.append(f"suspicious ({worst_message(report)}): {shard.name}")
         elif report.verdict is Verdict.UNSAFE:
             draft.warnings.append(
-                f"disarmed: {worst_message(report)}; nothing of it was run: {shard.name}"
+                f"disarmed: {worst_message(report)}; no code was run: {shard.name}"
             )
         return checkpoint
 

@@ -1,4 +1,4 @@
-"""The files that programs find by a model's name: its config, its VAE, its picture, its notes."""
+"""The files that programs find by a model's name: its config, VAE, preview image and notes."""
 
 from __future__ import annotations
 
@@ -85,4 +85,4 @@ def mind_sidecars(draft: Draft, source: Path, out: Path, *, copy: bool) -> None:
         copied = copy and copy_sidecar(sidecar, to)
         draft.sidecars[os.fspath(sidecar)] = os.fspath(to) if copied else None
         if copy and not copied:
-            draft.notes.append(f"{to} is there already and was kept")
+            draft.notes.append(f"{to} already exists and was kept")

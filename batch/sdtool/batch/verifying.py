@@ -44,9 +44,9 @@ def verify_file(
         Cancelled: `cancelled` was set.
     """
     if against is not None and (sha256 or autov2):
-        raise UsageError("--against does not go together with a hash")
+        raise UsageError("--against cannot be used with a hash")
     if baked_vae is not None and against is None:
-        raise UsageError("--baked-vae wants --against too")
+        raise UsageError("--baked-vae requires --against")
     for name, digits, length in (("--sha256", sha256, 64), ("--autov2", autov2, 10)):
         if digits is not None:
             _check_digits(name, digits, length)
@@ -109,4 +109,4 @@ def _expect(file: File) -> None:
 def _check_digits(option: str, digits: str, length: int) -> None:
     plain = digits.strip().lower().removeprefix("0x")
     if len(plain) != length or set(plain) - set("0123456789abcdef"):
-        raise UsageError(f"{option} wants {length} hexadecimal digits", where=digits)
+        raise UsageError(f"{option} must be {length} hexadecimal digits", where=digits)

@@ -123,4 +123,4 @@ def _first(ids: StorageIds, key: str) -> Whole:
 
 
 def _count(number: int) -> str:
-    return f"{number:,}" if abs(number) < 1 << 80 else "an absurd number of"
+    return f"{number:,}" if abs(number) < 1 << 80 else "an enormous number of"

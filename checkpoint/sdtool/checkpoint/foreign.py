@@ -66,9 +66,9 @@ ONNX = Foreign(
     "model",
 )
 RIFF = {
-    b"WEBP": Foreign("webp", "a WebP picture", _PICTURE),
+    b"WEBP": Foreign("webp", "a WebP image", _PICTURE),
     b"WAVE": Foreign("wave", "a WAVE recording", _PICTURE),
-    b"AVI ": Foreign("avi", "an AVI film", _PICTURE),
+    b"AVI ": Foreign("avi", "an AVI video", _PICTURE),
 }
 PARTIAL = Foreign(
     "partial-download", "an unfinished download", "let the download end, or start it again"
@@ -136,11 +136,11 @@ MAGIC: tuple[tuple[int, bytes, Foreign], ...] = (
     (0, b"\x04\x22\x4d\x18", Foreign("lz4", "an LZ4 file", _UNPACK, "archive")),
     (0, b"PK\x05\x06", ZIP_EMPTY),
     # pictures, documents, data
-    (0, b"\x89PNG\r\n\x1a\n", Foreign("png", "a PNG picture", _PICTURE)),
-    (0, b"\xff\xd8\xff", Foreign("jpeg", "a JPEG picture", _PICTURE)),
-    (0, b"GIF87a", Foreign("gif", "a GIF picture", _PICTURE)),
-    (0, b"GIF89a", Foreign("gif", "a GIF picture", _PICTURE)),
-    (4, b"ftyp", Foreign("mp4", "a film or picture (MP4, HEIF, AVIF)", _PICTURE)),
+    (0, b"\x89PNG\r\n\x1a\n", Foreign("png", "a PNG image", _PICTURE)),
+    (0, b"\xff\xd8\xff", Foreign("jpeg", "a JPEG image", _PICTURE)),
+    (0, b"GIF87a", Foreign("gif", "a GIF image", _PICTURE)),
+    (0, b"GIF89a", Foreign("gif", "a GIF image", _PICTURE)),
+    (4, b"ftyp", Foreign("mp4", "a video or image (MP4, HEIF, AVIF)", _PICTURE)),
     (0, b"%PDF-", Foreign("pdf", "a PDF document", _PICTURE)),
     (0, b"SQLite format 3\x00", Foreign("sqlite", "an SQLite database", "open it with sqlite3")),
     # programs

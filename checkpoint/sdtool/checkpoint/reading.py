@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.errors import SdtoolError
@@ -56,7 +56,7 @@ class Storage:
 
     `nbytes` bytes from `offset` of `source` when `compression` is 0; else `stored_nbytes` bytes
     that inflate to them (8 is deflate). `crc32` is the declared checksum of the record, None where
-    there is none. `record_nbytes` is the size of the record, which an honest file declares alike.
+    there is none. `record_nbytes` is the size of the record, as well-formed files declare it.
     `dtype` is the type of its elements where it stands beside them; None where only a persistent
     id gives it. `header_offset` is where the local header of its record begins, in a zip.
     """
@@ -172,8 +172,7 @@ class LeftOut:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """One entry of an archive as its directory describes it; sizes and positions are bytes."""
 
     name: str
@@ -199,7 +198,7 @@ class Reading:
     format: Format
     source: Source
     streams: tuple[Stream, ...] = ()
-    members: tuple[Member, ...] = ()
+    members: Sequence[Member] = ()
     storages: Mapping[str, Storage] = field(default_factory=dict[str, Storage])
     anomalies: tuple[Anomaly, ...] = ()
     error: SdtoolError | None = None

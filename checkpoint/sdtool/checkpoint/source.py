@@ -60,14 +60,17 @@ class File(Source, Protocol):
 
 
 class LocalFile:
-    """A file on this machine. `nbytes_read` counts what was read of it."""
+    """A file on this machine. `nbytes_read` counts what was read of it, `progress` hears of it."""
 
     requests = 0
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], progress: Callable[[int], object] | None = None
+    ) -> None:
         self.path = Path(path)
         self.name = os.fspath(path)
         self.nbytes_read = 0
+        self._progress = progress
         self._lock = threading.Lock()  # where one descriptor has one position: Windows
         try:
             self._file = open(self.path, "rb", buffering=0, opener=_open_at_once)
@@ -102,6 +105,8 @@ class LocalFile:
         except OSError as e:
             raise Unreadable(_reason(e), where=self.name) from e
         self.nbytes_read += len(data)
+        if self._progress is not None:
+            self._progress(len(data))
         return data
 
     def locate(self, offset: int) -> tuple[LocalFile, int] | None:
@@ -201,9 +206,14 @@ def read_exactly(source: Source, offset: int, nbytes: int, what: str) -> bytes:
 
 
 @contextmanager
-def local_file(path: str | os.PathLike[str]) -> Generator[LocalFile]:
-    """Open `path` for reading and close it in the end."""
-    source = LocalFile(path)
+def local_file(
+    path: str | os.PathLike[str], progress: Callable[[int], object] | None = None
+) -> Generator[LocalFile]:
+    """Open `path` for reading and close it in the end.
+
+    `progress` is called with the bytes of each read; some are read twice, many never.
+    """
+    source = LocalFile(path, progress)
     try:
         yield source
     finally:
@@ -225,10 +235,14 @@ def abandon(source: Source) -> None:
 
 
 @contextmanager
-def opened(file: str | os.PathLike[str] | File) -> Generator[File]:
-    """Give a file by its path, closed in the end; or one that is open, which stays so."""
+def opened(
+    file: str | os.PathLike[str] | File, progress: Callable[[int], object] | None = None
+) -> Generator[File]:
+    """Give a file by its path, closed in the end; or one that is open, which stays so, and was told
+    of its `progress` when it was opened.
+    """
     if isinstance(file, (str, os.PathLike)):
-        with local_file(file) as source:
+        with local_file(file, progress) as source:
             yield source
     else:
         yield file

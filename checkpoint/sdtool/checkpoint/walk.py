@@ -17,7 +17,7 @@ from sdtool.checkpoint.values import Global, Instance, Persistent, Value
 
 SHOWN = 200
 """Characters of a name, and keys of a path, that a message shows."""
-_LEAVES_PER_TENSOR = 4
+_LEAVES_PER_TENSOR, _LEAVES_PER_OBJECT = 4, 2
 _LONG_LIST = 1_000
 _PLAIN = frozenset({bool, int, float, str, type(None)})
 
@@ -112,12 +112,12 @@ class Walker:
         while pending or frames:
             if pending:
                 at, item = pending.pop()
-                self._visited += 1
+                self._visited += _LEAVES_PER_OBJECT if type(item) is Instance else 1
                 if self._visited > limits.leaves:
                     raise LimitExceeded(f"more than {limits.leaves:,} leaves", where=self.where)
                 tensor = self.tensor(item, at)
                 if tensor is not None:
-                    self._visited += _LEAVES_PER_TENSOR - 1
+                    self._visited += _LEAVES_PER_TENSOR - _LEAVES_PER_OBJECT
                     yield at, tensor
                     if tensor.storage.key != INLINE:
                         self._known.pop(id(item), None)  # it is made anew, should it come again

@@ -76,7 +76,7 @@ def search(
 
 
 def file_size(path: str) -> int:
-    """Return the bytes of a file; 0 where they cannot be told."""
+    """Return the bytes of a file; 0 where that cannot be found out."""
     try:
         return os.path.getsize(path)
     except (OSError, ValueError):
@@ -87,7 +87,7 @@ def say_nothing(console: Console, to: str, found: Found, passed_over: int = 0) -
     """Note that there was nothing `to` do: a run over no files looks like one that went well."""
     parts = []
     if passed_over:
-        parts.append(f"{counted(passed_over, 'file')} passed over as no models")
+        parts.append(f"{counted(passed_over, 'file')} passed over, which are not models")
     if found.excluded:
         parts.append(f"{found.excluded:,} excluded")
-    console.note(f"nothing to {to}: {', '.join(parts) or 'no files there'}")
+    console.note(f"nothing to {to}: {', '.join(parts) or 'no files found'}")

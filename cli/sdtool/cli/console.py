@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO, TextIO
 
 Progress = Callable[[int], None]
-"""Told how many more bytes are done."""
+"""Called with how many more bytes are done."""
 
 _BAR_DELAY = 0.5
 """Seconds of work before a bar appears; what is done sooner needs none."""
@@ -96,8 +96,8 @@ class Console:
         if key not in self._leftovers:
             self._leftovers.add(key)
             self.warning(
-                "named like a partial output: left by a run that was killed, if none is writing it;"
-                " do not load it",
+                "named like a partial output of an interrupted run: do not load it, and delete it"
+                " if no sdtool process is running",
                 where=path,
             )
 
@@ -142,7 +142,7 @@ class Console:
                 bar.close()
 
     def _tell(self, kind: str, what: str, where: str | None, hint: str | None) -> None:
-        self._message(kind, what if where is None else f"{what}: {where}")
+        self._message(kind, what if where is None else f"{where}: {what}")
         if hint:
             self._message("hint", hint)
 

@@ -22,7 +22,7 @@ def duplicates_among(
 ) -> list[dict[str, Any]]:
     """Hash the components that could be equal, and return the groups of those that are.
 
-    `parts` tells for each sort of component the files it is in, and its prefix there.
+    `parts` has, for each sort of component, the files it is in and its prefix there.
     """
     groups: list[dict[str, Any]] = []
     several = {alike: places for alike, places in parts.items() if len(places) > 1}

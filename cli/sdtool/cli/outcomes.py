@@ -115,7 +115,7 @@ def as_json(outcome: Outcome) -> dict[str, object]:
         "shards": _shards(output),
         "original": original_of(outcome),
         "notes": list(remarks.notes),
-        "warnings": [*remarks.told, *remarks.warnings],
+        "warnings": [*remarks.announced, *remarks.warnings],
         **output.details,
     }
 
@@ -124,8 +124,8 @@ def lines(outcome: Outcome, *, with_table: bool) -> Iterator[str]:
     """Yield what standard output shows of it; errors and warnings go elsewhere."""
     match outcome:
         case NothingToDo():
-            told = "; ".join(outcome.remarks.notes)
-            yield f"{outcome.input.path}: nothing to do: {told}"
+            why = "; ".join(outcome.remarks.notes)
+            yield f"{outcome.input.path}: nothing to do: {why}"
             yield from _allowed(outcome.input)
         case Skipped():
             checked = ["verified"] if outcome.output.verified else []
@@ -200,9 +200,9 @@ def _census(counts: Census) -> str:
         (counts.nan, "were NaN"),
         (counts.inf, "were inf"),
     )
-    told = [f"{count:,} {text}" for count, text in words if count]
+    parts = [f"{count:,} {text}" for count, text in words if count]
     error = f"largest error {counts.largest_error:.2g}"
-    return ", ".join((f"{counts.elements:,} values", *told, error))
+    return ", ".join((f"{counts.elements:,} values", *parts, error))
 
 
 def _table(rows: Iterable[Row]) -> Iterator[str]:

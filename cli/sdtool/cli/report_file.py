@@ -24,7 +24,7 @@ def check_report(out: str, inputs: Iterable[str], *, force: bool) -> None:
         raise UsageError("-o names a file", hint="without -o the report goes to standard output")
     if os.path.splitext(out)[1].lower() in MODEL_SUFFIXES:
         raise UsageError(
-            "-o names the report, and this is called like a model",
+            "-o names the report, but this is the name of a model",
             where=out,
             hint="give -o a name of its own, such as report.json",
         )

@@ -45,6 +45,8 @@ class Results:
         self, exit_code: int, parts: Mapping[str, object] = _NOTHING, *, interrupted: bool = False
     ) -> None:
         """Write what comes last; `parts` are what the document holds beside its files."""
+        if self._form not in ("json", "jsonl"):
+            return  # a look for the version would cost a scan 40 ms
         document: dict[str, object] = {
             "tool": "sdtool",
             "version": version(),
@@ -55,7 +57,7 @@ class Results:
         }
         if self._form == "jsonl":
             self._write(as_json(document | dict(parts), indent=None))
-        elif self._form == "json":
+        else:
             self._write(as_json(document | {"files": self._files} | dict(parts)))
 
 

@@ -12,7 +12,7 @@ from sdtool.cli.console import Console
 
 
 def help_option() -> click.Option:
-    """The option `--help`, written as all results are: a full disk is told in one line."""
+    """The option `--help`, written as all results are: a full disk is reported in one line."""
 
     def show(context: click.Context, parameter: click.Parameter, value: bool) -> None:
         if value and not context.resilient_parsing:
@@ -60,7 +60,7 @@ def verb(name: str, *, examples: Sequence[str]) -> Callable[[Callable[..., int]]
 
     def declare(function: Callable[..., int]) -> click.Command:
         epilog = "\b\nExamples:\n" + "\n".join(f"  {line}" for line in examples)
-        for flag in (_flag("--verbose", "-v", "Say more."), _flag("--quiet", "-q", "Say less.")):
+        for flag in (_flag("--verbose", "-v", "Show more."), _flag("--quiet", "-q", "Show less.")):
             function = flag(function)
         return click.command(
             name,

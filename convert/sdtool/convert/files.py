@@ -90,8 +90,8 @@ def _verify(checkpoint: Checkpoint, selection: Selection, written: Path) -> None
 
     found = verify_against(written, checkpoint, selection=selection)
     if not found.ok:
-        told = "; ".join(map(str, found.differences)) or f"{len(found.missing)} tensors missing"
+        shown = "; ".join(map(str, found.differences)) or f"{len(found.missing)} tensors missing"
         raise OutputError(
-            f"what was written is not what the input holds, and was removed ({told})",
+            f"the output failed verification and was deleted ({shown})",
             where=checkpoint.source.name,
         )

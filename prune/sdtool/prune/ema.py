@@ -43,12 +43,12 @@ def take_averages(
         )
     misfits = dict(ema_misfits(ema, tensors))
     if (misfits or ema.bare) and not fill_from_raw:
-        what = [f"{listed(ema.bare)} without EMA"] if ema.bare else []
-        what += [f"{listed(misfits)} with an EMA of another shape"] if misfits else []
+        what = [f"no EMA weights for {listed(ema.bare)}"] if ema.bare else []
+        what += [f"EMA weights of another shape for {listed(misfits)}"] if misfits else []
         raise UsageError(
-            f"the EMA is not complete: {' and '.join(what)}",
+            f"incomplete EMA: {' and '.join(what)}",
             where=where,
-            hint="--fill-from-raw takes the raw weights where there is no EMA",
+            hint="--fill-from-raw uses the raw weights where there is no EMA",
         )
     by_name = {entry.name: entry for entry in tensors}
     taken = {raw: by_name[key] for raw, key in ema.pairs.items() if raw not in misfits}

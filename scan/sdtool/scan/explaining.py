@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.reading import Reading, Stream
 from sdtool.checkpoint.trace import Event, Mutation, Resolve
-from sdtool.checkpoint.values import Extent, Global, Instance, Persistent, Value
+from sdtool.checkpoint.values import Extent, Global, Instance, Pairs, Persistent, Value
 from sdtool.checkpoint.wording import escape
 from sdtool.scan.findings import LONGEST, Severity
 from sdtool.scan.judging import Collector, class_of, judge_stream
@@ -66,7 +66,7 @@ def _steps(stream: Stream, found: Collector) -> Iterator[str]:
     if quiet:
         yield f"  {'':>10}  {counted(tensors, quiet)}"
     if stream.error is not None:
-        yield f"  {'':>10}  then it breaks: {escape(stream.error.what, LONGEST)}"
+        yield f"  {'':>10}  then it fails: {escape(stream.error.what, LONGEST)}"
 
 
 def _flagged(found: Collector) -> set[int | None]:
@@ -80,7 +80,7 @@ def _is_quiet(event: Event, found: Collector, flagged: set[int | None]) -> bool:
         return True
     target = class_of(event.target)
     known = found.known.get(target) if isinstance(target, Global) else None
-    return known is not None and known.kind == "inert"
+    return known is not None and known.kind == "allowlisted"
 
 
 def _is_tensor(event: Event) -> bool:
@@ -121,7 +121,7 @@ def _value(value: Value, depth: int) -> str:
         return f"<{value.nbytes:,} bytes>"
     if isinstance(value, int) and value.bit_length() > 512:
         return "<a huge number>"
-    if isinstance(value, (tuple, list)):
+    if isinstance(value, (tuple, list, Pairs)):
         if depth >= _DEPTH:
             return "(…)"
         parts = [_value(part, depth + 1) for part in list(value)[:6]]

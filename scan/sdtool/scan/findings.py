@@ -73,7 +73,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A name that a loader would import: `known` is inert, dangerous, unknown or allowed."""
+    """A name that a loader would import: `known` is allowlisted, dangerous, unknown or allowed."""
 
     name: str
     known: str

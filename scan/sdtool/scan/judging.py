@@ -22,6 +22,7 @@ from sdtool.checkpoint.values import (
     Extent,
     Global,
     Instance,
+    Pairs,
     Persistent,
     Value,
 )
@@ -55,7 +56,7 @@ class Known:
     """What is known of one name in one stream."""
 
     kind: str
-    """inert, dangerous, unknown, allowed, or model (a class of a whole pickled model)."""
+    """allowlisted, dangerous, unknown, allowed, or model (a class of a whole pickled model)."""
     row: Allowed | None = None
     danger: Danger | None = None
     problem: Anomaly | None = None
@@ -192,10 +193,10 @@ def judge_stream(stream: Stream, found: Collector, limits: Limits = DEFAULT_LIMI
                 )
             if event.opcode == "BUILD":
                 _follow_state(event, arguments)
-        elif type(event) is Persistent and not _is_honest_id(event.pid, stream):
+        elif type(event) is Persistent and not _is_storage_id(event.pid, stream):
             found.add(Anomaly(RuleId.ODD_PERSISTENT_ID), offset=event.offset, member=member)
     if work < 0:
-        found.unjudged = "it sets the same large states again and again"
+        found.unjudged = "sets the same large states repeatedly"
     for container, used in arguments.containers.values():
         if container.mutated > used:
             problem = Anomaly(RuleId.ESCAPED_MUTATION)
@@ -242,7 +243,7 @@ def _shown_target(value: Value) -> str:
 def _shown_args(args: Value) -> str:
     """The first few plain arguments of a call, for a person."""
     if type(args) is not tuple:
-        return "with arguments that are no tuple"
+        return "with arguments that are not a tuple"
     shown: list[str] = []
     for part in args[:4]:
         if type(part) is str or isinstance(part, bytes):
@@ -269,7 +270,7 @@ def judge_name(target: Global, *, walks_dots: bool = True) -> Known:
     """What is known of a name, and the rule that it falls under."""
     row = ALLOWLIST.get(target)
     if row is not None:
-        return Known("inert", row)
+        return Known("allowlisted", row)
     danger = danger_of(target.module, target.name)
     if danger is not None:
         return Known("dangerous", None, danger, Anomaly(RuleId.DANGEROUS_GLOBAL, danger.why))
@@ -349,9 +350,9 @@ def _call_problem(row: Allowed, call: Instance) -> Anomaly | None:
     elif opcode == "NEWOBJ":
         check = row.new
     else:
-        check = None  # NEWOBJ_EX, OBJ, INST: no honest writer uses them for what is allowlisted
+        check = None  # NEWOBJ_EX, OBJ, INST: no serializer uses them for allowlisted names
     if check is None:
-        return Anomaly(RuleId.UNKNOWN_CALL, f"{opcode} where no honest writer has one")
+        return Anomaly(RuleId.UNKNOWN_CALL, f"{opcode} where no serializer writes one")
     return check(call.args)
 
 
@@ -370,22 +371,25 @@ def _mutation_problem(event: Mutation, found: Collector) -> Anomaly | None:
     if type(target) is not Instance or type(cls) is not Global:
         if type(cls) is Ext or cls is COMPUTED:
             return None
-        return Anomaly(RuleId.ODD_TARGET, f"{event.opcode} changes what is no object of the file")
+        return Anomaly(
+            RuleId.ODD_TARGET,
+            f"{event.opcode} modifies something that is not an object of the file",
+        )
     known = found.known.get(cls)
     if known is None or known.row is None:
         return None  # the name itself is the finding, or it is allowed
     row = known.row
     if event.opcode == "BUILD":
         if row.state is None:
-            return Anomaly(RuleId.UNKNOWN_STATE, "BUILD where no honest writer has one")
+            return Anomaly(RuleId.UNKNOWN_STATE, "BUILD where no serializer writes one")
         return row.state(event.value) or dtype_state_problem(target, event.value)
     check = row.pairs if event.opcode in ("SETITEM", "SETITEMS") else row.items
     if check is None:
-        return Anomaly(RuleId.UNKNOWN_STATE, f"{event.opcode} where no honest writer has one")
+        return Anomaly(RuleId.UNKNOWN_STATE, f"{event.opcode} where no serializer writes one")
     return check(event.value)
 
 
-def _is_honest_id(pid: Value, stream: Stream) -> bool:
+def _is_storage_id(pid: Value, stream: Stream) -> bool:
     """("storage", class, key, location, elements[, view]); the tar format has bare numbers."""
     if type(pid) is tuple and 5 <= len(pid) <= 6 and pid[0] == "storage":
         return (
@@ -446,7 +450,7 @@ def _size(value: Value) -> int:
     """How much there is to look at in what an opcode sets."""
     if type(value) is Instance:
         return 1 + len(value.pairs) + len(value.items)
-    if type(value) is tuple or type(value) is list:
+    if type(value) in (tuple, list, Pairs):
         return 1 + sum(map(_size_within, value))
     return 1
 
@@ -456,7 +460,7 @@ def _size_within(value: Value) -> int:
 
 
 def _follow_state(event: Mutation, arguments: _Arguments) -> None:
-    """A state is copied by BUILD; what it refers to may honestly be filled afterwards."""
+    """A state is copied by BUILD; what it refers to may be filled afterwards."""
     parts: tuple[Value, ...] = event.value if type(event.value) is tuple else (event.value,)
     for part in parts:
         if type(part) is Instance and part.opcode in LITERAL_OPCODES:
@@ -493,7 +497,7 @@ def _unfolds(value: Value, limits: Limits) -> bool | None:
             pending.extend(
                 (p, False)
                 for p in inner
-                if (type(p) is Instance and (p.pairs or p.items or p.states)) or type(p) is tuple
+                if (type(p) is Instance and not p.is_untouched) or type(p) is tuple
             )
     return False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from sdtool.checkpoint import readings
@@ -31,17 +31,19 @@ def scan_file(
     allow: Mapping[str, str] = _NO_NAMES,
     deep: bool = False,
     limits: Limits = DEFAULT_LIMITS,
+    progress: Callable[[int], object] | None = None,
 ) -> Report:
     """Scan one file, by its path or open; nothing in it is imported, called or unpickled.
 
-    `allow` maps names to the reason why they may load.
+    `allow` maps names to the reason why they may load. `progress` is called with the bytes of each
+    read.
 
     Raises:
         UsageError: a name of `allow` has no module.
         Unreadable: the operating system refused to open or read the file.
     """
     start = time.perf_counter()
-    with opened(path) as source:
+    with opened(path, progress) as source:
         found = readings(source, limits=limits, deep=deep)
         report = judge(found, path=source.name, allow=allow, deep=deep, limits=limits)
         return replace(report, seconds=time.perf_counter() - start)

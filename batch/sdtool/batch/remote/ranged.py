@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -88,10 +88,12 @@ def changed(name: str) -> Unreadable:
 class RemoteFile:
     """A file elsewhere, read as any other (see `sdtool.checkpoint.Source`)."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, progress: Callable[[int], object] | None = None) -> None:
+        """`progress` is called with the bytes of each read."""
         self.name = parts.name
         self.nbytes = parts.nbytes
         self._parts = parts
+        self._progress = progress
         self._pages: OrderedDict[int, bytes] = OrderedDict()
         self._lock = threading.Lock()
         self._read_to = 0
@@ -122,6 +124,8 @@ class RemoteFile:
         nbytes = min(nbytes, self.nbytes - offset)
         if nbytes <= 0:
             return b""
+        if self._progress is not None:
+            self._progress(nbytes)
         ahead = self._ahead
         if ahead is not None:
             data = ahead.read(offset, nbytes)

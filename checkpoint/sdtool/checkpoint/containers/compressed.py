@@ -16,14 +16,12 @@ joblib/numpy_pickle_compat.py (`read_zfile`); liblzma, alone_decoder.c (`alone_d
 from __future__ import annotations
 
 import io
-import re
 import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO, cast
 
 from sdtool.checkpoint.containers.container import Container
 from sdtool.checkpoint.containers.opening import Opening
-from sdtool.checkpoint.containers.source_file import SourceFile
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, NotACheckpoint
 from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.reading import Reading
@@ -31,7 +29,8 @@ from sdtool.checkpoint.source import Memory, Slice, Source
 
 _CHUNK_NBYTES = 1 << 16
 _ZLIB_NBYTES = 1 << 13
-_ZFILE = re.compile(rb"ZF0x[0-9a-fA-F]{1,16} *\Z")
+_ZFILE = b"ZF0x"
+_HEX = frozenset(b"0123456789abcdefABCDEF")
 _ZFILE_NBYTES = 2 + len(f"{1 << 64:#x}")
 _FAINT = frozenset({Format.ZLIB, Format.LZMA})
 """Known by so little that many other files begin alike: what does not inflate is none."""
@@ -77,11 +76,15 @@ def compression_of(head: bytes) -> Format | None:
         return Format.BZIP2
     if head[:6] == b"\xfd7zXZ\0":
         return Format.XZ
-    if _ZFILE.match(head[:_ZFILE_NBYTES].rstrip()):
+    if head[:4] == _ZFILE and _is_hexadecimal(head[4:_ZFILE_NBYTES].rstrip()):
         return Format.Z_FILE
     if head[:1] == b"\x78" and len(head) > 1 and int.from_bytes(head[:2], "big") % 31 == 0:
         return Format.ZLIB
     return Format.LZMA if _begins_lzma(head) else None
+
+
+def _is_hexadecimal(digits: bytes) -> bool:
+    return bool(digits) and _HEX.issuperset(digits)
 
 
 def _begins_lzma(head: bytes) -> bool:
@@ -137,6 +140,8 @@ def _chunks(source: Source, compression: Format) -> Iterator[bytes]:
         behind = _ZFILE_NBYTES + (source.read_at(_ZFILE_NBYTES, 1) == b" ")
         yield from _zlib_chunks(Slice(source, behind, source.nbytes - behind, source.name))
         return
+    from sdtool.checkpoint.containers.source_file import SourceFile  # as rare as what it is for
+
     file = cast("BinaryIO", SourceFile(source))
     if compression is Format.GZIP:
         import gzip

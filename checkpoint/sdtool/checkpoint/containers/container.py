@@ -10,7 +10,7 @@ from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.reading import Reading
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Container:
     """One kind of file, and all that is to be known of it from outside of its module.
 

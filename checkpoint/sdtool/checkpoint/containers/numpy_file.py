@@ -76,7 +76,7 @@ def _read(opening: Opening) -> Iterator[Reading]:
     if error is None and offset < end < source.nbytes and not any(s.error for s in streams):
         # numpy.load on an open file reads one array after the other.
         anomalies.append(
-            Anomaly(RuleId.TRAILING_DATA, f"{source.nbytes - end:,} bytes behind the array", end)
+            Anomaly(RuleId.TRAILING_DATA, f"{source.nbytes - end:,} bytes after the array", end)
         )
         rest = Slice(source, end, source.nbytes - end, f"{source.name}!behind the array")
         inner.extend(opening.inside(rest))

@@ -51,7 +51,7 @@ def _read_row(opening: Opening, first: Stream) -> Iterator[Reading]:
     last = streams[-1]
     end = last.offset + last.trace.nbytes
     if last.error is None and end < source.nbytes:
-        detail = f"{source.nbytes - end:,} bytes behind the pickle"
+        detail = f"{source.nbytes - end:,} bytes after the pickle"
         anomalies = (Anomaly(RuleId.TRAILING_DATA, detail, end),)
     yield Reading(Format.PICKLE, source, tuple(streams), anomalies=anomalies)
 

@@ -96,7 +96,8 @@ def _read_header(
             tensors.append(table.entry(key, _tensor(key, value, source), _kind(key, value, source)))
         elif key == "__metadata__":
             raise Malformed(
-                "metadata 'shape' is no string; the format allows nothing else", where=source.name
+                "metadata 'shape' is not a string; the format allows nothing else",
+                where=source.name,
             )
         else:
             tensors.append(table.matched(key, value))
@@ -130,7 +131,7 @@ def _check_end(source: Source, end: int) -> None:
             hint="download it again and compare its size with the one published",
         )
     if end < source.nbytes:
-        raise Malformed(f"{source.nbytes - end:,} bytes behind the last tensor", where=source.name)
+        raise Malformed(f"{source.nbytes - end:,} bytes after the last tensor", where=source.name)
 
 
 def _text(source: Source, nbytes: int) -> str:
@@ -138,7 +139,7 @@ def _text(source: Source, nbytes: int) -> str:
     try:
         return str(raw, "utf-8")
     except ValueError as e:
-        raise Malformed("the safetensors header is no JSON", where=source.name) from e
+        raise Malformed("the safetensors header is not valid JSON", where=source.name) from e
 
 
 _BLANK = re.compile(r"[ \t\n\r]*")
@@ -184,7 +185,7 @@ def _members(text: str, source: Source) -> Iterator[tuple[str, Any]]:
         if _behind(text, at, "}") != len(text):
             raise ValueError("more")
     except (ValueError, IndexError, RecursionError) as e:
-        raise Malformed("the safetensors header is no JSON", where=source.name) from e
+        raise Malformed("the safetensors header is not valid JSON", where=source.name) from e
 
 
 def _skip(text: str, at: int) -> int:
@@ -256,12 +257,12 @@ def _metadata(value: Any, source: Source) -> dict[str, str]:
     if value is None:
         return {}  # an optional field to the library, which leaves it out or writes null
     if type(value) is not list or not all(type(item) is tuple for item in value):
-        raise Malformed("`__metadata__` is no JSON object", where=source.name)
+        raise Malformed("`__metadata__` is not a JSON object", where=source.name)
     metadata: dict[str, str] = {}
     for key, text in value:
         if type(text) is not str:
             raise Malformed(
-                f"metadata {key!a} is no string; the format allows nothing else",
+                f"metadata {key!a} is not a string; the format allows nothing else",
                 where=source.name,
             )
         if key in metadata:
@@ -281,7 +282,7 @@ def _fields(name: str, value: Any, source: Source) -> dict[str, Any]:
 def _tensor(name: str, value: Any, source: Source) -> tuple[int, int]:
     offsets = _fields(name, value, source)["data_offsets"]
     if type(offsets) is not list or len(offsets) != 2 or not all(_is_size(x) for x in offsets):
-        raise Malformed(f"the offsets of tensor {name!a} are no two sizes", where=source.name)
+        raise Malformed(f"the offsets of tensor {name!a} are not two sizes", where=source.name)
     return offsets[0], offsets[1]
 
 
@@ -289,7 +290,7 @@ def _kind(name: str, value: Any, source: Source) -> tuple[DType, tuple[int, ...]
     fields = _fields(name, value, source)
     dtype, shape = fields["dtype"], fields["shape"]
     if type(shape) is not list or not all(_is_size(size) for size in shape):
-        raise Malformed(f"the shape of tensor {name!a} is no list of sizes", where=source.name)
+        raise Malformed(f"the shape of tensor {name!a} is not a list of sizes", where=source.name)
     if type(dtype) is str and dtype in PACKED:
         if prod(shape) * PACKED[dtype].bits % 8:
             raise Malformed(f"tensor {name!a} ends in the middle of a byte", where=source.name)

@@ -65,11 +65,14 @@ def read_torch_legacy(opening: Opening, first: Stream) -> Reading:
         end = _find_storages(source, offset, ids, streams[4], limits, storages, anomalies)
         sizes = {key: storage.record_nbytes for key, storage in storages.items()}
         anomalies.extend(claim_anomalies(streams[3], ids, sizes.get, limits))
-        anomalies.extend(index_anomalies(streams[3], storages, limits))
+        try:
+            anomalies.extend(index_anomalies(streams[3], storages, source.nbytes, limits))
+        except LimitExceeded as e:
+            error = e
         if end < source.nbytes:
             anomalies.append(
                 Anomaly(
-                    RuleId.UNUSED_BYTES, f"{source.nbytes - end:,} bytes behind the storages", end
+                    RuleId.UNUSED_BYTES, f"{source.nbytes - end:,} bytes after the storages", end
                 )
             )
             behind = list(pickles_in_a_row(opening, source, end))
@@ -94,7 +97,7 @@ def _find_storages(
 ) -> int:
     """Walk the storages in the order that pickle 5 gives; return where the last one ends."""
     if type(order.value) is not Instance or order.value.target != LIST:
-        raise Malformed("the list of storages is no list", where=source.name)
+        raise Malformed("the list of storages is not a list", where=source.name)
     keys = order.value.items
     if len(keys) > limits.members:
         raise LimitExceeded(f"{len(keys):,} storages", where=source.name)

@@ -115,7 +115,7 @@ def _pickles(opening: Opening, part: Source, name: str, anomalies: list[Anomaly]
     end = stream.trace.nbytes
     if stream.error is not None or end >= part.nbytes or name in (STORAGES, TENSORS):
         return [stream]
-    detail = f"{part.nbytes - end:,} bytes behind the pickle"
+    detail = f"{part.nbytes - end:,} bytes after the pickle"
     anomalies.append(Anomaly(RuleId.TRAILING_DATA, detail, end, name))
     return [stream, *pickles_in_a_row(opening, part, end, name)]
 

@@ -11,26 +11,22 @@ miniz.h (`mz_zip_reader_read_central_dir`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from struct import Struct
 
 from sdtool.checkpoint.containers.zip_checks import layout_anomalies, name_anomalies
-from sdtool.checkpoint.containers.zip_members import zip64_sizes
+from sdtool.checkpoint.containers.zip_entries import ZipEntries
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
 from sdtool.checkpoint.limits import Limits
-from sdtool.checkpoint.reading import Member
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Slice, Source, read_exactly
 from sdtool.checkpoint.trace import Anomaly
 
 END_MAGIC = b"PK\x05\x06"
-ENTRY_MAGIC = b"PK\x01\x02"
 
 _END = Struct("<4s4H2LH")
 _END64 = Struct("<4sQ2H2L4Q")
 _LOCATOR = Struct("<4sLQL")
-_ENTRY = Struct("<4s6H3L5H2L")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +36,7 @@ class ZipArchive:
     `start` is where the archive begins in the source: bytes before it are no part of it.
     """
 
-    members: tuple[Member, ...]
+    members: ZipEntries
     anomalies: tuple[Anomaly, ...]
     start: int
     directory_offset: int
@@ -75,10 +71,11 @@ def read_directory(
     anomalies: list[Anomaly] = []
     try:
         members, start, directory_offset = _directory(source, end_offset, limits, anomalies, shifts)
+        every = tuple(members)
     except InputError as e:
-        return ZipArchive((), tuple(anomalies), 0, 0, error=e)
-    anomalies.extend(name_anomalies(members))
-    anomalies.extend(layout_anomalies(source, members, start, directory_offset))
+        return ZipArchive(ZipEntries(b"", 0, source.name), tuple(anomalies), 0, 0, error=e)
+    anomalies.extend(name_anomalies(every))
+    anomalies.extend(layout_anomalies(source, every, start, directory_offset))
     at = end_offset + _END.size
     comment = Slice(source, at, source.nbytes - at, source.name) if source.nbytes > at else None
     return ZipArchive(members, tuple(anomalies), start, directory_offset, comment)
@@ -86,12 +83,12 @@ def read_directory(
 
 def _directory(
     source: Source, end_offset: int, limits: Limits, anomalies: list[Anomaly], shifts: bool
-) -> tuple[tuple[Member, ...], int, int]:
+) -> tuple[ZipEntries, int, int]:
     end = _END.unpack(read_exactly(source, end_offset, _END.size, "the zip's end record"))
     count, nbytes, offset, comment_nbytes = end[4], end[5], end[6], end[7]
     behind = source.nbytes - end_offset - _END.size - comment_nbytes
     if behind:
-        detail = f"{behind:,} bytes behind the archive" if behind > 0 else "the comment is cut"
+        detail = f"{behind:,} bytes after the archive" if behind > 0 else "the comment is cut"
         anomalies.append(Anomaly(RuleId.TRAILING_DATA, detail, end_offset + _END.size))
     directory_end = end_offset
     locator = source.read_at(end_offset - _LOCATOR.size, _LOCATOR.size) if end_offset >= 20 else b""
@@ -130,7 +127,7 @@ def _directory(
     if nbytes > limits.directory_nbytes or count > limits.members:
         raise LimitExceeded(f"a zip directory of {count:,} members", where=source.name)
     raw = read_exactly(source, start + offset, nbytes, "the zip directory")
-    members = tuple(_entries(raw, start, source.name))
+    members = ZipEntries(raw, start, source.name)
     if len(members) != count:
         anomalies.append(
             Anomaly(
@@ -140,37 +137,3 @@ def _directory(
             )
         )
     return members, start, start + offset
-
-
-def _entries(raw: bytes, start: int, where: str) -> Iterator[Member]:
-    pos = 0
-    unpack = _ENTRY.unpack_from
-    fixed = _ENTRY.size
-    while pos < len(raw):
-        if len(raw) - pos < fixed or raw[pos : pos + 4] != ENTRY_MAGIC:
-            raise Malformed("the zip directory is damaged", where=where)
-        (
-            _, _, _, flags, compression, _, _, crc32, stored_nbytes, nbytes,
-            name_nbytes, extra_nbytes, comment_nbytes, _, _, attributes, header_offset,
-        ) = unpack(raw, pos)  # fmt: skip
-        pos += fixed
-        raw_name = raw[pos : pos + name_nbytes]
-        extra = raw[pos + name_nbytes : pos + name_nbytes + extra_nbytes]
-        pos += name_nbytes + extra_nbytes + comment_nbytes
-        if pos > len(raw):
-            raise Malformed("the zip directory is damaged", where=where)
-        if 0xFFFFFFFF in (nbytes, stored_nbytes, header_offset):
-            nbytes, stored_nbytes, header_offset = zip64_sizes(
-                extra, nbytes, stored_nbytes, header_offset, where
-            )
-        try:
-            name = str(raw_name, "utf-8")
-        except UnicodeDecodeError:
-            name = str(raw_name, "cp437")
-        # An entry with bytes is a file to zipfile and to np.load, whatever its name ends with.
-        marked = attributes & 0x10 > 0
-        is_folder = not (nbytes or stored_nbytes) and (name.endswith("/") or marked)
-        yield Member(
-            name, start + header_offset, nbytes, stored_nbytes, crc32, compression, flags,
-            is_folder, marked and not is_folder,
-        )  # fmt: skip

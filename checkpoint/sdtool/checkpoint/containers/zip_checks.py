@@ -160,9 +160,9 @@ def _neighbours(members: Sequence[Member], directory_offset: int) -> Iterator[tu
 
 
 def local_header_anomalies(source: Source, member: Member) -> Iterator[Anomaly]:
-    """Where the local header of `member` tells another story than the directory.
+    """Where the local header of `member` contradicts the directory.
 
-    Zero sizes and CRC are honest when a data descriptor follows (flag 0x8), as torch writes them.
+    Zero sizes and CRC are right when a data descriptor follows (flag 0x8), as torch writes them.
     """
     raw = source.read_at(member.header_offset, LOCAL.size)
     if len(raw) < LOCAL.size or raw[:4] != LOCAL_MAGIC:

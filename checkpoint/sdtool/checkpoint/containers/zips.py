@@ -25,12 +25,12 @@ from sdtool.checkpoint.containers.torch_zip import (
 )
 from sdtool.checkpoint.containers.zip_archive import (
     END_MAGIC,
-    ENTRY_MAGIC,
     ZipArchive,
     find_end,
     read_directory,
 )
 from sdtool.checkpoint.containers.zip_checks import deep_anomalies, local_header_anomalies
+from sdtool.checkpoint.containers.zip_entries import ENTRY_MAGIC
 from sdtool.checkpoint.containers.zip_members import LOCAL_MAGIC, STORED, data_offset
 from sdtool.checkpoint.errors import InputError, LimitExceeded, NotACheckpoint, Truncated
 from sdtool.checkpoint.foreign import ZIP_EMPTY, foreign_kind

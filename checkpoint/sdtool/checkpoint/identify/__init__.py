@@ -207,7 +207,7 @@ def _diffusion(
     if isinstance(row.signs[0], str):
         reason = f"it holds {prefix}{sign} ({row.source})"
     confidence: Confidence = "certain" if exact else "likely"
-    if row.version == "own sizes":
+    if row.version == "non-standard size":
         confidence = "guess"
     answer = _answer(kind, row.family, version, confidence, reason, parts, state)
     return replace(answer, prediction=prediction, probe=probe)

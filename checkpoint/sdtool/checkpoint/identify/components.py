@@ -115,7 +115,7 @@ def _text_label(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     """Name a CLIP by the width of its tokens; None for another encoder."""
     for name in _TOKENS:
         if name in shapes:
-            return _CLIPS.get(shapes[name][-1] if shapes[name] else 0, "CLIP, own sizes")
+            return _CLIPS.get(shapes[name][-1] if shapes[name] else 0, "CLIP, non-standard size")
     return None
 
 

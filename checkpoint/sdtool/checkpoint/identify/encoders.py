@@ -78,10 +78,10 @@ ENCODERS: tuple[Signature, ...] = (
         for level in ("text_model.", "")
         for name, width in _CLIPS
     ),
-    Signature("text-encoder", "CLIP", "own sizes",
+    Signature("text-encoder", "CLIP", "non-standard size",
               ("text_model.embeddings.token_embedding.weight",), "transformers CLIPTextModel",
               _TEXT),
-    Signature("text-encoder", "CLIP", "own sizes",
+    Signature("text-encoder", "CLIP", "non-standard size",
               ("embeddings.token_embedding.weight", "encoder.layers.0.self_attn.k_proj.weight",
                "final_layer_norm.weight"), "transformers 5 CLIPTextModel", _TEXT),
     *(
@@ -109,7 +109,7 @@ ENCODERS: tuple[Signature, ...] = (
                   "transformers T5EncoderModel", _T5)
         for size, width in _T5_SIZES
     ),
-    Signature("text-encoder", "T5", "own sizes", (_T5_Q,), "transformers T5EncoderModel", _T5),
+    Signature("text-encoder", "T5", "non-standard size", (_T5_Q,), "transformers T5EncoderModel", _T5),
     Signature("text-encoder", "XLM-RoBERTa", None, ("roberta.embeddings.word_embeddings.weight",),
               "A1111 sd_models_config.py", ("", "cond_stage_model.")),
     Signature("text-encoder", "ChatGLM3", None,

@@ -186,10 +186,10 @@ UNETS: tuple[Family, ...] = (
 
 OWN_SIZES: tuple[Family, ...] = (
     # --- LDM networks of sizes that no release has: small ones for tests, LDSR, own trainings
-    Family("SD-like", "own sizes",
+    Family("SD-like", "non-standard size",
            (_IN, "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"), "epsilon",
            "CompVis ldm/modules/diffusionmodules/openaimodel.py"),
-    Family("latent diffusion", "own sizes", (_IN, "middle_block.0.in_layers.0.weight",
+    Family("latent diffusion", "non-standard size", (_IN, "middle_block.0.in_layers.0.weight",
            "output_blocks.0.0.in_layers.0.weight"), "epsilon",
            "CompVis ldm/modules/diffusionmodules/openaimodel.py"),
 )  # fmt: skip

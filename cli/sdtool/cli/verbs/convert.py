@@ -40,7 +40,9 @@ from sdtool.scan import Settings
     type=click.Choice([target.value for target in Target]),
     help="Format. Default: safetensors; pt for hypernetworks.",
 )
-@click.option("--skip-unsupported", is_flag=True, help="Leave out what no output can hold.")
+@click.option(
+    "--skip-unsupported", is_flag=True, help="Leave out tensors that the format cannot hold."
+)
 @writing_options
 @format_options()
 def command(
@@ -59,13 +61,13 @@ def command(
     """Write a checkpoint's weights as safetensors.
 
     PATH is a file, a folder, a pattern, or - for a list on standard input.
-    Nothing of a file is ever run. EMA weights are kept; optimizer and other
-    training state is left out. The output stands beside the input unless
-    -o or --out-dir says otherwise, and replaces nothing without --force.
+    No code from the file is ever run. EMA weights are kept; optimizer and
+    other training state is left out. The output is written beside the input,
+    or where -o or --out-dir says, and replaces nothing without --force.
     """
     if skip_unsupported and options["replace"] is not None:
         raise UsageError(
-            "--skip-unsupported and --replace do not go together",
+            "--skip-unsupported and --replace cannot be used together",
             hint="what is left out would be lost with the original",
         )
     target = Target(to) if to else None
@@ -73,7 +75,7 @@ def command(
     found = search(console, paths, settings, writing=True, download=options["download"])
     items = without_outputs(console, found, out_dir)
     if out is not None and any(is_index(item.path) for item in items):
-        raise UsageError("-o names one file, and a sharded set has several", hint="take --out-dir")
+        raise UsageError("-o names one file, and a sharded set has several", hint="use --out-dir")
     jobs = plan_outputs(items, recipe.names, out=out, out_dir=out_dir)
     wanted = options_of(settings, options)
     at_once = jobs_of(options)

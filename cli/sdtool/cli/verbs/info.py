@@ -48,7 +48,7 @@ from sdtool.scan import Settings
 @click.option("--duplicates", is_flag=True, help="Find components that several files share.")
 @click.option(
     "--compare", is_flag=True,
-    help="How far two files' weights are apart; with one file, EMA from raw.",
+    help="Compare the weights of two files, or EMA and raw of one.",
 )  # fmt: skip
 @download_option
 @settings_options
@@ -66,11 +66,11 @@ def command(
     download: bool,
     form: str,
 ) -> int:
-    """Tell what a file is and what is in it.
+    """Show what a file is and what it contains.
 
     PATH is a file, a folder, a pattern, or - for a list on standard input.
-    A file gets a card; several get a line each and a total. Names, shapes and
-    types decide, and nothing of a file is ever run.
+    One file gets a card; several get a line each and a total. Names, shapes
+    and types decide. No code from the file is ever run.
     """
     found = search(console, paths, settings, download=download)
     items, allow = found.items, settings.allow

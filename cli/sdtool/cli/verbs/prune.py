@@ -48,9 +48,9 @@ from sdtool.scan import Settings
 @dtype_option("--text-dtype", "Precision of the text encoder.")
 @dequantize_option
 @click.option("--fill-from-raw", is_flag=True, help="Fill gaps of an incomplete EMA.")
-@click.option("--bake-vae", metavar="FILE", help="Put the VAE of FILE in.")
+@click.option("--bake-vae", metavar="FILE", help="Replace the VAE with that of FILE.")
 @click.option(
-    "--only", type=click.Choice(["unet", "vae", "text"]), help="Take one component out."
+    "--only", type=click.Choice(["unet", "vae", "text"]), help="Extract one component."
 )  # fmt: skip
 @click.option(
     "--fix", multiple=True, type=click.Choice(list(FIXES)), metavar="NAME",
@@ -76,9 +76,9 @@ def command(
     """Keep what inference needs: raw or EMA weights, any precision.
 
     PATH is a file, a folder, a pattern, or - for a list on standard input.
-    Nothing of a file is ever run. Optimizer state, schedulers, callbacks and
-    losses go; which of the raw and the EMA weights stay, you choose. Casts
-    never touch integers, schedules, EMA scalars or marker tensors.
+    No code from the file is ever run. Optimizer state, schedulers, callbacks
+    and losses are dropped. You choose whether the raw or the EMA weights are
+    kept. Casts never change integers, schedules, EMA scalars or markers.
     """
     flags = {"raw-only": raw_only, "ema-only": ema_only, "keep-both": keep_both}
     # the fields of the recipe are called as its options are
@@ -87,7 +87,7 @@ def command(
     recipe = Pruning(variant, **chosen, names_given=out is not None)
     if out is not None and len(recipe.forms) > 1:
         raise UsageError(
-            "-o names one output, and --all-variants makes several", hint="take --out-dir"
+            "-o names one output, and --all-variants makes several", hint="use --out-dir"
         )
     found = search(console, paths, settings, writing=True, download=options["download"])
     items = without_outputs(console, found, out_dir)
@@ -108,7 +108,7 @@ def _variant(asked: Mapping[str, bool]) -> Variant | Literal["all"]:
     if len(given) > 1:
         first, second = (f"--{name}{'-variants' * (name == 'all')}" for name in given[:2])
         raise UsageError(
-            f"{first} and {second} do not go together",
+            f"{first} and {second} cannot be used together",
             hint="--all-variants writes a file for the raw and one for the EMA weights",
         )
     match given:

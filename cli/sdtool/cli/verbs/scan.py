@@ -47,11 +47,11 @@ from sdtool.scan.report import text
 @click.option("--force", is_flag=True, help="Replace FILE of -o if it exists.")
 @click.option(
     "--fail-on", type=click.Choice(["suspicious", "unsafe"]),
-    default="suspicious", show_default=True, help="What makes the exit code 1.",
+    default="suspicious", show_default=True, help="The lowest verdict that exits with 1.",
 )  # fmt: skip
 @click.option(
     "--allow", multiple=True, metavar="NAME",
-    help="Trust a name (module.attr); also [scan.allow] of sdtool.toml.",
+    help="Allow a name (module.attr), as [scan.allow] does.",
 )  # fmt: skip
 @click.option("--explain", is_flag=True, help="Show flagged pickles step by step.")
 @click.option("--deep", is_flag=True, help="Check every CRC-32 and every byte too.")
@@ -76,11 +76,11 @@ def command(
     download: bool,
     jobs: int,
 ) -> int:
-    """Say what a file would do if a program loaded it.
+    """Report what a file would do if a program loaded it.
 
     PATH is a file, a folder, a pattern, or - for a list on standard input.
-    Nothing of a file is ever run. Folders are searched by content: files that
-    are no models are passed over.
+    No code from the file is ever run. Content decides, not the suffix: in
+    folders, files that are not models are passed over.
     """
     names = with_allowed(settings, allow)
     # a name is no proof that a run of ours left it: it is read as any other file

@@ -45,11 +45,12 @@ def command(
     download: bool,
     form: str,
 ) -> int:
-    """Check that a file is whole, or that it holds another's values.
+    """Check that a file is whole, or that it contains another file's values.
 
-    Whole: container, bounds, CRC-32, header rules and, where given, the hash;
-    NaN and Inf are counted. Against IN: every value of FILE is that of IN,
-    through the casts and renames of convert and prune. Nothing is ever run.
+    Without --against: container, bounds, CRC-32, header rules and, if given,
+    the hash are checked; NaN and Inf are counted. With it, every value of
+    FILE is compared with IN, through the casts and renames of convert and
+    prune. No code is ever run.
     """
     results = Results("verify", form, console.data)
     begun = time.monotonic()

@@ -42,7 +42,7 @@ Progress = Callable[[int], object]
 def fill(fillings: Sequence[Filling], progress: Progress | None = None) -> None:
     """Write the tensors of several files in one reading of what they are made of.
 
-    `progress` is told how many more bytes were written, on the calling thread.
+    `progress` is called with how many more bytes were written, on the calling thread.
 
     Raises:
         Malformed: a record does not have its CRC-32; the message names the tensor.

@@ -103,7 +103,7 @@ def _held(entry: TensorEntry) -> Generator[mmap.mmap]:
     """Give the stored bytes from the first element of `entry` to its last, to read in any order.
 
     They are a copy: a page of the input itself that the disk cannot give, or that is gone because
-    the file was cut meanwhile, would end the process where a read tells of it.
+    the file was cut meanwhile, would end the process, while a read reports an error.
     """
     item = entry.dtype.itemsize
     steps = zip(entry.shape, entry.stride, strict=True)

@@ -70,7 +70,7 @@ class Treatment:
             return
         can = all(part.can_dequantize for part in self.quantization.parts)
         raise Unsupported(
-            f"a cast would spoil its quantized weights, {self.quantization.label}",
+            f"a cast would destroy its quantized weights, {self.quantization.label}",
             where=where,
             hint="--dequantize turns them into weights of the new type; without a cast every byte"
             " is kept"
@@ -194,7 +194,7 @@ def _check_declared(
     entries: Mapping[str, TensorEntry],
     layers: Mapping[str, Any] | None,
 ) -> None:
-    """Check that what ComfyUI would be told of a layer is what its tensors say."""
+    """Check that what a file says of a layer to ComfyUI is what its tensors say."""
     declared: list[Any] = []
     comfy = entries.get(codes.name.rpartition(".")[0] + _COMFY)
     if comfy is not None:
@@ -221,7 +221,7 @@ def _check_declared(
 def _unknown_in(said: Any, dtype: DType) -> str | None:
     """Return what is not understood of a declaration; None where it only says scaled fp8."""
     if not isinstance(said, dict):
-        return "is no JSON object"
+        return "is not a JSON object"
     form = said.get("format")
     match = _FORMAT.fullmatch(form) if isinstance(form, str) else None
     if match is None or match[1] != dtype.name:

@@ -57,16 +57,16 @@ def output_name(
         stem = stem.removeprefix("pytorch_")
     match = _STEM.fullmatch(stem)
     if match is not None:
-        early, told, late = (match[group] or "" for group in ("early", "variant", "dtype"))
-        if variant is not None and _plain(told) != _plain(VARIANTS[variant]):
-            told = VARIANTS[variant]
+        early, form, late = (match[group] or "" for group in ("early", "variant", "dtype"))
+        if variant is not None and _plain(form) != _plain(VARIANTS[variant]):
+            form = VARIANTS[variant]
         if dtype not in (None, "keep") and _plain(late or early) != _plain(f"-{dtype}"):
             early, late = "", f"-{dtype}"
         own = {part: own for part, own in (parts or {}).items() if own not in (None, dtype)}
-        told_parts = "".join(f"-{part}-{own[part]}" for part in PARTS if part in own)
+        named_parts = "".join(f"-{part}-{own[part]}" for part in PARTS if part in own)
         if not own and dtype in (None, "keep"):
-            told_parts = match["parts"] or ""
-        stem = match["name"] + early + told + late + told_parts
+            named_parts = match["parts"] or ""
+        stem = match["name"] + early + form + late + named_parts
     result = f"{stem}{kind}.{to}"
     if to is Target.PT and result == name and not _INERT.search(stem):
         return f"{stem}-inert{kind}.{to}"

@@ -110,9 +110,9 @@ def select_all(
     if len(parts) != 1:
         tokens = ", ".join(ascii(token) for token, _ in parts)
         raise Unsupported(
-            f"holds {len(parts)} embeddings ({tokens}); programs load one a file",
+            f"holds {len(parts)} embeddings ({tokens}); programs load one per file",
             where=checkpoint.source.name,
-            hint="convert it with an output folder: each token becomes a file",
+            hint="use an output folder: each token becomes a file",
         )
     ((_, selection),) = parts
     return selection

@@ -103,8 +103,8 @@ def verify_against(
     `selection` says which that is. Without it a name means the tensor of that name or its EMA,
     whichever has the values (an EMA-only prune); `emb_params` is the embedding of any token. Where
     the types differ the input is cast again. `foreign` names tensors of `out` that come from a file
-    that is not at hand: they are not compared, and so not proven. `progress` is told bytes of the
-    output.
+    that is not at hand: they are not compared, and so not proven. `progress` is called with
+    bytes of the output.
 
     Raises:
         InputError: one of the two cannot be read.
@@ -138,7 +138,7 @@ def verify_file(
 ) -> Verification:
     """Check that a file is whole: container, bounds, CRC-32, header rules; counts NaN and Inf.
 
-    A hash that it should have is compared first. What is wrong is told, not raised.
+    A hash that it should have is compared first. What is wrong is returned, not raised.
 
     Raises:
         Unreadable: the operating system refused.
@@ -228,7 +228,7 @@ def _of_same_name(entry: TensorEntry, origins: Origins) -> _Candidate:
 def _compared(
     entries: Iterable[TensorEntry], pairs: _Pairs, progress: Progress | None
 ) -> Iterator[_Found]:
-    """Compare on a few threads, told one by one as they are done, in the order of the file."""
+    """Compare on a few threads, reported one by one as they are done, in the order of the file."""
     waiting = deque[tuple[TensorEntry, Future[_Found]]]()
     entries = tuple(entries)
     with ThreadPoolExecutor(READERS) as pool:
@@ -253,7 +253,7 @@ def _compared(
 
 
 def _compare(entry: TensorEntry, candidates: tuple[_Candidate, ...]) -> _Found:
-    """Find the candidate whose values the tensor holds; else tell how the first differs."""
+    """Find the candidate whose values the tensor holds; else say how the first differs."""
     first: _Found | None = None
     for candidate in candidates:
         what = _difference(entry, candidate)

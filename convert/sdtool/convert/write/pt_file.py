@@ -111,7 +111,7 @@ def plan_pt(checkpoint: Checkpoint, selection: Selection) -> PtPlan:
         kept = f"what describes the quantized weights stands beside them, as {PICKLED}"
         plan = replace(plan, notes=(*plan.notes, kept))
     elif checkpoint.metadata.keys() - {"format"}:
-        lost = "a .pt file has no place for the metadata of the safetensors file"
+        lost = "a .pt file cannot hold the metadata of the safetensors file"
         plan = replace(plan, notes=(*plan.notes, lost))
     return plan
 

@@ -2,7 +2,7 @@
 
 A row says what may happen to one name: nothing but being named, a call (REDUCE), a new object
 (NEWOBJ), a state (BUILD), items (APPEND(S), ADDITEMS) and pairs (SETITEM(S)). Each of these is a
-check of the arguments that returns None for what honest writers write, or an Anomaly. Every check
+check of the arguments that returns None for what serializers write, or an Anomaly. Every check
 was thought through against what CPython, torch and numpy do with what it lets pass: no import, no
 call of anything that is not a row here itself, no work or memory out of proportion to the file.
 

@@ -24,7 +24,7 @@ from sdtool.scan.allowlist.values import (
 def _no_attributes(state: Value) -> Anomaly | None:
     if is_literal(state, DICT) and not state.pairs:
         return None
-    return state_problem("a state where no writer leaves one")
+    return state_problem("a state where no serializer writes one")
 
 
 def _no_methods(pairs: Value) -> Anomaly | None:

@@ -158,7 +158,7 @@ def _numpy_random(args: Value) -> Anomaly | None:
             else:
                 known = type(part) is str and part in _BIT_GENERATORS
             if not known:
-                return Anomaly(RuleId.DANGEROUS_CALL, "it calls a function that the file chooses")
+                return Anomaly(RuleId.DANGEROUS_CALL, "calls a function that the file chooses")
         return None
     return odd("not the arguments of a random generator")
 

@@ -73,7 +73,7 @@ def _defaultdict(args: Value) -> Anomaly | None:
         return None
     if type(args) is tuple and args and type(args[0]) is Global and args[0] in _FACTORIES:
         return _container(args[1:])
-    return odd("a default that is no plain container")
+    return odd("a default that is not a plain container")
 
 
 def _bytes(args: Value) -> Anomaly | None:
@@ -130,7 +130,7 @@ def _text(args: Value) -> Anomaly | None:
 def _type_of_none(args: Value) -> Anomaly | None:
     if type(args) is tuple and len(args) == 1 and (args[0] is None or args[0] == _ELLIPSIS):
         return None  # how picklers write the class of None
-    return Anomaly(RuleId.DANGEROUS_CALL, "it looks up or makes a class")
+    return Anomaly(RuleId.DANGEROUS_CALL, "looks up or makes a class")
 
 
 def _moment(args: Value) -> Anomaly | None:

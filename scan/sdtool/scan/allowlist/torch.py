@@ -61,7 +61,7 @@ def _tensor_v2(args: Value) -> Anomaly | None:
     if type(args) is not tuple or not 6 <= len(args) <= 7:
         return odd("not the arguments of a tensor")
     if not _is_storage(args[0]) or type(args[1]) is not int:
-        return odd("a tensor of what is no storage")
+        return odd("a tensor of something that is not a storage")
     if not (is_sizes(args[2]) and is_sizes(args[3])) or type(args[4]) is not bool:
         return odd("a tensor without shape and strides")
     if not is_no_hooks(args[5]):
@@ -83,7 +83,7 @@ def _tensor_v1(args: Value) -> Anomaly | None:
 
 def _parameter(args: Value) -> Anomaly | None:
     if type(args) is not tuple or len(args) != 3 or not _is_tensor(args[0]):
-        return odd("a parameter of what is no tensor")
+        return odd("a parameter of something that is not a tensor")
     if type(args[1]) is not bool or not is_no_hooks(args[2]):
         return odd("a parameter with backward hooks")
     return None
@@ -99,7 +99,7 @@ def _parameter_class(args: Value) -> Anomaly | None:
     if type(args) is tuple and 1 <= len(args) <= 2 and _is_tensor(args[0]):
         if len(args) == 1 or type(args[1]) is bool:
             return None
-    return odd("a parameter of what is no tensor")
+    return odd("a parameter of something that is not a tensor")
 
 
 def _from_type(args: Value) -> Anomaly | None:
@@ -108,7 +108,7 @@ def _from_type(args: Value) -> Anomaly | None:
         return odd("not the arguments of a tensor")
     function, cls, inner, state = args
     if type(function) is not Global or function not in REBUILDERS:
-        return Anomaly(RuleId.DANGEROUS_CALL, "it calls a function that the file chooses")
+        return Anomaly(RuleId.DANGEROUS_CALL, "calls a function that the file chooses")
     if type(cls) is not Global or cls not in _TENSOR_CLASSES:
         return odd("a tensor of a class that is not on the allowlist")
     row = _TORCH[function]

@@ -113,7 +113,7 @@ METHODS = frozenset({"append", "extend", "add", "update", "setdefault"})
 def attributes(state: Value) -> Anomaly | None:
     """Attributes of an object: names that no opcode would look up and call afterwards."""
     if not is_literal(state, DICT):
-        return state_problem("a state that is no plain dict")
+        return state_problem("a state that is not a plain dict")
     for key, value in state.pairs:
         if type(key) is not str or (key[:2] == "__" and key[-2:] == "__"):
             return state_problem("a state that sets a method")

@@ -1,4 +1,4 @@
-"""What a program is told of many reports; each of them is a `Report.as_json`."""
+"""The summary of many reports for programs; each report is a `Report.as_json`."""
 
 from __future__ import annotations
 
