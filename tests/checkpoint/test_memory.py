@@ -26,7 +26,7 @@ from sdtool.checkpoint.containers import zip_entries
 from sdtool.checkpoint.containers.zip_archive import find_end, read_directory
 from sdtool.checkpoint.source import Memory
 
-COUNT = 5_000
+COUNT = 6_000
 
 
 def file_of(*, own: bool) -> bytes:
@@ -34,7 +34,15 @@ def file_of(*, own: bool) -> bytes:
     kind, rebuild, hooks = Ops(b"h\x00"), Ops(b"h\x01"), Ops(b"h\x02")
     ordered = name("collections", "OrderedDict")
     out = [name("torch", "FloatStorage"), put(0), POP]
-    out += [name("torch._utils", "_rebuild_tensor_v2"), put(1), POP, ordered, put(2), POP, b"}("]
+    out += [
+        name("torch._utils", "_rebuild_tensor_v2"),
+        put(1),
+        POP,
+        ordered,
+        put(2),
+        POP,
+        Ops(b"}("),
+    ]
     for i in range(COUNT):
         key = text(str(i if own else 0))
         held = persistent(ops(b"(", text("storage"), kind, key, text("cpu"), b"K\x04t"))
@@ -44,7 +52,7 @@ def file_of(*, own: bool) -> bytes:
     return torch_zip(pickled(ops(*out, b"u")), records)
 
 
-@pytest.mark.parametrize(("own", "scanned", "opened"), [(True, 900, 1300), (False, 700, 950)])
+@pytest.mark.parametrize(("own", "scanned", "opened"), [(True, 1_000, 1_450), (False, 750, 1_000)])
 def test_a_tensor_of_a_large_file_costs_little_memory(own: bool, scanned: int, opened: int) -> None:
     source = Memory(file_of(own=own), "x")
     tracemalloc.start()
