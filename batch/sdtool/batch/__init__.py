@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         prune_file,
         run_batch,
     )
+    from sdtool.batch.journal import Journal, Row, open_journal
     from sdtool.batch.making import Making, Nothing, Recipe, SetRecipe
     from sdtool.batch.options import Options
     from sdtool.batch.outcome import (
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         Skipped,
         Written,
     )
+    from sdtool.batch.part import Part, part_of
     from sdtool.batch.progress import Cancelled, Progress
     from sdtool.batch.pruning import Pruning
     from sdtool.batch.verifying import verify_file
@@ -62,12 +64,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Cancelled", "Converting", "Done", "Engine", "Failed", "Here", "Identified", "Input",
-    "InputError", "LimitExceeded", "Making", "Malformed", "NotACheckpoint", "Nothing",
-    "NothingToDo", "Options", "Outcome", "Output", "OutputError", "Planned", "Processes",
-    "Progress", "Pruning", "Recipe", "Refused", "Remarks", "Report", "SdtoolError", "SetRecipe",
-    "Shard", "Skipped", "Threads", "Truncated", "Unreadable", "UnsafeError", "Unsupported",
-    "UsageError", "Verdict", "Verification", "VerificationError", "Written", "convert_file",
-    "identify_file", "open_judged", "prune_file", "run_batch", "scan_file", "verify_file",
+    "InputError", "Journal", "LimitExceeded", "Making", "Malformed", "NotACheckpoint", "Nothing",
+    "NothingToDo", "Options", "Outcome", "Output", "OutputError", "Part", "Planned", "Processes",
+    "Progress", "Pruning", "Recipe", "Refused", "Remarks", "Report", "Row", "SdtoolError",
+    "SetRecipe", "Shard", "Skipped", "Threads", "Truncated", "Unreadable", "UnsafeError",
+    "Unsupported", "UsageError", "Verdict", "Verification", "VerificationError", "Written",
+    "convert_file", "identify_file", "open_journal", "open_judged", "part_of", "prune_file",
+    "run_batch", "scan_file", "verify_file",
 ]  # fmt: skip
 
 _HOMES = {
@@ -75,12 +78,14 @@ _HOMES = {
     "converting": ("Converting",),
     "engines": ("Engine", "Here", "Processes", "Threads"),
     "files": ("Done", "Identified", "convert_file", "identify_file", "prune_file", "run_batch"),
+    "journal": ("Journal", "Row", "open_journal"),
     "making": ("Making", "Nothing", "Recipe", "SetRecipe"),
     "options": ("Options",),
     "outcome": (
         "Failed", "Input", "NothingToDo", "Outcome", "Output", "Planned", "Refused", "Remarks",
         "Shard", "Skipped", "Written",
     ),
+    "part": ("Part", "part_of"),
     "progress": ("Cancelled", "Progress"),
     "pruning": ("Pruning",),
     "verifying": ("verify_file",),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from sdtool.batch import Engine, Here, Options, Outcome, Recipe, Threads
+from sdtool.batch import Options, Outcome, Recipe
 from sdtool.batch.place import AnyJob, nbytes_of
 from sdtool.batch.run import run_jobs
 from sdtool.batch.version import version
 from sdtool.cli.arguments import Found, say_nothing
 from sdtool.cli.console import Console
 from sdtool.cli.exit_codes import DONE, TROUBLE, worst
+from sdtool.cli.many import Many, engine_of
 from sdtool.cli.outcomes import as_json as outcome_json
 from sdtool.cli.outcomes import code_of, error_of, lines, summary, summary_line
 from sdtool.convert import leftovers
@@ -29,6 +30,7 @@ def run(
     *,
     at_once: int,
     as_json: bool,
+    many: Many,
 ) -> int:
     """Work through `jobs`, tell each as it ends, and return the exit code of the whole."""
     for problem in found.problems:
@@ -55,9 +57,12 @@ def run(
         elif (len(jobs) > 1 or found.excluded) and not console.quiet:
             console.out(summary_line(counts))
 
-    engine: Engine = Here() if at_once == 1 or len(jobs) < 2 else Threads(at_once)
+    engine = engine_of(at_once, len(jobs), computing=False)
     try:
-        with console.progress(sum(map(nbytes_of, jobs)), _LABELS[verb]) as progress:
+        with (
+            many.opened_journal() as journal,
+            console.progress(sum(map(nbytes_of, jobs)), _LABELS[verb]) as progress,
+        ):
             run_jobs(
                 jobs,
                 recipe,
@@ -67,6 +72,7 @@ def run(
                 late=outcomes.extend,
                 warn=console.warning,
                 progress=progress,
+                journal=journal,
             )
     except BaseException as e:
         if not isinstance(e, Exception):  # Ctrl-C and its kin: what was done is told

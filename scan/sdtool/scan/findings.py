@@ -94,6 +94,8 @@ class Report:
     error: str | None = None
     hint: str | None = None
     """What to do about `error`."""
+    unchanged_since: str | None = None
+    """When it was scanned, if that was before, and a journal knows it to be unchanged."""
 
     @property
     def allowed(self) -> tuple[str, ...]:
@@ -117,6 +119,7 @@ class Report:
             "nbytes_read": self.nbytes_read,
             "seconds": round(self.seconds, 6),
             "error": self.error,
+            **({"unchanged_since": self.unchanged_since} if self.unchanged_since else {}),
         }
 
 

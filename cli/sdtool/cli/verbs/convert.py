@@ -11,6 +11,7 @@ from sdtool.batch.place import plan_outputs
 from sdtool.checkpoint import UsageError
 from sdtool.cli.arguments import paths_argument, search
 from sdtool.cli.console import Console
+from sdtool.cli.many import Many, many_options
 from sdtool.cli.options import (
     dequantize_option,
     dtype_option,
@@ -42,6 +43,7 @@ from sdtool.scan import Settings
 )
 @click.option("--skip-unsupported", is_flag=True, help="Leave out what no output can hold.")
 @writing_options
+@many_options
 @machine_readable()
 def command(
     console: Console,
@@ -54,6 +56,7 @@ def command(
     out: str | None,
     out_dir: str | None,
     as_json: bool,
+    many: Many,
     **options: Any,
 ) -> int:
     """Write a checkpoint's weights as safetensors.
@@ -73,7 +76,9 @@ def command(
     items = without_outputs(console, found, out_dir)
     if out is not None and any(is_index(item.path) for item in items):
         raise UsageError("-o names one file, and a sharded set has several", hint="take --out-dir")
-    jobs = plan_outputs(items, recipe.names, out=out, out_dir=out_dir)
+    jobs = many.jobs(plan_outputs(items, recipe.names, out=out, out_dir=out_dir))
     wanted = options_of(settings, options)
-    at_once = jobs_of(options)
-    return run(console, "convert", jobs, found, recipe, wanted, at_once=at_once, as_json=as_json)
+    return run(
+        console, "convert", jobs, found, recipe, wanted,
+        at_once=jobs_of(options), as_json=as_json, many=many,
+    )  # fmt: skip

@@ -14,6 +14,7 @@ from sdtool.batch.place import plan_outputs
 from sdtool.checkpoint import UsageError
 from sdtool.cli.arguments import paths_argument, search
 from sdtool.cli.console import Console
+from sdtool.cli.many import Many, many_options
 from sdtool.cli.options import (
     dequantize_option,
     dtype_option,
@@ -59,6 +60,7 @@ from sdtool.scan import Settings, open_judged
 )  # fmt: skip
 @click.option("--drop", multiple=True, metavar="GLOB", help="Drop tensors of these names too.")
 @writing_options
+@many_options
 @machine_readable()
 def command(
     console: Console,
@@ -81,6 +83,7 @@ def command(
     fix: tuple[str, ...],
     bake_vae: str | None,
     only: Component | None,
+    many: Many,
     **options: Any,
 ) -> int:
     """Keep what inference needs: raw or EMA weights, any precision.
@@ -108,17 +111,24 @@ def command(
         raise UsageError(
             "-o names one output, and --all-variants makes several", hint="take --out-dir"
         )
+    if bake_vae is not None and many.journal is not None:
+        raise UsageError(
+            "--bake-vae and --journal do not go together",
+            hint="a journal could not tell whether the VAE is still the same",
+        )
     found = search(console, paths, settings, writing=True)
     items = without_outputs(console, found, out_dir)
     wanted = replace(options_of(settings, options), nonfinite=True)
-    jobs = plan_outputs(items, recipe.names, out=out, out_dir=out_dir)
+    jobs = many.jobs(plan_outputs(items, recipe.names, out=out, out_dir=out_dir))
     with ExitStack() as stack:
         if bake_vae is not None:
             opened = open_judged(bake_vae, allow=wanted.allow, disarm=wanted.disarm)
             baked, _ = stack.enter_context(opened)
             recipe = replace(recipe, baked=baked)
-        at_once = jobs_of(options)
-        return run(console, "prune", jobs, found, recipe, wanted, at_once=at_once, as_json=as_json)
+        return run(
+            console, "prune", jobs, found, recipe, wanted,
+            at_once=jobs_of(options), as_json=as_json, many=many,
+        )  # fmt: skip
 
 
 def _variant(asked: Mapping[str, bool]) -> Variant | Literal["all"]:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import click
 
 from sdtool.batch.expand import Item
 from sdtool.batch.scanning import scanned, unread
 from sdtool.batch.version import version
-from sdtool.checkpoint import InputError, local_file, readings
+from sdtool.checkpoint import InputError, UsageError, local_file, readings
 from sdtool.cli.arguments import Found, jobs_option, paths_argument, say_nothing, search
 from sdtool.cli.console import Console, as_json
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE, worst
+from sdtool.cli.many import Many, engine_of, many_options
 from sdtool.cli.report_file import check_report, write_report
 from sdtool.cli.settings import settings_options, with_allowed
 from sdtool.cli.stopping import Stopped
@@ -22,6 +26,9 @@ from sdtool.cli.verb import verb
 from sdtool.scan import Report, Settings, Verdict
 from sdtool.scan.report import json as json_report
 from sdtool.scan.report import text
+
+if TYPE_CHECKING:
+    from sdtool.cli.resumed import Resumed
 
 
 @verb(
@@ -51,7 +58,12 @@ from sdtool.scan.report import text
 @click.option(
     "--fail-on-nothing", is_flag=True, help="Exit with 2 when no file was scanned."
 )  # fmt: skip
+@click.option(
+    "--resume", metavar="FILE",
+    help="Go on with FILE, a report in jsonl: only what it lacks is scanned.",
+)  # fmt: skip
 @jobs_option
+@many_options
 @settings_options
 def command(
     console: Console,
@@ -65,7 +77,9 @@ def command(
     explain: bool,
     deep: bool,
     fail_on_nothing: bool,
+    resume: str | None,
     jobs: int,
+    many: Many,
 ) -> int:
     """Say what a file would do if a program loaded it.
 
@@ -73,47 +87,82 @@ def command(
     Nothing of a file is ever run. Folders are searched by content: files that
     are no models are passed over.
     """
+    if resume is not None:
+        form = _form_of_resumed(form, output)
     console.machine = form != "text"
     names = with_allowed(settings, allow)
     # a name is no proof that a run of ours left it: it is read as any other file
     found = search(console, paths, settings, with_partial=True)
     if output is not None:
         check_report(output, (item.path for item in found.items), force=force)
-    shown = _Shown(console, form, output, found, force=force)
-    for problem in found.problems:
-        shown.missing(problem)
-    total = sum(map(_nbytes, found.items))
-    jobs = jobs or os.cpu_count() or 1
-    try:
-        with (
-            console.progress(total, "scanning") as progress,
-            scanned(found.items, allow=names, deep=deep, jobs=jobs) as reports,
-        ):
-            for item, report in zip(found.items, reports, strict=True):
-                progress(_nbytes(item))
-                if report.verdict is Verdict.NOT_A_CHECKPOINT and not item.looks_like_model:
-                    shown.passed_over += 1
-                else:
-                    shown.add(report, _explanation(report, names) if explain else ())
-    except (KeyboardInterrupt, Stopped):
-        shown.finish(interrupted=True)
-        raise
-    shown.finish()
-    is_nothing = not shown.reports and not shown.problems
+    items = [item for item in found.items if many.has(item)]
+    with ExitStack() as stack:
+        former = None
+        if resume is not None:
+            from sdtool.cli.resumed import resumed
+
+            former = stack.enter_context(resumed(resume, found.items))
+            items = former.left(items)
+        journal = stack.enter_context(many.opened_journal())
+        shown = _Shown(console, form, output, found, force=force, former=former)
+        for problem in found.problems:
+            shown.missing(problem)
+        engine = engine_of(jobs or os.cpu_count() or 1, len(items), computing=True)
+        try:
+            with (
+                console.progress(sum(map(_nbytes, items)), "scanning") as progress,
+                scanned(items, allow=names, deep=deep, engine=engine, journal=journal) as reports,
+            ):
+                for item, report in zip(items, reports, strict=True):
+                    progress(_nbytes(item))
+                    if report.verdict is Verdict.NOT_A_CHECKPOINT and not item.looks_like_model:
+                        shown.passed_over += 1
+                    else:
+                        shown.add(report, _explanation(report, names) if explain else ())
+        except (KeyboardInterrupt, Stopped):
+            shown.finish(interrupted=True)
+            raise
+        shown.finish()
+    is_nothing = not shown.verdicts and not shown.problems
     if is_nothing:
         say_nothing(console, "scan", found, shown.passed_over)
-    codes = [_code(report, fail_on) for report in shown.reports]
+    codes = [_code(verdict, fail_on) for verdict in shown.verdicts]
     is_trouble = shown.problems or (is_nothing and fail_on_nothing)
     return worst((*codes, TROUBLE if is_trouble else DONE))
+
+
+def _form_of_resumed(form: str, output: str | None) -> str:
+    """Return the format of a report that is gone on with.
+
+    Raises:
+        UsageError: another was asked for, or another file.
+    """
+    if output is not None:
+        raise UsageError(
+            "--resume and -o do not go together", hint="the report is that of --resume"
+        )
+    if form not in ("text", "jsonl"):
+        raise UsageError(f"--resume and --format {form} do not go together", hint="take jsonl")
+    return "jsonl"
 
 
 class _Shown:
     """The reports of a run: each shown as it comes where the format allows, the rest at the end."""
 
     def __init__(
-        self, console: Console, form: str, output: str | None, found: Found, *, force: bool = False
+        self,
+        console: Console,
+        form: str,
+        output: str | None,
+        found: Found,
+        *,
+        force: bool = False,
+        former: Resumed | None = None,
     ) -> None:
         self.reports: list[Report] = []
+        """Those that the end of the report needs, which jsonl has not."""
+        self.verdicts = Counter(former.verdicts.values() if former else ())
+        """Of all files that are in the report."""
         self.passed_over = 0
         self.problems = 0
         self._console = console
@@ -121,15 +170,18 @@ class _Shown:
         self._output = output
         self._found = found
         self._force = force
+        self._former = former
         self._kept: list[str] = []
         """What goes to the output file."""
 
     def add(self, report: Report, explanation: Iterable[str] = ()) -> None:
         """Take up one more report; the explanation is shown as text only."""
-        self.reports.append(report)
+        self.verdicts[report.verdict] += 1
         if self._form == "jsonl":
             self._write(as_json(report.as_json(), indent=None))
-        elif self._form == "text" and not (self._console.quiet and _is_clean(report)):
+            return
+        self.reports.append(report)
+        if self._form == "text" and not (self._console.quiet and _is_clean(report)):
             first, *rest = text.lines(report, colour=self._console.colour and not self._output)
             self._write(first, coloured=True)
             for line in chain(rest, explanation):
@@ -140,7 +192,7 @@ class _Shown:
         if self._form == "text":
             self.problems += 1
             self._console.failed(problem)
-        else:
+        elif self._former is None or (problem.where or "") not in self._former.verdicts:
             self.add(unread(problem.where or "", problem.what))
 
     def finish(self, *, interrupted: bool = False) -> None:
@@ -171,7 +223,9 @@ class _Shown:
             write_report(self._output, content, force=self._force)
 
     def _write(self, line: str, *, coloured: bool = False) -> None:
-        if self._output is not None:
+        if self._former is not None:
+            self._former.append(line)
+        elif self._output is not None:
             self._kept.append(line)
         elif self._form != "text":
             self._console.data(line)
@@ -195,8 +249,8 @@ def _is_clean(report: Report) -> bool:
     return report.verdict is Verdict.CLEAN and not report.allowed
 
 
-def _code(report: Report, fail_on: str) -> int:
-    match report.verdict:
+def _code(verdict: Verdict, fail_on: str) -> int:
+    match verdict:
         case Verdict.CLEAN:
             return DONE
         case Verdict.UNSAFE:

@@ -21,6 +21,7 @@ def document(
     """The document of a whole run, as the command's JSON has it."""
     all_reports = list(reports)
     counts = Counter(report.verdict for report in all_reports)
+    unchanged = sum(report.unchanged_since is not None for report in all_reports)
     return {
         "tool": "sdtool",
         "version": version,
@@ -31,6 +32,7 @@ def document(
             "with-allowed-names": sum(bool(report.allowed) for report in all_reports),
             "passed-over": passed_over,
             "excluded": excluded,
+            **({"unchanged": unchanged} if unchanged else {}),
         },
         **({"interrupted": True} if interrupted else {}),
     }
