@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sdtool.batch.checking import VerificationError
+    from sdtool.batch.cluster import Cluster
     from sdtool.batch.converting import Converting
     from sdtool.batch.engines import Engine, Here, Processes, Threads
     from sdtool.batch.files import (
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
     from sdtool.scan import Report, Verdict, open_judged, scan_file
 
 __all__ = [
-    "Cancelled", "Converting", "Done", "Engine", "Failed", "Here", "Identified", "Input",
+    "Cancelled", "Cluster", "Converting", "Done", "Engine", "Failed", "Here", "Identified", "Input",
     "InputError", "Journal", "LimitExceeded", "Making", "Malformed", "NotACheckpoint", "Nothing",
     "NothingToDo", "Options", "Outcome", "Output", "OutputError", "Part", "Planned", "Processes",
     "Progress", "Pruning", "Recipe", "Refused", "Remarks", "Report", "Row", "SdtoolError",
@@ -75,6 +76,7 @@ __all__ = [
 
 _HOMES = {
     "checking": ("VerificationError",),
+    "cluster": ("Cluster",),
     "converting": ("Converting",),
     "engines": ("Engine", "Here", "Processes", "Threads"),
     "files": ("Done", "Identified", "convert_file", "identify_file", "prune_file", "run_batch"),

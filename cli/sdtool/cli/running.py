@@ -12,7 +12,7 @@ from sdtool.batch.version import version
 from sdtool.cli.arguments import Found, say_nothing
 from sdtool.cli.console import Console
 from sdtool.cli.exit_codes import DONE, TROUBLE, worst
-from sdtool.cli.many import Many, engine_of
+from sdtool.cli.many import Many
 from sdtool.cli.outcomes import as_json as outcome_json
 from sdtool.cli.outcomes import code_of, error_of, lines, summary, summary_line
 from sdtool.convert import leftovers
@@ -57,7 +57,7 @@ def run(
         elif (len(jobs) > 1 or found.excluded) and not console.quiet:
             console.out(summary_line(counts))
 
-    engine = engine_of(at_once, len(jobs), computing=False)
+    engine = many.engine(at_once, len(jobs), computing=False)
     try:
         with (
             many.opened_journal() as journal,

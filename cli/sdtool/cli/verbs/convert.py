@@ -72,11 +72,12 @@ def command(
             hint="what is left out would be lost with the original",
         )
     recipe = Converting(dtype, to, skip_unsupported, dequantize, names_given=out is not None)
+    many.check_writing(options)
     found = search(console, paths, settings, writing=True)
-    items = without_outputs(console, found, out_dir)
+    items = many.items(without_outputs(console, found, out_dir))
     if out is not None and any(is_index(item.path) for item in items):
         raise UsageError("-o names one file, and a sharded set has several", hint="take --out-dir")
-    jobs = many.jobs(plan_outputs(items, recipe.names, out=out, out_dir=out_dir))
+    jobs = many.jobs(plan_outputs(items, recipe.names, out=out, out_dir=many.folder(out_dir)))
     wanted = options_of(settings, options)
     return run(
         console, "convert", jobs, found, recipe, wanted,

@@ -116,10 +116,11 @@ def command(
             "--bake-vae and --journal do not go together",
             hint="a journal could not tell whether the VAE is still the same",
         )
+    many.check_writing({**options, "bake_vae": bake_vae})
     found = search(console, paths, settings, writing=True)
-    items = without_outputs(console, found, out_dir)
+    items = many.items(without_outputs(console, found, out_dir))
     wanted = replace(options_of(settings, options), nonfinite=True)
-    jobs = many.jobs(plan_outputs(items, recipe.names, out=out, out_dir=out_dir))
+    jobs = many.jobs(plan_outputs(items, recipe.names, out=out, out_dir=many.folder(out_dir)))
     with ExitStack() as stack:
         if bake_vae is not None:
             opened = open_judged(bake_vae, allow=wanted.allow, disarm=wanted.disarm)

@@ -18,7 +18,7 @@ from sdtool.checkpoint import InputError, UsageError, local_file, readings
 from sdtool.cli.arguments import Found, jobs_option, paths_argument, say_nothing, search
 from sdtool.cli.console import Console, as_json
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE, worst
-from sdtool.cli.many import Many, engine_of, many_options
+from sdtool.cli.many import Many, many_options
 from sdtool.cli.report_file import check_report, write_report
 from sdtool.cli.settings import settings_options, with_allowed
 from sdtool.cli.stopping import Stopped
@@ -95,7 +95,7 @@ def command(
     found = search(console, paths, settings, with_partial=True)
     if output is not None:
         check_report(output, (item.path for item in found.items), force=force)
-    items = [item for item in found.items if many.has(item)]
+    items = many.items([item for item in found.items if many.has(item)])
     with ExitStack() as stack:
         former = None
         if resume is not None:
@@ -107,7 +107,7 @@ def command(
         shown = _Shown(console, form, output, found, force=force, former=former)
         for problem in found.problems:
             shown.missing(problem)
-        engine = engine_of(jobs or os.cpu_count() or 1, len(items), computing=True)
+        engine = many.engine(jobs or os.cpu_count() or 1, len(items), computing=True)
         try:
             with (
                 console.progress(sum(map(_nbytes, items)), "scanning") as progress,
