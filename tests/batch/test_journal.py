@@ -230,6 +230,16 @@ def test_a_row_that_is_damaged_is_an_error(sdtool: Run, models: Path, scans: lis
     assert "sdtool: error: the journal is damaged: j\n" in done.err
 
 
+def test_an_entry_that_names_no_file_is_not_believed(
+    sdtool: Run, models: Path, scans: list[str]
+) -> None:
+    again(sdtool, scans)
+    with sqlite3.connect("j") as database:
+        database.execute("UPDATE entry SET stamps = '{}' WHERE instr(path, CAST('a.ckpt' AS BLOB))")
+    database.close()
+    assert again(sdtool, scans) == ["a.ckpt", "cut.ckpt"]
+
+
 def test_what_is_asked_of_a_journal_that_is_not_there(sdtool: Run, models: Path) -> None:
     done = sdtool("journal", "list", "j")
     assert (done.code, done.err) == (2, "sdtool: error: no such journal: j\n")

@@ -110,9 +110,11 @@ class _Checked(Generic[T, R]):
     kind: Kind[T, R]
 
     def __call__(self, asked: _Asked[T], check: Check) -> _Answer[R]:
-        if asked.known is not None and still_hold(asked.known):
+        inputs = self.kind.inputs(asked.item)
+        known = asked.known
+        if known is not None and known.keys() >= set(inputs) and still_hold(known):
             return _Answer(asked.number, None)
-        before = stamps_of(self.kind.inputs(asked.item))
+        before = stamps_of(inputs)
         result = self.work(asked.item, check)
         return _Answer(asked.number, result, self._worth_keeping(before, result))
 
