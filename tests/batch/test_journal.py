@@ -330,6 +330,24 @@ def test_what_is_converted_is_believed_while_its_output_is_there(
     assert convert("--force")[0] == []
 
 
+def test_a_large_output_is_believed_at_once_and_a_changed_one_is_not(
+    sdtool: Run, models: Path
+) -> None:
+    (models / "a.ckpt").write_bytes(large())
+    time.sleep(2.2)  # the input has to be at rest
+    command = ["convert", "models/a.ckpt", "--out-dir", "out", "--journal", "j", "--json"]
+    assert sdtool(*command).code == 0
+    (file,) = json.loads(sdtool(*command).out)["files"]
+    assert file["status"] == "skipped"
+    assert file["notes"][0].startswith("unchanged since 20")
+    output = Path("out/a.safetensors")
+    data = bytearray(output.read_bytes())
+    data[1_000_000] ^= 1
+    output.write_bytes(data)
+    (file,) = json.loads(sdtool(*command).out)["files"]
+    assert not file["notes"] or not file["notes"][0].startswith("unchanged since 20")
+
+
 def test_a_recipe_that_holds_an_open_file_has_no_journal(sdtool: Run, models: Path) -> None:
     done = sdtool("prune", "models/a.ckpt", "--bake-vae", "models/b.ckpt", "--journal", "j")
     assert done.code == 2

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar, overload
 
 from sdtool.batch.coding import Decoder, encoded
@@ -135,7 +135,10 @@ class _Checked(Generic[T, R]):
         if before is None or not self.kind.is_final(result) or not is_untouched(before):
             return None
         made = stamps_of(self.kind.outputs(result))
-        return None if made is None else {**before, **made}
+        if made is None:
+            return None
+        # outputs were written or compared a moment ago: they need not have been at rest
+        return {**before, **{path: replace(stamp, is_settled=True) for path, stamp in made.items()}}
 
 
 @dataclass(slots=True)
