@@ -32,6 +32,7 @@ HOMES = {
     "send2trash": ("batch/sdtool/batch/originals.py",),
     "fickling": ("scan/sdtool/scan/second_opinion.py",),
     "safetensors": ("convert/sdtool/convert/verify/verify.py",),
+    "isal": ("checkpoint/sdtool/checkpoint/crc32.py",),
     "torch": ("convert/sdtool/convert/elements/vectors.py",),
     "numpy": ("convert/sdtool/convert/elements/vectors.py",),
 }
@@ -91,7 +92,7 @@ def test_arrows_point_down(path: Path) -> None:
 DEEPER = {
     "batch": {
         "checkpoint": {
-            "identify", "identify.ema", "identify.kinds", "identify.promises", "sets",
+            "identify", "identify.ema", "identify.kinds", "identify.promises", "sets", "wording",
         },
         "convert": {
             "elements.rescale", "elements.row_major", "plan.casts", "plan.dequantize",
@@ -100,13 +101,13 @@ DEEPER = {
     },
     "cli": {
         "checkpoint": {
-            "foreign", "identify.ema", "identify.identity", "identify.kinds",
-            "identify.quantization", "prefixes", "sets", "values",
+            "crc32", "foreign", "identify.ema", "identify.identity", "identify.kinds",
+            "identify.quantization", "prefixes", "sets", "values", "wording",
         },
-        "scan": {"allowlist", "explaining", "report"},
+        "scan": {"explaining", "report", "settings"},
         "convert": {"elements.row_major", "plan.metadata", "verify.compare"},
         "batch": {
-            "amounts", "expand", "failures", "looking", "originals", "outcome", "place", "run",
+            "expand", "failures", "looking", "originals", "outcome", "place", "run",
             "scanning", "version",
         },
     },

@@ -223,7 +223,7 @@ def test_an_original_goes_after_its_output_was_verified(monkeypatch: pytest.Monk
     assert (done.output.verified, done.original) == (True, "deleted")
     assert not Path("clean.ckpt").exists()
     monkeypatch.setitem(sys.modules, "send2trash", None)
-    with pytest.raises(UsageError, match="needs the package send2trash"):
+    with pytest.raises(UsageError, match="requires the package send2trash"):
         convert_file("odd.ckpt", options=Options(replace="trash"))
     assert not Path("odd.safetensors").exists()
 
@@ -275,3 +275,28 @@ def test_the_face_takes_no_time_and_a_scan_does_without_the_rooms_that_write() -
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (result.stdout, result.stderr) == ("[]\n", "")
+
+
+@pytest.mark.parametrize("look", [scan_file, identify_file])
+def test_looking_at_a_file_can_be_followed_and_stopped(
+    look: Callable[..., object],
+) -> None:
+    reads: list[int] = []
+    look("clean.ckpt", progress=reads.append)
+    assert 0 < sum(reads) and min(reads) >= 0
+    stopped = Event()
+    stopped.set()
+    with pytest.raises(Cancelled):
+        look("clean.ckpt", cancelled=stopped)
+
+    def fail(nbytes: int) -> None:
+        raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        look("clean.ckpt", progress=fail)
+
+
+def test_a_deep_scan_reports_every_byte() -> None:
+    reads: list[int] = []
+    scan_file("clean.ckpt", deep=True, progress=reads.append)
+    assert sum(reads) >= Path("clean.ckpt").stat().st_size

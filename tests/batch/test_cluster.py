@@ -51,8 +51,12 @@ def make(folder: Path, *names: str) -> None:
         (folder / name).write_bytes(torch_zip(pickled(dict_of({name: tensor()}))))
 
 
+def files(out: str) -> list[dict[str, Any]]:
+    return [one for line in out.splitlines() if "path" in (one := json.loads(line))]
+
+
 def verdicts(out: str) -> dict[str, str]:
-    reports = [json.loads(line) for line in out.splitlines()]
+    reports = files(out)
     assert max(Counter(report["path"] for report in reports).values()) == 1
     return {Path(report["path"]).name: report["verdict"] for report in reports}
 
@@ -113,11 +117,11 @@ def test_a_file_that_kills_is_undecided_and_the_rest_is_reported(
     assert verdicts(done.out) == {
         name: "undecided" if "poison" in name else "clean" for name in names
     }
-    assert [json.loads(line)["path"] for line in done.out.splitlines()] == sorted(
+    assert [one["path"] for one in files(done.out)] == sorted(
         str(tmp_path / "many" / name) for name in names
     )
     assert done.code == 2
-    (error,) = {json.loads(line)["error"] for line in done.out.splitlines()} - {None}
+    (error,) = {one["error"] for one in files(done.out)} - {None}
     assert error == (
         "the process that scanned it ended with its worker, and again when it was scanned alone"
     )
@@ -162,20 +166,20 @@ def test_a_worker_that_is_killed_costs_nothing(
 
 def test_a_conversion_on_a_cluster(sdtool: Run, models: Path, cluster: Keeper) -> None:
     done = sdtool(
-        "convert", "models", "--out-dir", "out", "--cluster", cluster.address, "--json",
+        "convert", "models", "--out-dir", "out", "--cluster", cluster.address, "--format", "json",
         "--verify",
     )  # fmt: skip
-    files = {Path(one["path"]).name: one for one in json.loads(done.out)["files"]}
-    assert {name: one["status"] for name, one in files.items()} == {
+    made = {Path(one["path"]).name: one for one in json.loads(done.out)["files"]}
+    assert {name: one["status"] for name, one in made.items()} == {
         "a.ckpt": "written", "b.ckpt": "written", "c.ckpt": "written",
         "cut.ckpt": "failed", "unsafe.ckpt": "refused",
     }  # fmt: skip
     assert done.code == 1
     assert sorted(os.listdir("out")) == ["a.safetensors", "b.safetensors", "c.safetensors"]
-    here = sdtool("convert", "models", "--out-dir", "here", "--json", "--verify")
+    here = sdtool("convert", "models", "--out-dir", "here", "--format", "json", "--verify")
     for one in json.loads(here.out)["files"]:
-        there = files[Path(one["path"]).name]
-        for name in ("tensors", "output_nbytes", "verified", "hint", "verdict", "warnings"):
+        there = made[Path(one["path"]).name]
+        for name in ("tensors", "output_bytes", "verified", "hint", "verdict", "warnings"):
             assert there[name] == one[name], name
     for name in os.listdir("here"):
         assert Path("here", name).read_bytes() == Path("out", name).read_bytes()
@@ -216,14 +220,14 @@ def test_what_is_wrong_is_one_line(
 ) -> None:
     done = sdtool("scan", "models", *options)
     assert (done.code, done.out) == (2, "")
-    assert done.err.startswith(f"sdtool: error: {what}")
+    assert what in done.err.splitlines()[0]
 
 
 @pytest.mark.parametrize("option", ["--force", "--replace=delete"])
 def test_what_does_not_go_with_a_cluster(sdtool: Run, models: Path, option: str) -> None:
     done = sdtool("convert", "models", "--cluster", "local", option)
     assert done.code == 2
-    assert f"{option.partition('=')[0]} and --cluster do not go together" in done.err
+    assert f"{option.partition('=')[0]} and --cluster cannot be used together" in done.err
 
 
 class Doubling:

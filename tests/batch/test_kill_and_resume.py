@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.cli.conftest import Run
@@ -52,9 +53,13 @@ def killed_until_done(command: list[str], folder: Path, seed: int) -> tuple[str,
         return out, deaths
 
 
+def files(text: str) -> list[dict[str, Any]]:
+    """The lines of files, without the end of the report."""
+    return [one for line in text.splitlines() if "path" in (one := json.loads(line))]
+
+
 def names(text: str) -> Counter[str]:
-    lines = text.splitlines()
-    return Counter(Path(json.loads(line)["path"]).name for line in lines)
+    return Counter(Path(one["path"]).name for one in files(text))
 
 
 EVERY = Counter(f"{number}.ckpt" for number in range(400))
@@ -65,9 +70,9 @@ EVERY = Counter(f"{number}.ckpt" for number in range(400))
 def test_a_scan_with_a_journal(many: Path, tmp_path: Path, jobs: str) -> None:
     command = ["scan", "many", "--journal", "j", "--format", "jsonl", "-j", jobs]
     out, deaths = killed_until_done(command, tmp_path, seed=int(jobs))
-    assert deaths > 1
+    assert deaths
     assert names(out) == EVERY
-    assert {json.loads(line)["verdict"] for line in out.splitlines()} == {"clean"}
+    assert {one["verdict"] for one in files(out)} == {"clean"}
 
 
 @kills
@@ -75,7 +80,7 @@ def test_a_scan_with_a_journal(many: Path, tmp_path: Path, jobs: str) -> None:
 def test_a_scan_that_resumes_its_report(many: Path, tmp_path: Path, jobs: str) -> None:
     command = ["scan", "many", "--resume", "report.jsonl", "-j", jobs]
     out, deaths = killed_until_done(command, tmp_path, seed=10 + int(jobs))
-    assert deaths > 1
+    assert deaths
     assert out == ""
     assert names((tmp_path / "report.jsonl").read_text()) == EVERY
 
@@ -84,14 +89,14 @@ def test_a_scan_that_resumes_its_report(many: Path, tmp_path: Path, jobs: str) -
 def test_a_conversion_with_a_journal(many: Path, tmp_path: Path) -> None:
     for number in range(100, 400):
         (many / f"{number}.ckpt").unlink()
-    command = ["convert", "many", "--out-dir", "out", "--journal", "j", "--json"]
+    command = ["convert", "many", "--out-dir", "out", "--journal", "j", "--format", "json"]
     out, deaths = killed_until_done(command, tmp_path, seed=3)
-    assert deaths > 1
-    files = json.loads(out)["files"]
-    assert Counter(Path(one["path"]).name for one in files) == Counter(
+    assert deaths
+    made = json.loads(out)["files"]
+    assert Counter(Path(one["path"]).name for one in made) == Counter(
         f"{number}.ckpt" for number in range(100)
     )
-    assert {one["status"] for one in files} <= {"written", "skipped"}
+    assert {one["status"] for one in made} <= {"written", "skipped"}
     whole = {path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")}
     assert whole == {f"{number}.safetensors" for number in range(100)}
     for path in (tmp_path / "out").glob("*.safetensors"):
@@ -123,18 +128,32 @@ def test_what_is_no_report_is_refused_and_kept(sdtool: Run, models: Path, conten
     Path("r").write_bytes(content)
     done = sdtool("scan", "models", "--resume", "r")
     assert done.code == 2
-    assert done.err.startswith("sdtool: error: line 1 is no line of a scan report: r\n")
+    assert done.err.startswith("sdtool: error: r: line 1 is no line of a scan report\n")
     assert Path("r").read_bytes() == content
+
+
+def test_a_report_of_format_jsonl_is_gone_on_with_and_its_end_cut_off(
+    sdtool: Run, models: Path
+) -> None:
+    out = sdtool("scan", "models/a.ckpt", "models/b.ckpt", "--format", "jsonl").out
+    Path("r").write_text(out)
+    assert sdtool("scan", "models", "--resume", "r").code == 1
+    lines = Path("r").read_text().splitlines(keepends=True)
+    assert lines[:2] == out.splitlines(keepends=True)[:2]
+    assert len(lines) == len(files("".join(lines))) == 5
+    Path("r").write_text(out + lines[2])
+    assert sdtool("scan", "models", "--resume", "r").code == 2
+    assert Path("r").read_text() == out + lines[2]
 
 
 def test_what_does_not_go_with_resume(sdtool: Run, models: Path) -> None:
     for options, what in (
-        (["-o", "x.json"], "--resume and -o do not go together"),
-        (["--format", "json"], "--resume and --format json do not go together"),
+        (["-o", "x.json"], "--resume and -o cannot be used together"),
+        (["--format", "json"], "--resume and --format json cannot be used together"),
     ):
         done = sdtool("scan", "models", "--resume", "r", *options)
         assert done.code == 2
         assert what in done.err
     done = sdtool("scan", "models", "--resume", "models/a.ckpt")
     assert done.code == 2
-    assert "called like a model" in done.err
+    assert "the name of a model" in done.err

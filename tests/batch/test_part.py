@@ -47,14 +47,20 @@ def test_what_is_no_part(sdtool: Run, models: Path, text: str) -> None:
     assert "--shard takes I/N with I from 1 to N" in done.err
 
 
+def names(out: str) -> list[str]:
+    found = [json.loads(line) for line in out.splitlines()]
+    return [Path(one["path"]).name for one in found if "path" in one]
+
+
 def test_parts_of_a_scan_and_a_conversion(sdtool: Run, models: Path) -> None:
     assert part_of("2/3") == Part(2, 3)
     scanned: list[str] = []
     converted: list[str] = []
     for number in (1, 2, 3):
-        out = sdtool("scan", "models", "--format", "jsonl", "--shard", f"{number}/3").out
-        scanned += [Path(json.loads(line)["path"]).name for line in out.splitlines()]
-        out = sdtool("convert", "models", "--json", "--dry-run", "--shard", f"{number}/3").out
-        converted += [Path(one["path"]).name for one in json.loads(out)["files"]]
+        part = ("--shard", f"{number}/3")
+        out = sdtool("scan", "models", "--format", "jsonl", *part).out
+        scanned += names(out)
+        out = sdtool("convert", "models", "--format", "jsonl", "--dry-run", *part).out
+        converted += names(out)
     everything = ["a.ckpt", "b.ckpt", "c.ckpt", "cut.ckpt", "unsafe.ckpt"]
     assert sorted(scanned) == sorted(converted) == everything

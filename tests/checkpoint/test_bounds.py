@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import random
+import sys
 import zipfile
 import zlib
 from io import BytesIO
 
 import pytest
 from tests.bombs import BOMBS
-from tests.forge import Member, dict_of, list_of, pickled, storage, tensor, torch_zip, zip_file
+from tests.forge import (
+    Member,
+    call,
+    dict_of,
+    list_of,
+    name,
+    pickled,
+    storage,
+    tensor,
+    torch_zip,
+    zip_file,
+)
 
 from sdtool.checkpoint import checkpoint_of, readings
 from sdtool.checkpoint.containers import opening
 from sdtool.checkpoint.containers.opening import Budget
-from sdtool.checkpoint.containers.zip_archive import (
-    deep_anomalies,
-    find_end,
-    inflate,
-    read_directory,
-)
+from sdtool.checkpoint.containers.zip_archive import find_end, read_directory
+from sdtool.checkpoint.containers.zip_checks import deep_anomalies
+from sdtool.checkpoint.containers.zip_members import inflate
 from sdtool.checkpoint.errors import LimitExceeded, Malformed
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.reading import Checkpoint
@@ -144,9 +153,10 @@ def test_members_that_overlap_are_checked_once() -> None:
     end = find_end(source)
     assert end is not None
     archive = read_directory(source, end, DEFAULT_LIMITS)
+    where = archive.members, archive.directory_offset
     source.nbytes_read = 0
     budget = Budget.for_file(source.nbytes, DEFAULT_LIMITS)
-    found = [anomaly.rule for anomaly in deep_anomalies(source, archive, budget)]
+    found = [anomaly.rule for anomaly in deep_anomalies(source, *where, budget)]
     assert source.nbytes_read < 220_000
     assert RuleId.CRC_MISMATCH not in found
     slugs = [anomaly.rule for anomaly in archive.anomalies]
@@ -163,11 +173,12 @@ def test_what_is_inflated_for_checksums_is_bounded() -> None:
     end = find_end(source)
     assert end is not None
     archive = read_directory(source, end, DEFAULT_LIMITS)
+    where = archive.members, archive.directory_offset
     enough = Budget(0, 0, 0, 6_000_000)
-    assert list(deep_anomalies(source, archive, enough)) == []
+    assert list(deep_anomalies(source, *where, enough)) == []
     assert enough.checked_nbytes == 0
     with pytest.raises(LimitExceeded, match=r"inflate to more than .*: 2\.bin"):
-        list(deep_anomalies(source, archive, Budget(0, 0, 0, 5_999_999)))
+        list(deep_anomalies(source, *where, Budget(0, 0, 0, 5_999_999)))
 
 
 def test_what_is_not_checked_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,3 +195,32 @@ def test_what_is_not_checked_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(torch.error, LimitExceeded)
     (shallow,) = readings(Memory(zip_file(members), "x"))
     assert (shallow.error, shallow.unread) == (None, ())
+
+
+def test_an_object_counts_as_two_leaves() -> None:
+    calls = [call(name("os", "nice"), 0) for _ in range(10)]
+    data = torch_zip(pickled(dict_of({"w": tensor(), "x": list_of(*calls)})))
+    assert len(opened(data, Limits(leaves=26)).tensors) == 1
+    with pytest.raises(LimitExceeded, match="more than 25 leaves"):
+        opened(data, Limits(leaves=25))
+
+
+@pytest.mark.parametrize(("kind", "most"), [("nice", 20), ("tensor", 45)])
+def test_a_call_costs_a_few_steps(kind: str, most: int) -> None:
+    """Counted in calls of Python's functions, which a busy machine does not change."""
+    count = 5_000
+    made = [tensor() if kind == "tensor" else call(name("os", "nice"), 0) for _ in range(count)]
+    data = torch_zip(pickled(dict_of({"w": tensor(), "x": list_of(*made)})))
+    (reading,) = readings(Memory(data, "x"))
+    steps = 0
+
+    def counted(frame: object, event: str, arg: object) -> None:
+        nonlocal steps
+        steps += event == "call"
+
+    sys.setprofile(counted)
+    try:
+        checkpoint_of([reading])
+    finally:
+        sys.setprofile(None)
+    assert steps < most * count

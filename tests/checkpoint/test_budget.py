@@ -135,7 +135,7 @@ def test_a_state_that_is_set_again_and_again_is_not_judged_each_time() -> None:
     body = b"\x80\x02" + make + b"q\0}q\1(" + pairs + b"u0" + b"h\0h\1b0" * 5000 + b"N."
     report = judge(readings(Memory(body, "x")), path="x")
     assert report.verdict == "undecided"
-    assert report.error == "it sets the same large states again and again"
+    assert report.error == "sets the same large states repeatedly"
 
 
 def test_an_exhausted_budget_is_an_error_and_not_nothing() -> None:

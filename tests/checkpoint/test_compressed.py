@@ -64,7 +64,7 @@ def test_the_pickle_inside_is_read(kind: str) -> None:
     reading = read(data)
     assert reading.error is None
     (inner,) = reading.inner
-    assert [stream.value.pairs for stream in inner.streams] == [[("a", 1)]]
+    assert [list(stream.value.pairs) for stream in inner.streams] == [[("a", 1)]]
 
 
 @pytest.mark.parametrize("kind", WRITTEN)

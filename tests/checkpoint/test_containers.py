@@ -21,7 +21,7 @@ import pytest
 import torch
 from tests.forge import dict_of, pickled, tensor, torch_members, zip_file
 
-from sdtool.checkpoint import open_checkpoint, readings, storage_chunks
+from sdtool.checkpoint import checkpoint_of, open_checkpoint, readings, storage_chunks
 from sdtool.checkpoint.errors import (
     InputError,
     LimitExceeded,
@@ -30,6 +30,7 @@ from sdtool.checkpoint.errors import (
     Truncated,
     Unsupported,
 )
+from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.reading import Reading, TensorEntry
 from sdtool.checkpoint.rule_ids import RuleId
@@ -427,3 +428,13 @@ def test_what_is_read_has_its_checksum(member: str, method: int) -> None:
     assert reading.error.what == f"archive/{member} does not have its CRC-32"
     with pytest.raises(Malformed, match="CRC-32"):
         open_checkpoint(Memory(data, "x"))
+
+
+def test_a_zip_that_begins_as_safetensors_is_read_as_both() -> None:
+    data = bytearray(saved(STATE))
+    data[4:10] = bytes(4) + b'{"'  # version, flags, compression: a length, and a brace
+    found = read(bytes(data))
+    assert [reading.format for reading in found] == [Format.TORCH_ZIP, Format.SAFETENSORS]
+    assert "polyglot" in slugs(found[0])
+    with pytest.raises(Malformed, match="can be read as torch-zip and as safetensors"):
+        checkpoint_of(found)

@@ -8,11 +8,23 @@ from typing import Any
 
 import pytest
 import torch
-from tests.forge import call, call_with, name, pickled, torch_zip, tuple_of, value
+from tests.forge import (
+    call,
+    call_with,
+    dict_of,
+    name,
+    pickled,
+    storage,
+    tensor,
+    torch_zip,
+    tuple_of,
+    value,
+)
 
-from sdtool.checkpoint import readings
+from sdtool.checkpoint import LimitExceeded, readings
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Memory
+from sdtool.scan import judge
 
 
 def problems(value: Any, **options: Any) -> list[str]:
@@ -104,8 +116,6 @@ def test_compressed_layouts(layout: torch.layout) -> None:
     ],
 )
 def test_nested_tensors(sizes: Any, strides: Any, offsets: Any, expected: list[str]) -> None:
-    from tests.forge import call, dict_of, name, pickled, storage, tensor, torch_zip
-
     def longs(key: str, rows: Any) -> bytes:
         flat = torch.tensor(rows)
         return tensor(
@@ -152,3 +162,82 @@ def test_a_layout_that_is_no_text_is_none() -> None:
     (reading,) = readings(Memory(torch_zip(data), "x.pt"))
     found = [a.detail for a in reading.anomalies if a.rule is RuleId.TENSOR_OUT_OF_BOUNDS]
     assert found == ["a sparse tensor of layout ''"]
+
+
+def many(last: int, *, transposed: bool) -> torch.Tensor:
+    """Indices of 600,000 places: several blocks, whatever way they lie in the storage."""
+    indices = torch.stack((torch.arange(600_000), torch.arange(600_000) % 7))
+    indices[1, -1] = last
+    laid = indices.t().contiguous().t() if transposed else indices
+    return torch.sparse_coo_tensor(laid, torch.ones(600_000), (600_000, 7), check_invariants=False)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_more_than_a_million_indices_are_all_looked_at(transposed: bool, zipped: bool) -> None:
+    options = {"_use_new_zipfile_serialization": zipped}
+    assert problems(many(6, transposed=transposed), **options) == []
+    wrong = ["an index of a sparse tensor beyond its size of 7"]
+    assert problems(many(7, transposed=transposed), **options) == wrong
+    assert problems(many(-1, transposed=transposed), **options) == wrong
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_many_rows_of_a_compressed_tensor_are_all_looked_at(dtype: torch.dtype) -> None:
+    rows, columns = torch.arange(300_001, dtype=dtype), torch.zeros(300_000, dtype=dtype)
+
+    def found() -> list[str]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return problems(
+                torch.sparse_csr_tensor(
+                    rows, columns, torch.ones(300_000), (300_000, 1), check_invariants=False
+                )
+            )
+
+    assert found() == []
+    columns[-1] = 1
+    assert found() == ["an index of a sparse tensor beyond its size of 1"]
+    columns[-1] = 0
+    rows[299_999] = 7  # lower than the one before
+    assert found() == ["a sparse tensor whose rows do not add up"]
+
+
+def test_many_small_sparse_tensors_are_all_looked_at() -> None:
+    good = [coo([[0, 1]], (2,)) for _ in range(300)]
+    assert problems(good) == []
+    assert problems([*good, coo([[0, 2]], (2,))]) == [
+        "an index of a sparse tensor beyond its size of 2"
+    ]
+
+
+def long(shape: tuple[int, ...], stride: tuple[int, ...]) -> Any:
+    return tensor(store=storage("0", "LongStorage", 4), size=shape, stride=stride)
+
+
+def test_what_is_not_looked_at_is_undecided_and_not_suspicious() -> None:
+    parts = tuple_of(
+        long((1, 1 << 23), (0, 0)),
+        tensor(store=storage("1", numel=1), size=(1 << 23,), stride=(0,)),
+        value((1,)),
+    )
+    layout = name("torch", "sparse_coo")
+    made = call(name("torch._utils", "_rebuild_sparse_tensor"), layout, parts)
+    data = torch_zip(pickled(dict_of({"x": made})), {"0": bytes(32), "1": bytes(4)})
+    found = readings(Memory(data, "x.pt"))
+    assert isinstance(found[0].error, LimitExceeded)
+    assert found[0].error.what == "its sparse tensors have more indices than are looked at"
+    report = judge(found, path="x.pt")
+    assert (report.verdict, report.coverage) == ("undecided", "partial")
+
+
+def test_a_nested_tensor_of_nothing_and_endless_sizes_is_answered_at_once() -> None:
+    empty = long((0, 1 << 50), (1, 1))
+    made = call(
+        name("torch._utils", "_rebuild_nested_tensor"), long((4,), (1,)), empty, empty,
+        long((0,), (1,)),
+    )  # fmt: skip
+    (reading,) = readings(
+        Memory(torch_zip(pickled(dict_of({"n": made})), {"0": bytes(32)}), "x.pt")
+    )
+    assert [a.rule for a in reading.anomalies] == []

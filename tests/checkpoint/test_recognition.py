@@ -137,7 +137,7 @@ def test_zeros_behind_a_length_that_is_an_opcode_are_no_pickle() -> None:
     """`X` takes four bytes for a length and goes on in the header, where an `i` wants a line."""
     numbers = 300 << 18  # float32
     header = b'{"w":{"dtype":"F32","shape":[%d],"data_offsets":[0,%d]}, ' % (numbers, 4 * numbers)
-    length = 0x10158  # b"X\1\1\0": 257 bytes behind these five are its text
+    length = 0x10158  # b"X\1\1\0": 257 bytes after these five are its text
     metadata = b'"__metadata__":{"a":"' + b"i" * (length - len(header) - 24) + b'"}}'
     head = length.to_bytes(8, "little") + (header + metadata).ljust(length)
     assert head[5 + 257 : 6 + 257] == b"i"

@@ -20,9 +20,9 @@ CASES: dict[str, Said] = {
         (),
     ),
     "torch-tar-storage-bad-pickle": (
-        "storages: byte 0xff at offset 5 is no pickle opcode",
+        "storages: byte 0xff at offset 5 is not a valid pickle opcode",
         (),
-        ("byte 0xff at offset 5 is no pickle opcode",),
+        ("byte 0xff at offset 5 is not a valid pickle opcode",),
     ),
 }
 """A vector: the error of its reading, what is not looked into, and the errors of its pickles."""

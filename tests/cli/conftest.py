@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from tests.cli.schemas import check_output
 
 from sdtool.cli.demo.torch_zip import write_torch_zip
 from sdtool.cli.demo.training import training_checkpoint, trapped_checkpoint
@@ -58,7 +59,7 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFacto
 def sdtool(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Run:
-    """Run the command in this process, in `tmp_path`."""
+    """Run the command in this process, in `tmp_path`; all JSON is held against its schema."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str | Path) -> Result:
@@ -66,6 +67,7 @@ def sdtool(
         code = main([str(a) for a in arguments])
         captured = capsys.readouterr()
         assert "Traceback" not in captured.err
+        check_output(captured.out, [str(a) for a in arguments])
         return Result(code, captured.out, captured.err)
 
     return run

@@ -1,94 +1,53 @@
-"""The shapes of the JSON documents, as the command-line contract has them."""
+"""Documents and lines held against docs/schemas, as any user of them would do it."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
 
-def _object(**properties: Any) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
+FOLDER = Path(__file__).parents[2] / "docs" / "schemas"
 
 
-TEXT: dict[str, Any] = {"type": "string"}
-MAYBE: dict[str, Any] = {"type": ["string", "null"]}
-COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
-TEXTS: dict[str, Any] = {"type": "array", "items": TEXT}
-VERDICTS = ["clean", "suspicious", "unsafe", "undecided", "not-a-checkpoint"]
+@cache
+def schemas() -> dict[str, Any]:
+    """Every schema by the name of its file."""
+    return {path.name: json.loads(path.read_text("utf-8")) for path in FOLDER.glob("*.json")}
 
-FINDING = _object(
-    rule=TEXT,
-    severity={"enum": ["info", "low", "high", "critical"]},
-    message=TEXT,
-    member=MAYBE,
-    offset={"type": ["integer", "null"]},
-    evidence=MAYBE,
-)
-SCANNED = _object(
-    path=TEXT,
-    format=TEXT,
-    verdict={"enum": VERDICTS},
-    findings={"type": "array", "items": FINDING},
-    globals={
-        "type": "array",
-        "items": _object(
-            name=TEXT,
-            known={"enum": ["inert", "dangerous", "unknown", "allowed"]},
-            called={"type": "boolean"},
-        ),
-    },
-    allowed=TEXTS,
-    coverage={"enum": ["full", "deep", "partial"]},
-    nbytes=COUNT,
-    nbytes_read=COUNT,
-    seconds={"type": "number", "minimum": 0},
-    error=MAYBE,
-)
-SCAN = _object(
-    tool={"const": "sdtool"},
-    version=TEXT,
-    files={"type": "array", "items": SCANNED},
-    summary={"type": "object"},
-)
 
-CENSUS = _object(
-    elements=COUNT,
-    overflowed=COUNT,
-    underflowed=COUNT,
-    nan=COUNT,
-    inf=COUNT,
-    largest_error={"type": "number", "minimum": 0},
-)
-STATUSES = ["written", "planned", "skipped", "nothing-to-do", "refused", "mismatch", "failed"]
-WRITTEN = _object(
-    path=TEXT,
-    status={"enum": STATUSES},
-    verdict={"enum": [*VERDICTS, None]},
-    allowed=TEXTS,
-    nbytes=COUNT,
-    output=MAYBE,
-    output_nbytes=COUNT,
-    tensors=COUNT,
-    left_out={"type": "array", "items": _object(reason=TEXT, tensors=COUNT, nbytes=COUNT)},
-    verified={"type": "boolean"},
-    hashes={"type": ["object", "null"], "additionalProperties": TEXT},
-    census={"type": "object", "additionalProperties": CENSUS},
-    nonfinite={"type": "object", "additionalProperties": _object(nan=COUNT, inf=COUNT)},
-    sidecars={"type": "array", "items": _object(path=TEXT, copied_to=MAYBE)},
-    original={"enum": ["trashed", "deleted", None]},
-    notes=TEXTS,
-    warnings=TEXTS,
-    seconds={"type": "number", "minimum": 0},
-    error=MAYBE,
-    hint=MAYBE,
-)
-WRITING = _object(
-    tool={"const": "sdtool"},
-    version=TEXT,
-    files={"type": "array", "items": WRITTEN},
-    summary={"type": "object", "additionalProperties": COUNT},
-)
+@cache
+def _validator(name: str) -> Draft202012Validator:
+    resources = ((key, Resource.from_contents(schema)) for key, schema in schemas().items())
+    registry: Registry[Any] = Registry().with_resources(resources)
+    return Draft202012Validator({"$ref": name}, registry=registry)
+
+
+def errors(name: str, document: object) -> list[str]:
+    """What is wrong with a document by the schema of that name."""
+    return [
+        f"{error.json_path}: {error.message}"
+        for error in _validator(f"{name}.json").iter_errors(document)
+    ]
+
+
+def check_output(out: str, arguments: Sequence[str]) -> None:
+    """Check what a run wrote, where it wrote JSON."""
+    for schema, document in _written(out, arguments):
+        assert errors(schema, document) == [], document
+
+
+def _written(out: str, arguments: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    verb = "compare" if "--compare" in words else next(iter(words), "")
+    form = words[words.index("--format") + 1] if "--format" in words else ""
+    if not out or verb not in ("scan", "convert", "prune", "info", "compare", "verify"):
+        return
+    if "--json" in words or form == "json":
+        yield verb, json.loads(out)
+    elif form == "jsonl":
+        yield from ((f"{verb}-line", json.loads(line)) for line in out.splitlines())

@@ -37,7 +37,7 @@ def test_an_output_far_larger_than_its_input_is_refused(
     first, hint = done.err.splitlines()
     assert first.startswith("sdtool: error: it would become a file of 1,048,")
     assert first.endswith(" bytes, of tensors that repeat or share 1,048,576 bytes: views-few.ckpt")
-    assert hint == "sdtool: hint: --any-size writes it all the same"
+    assert hint == "sdtool: hint: use --any-size to write it anyway"
     assert (done.code, (tmp_path / "out").exists()) == (2, False)
 
 
@@ -89,7 +89,7 @@ def test_what_unfolds_without_end_is_one_line(
 ) -> None:
     name = made(tmp_path, bomb)
     done = sdtool(verb, name)
-    assert (done.code, done.err) == (2, f"sdtool: error: {what}: {name}\n")
+    assert (done.code, done.err) == (2, f"sdtool: error: {name}: {what}\n")
     assert len(list(tmp_path.iterdir())) == 1
 
 

@@ -8,9 +8,8 @@ import sys
 
 import pytest
 
-from sdtool.batch.amounts import size
 from sdtool.checkpoint.errors import Malformed, OutputError
-from sdtool.cli.console import Console, ReaderGone, as_json, escape
+from sdtool.cli.console import Console, ReaderGone, as_json
 
 
 class Stream(io.TextIOWrapper):
@@ -23,40 +22,6 @@ class Stream(io.TextIOWrapper):
 
     def isatty(self) -> bool:
         return self.terminal
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("modèle 模型.ckpt", "modèle 模型.ckpt"),
-        ("a\x1b[2Jb", "a\\x1b[2Jb"),
-        ("a\rb\nc\0", "a\\rb\\nc\\x00"),
-        ("\x9b31m", "\\x9b31m"),
-        ("gnp.\u202etpkc", "gnp.\\u202etpkc"),
-        ("\u2028", "\\u2028"),
-        ("\udcff", "\\udcff"),
-        ("C:\\models\\x.ckpt", "C:\\models\\x.ckpt"),
-    ],
-)
-def test_only_what_prints_is_shown(text: str, shown: str) -> None:
-    assert escape(text) == shown
-
-
-@pytest.mark.parametrize(
-    ("nbytes", "text"),
-    [
-        (0, "0 bytes"),
-        (999, "999 bytes"),
-        (1000, "1.00 KB"),
-        (999_499, "999 KB"),
-        (999_500, "1.00 MB"),
-        (7_703_807_346, "7.70 GB"),
-        (64_446_596_128, "64.4 GB"),
-        (5_000_000_000_000, "5.00 TB"),
-    ],
-)
-def test_sizes_as_model_pages_give_them(nbytes: int, text: str) -> None:
-    assert size(nbytes) == text
 
 
 def test_results_keep_lines_and_lose_controls(capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,7 +54,7 @@ def test_json_lines_are_one_line() -> None:
 def test_an_error_says_what_where_and_what_next(capsys: pytest.CaptureFixture[str]) -> None:
     Console().failed(Malformed("the header is cut", where="a\nb.ckpt", hint="download it again"))
     assert capsys.readouterr().err == (
-        "sdtool: error: the header is cut: a\\nb.ckpt\nsdtool: hint: download it again\n"
+        "sdtool: error: a\\nb.ckpt: the header is cut\nsdtool: hint: download it again\n"
     )
 
 
@@ -102,7 +67,7 @@ def test_a_mistake_of_sdtool_is_one_line_and_a_traceback_only_when_asked(
     except KeyError as e:
         console.failed(e, "m.ckpt")
         text = capsys.readouterr().err
-        assert text.startswith("sdtool: error: unexpected KeyError ('x'): m.ckpt\nsdtool: hint: ")
+        assert text.startswith("sdtool: error: m.ckpt: unexpected KeyError ('x')\nsdtool: hint: ")
         assert "Traceback" not in text
         console.verbose = True
         console.failed(e, "m.ckpt")
@@ -119,7 +84,7 @@ def test_notes_obey_quiet_and_details_obey_verbose(capsys: pytest.CaptureFixture
     console.note("seen too")
     console.detail("and this")
     assert capsys.readouterr().err == (
-        "sdtool: warning: seen: w\nsdtool: hint: h\n"
+        "sdtool: warning: w: seen\nsdtool: hint: h\n"
         "sdtool: note: seen too\nsdtool: note: and this\n"
     )
 

@@ -45,7 +45,7 @@ def test_nothing_that_is_there_is_replaced(sdtool: Run, name: str) -> None:
     result = sdtool("demo", ".")
     assert (result.code, result.out) == (2, "")
     assert result.err.splitlines() == [
-        f"sdtool: error: exists already, and the demo replaces nothing: {name}",
+        f"sdtool: error: {name}: already exists, and the demo replaces nothing",
         "sdtool: hint: name an empty folder",
     ]
     assert {path.name: path.read_bytes() for path in Path().iterdir()} == {name: b"mine"}

@@ -89,7 +89,7 @@ def test_the_raw_model_says_where_its_ema_is(run: Path, capsys: pytest.CaptureFi
     assert averaged_updates(model) is None
     code, files = pruned(capsys, model)
     assert code == 2
-    assert files["unet"]["hint"] == f"its EMA is a model of its own: {run / 'unet_ema'}"
+    assert files["unet"]["hint"] == f"its EMA is a separate model: {run / 'unet_ema'}"
 
 
 @pytest.mark.parametrize(

@@ -68,8 +68,8 @@ def test_partial_outputs_are_named_once_and_never_called_safe(
     result = sdtool(verb, "models")
     assert result.code == 0 and left.name not in result.out
     (line,) = result.err.splitlines()
-    assert line.startswith("sdtool: warning: named like a partial output")
-    assert line.endswith(str(left)) and "safe to" not in line
+    assert ": named like a partial output" in line
+    assert str(left) in line and "safe to" not in line
     assert sdtool(verb, ".", "--exclude", "*.safetensors").err.count(left.name) == 1
 
 
@@ -167,8 +167,8 @@ def test_what_is_not_there_is_a_problem_and_the_rest_goes_on(models: Path) -> No
     items, problems = expand(["a.pt", "none.pt", "*.xyz"])
     assert [item.path for item in items] == ["a.pt"]
     assert [str(p) for p in problems] == [
-        "no such file or folder: none.pt",
-        "no file matches: *.xyz",
+        "none.pt: no such file or folder",
+        "*.xyz: no file matches",
     ]
 
 
@@ -213,7 +213,7 @@ def test_names_that_are_not_utf8_are_found(models: Path) -> None:
 
 
 def test_a_model_is_no_list(models: Path) -> None:
-    with pytest.raises(UsageError, match="no list of names"):
+    with pytest.raises(UsageError, match="not a list of names"):
         expand(["-"], io.BytesIO(b"PK\x03\x04\0\0\x08\x08\0\0name"))
 
 
@@ -226,7 +226,7 @@ def test_a_dash_without_standard_input_is_a_usage_error() -> None:
 def test_a_pipe_is_not_waited_for(models: Path) -> None:
     os.mkfifo("pipe.ckpt")
     _, problems = expand(["pipe.ckpt"])
-    assert [str(p) for p in problems] == ["not a regular file: pipe.ckpt"]
+    assert [str(p) for p in problems] == ["pipe.ckpt: not a regular file"]
     assert "./pipe.ckpt" not in paths(".")
 
 
@@ -235,7 +235,7 @@ def test_a_dangling_link_named_like_a_model_is_a_problem(models: Path) -> None:
     os.symlink("gone", "dead.ckpt")
     os.symlink("gone", "dead.txt")
     _, problems = expand(["."])
-    assert [str(p) for p in problems] == ["no such file or folder: ./dead.ckpt"]
+    assert [str(p) for p in problems] == ["./dead.ckpt: no such file or folder"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege")
@@ -249,4 +249,4 @@ def test_a_pattern_over_links_in_circles_ends(models: Path) -> None:
     assert paths("su*/**/*.md", "./**/c.*") == ["sub/deep/README.md", "./sub/c.safetensors"]
     assert paths(".hidden/**", "**/deep/**") == [".hidden/h.pt", "sub/deep/README.md"]
     _, problems = expand(["**/*.xyz"])
-    assert [str(p) for p in problems] == ["no file matches: **/*.xyz"]
+    assert [str(p) for p in problems] == ["**/*.xyz: no file matches"]

@@ -51,7 +51,7 @@ def test_the_document_counts_what_torch_counts(sdtool: Run, training: Path) -> N
     (seen,) = info(sdtool, "training.ckpt")["files"]
     state: dict[str, torch.Tensor] = torch.load(training, weights_only=False)["state_dict"]
     assert seen["tensors"] == len(state)
-    assert seen["nbytes"] == training.stat().st_size
+    assert seen["size_bytes"] == training.stat().st_size
     assert (seen["kind"], seen["verdict"], seen["format"]) == ("checkpoint", "clean", "torch-zip")
     net = next(part for part in seen["components"] if part["role"] == "unet")
     held = [t for key, t in state.items() if key.startswith("model.diffusion_model.")]
@@ -59,13 +59,13 @@ def test_the_document_counts_what_torch_counts(sdtool: Run, training: Path) -> N
     assert (seen["ema"]["state"], seen["ema"]["pairs"]) == ("full", len(held))
     assert seen["training"]["global_step"] == 470_000
     floats = sum(t.numel() * t.element_size() for k, t in state.items() if "model_ema." not in k)
-    assert seen["pruned_nbytes"] == floats
-    assert seen["pruned_fp16_nbytes"] < floats
+    assert seen["pruned_bytes"] == floats
+    assert seen["pruned_fp16_bytes"] < floats
 
 
 def test_the_sizes_foretold_are_those_that_prune_writes(sdtool: Run, training: Path) -> None:
     (seen,) = info(sdtool, "training.ckpt")["files"]
-    for name, options in (("pruned_nbytes", ()), ("pruned_fp16_nbytes", ("--dtype", "fp16"))):
+    for name, options in (("pruned_bytes", ()), ("pruned_fp16_bytes", ("--dtype", "fp16"))):
         assert (
             sdtool("prune", "training.ckpt", "-o", "out.safetensors", "--force", *options).code == 0
         )
@@ -93,7 +93,7 @@ def test_tensors_can_be_listed_and_chosen(sdtool: Run) -> None:
     assert f"fp16                    4x768    6.14 KB  {KEY}.lora_down.weight" in everything.out
     assert f"fp16                   scalar    2 bytes  {KEY}.alpha" in everything.out
     some = info(sdtool, "cat.safetensors", "--tensors=*.alpha")["files"][0]["tensor_list"]
-    assert some == [{"name": f"{KEY}.alpha", "dtype": "float16", "shape": [], "nbytes": 2}]
+    assert some == [{"name": f"{KEY}.alpha", "dtype": "float16", "shape": [], "size_bytes": 2}]
 
 
 def test_the_tree_sums_up_modules(sdtool: Run) -> None:
@@ -139,8 +139,8 @@ def test_a_folder_is_a_line_each_and_a_total(sdtool: Run, training: Path) -> Non
     summary = info(sdtool, "models")["summary"]
     assert (summary["files"], summary["passed_over"]) == (3, 1)
     (seen,) = (file for file in info(sdtool, "models")["files"] if file["kind"] == "checkpoint")
-    freed = seen["nbytes"] - seen["pruned_nbytes"]
-    assert summary["freed_by_pruning_nbytes"] == freed
+    freed = seen["size_bytes"] - seen["pruned_bytes"]
+    assert summary["freed_by_pruning_bytes"] == freed
 
 
 def test_what_is_no_model_is_named_with_advice(sdtool: Run) -> None:
@@ -179,7 +179,7 @@ def test_a_diffusers_folder_is_named(sdtool: Run) -> None:
 )
 def test_a_name_that_promises_too_much(sdtool: Run, name: str, promise: str | None) -> None:
     write_lora(name)
-    assert info(sdtool, name)["files"][0]["broken_promises"] == ([promise] if promise else [])
+    assert info(sdtool, name)["files"][0]["warnings"] == ([promise] if promise else [])
     if promise:
         shown = " ".join(sdtool("info", name).out.split())
         assert promise in shown
@@ -190,7 +190,7 @@ def test_emaonly_with_ema_inside_and_a_pickle_called_safetensors(
 ) -> None:
     training.rename("model-emaonly.safetensors")
     (seen,) = info(sdtool, "model-emaonly.safetensors")["files"]
-    suffix, emaonly = seen["broken_promises"]
+    suffix, emaonly = seen["warnings"]
     assert suffix == "its suffix says safetensors; its content is torch-zip, a pickle"
     assert emaonly.startswith("its name says emaonly; ")
 
@@ -227,13 +227,13 @@ def test_two_files_are_compared_part_by_part(sdtool: Run) -> None:
     save_file(b, "b.safetensors")
     result = sdtool("info", "--compare", "--json", "a.safetensors", "b.safetensors")
     assert result.code == 0
-    found = json.loads(result.out)
+    found = json.loads(result.out)["comparison"]
     by_name = {one["name"]: one for one in found["different"]}
     assert by_name["x.weight"]["relative"] == pytest.approx(0.5)
     largest = (a["y.weight"] - b["y.weight"].float()).abs().max().item()
     assert by_name["y.weight"]["largest"] == pytest.approx(largest)
-    assert found["unmatched"]["only in a.safetensors"] == ["gone"]
-    assert found["unmatched"]["only in b.safetensors"] == ["new"]
+    assert found["only_in_first"] == ["gone"]
+    assert found["only_in_second"] == ["new"]
     text = sdtool("info", "--compare", "a.safetensors", "b.safetensors").out
     assert "farthest, by relative difference\n  0.5" in text
     shutil.copy("a.safetensors", "c.safetensors")
@@ -242,7 +242,7 @@ def test_two_files_are_compared_part_by_part(sdtool: Run) -> None:
 
 
 def test_ema_is_compared_with_raw(sdtool: Run, training: Path) -> None:
-    found = json.loads(sdtool("info", "--compare", "--json", "training.ckpt").out)
+    found = json.loads(sdtool("info", "--compare", "--json", "training.ckpt").out)["comparison"]
     state = torch.load(training, weights_only=False)["state_dict"]
     raw = {key: t for key, t in state.items() if key.startswith("model.")}
     (part,) = found["components"]
@@ -259,4 +259,4 @@ def test_compare_wants_two_files_or_ema(sdtool: Run) -> None:
     write_lora("a.safetensors")
     result = sdtool("info", "--compare", "a.safetensors")
     assert result.code == 2
-    assert "has no EMA weights to compare with its raw ones: a.safetensors" in result.err
+    assert "a.safetensors: has no EMA weights to compare with its raw ones" in result.err

@@ -57,7 +57,7 @@ def test_the_version_is_the_distributions(sdtool: Run) -> None:
         (["convert", "x", "--dtype", "fp17"], "'fp17' is not one of"),
         (["convert", "a", "b", "-o", "c"], "-o names one output and there are 2 inputs"),
         (["convert", "x", "--replace=burn"], "'burn' is not one of"),
-        (["convert", "a", "--replace-anyway"], "--replace-anyway goes with --replace"),
+        (["convert", "a", "--replace-anyway"], "--replace-anyway requires --replace"),
     ],
 )
 def test_usage_errors_are_one_line_and_2(sdtool: Run, arguments: list[str], message: str) -> None:
@@ -81,8 +81,8 @@ def test_a_mistake_in_a_verb_is_one_line_and_2(
     result = sdtool("convert", "training.ckpt")
     assert result.code == 2
     assert result.err == (
-        "sdtool: error: unexpected RuntimeError (boom): training.ckpt\n"
-        "sdtool: hint: this is a mistake in sdtool: please report it, with what --verbose adds\n"
+        "sdtool: error: training.ckpt: unexpected RuntimeError (boom)\n"
+        "sdtool: hint: this is a bug in sdtool: please report it, with the output of --verbose\n"
     )
 
 

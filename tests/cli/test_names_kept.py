@@ -35,7 +35,9 @@ def test_prune_leaves_them_as_they_are_in_a_folder(
     assert (result.code, result.err) == (0, "")
     assert result.out.splitlines()[-1] == "5 nothing to do"
     if options:
-        keeps = "a LoRA keeps its name, by which prompts call it; give it by itself to prune it"
+        keeps = (
+            "a LoRA keeps its name, by which prompts refer to it; name the file itself to prune it"
+        )
         assert result.out.startswith(f"{Path('m/a.safetensors')}: nothing to do: {keeps}\n")
     assert snapshot(tmp_path / "m") == before
 
@@ -44,7 +46,7 @@ def test_prune_takes_one_that_is_given_by_itself(sdtool: Run) -> None:
     save_file(lora(), "a.safetensors")
     result = sdtool("prune", "--dtype", "fp16", "a.safetensors")
     assert result.code == 0
-    note = "  note: prompts call a LoRA by its file's name, which is another now"
+    note = "  note: prompts refer to a LoRA by its file name, which has changed"
     assert note in result.out.splitlines()
     assert set(os.listdir()) == {"a.safetensors", "a-pruned-fp16.safetensors"}
 
@@ -123,7 +125,7 @@ def test_inert_is_never_stacked(sdtool: Run) -> None:
         assert result.out.splitlines()[-1] == "1 skipped, 1 nothing to do"
         assert set(os.listdir()) == {"h.pt", "h-inert.pt"}
     result = sdtool("convert", "h-inert.pt")
-    assert result.out == "h-inert.pt: nothing to do: it is already what it would become\n"
+    assert result.out == "h-inert.pt: nothing to do: it already has the requested form\n"
 
 
 def test_components_of_their_own_type_are_in_the_name(sdtool: Run, training: Path) -> None:
@@ -151,7 +153,7 @@ UNSAFE = pickled(call(name("os", "system"), "true"))
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", 2, "this is a git-lfs"),
         (b"", 2, "this is an empty file"),
         ("cut", 2, "the file has "),
-        ("pickle", 2, "is called like a safetensors file, and is of the format torch-zip"),
+        ("pickle", 2, "has the suffix of a safetensors file, but its format is torch-zip"),
     ],
 )
 @pytest.mark.parametrize("how", ["x.safetensors", "."])
@@ -171,8 +173,8 @@ def test_what_is_called_safetensors_is_opened(
     result = sdtool("convert", how)
     assert result.code == code
     error = result.err.splitlines()[0]
-    assert error.startswith(f"sdtool: error: {what}")
-    assert error.endswith(f": {path if how != '.' else Path('./x.safetensors')}") or how == "."
+    where = os.path.join(".", path) if how == "." else path
+    assert error.startswith(f"sdtool: error: {where}: {what}")
     assert (os.listdir(), path.read_bytes()) == (["x.safetensors"], before)
 
 
@@ -184,15 +186,14 @@ def test_a_shard_that_is_called_safetensors_is_opened(sdtool: Run) -> None:
     Path("model.safetensors.index.json").write_text(index % other)
     result = sdtool("convert", "model.safetensors.index.json")
     assert result.code == 2
-    assert (
-        f"is called like a safetensors file, and is of the format torch-zip: {other}" in result.err
-    )
+    what = "has the suffix of a safetensors file, but its format is torch-zip"
+    assert f"{other}: {what}" in result.err
     Path(other).write_bytes(UNSAFE)
     assert sdtool("convert", "model.safetensors.index.json").code == 1
     Path(other).unlink()
     save_file({"b": torch.ones(2)}, other)
     result = sdtool("convert", "model.safetensors.index.json")
-    assert (result.code, "it is already what it would become" in result.out) == (0, True)
+    assert (result.code, "it already has the requested form" in result.out) == (0, True)
 
 
 def test_a_name_that_says_what_the_file_is_not(sdtool: Run) -> None:
@@ -200,9 +201,9 @@ def test_a_name_that_says_what_the_file_is_not(sdtool: Run) -> None:
     result = sdtool("convert", "x-fp16.safetensors", "--dtype", "fp16")
     assert (result.code, result.out) == (2, "")
     assert result.err.splitlines() == [
-        "sdtool: error: what it would become is called like it, and is not the same:"
-        " x-fp16.safetensors",
-        "sdtool: hint: take another name with -o, or another folder with --out-dir",
+        "sdtool: error: x-fp16.safetensors: the output would have the input's name, but different"
+        " content",
+        "sdtool: hint: choose another name with -o, or another folder with --out-dir",
     ]
     # the hint leads somewhere
     assert sdtool("convert", "x-fp16.safetensors", "--dtype", "fp16", "--out-dir", "o").code == 0
@@ -213,9 +214,12 @@ def test_a_name_that_says_what_the_file_is_not(sdtool: Run) -> None:
     ("options", "what"),
     [
         (["-o", "-"], "-o names a file: nothing is written to standard output"),
-        (["-o", "x.ckpt"], "-o names a .ckpt file, and safetensors is written: programs go by"),
-        (["-o", "x.pt", "--force"], "-o names a .pt file, and safetensors is written: programs"),
-        (["-o", "x.safetensors", "--to", "pt"], "-o names a .safetensors file, and a torch file"),
+        (["-o", "x.ckpt"], "-o names a .ckpt file, but the output is safetensors: programs"),
+        (["-o", "x.pt", "--force"], "-o names a .pt file, but the output is safetensors"),
+        (
+            ["-o", "x.safetensors", "--to", "pt"],
+            "-o names a .safetensors file, but the",
+        ),
     ],
 )
 def test_names_that_would_mislead(
@@ -223,7 +227,8 @@ def test_names_that_would_mislead(
 ) -> None:
     result = sdtool("convert", "training.ckpt", *options)
     assert (result.code, result.out) == (2, "")
-    assert result.err.startswith(f"sdtool: error: {what}")
+    where = "" if options[1] == "-" else f"{options[1]}: "
+    assert result.err.startswith(f"sdtool: error: {where}{what}")
     assert os.listdir() == ["training.ckpt"]
 
 
@@ -240,7 +245,7 @@ def test_devices_and_pipes_are_no_outputs(
             verb, "--keep-both" if verb == "prune" else "-q", training, "-o", out, *force
         )
         assert (result.code, result.out) == (2, "")
-        assert result.err == f"sdtool: error: is not a regular file: {out}\n"
+        assert result.err == f"sdtool: error: {out}: is not a regular file\n"
     assert set(os.listdir()) == {"pipe", "null", "training.ckpt"}
 
 
@@ -254,7 +259,7 @@ def test_variants_that_contradict_each_other(
     for first, second in ((one, other), (other, one)):
         result = sdtool("prune", first, second, "training.ckpt")
         assert (result.code, os.listdir()) == (2, ["training.ckpt"])
-        assert result.err.startswith(f"sdtool: error: {one} and {other} do not go together\n")
+        assert result.err.startswith(f"sdtool: error: {one} and {other} cannot be used together\n")
     assert sdtool("prune", one, one, "training.ckpt", "--dry-run").code == 0
 
 

@@ -87,7 +87,7 @@ def test_an_input_that_has_its_output_name_already_is_no_collision() -> None:
 def test_options_that_contradict_the_inputs(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="2 inputs"):
         outs(Item("a.ckpt"), Item("b.ckpt"), out="c.safetensors")
-    with pytest.raises(UsageError, match="do not go together"):
+    with pytest.raises(UsageError, match="cannot be used together"):
         outs(Item("a.ckpt"), out="b", out_dir="c")
     with pytest.raises(UsageError, match="this is a folder"):
         outs(Item("a.ckpt"), out=str(tmp_path))

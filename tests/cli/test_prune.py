@@ -136,8 +136,8 @@ def test_the_plan_before_a_byte_is_written(sdtool: Run, training: Path) -> None:
     assert file["status"] == "planned"
     by_role = {row["role"]: row for row in file["prune"]["rows"]}
     assert by_role["optimizer"]["goes_to"] == "dropped"
-    assert by_role["optimizer"]["nbytes_before"] == 2 * by_role["EMA"]["nbytes_before"]
-    assert file["output_nbytes"] > file["prune"]["nbytes_after"] > 0
+    assert by_role["optimizer"]["before_bytes"] == 2 * by_role["EMA"]["before_bytes"]
+    assert file["output_bytes"] > file["prune"]["after_bytes"] > 0
 
 
 def test_without_ema_there_is_nothing_to_do_or_an_error(sdtool: Run, training: Path) -> None:
@@ -146,7 +146,7 @@ def test_without_ema_there_is_nothing_to_do_or_an_error(sdtool: Run, training: P
     torch.save(state, "plain.ckpt")
     result = sdtool("prune", "--ema-only", "plain.ckpt")
     assert result.code == 2
-    assert result.err.startswith("sdtool: error: it holds no EMA weights: plain.ckpt\n")
+    assert result.err.startswith("sdtool: error: plain.ckpt: it holds no EMA weights\n")
     result = sdtool("prune", "--ema-only", ".")
     assert result.code == 0
     assert "plain.ckpt: nothing to do: it holds no EMA weights" in result.out

@@ -71,12 +71,13 @@ def test_a_baked_vae_is_proven_from_its_own_file(
     result = sdtool(*against)
     assert result.code == 2
     assert "NOT compared: 2 tensors of the VAE, baked in from new.vae.pt" in result.out
-    document = json.loads(sdtool(*against, "--json").out)
+    (document,) = json.loads(sdtool(*against, "--json").out)["files"]
     assert (document["ok"], document["failures"]) == (False, 0)
     assert set(document["not_compared"]) == vaes
     assert document["tensors"] == len(held) - 2
 
-    document = json.loads(sdtool(*against, "--baked-vae", "new.vae.pt", "--json").out)
+    result = sdtool(*against, "--baked-vae", "new.vae.pt", "--json")
+    (document,) = json.loads(result.out)["files"]
     assert (document["ok"], document["tensors"]) == (True, len(held))
     assert document["not_compared"] == []
     assert sdtool(*against, "--baked-vae", "new.vae.pt").code == 0
@@ -97,7 +98,7 @@ def test_a_baked_vae_has_to_have_been_baked(sdtool: Run, tmp_path: Path) -> None
     result = sdtool("verify", "out.safetensors", "--against", "in.ckpt", "--baked-vae", "in.ckpt")
     assert result.code == 2
     assert "its metadata names no baked VAE" in result.err
-    assert "wants --against" in sdtool("verify", "in.ckpt", "--baked-vae", "in.ckpt").err
+    assert "requires --against" in sdtool("verify", "in.ckpt", "--baked-vae", "in.ckpt").err
 
 
 def test_the_variants_as_they_are_know_no_component_type(sdtool: Run, tmp_path: Path) -> None:
@@ -123,7 +124,10 @@ def test_an_incomplete_ema_stops_its_own_variant_only(sdtool: Run, tmp_path: Pat
     opened(tmp_path, lightning(state), "in.ckpt")
     result = sdtool("prune", "in.ckpt", "--all-variants")
     assert result.code == 2
-    assert "the EMA is not complete: 1 weight (model.diffusion_model.out.2.weight)" in result.err
+    assert (
+        "incomplete EMA: no EMA weights for 1 weight (model.diffusion_model.out.2.weight)"
+        in result.err
+    )
     assert [path.name for path in tmp_path.glob("*.safetensors")] == ["in-pruned.safetensors"]
     held = safetensors.torch.load_file("in-pruned.safetensors")
     assert all(torch.equal(value, state[name]) for name, value in held.items())

@@ -33,12 +33,12 @@ def test_what_the_shell_makes_of_a_pattern(
     sdtool: Run, training: Path, trapped: Path, force: tuple[str, ...]
 ) -> None:
     """`scan -o *.ckpt` is `scan -o training.ckpt trapped.ckpt`."""
-    what = "-o names the report, and this is called like a model: training.ckpt\n"
+    what = "training.ckpt: -o names the report, but this is the name of a model\n"
     check_refused(sdtool, what, "-o", "training.ckpt", "trapped.ckpt", *force)
 
 
 def test_a_name_that_is_free_and_a_models(sdtool: Run, training: Path) -> None:
-    what = "-o names the report, and this is called like a model: new.PTH\n"
+    what = "new.PTH: -o names the report, but this is the name of a model\n"
     check_refused(sdtool, what, "training.ckpt", "-o", "new.PTH")
 
 
@@ -56,13 +56,13 @@ def test_no_input_is_replaced(
     elif how == "hard link":
         os.link("model", out)
     for given in ("model", "."):
-        what = f"-o names one of the files to scan: {out}\n"
+        what = f"{out}: -o names one of the files to scan\n"
         check_refused(sdtool, what, given, "-o", out, *force)
 
 
 def test_what_exists_is_replaced_by_force_alone(sdtool: Run, training: Path) -> None:
     Path("report.json").write_text("mine")
-    what = "exists already: report.json\nsdtool: hint: overwrite it with --force\n"
+    what = "report.json: already exists\nsdtool: hint: overwrite it with --force\n"
     check_refused(sdtool, what, "training.ckpt", "-o", "report.json")
     arguments = ("scan", "training.ckpt", "--format", "json", "-o", "report.json")
     result = sdtool(*arguments, "--force")
@@ -76,7 +76,7 @@ def test_what_exists_is_replaced_by_force_alone(sdtool: Run, training: Path) -> 
 def test_a_link_is_replaced_and_not_followed(sdtool: Run, training: Path) -> None:
     Path("precious").write_bytes(b"mine")
     os.symlink("precious", "report")
-    check_refused(sdtool, "exists already: report\n", "training.ckpt", "-o", "report")
+    check_refused(sdtool, "report: already exists\n", "training.ckpt", "-o", "report")
     assert sdtool("scan", "training.ckpt", "-o", "report", "--force").code == 0
     assert Path("precious").read_bytes() == b"mine"
     assert not Path("report").is_symlink()
@@ -86,7 +86,7 @@ def test_a_link_is_replaced_and_not_followed(sdtool: Run, training: Path) -> Non
 @posix_only
 def test_a_link_that_leads_nowhere_is_there(sdtool: Run, training: Path) -> None:
     os.symlink("nowhere", "report")
-    check_refused(sdtool, "exists already: report\n", "training.ckpt", "-o", "report")
+    check_refused(sdtool, "report: already exists\n", "training.ckpt", "-o", "report")
     assert not Path("nowhere").exists()
 
 
@@ -94,15 +94,15 @@ def test_a_link_that_leads_nowhere_is_there(sdtool: Run, training: Path) -> None
 def test_streams_take_a_report(sdtool: Run, child: Run, training: Path) -> None:
     assert sdtool("scan", "training.ckpt", "-o", os.devnull).code == 0
     result = child("scan", "training.ckpt", "-o", "/dev/stdout")  # a pipe, here
-    assert (result.code, result.out) == (0, "training.ckpt: CLEAN (torch-zip, 3.6 MB)\n")
+    assert (result.code, result.out) == (0, "training.ckpt: CLEAN (torch-zip, 3.61 MB)\n")
 
 
 @pytest.mark.parametrize(
     ("out", "what"),
     [
         ("-", "-o names a file"),
-        (".", "is a folder: ."),
-        (os.path.join("missing", "r"), "cannot be written (no such folder): missing"),
+        (".", ".: is a folder"),
+        (os.path.join("missing", "r"), "missing"),
     ],
 )
 def test_places_that_take_none(sdtool: Run, training: Path, out: str, what: str) -> None:

@@ -71,7 +71,7 @@ def test_another_run_over_earlier_outputs_takes_the_source(sdtool: Run, tmp_path
     }
     taken = Path("models", "a.ckpt")
     for name in ("a-pruned.safetensors", "a-pruned-emaonly.safetensors"):
-        assert files[name]["notes"] == [f"{taken} holds its tensors and was taken"]
+        assert files[name]["notes"] == [f"{taken} was used instead: it contains the same tensors"]
     raw = {name: value for name, value in state.items() if not name.startswith("model_ema.")}
     assert made_of(folder / "a-pruned-fp16.safetensors", raw, torch.float16)
 
@@ -86,7 +86,10 @@ def test_of_a_pickle_and_its_twin_the_safetensors_file_is_taken(
     result = sdtool("convert", "m", "--dtype", "fp16")
     assert result.code == 0, result.err
     twin = Path("m", "a.safetensors")
-    assert f"a.ckpt: nothing to do: {twin} holds its tensors and was taken" in result.out
+    assert (
+        f"a.ckpt: nothing to do: {twin} was used instead: it contains the same tensors"
+        in result.out
+    )
     assert made_of(tmp_path / "m" / "a-fp16.safetensors", state, torch.float16)
 
 
@@ -120,10 +123,10 @@ def test_what_is_not_shown_to_be_the_same_fails_alone(
     assert result.code == (1 if kind == "unsafe" else 2)
     a, twin, out = (Path("m", f"a{end}") for end in (".ckpt", ".safetensors", "-fp16.safetensors"))
     # what would be refused anyway is told as that
-    clash = f"error: its output {out} is also that of {twin}: {a}\n"
+    clash = f"error: {a}: its output {out} is also that of {twin}\n"
     assert {"unsafe": "refused as unsafe", "broken": "file was cut"}.get(kind, clash) in result.err
-    assert f"error: its output {out} is also that of {a}: {twin}\n" in result.err
-    assert "another -o or --out-dir" in result.err
+    assert f"error: {twin}: its output {out} is also that of {a}\n" in result.err
+    assert "different -o or --out-dir" in result.err
     assert sorted(path.name for path in (tmp_path / "m").iterdir()) == [
         "a.ckpt",
         "a.safetensors",

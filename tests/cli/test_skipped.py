@@ -1,4 +1,4 @@
-"""Outputs that are there already: compared whole where that is asked for, other wishes honoured."""
+"""Outputs that already exist: compared whole where that is asked for, other options honoured."""
 
 from __future__ import annotations
 
@@ -40,11 +40,9 @@ def test_one_bit_behind_the_probe_is_a_mismatch(
     result = sdtool(*options, "training.ckpt", "--verify")
     assert (result.code, result.out) == (1, "")
     error, hint = result.err.splitlines()
-    assert error.startswith(
-        "sdtool: error: exists already, and is not what its source gives (model."
-    ) or error.startswith("sdtool: error: exists already, and is not what its source gives (cond")
-    assert error.endswith(f": {made}")
-    assert hint == "sdtool: hint: write it anew with --force"
+    what = f"sdtool: error: {made}: already exists, and differs from what its source gives"
+    assert error.startswith((f"{what} (model.", f"{what} (cond"))
+    assert hint == "sdtool: hint: replace it with --force"
     assert only(sdtool, *options, "training.ckpt", "--verify")["status"] == "mismatch"
     assert made.read_bytes() == spoiled
     assert sdtool(*options, "training.ckpt", "--verify", "--force").code == 0
@@ -69,7 +67,7 @@ def test_a_torch_file_with_a_wrong_checksum(sdtool: Run) -> None:
     assert sdtool("convert", "--to", "pt", "x.ckpt").code == 0
     result = sdtool("convert", "--to", "pt", "x.ckpt", "--verify")
     assert result.code == 1
-    assert "exists already, and is not what its source gives (" in result.err
+    assert "already exists, and differs from what its source gives (" in result.err
 
 
 def test_a_hash_in_the_header_that_is_not_that_of_the_data(sdtool: Run) -> None:
@@ -99,7 +97,7 @@ def test_sidecars_are_copied(sdtool: Run, training: Path) -> None:
     Path("training.yaml").write_text("model: {}")
     result = sdtool(*arguments, "--sidecars=copy")
     assert result.out.splitlines() == [
-        "training.ckpt: skipped: new.safetensors is there and was made of it",
+        "training.ckpt: skipped: new.safetensors already exists and is up to date",
         "  copied training.yaml to new.yaml",
     ]
     assert Path("new.yaml").read_text() == "model: {}"
@@ -123,7 +121,7 @@ def test_a_set(sdtool: Run) -> None:
     assert sdtool(*arguments).code == 0
     result = sdtool(*arguments, "--verify")
     assert result.code == 1
-    assert "is not what its source gives (w1: element 1,500 of 3,000 is " in result.err
+    assert "differs from what its source gives (w1: element 1,500 of 3,000 is " in result.err
     assert sdtool(*arguments, "--replace=delete").code == 1
     assert all(Path(name).exists() for name in names)
     assert sdtool(*arguments, "--force").code == 0
@@ -147,8 +145,9 @@ def test_what_cannot_be_read_back_was_not_written_as_it_should(
     result = sdtool("convert", "training.ckpt", "--verify")
     assert result.code == 1
     (line, *_) = result.err.splitlines()
-    assert line.startswith("sdtool: error: it was not written as it should and was removed (")
-    assert line.endswith("): training.safetensors")
+    assert line.startswith(
+        "sdtool: error: training.safetensors: the output failed verification and was deleted ("
+    )
     assert [path.name for path in Path().iterdir()] == ["training.ckpt"]
 
 
@@ -163,5 +162,5 @@ def test_the_source_that_cannot_be_read_is_told_as_that(
     monkeypatch.setattr("sdtool.batch.checking.verify_against", gone)
     result = sdtool("convert", "training.ckpt", "--verify")
     assert (result.code, result.err) == (
-        2, "sdtool: error: cannot be read (input/output error): training.ckpt\n",
+        2, "sdtool: error: training.ckpt: cannot be read (input/output error)\n",
     )  # fmt: skip

@@ -58,7 +58,7 @@ def test_what_disarming_comes_to_is_said_as_it_is(sdtool: Run, verb: str, tmp_pa
     result = sdtool(verb, "model.pt")
     assert (result.code, result.out) == (1, "")
     assert result.err.splitlines()[-1] == (
-        "sdtool: hint: sdtool scan tells more; its tensors cannot be taken either "
+        "sdtool: hint: run `sdtool scan` for details; its tensors cannot be extracted either "
         "(a TorchScript program, not a state dict)"
     )
     assert sdtool(verb, "model.pt", "--disarm").code == 2

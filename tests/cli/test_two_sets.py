@@ -58,5 +58,5 @@ def test_lost_names_are_told(sdtool: Run, tmp_path: Path) -> None:
     torch.save([torch.ones(9, 3), torch.ones(3, 9)], tmp_path / "lora.pt")
     told = "names are lost: 2 tensors stand in a list"
     result = sdtool("convert", "lora.pt")
-    assert result.code == 0 and f"warning: {told}" in result.err and told not in result.out
+    assert result.code == 0 and f"warning: lora.pt: {told}" in result.err and told not in result.out
     assert told in sdtool("info", "lora.pt").out

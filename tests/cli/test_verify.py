@@ -65,8 +65,8 @@ def test_nan_and_inf_are_counted(sdtool: Run) -> None:
     save_file({"a": values, "b": torch.ones(2)}, "m.safetensors")
     result = sdtool("verify", "m.safetensors", "--json")
     assert result.code == 0
-    document = json.loads(result.out)
-    assert (document["nan"], document["inf"]) == ({"a": 1}, {"a": 2})
+    (file,) = json.loads(result.out)["files"]
+    assert file["nonfinite"] == {"a": {"nan": 1, "inf": 2}}
     assert "1 NaN in 1 tensor:\n    a: 1\n" in sdtool("verify", "m.safetensors").out
 
 
@@ -90,4 +90,4 @@ def test_what_cannot_be_read_is_trouble(sdtool: Run, converted: Path) -> None:
     assert (result.code, result.out) == (2, "")
     result = sdtool("verify", converted.name, "--against", "gone.ckpt")
     assert result.code == 2
-    assert result.err.endswith(": gone.ckpt\n")
+    assert result.err.startswith("sdtool: error: gone.ckpt: ")

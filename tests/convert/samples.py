@@ -45,11 +45,11 @@ def saved_by_safetensors(state: Mapping[str, torch.Tensor], path: Path) -> bytes
     return path.read_bytes()
 
 
-def convert(source: Path, out: Path, **wishes: object) -> Written:
+def convert(source: Path, out: Path, **options: object) -> Written:
     """Select all, plan, write: what the verb does."""
     with open_checkpoint(source) as checkpoint:
-        selection = select_all(checkpoint, dtype=str(wishes.pop("dtype", "keep")))
-        return write_safetensors(plan_safetensors(selection), out, **wishes)  # type: ignore[arg-type]
+        selection = select_all(checkpoint, dtype=str(options.pop("dtype", "keep")))
+        return write_safetensors(plan_safetensors(selection), out, **options)  # type: ignore[arg-type]
 
 
 def rewritten(

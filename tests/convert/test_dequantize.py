@@ -35,7 +35,7 @@ from tests.tensor_values import raw_bytes
 
 from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.errors import InputError, Malformed, OutputError, Unsupported, UsageError
-from sdtool.convert import convert_unjudged
+from sdtool.convert import Target, convert_unjudged
 from sdtool.convert.elements.rescale import casting
 from sdtool.convert.plan.casts import DTYPES
 from sdtool.convert.plan.dequantize import TARGETS
@@ -62,9 +62,9 @@ def kind(dtype: str) -> torch.dtype:
     return found
 
 
-def dequantized(source: Path, dtype: str = "keep", **wishes: Any) -> State:
+def dequantized(source: Path, dtype: str = "keep", **options: Any) -> State:
     out = source.with_name("out.safetensors")
-    convert_unjudged(source, out, dtype=dtype, dequantize=True, force=True, **wishes)
+    convert_unjudged(source, out, dtype=dtype, dequantize=True, force=True, **options)
     return load_file(out)
 
 
@@ -93,7 +93,7 @@ def test_a_cast_is_refused_before_anything_is_written(
     with pytest.raises(Unsupported) as caught:
         convert_unjudged(source, tmp_path / "out.safetensors", dtype=dtype)
     error = caught.value
-    assert error.what == f"a cast would spoil its quantized weights, 1 in {sample.label}"
+    assert error.what == f"a cast would destroy its quantized weights, 1 in {sample.label}"
     assert error.where == str(source)
     assert error.hint == (
         "--dequantize turns them into weights of the new type; without a cast every byte is kept"
@@ -144,7 +144,7 @@ def test_a_pt_file_keeps_all_of_it(tmp_path: Path, name: str) -> None:
         # and back
         convert_unjudged(tmp_path / "x.pt", tmp_path / "back.safetensors")
         assert metadata_in(tmp_path / "back.safetensors") == metadata
-        with pytest.raises(Unsupported, match="a cast would spoil"):
+        with pytest.raises(Unsupported, match="a cast would destroy"):
             convert_unjudged(tmp_path / "x.pt", tmp_path / "cast.safetensors", dtype="fp16")
     else:
         assert "__metadata__" not in whole
@@ -339,11 +339,11 @@ NOWHERE: dict[str, str] = {}
               (text({"format": ["float8_e4m3fn"]}), "says something else of float8_e4m3fn codes"),
               (text({}), "says something else of float8_e4m3fn codes"),
               (text({"format": "float8_e4m3fn", "convrot": True}), "has the entry 'convrot'"),
-              (text([{"format": "float8_e4m3fn"}]), "is no JSON object"),
-              (torch.tensor(list(b"[" * 4000), dtype=torch.uint8), "is no JSON object"),
-              (torch.tensor(list(b"9" * 4000), dtype=torch.uint8), "is no JSON object"),
-              (bytes_of(5000), "is no JSON object"),
-              (text({"format": "float8_e4m3fn"}).int(), "is no JSON object"),
+              (text([{"format": "float8_e4m3fn"}]), "is not a JSON object"),
+              (torch.tensor(list(b"[" * 4000), dtype=torch.uint8), "is not a JSON object"),
+              (torch.tensor(list(b"9" * 4000), dtype=torch.uint8), "is not a JSON object"),
+              (bytes_of(5000), "is not a JSON object"),
+              (text({"format": "float8_e4m3fn"}).int(), "is not a JSON object"),
           )),
         (broken(weight_scale=FP32), comfy_list(fmt="float8_e5m2"), Unsupported,
          "ComfyUI's declaration of it says 'float8_e5m2' of float8_e4m3fn codes, which"
@@ -353,7 +353,7 @@ NOWHERE: dict[str, str] = {}
          LAYER + ".weight in "),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("to", ["safetensors", "pt"])
+@pytest.mark.parametrize("to", Target)
 def test_what_is_broken_or_not_known_is_refused_by_name(
     tmp_path: Path,
     state: State,
@@ -361,14 +361,14 @@ def test_what_is_broken_or_not_known_is_refused_by_name(
     error: type[InputError],
     what: str,
     where: str,
-    to: str,
+    to: Target,
 ) -> None:
     source = saved(tmp_path, state, metadata)
     with pytest.raises(error) as caught:
         convert_unjudged(source, tmp_path / f"out.{to}", to=to, dequantize=True, dtype="fp16")
     assert type(caught.value) is error
     assert (caught.value.what, caught.value.where) == (what, f"{where}{source}")
-    with pytest.raises(Unsupported, match="a cast would spoil"):
+    with pytest.raises(Unsupported, match="a cast would destroy"):
         convert_unjudged(source, tmp_path / f"out.{to}", to=to, dtype="fp16")
     assert [path.name for path in tmp_path.iterdir()] == ["x.safetensors"]
 
@@ -469,7 +469,7 @@ def sharded(folder: Path, shards: Mapping[str, State]) -> Path:
     return index
 
 
-def planned(index: Path, out: Path, **wishes: Any) -> dict[str, State]:
+def planned(index: Path, out: Path, **options: Any) -> dict[str, State]:
     from contextlib import ExitStack
 
     from sdtool.convert.write.shards import plan_shards, read_index, write_shards
@@ -480,7 +480,7 @@ def planned(index: Path, out: Path, **wishes: Any) -> dict[str, State]:
             read_index(index),
             out,
             lambda path: stack.enter_context(open_checkpoint(path)),
-            **wishes,
+            **options,
         )
         write_shards(plan)
     written = json.loads((out / index.name).read_text())["weight_map"]

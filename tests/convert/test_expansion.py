@@ -48,7 +48,7 @@ def test_many_views_of_one_storage(views: int, refused: bool) -> None:
         "it would become a file of 335,544,320 bytes, of tensors that repeat or share"
         " 67,108,864 bytes: x.ckpt"
     )
-    assert caught.value.hint == "--any-size writes it all the same"
+    assert caught.value.hint == "use --any-size to write it anyway"
 
 
 def test_what_is_small_is_written_however_it_is_made() -> None:

@@ -16,10 +16,11 @@ from sdtool.checkpoint.errors import Malformed
 from sdtool.checkpoint.identify.grids import grid_of
 from sdtool.checkpoint.reading import Storage, TensorEntry
 from sdtool.checkpoint.source import Memory
-from sdtool.convert.elements import fp8, scales
+from sdtool.convert.elements import scales
 from sdtool.convert.elements.census import Census
 from sdtool.convert.elements.rescale import Rescale
 from sdtool.convert.elements.scales import Scale, Values
+from sdtool.convert.elements.widening import decoded
 
 TARGETS = ("float32", "float16", "bfloat16")
 SCALES = (1.0, 0.0123, 3.5e-7, 1.1754944e-38, 1e-45, 512.0, 7e35, 3.4028235e38)
@@ -81,7 +82,7 @@ def by_torch(codes: torch.Tensor, spread: torch.Tensor, after: str) -> tuple[tor
 @pytest.mark.parametrize("dtype", FP8)
 def test_every_code_is_read_as_torch_reads_it(dtype: str) -> None:
     expected = every_code(dtype).float().view(torch.int32)
-    assert list(fp8.decoded(dtype)) == [bits & 0xFFFFFFFF for bits in expected.tolist()]
+    assert list(decoded(dtype)) == [bits & 0xFFFFFFFF for bits in expected.tolist()]
 
 
 @pytest.mark.parametrize("after", TARGETS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sdtool.convert.plan.names import output_name, split_name, token_name
+from sdtool.convert.plan.target import Target
 
 
 @pytest.mark.parametrize(
@@ -68,10 +69,10 @@ def test_variants_and_casts(
 
 
 def test_an_inert_pt_is_never_called_like_its_input() -> None:
-    assert output_name("style.pt", to="pt") == "style-inert.pt"
-    assert output_name("my.vae.pt", to="pt") == "my-inert.vae.pt"
-    assert output_name("model.safetensors", to="pt") == "model.pt"
-    assert output_name("pytorch_model.bin", to="pt") == "pytorch_model.pt"
+    assert output_name("style.pt", to=Target.PT) == "style-inert.pt"
+    assert output_name("my.vae.pt", to=Target.PT) == "my-inert.vae.pt"
+    assert output_name("model.safetensors", to=Target.PT) == "model.pt"
+    assert output_name("pytorch_model.bin", to=Target.PT) == "pytorch_model.pt"
 
 
 def test_split() -> None:

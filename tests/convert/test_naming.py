@@ -48,7 +48,7 @@ def test_a_disk_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     out = tmp_path / "out"
     write(out)
     assert (names(tmp_path), out.read_bytes()) == (["out"], b"new")
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         write(out, b"newer")
     assert (names(tmp_path), out.read_bytes()) == (["out"], b"new")
 
@@ -69,7 +69,7 @@ def test_a_file_that_appears_between_the_last_look_and_the_rename(
 
     monkeypatch.setattr(os, "link", failing(errno.EIO))
     monkeypatch.setattr("sdtool.convert.write.staging.check_output", appear)
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         write(out)
     assert (names(tmp_path), out.read_bytes()) == (["out"], b"somebody else's")
 

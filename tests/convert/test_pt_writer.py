@@ -20,7 +20,7 @@ from sdtool.checkpoint.dtypes import BY_NAME
 from sdtool.checkpoint.errors import Malformed, Unsupported
 from sdtool.checkpoint.reading import Checkpoint, Storage, TensorEntry
 from sdtool.checkpoint.source import Memory
-from sdtool.convert import Selected, Selection, Written, convert_unjudged, select_all
+from sdtool.convert import Selected, Selection, Target, Written, convert_unjudged, select_all
 from sdtool.convert.write.pt_file import PtPlan, directory_bytes, local_header, plan_pt, write_pt
 from sdtool.scan import scan_file
 
@@ -231,8 +231,8 @@ def test_colliding_names_and_missing_values_are_refused(tmp_path: Path) -> None:
     torch.save({"w": torch.ones(1), "m": torch.empty(2, device="meta")}, tmp_path / "x.ckpt")
     with open_checkpoint(tmp_path / "x.ckpt") as checkpoint:
         with pytest.raises(Unsupported, match="m"):
-            select_all(checkpoint, to="pt")
-        selection = select_all(checkpoint, to="pt", skip_unsupported=True)
+            select_all(checkpoint, to=Target.PT)
+        selection = select_all(checkpoint, to=Target.PT, skip_unsupported=True)
         twice = Selection(selection.entries * 2)
         with pytest.raises(Malformed, match="two tensors"):
             plan_pt(checkpoint, twice)

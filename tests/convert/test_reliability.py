@@ -285,7 +285,7 @@ def test_two_runs_to_one_output(source: Path, out: Path) -> None:
             for _ in range(2)
         ]
         told = sorted(run.communicate()[0].decode().strip() for run in runs)
-        assert told == ["exists already", "won"]
+        assert told == ["already exists", "won"]
         assert is_whole(out) and [p.name for p in out.parent.iterdir()] == [out.name]
         out.unlink()
 
@@ -448,7 +448,7 @@ def test_there_has_to_be_room_for_all_together(out: Path, monkeypatch: pytest.Mo
 
 def test_one_name_that_is_taken_at_the_end_keeps_all_from_theirs(out: Path) -> None:
     first, second = out.with_name("first"), out.with_name("second")
-    with pytest.raises(OutputError, match="exists already"), staged({first: 1, second: 1}) as stage:
+    with pytest.raises(OutputError, match="already exists"), staged({first: 1, second: 1}) as stage:
         for path in (first, second):
             stage.open(path)
         second.write_bytes(b"somebody else's")

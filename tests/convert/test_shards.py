@@ -55,12 +55,12 @@ def convert_shards(
     index: Path,
     folder: Path,
     open_one: Callable[[Path], Checkpoint] = open_checkpoint,
-    **wishes: Any,
+    **options: Any,
 ) -> tuple[Written, ...]:
     """Plan and write a set: what the verb does."""
     with ExitStack() as stack:
         plan = plan_shards(read_index(index), folder, lambda p: stack.enter_context(open_one(p)))
-        return write_shards(plan, **wishes)
+        return write_shards(plan, **options)
 
 
 def test_a_sharded_set(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_failure_leaves_every_old_output_as_it_was(
     old = {name: f"old {name}".encode() for name in MADE}
     for name, content in old.items():
         (out / name).write_bytes(content)
-    wishes: dict[str, Any] = {"force": True}
+    options: dict[str, Any] = {"force": True}
     match failure:
         case "damage":
             raw = bytearray((source / NAMES[1]).read_bytes())
@@ -193,7 +193,7 @@ def test_a_failure_leaves_every_old_output_as_it_was(
 
             monkeypatch.setattr(os, "fsync", failing)
         case "appears":
-            wishes = {"force": False}
+            options = {"force": False}
         case _:
 
             def differs(shard: PlannedShard, written: Path) -> None:
@@ -201,9 +201,9 @@ def test_a_failure_leaves_every_old_output_as_it_was(
                 if shard.out.name == MADE[1]:
                     raise OutputError("differs", where=str(written))
 
-            wishes["check"] = differs
+            options["check"] = differs
     with pytest.raises((OutputError, Malformed)):
-        convert_shards(source / INDEX, out, **wishes)
+        convert_shards(source / INDEX, out, **options)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == old
 
 
@@ -223,7 +223,7 @@ def test_what_is_named_already_stays_and_is_told(
         link(partial, name)
 
     monkeypatch.setattr(os, "link", late)
-    with pytest.raises(OutputError, match=f"exists already; written before it: {MADE[0]}: "):
+    with pytest.raises(OutputError, match=f"already exists; written before it: {MADE[0]}: "):
         convert_shards(tmp_path / "in" / INDEX, out)
     assert made(out) == MADE[:2] and len(list(out.iterdir())) == 2
     assert (out / MADE[1]).read_text() == "somebody else's"

@@ -242,24 +242,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for findings and log")
     parser.add_argument("--case", type=int, help="run this case only")
     parser.add_argument("--values", action="store_true", help="files with tensors only")
-    wishes = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     scratch = "/dev/shm" if os.path.isdir("/dev/shm") else None
     signal.signal(signal.SIGTERM, _end)
     with tempfile.TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as folder:
         chosen = seeds()
-        if wishes.values:
+        if options.values:
             chosen = tuple(s for s in chosen if s.name.startswith(_WITH_TENSORS))
-        run = Run(wishes.seed, Nursery(chosen), warmed(folder), Findings(wishes.out))
-        if wishes.values:
+        run = Run(options.seed, Nursery(chosen), warmed(folder), Findings(options.out))
+        if options.values:
             run.values = True
             run.loaders = lambda data: ("comfyui" if data[8:9] == b"{" else "torch", "c-file")
-        if wishes.case is not None:
-            run.step(wishes.case)
+        if options.case is not None:
+            run.step(options.case)
             run.load()
             print(run.summary())
             return 0
         try:
-            _go_on(run, wishes.seconds)
+            _go_on(run, options.seconds)
             run.load()
         finally:
             run.findings.log(f"done: {run.summary()}")

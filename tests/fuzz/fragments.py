@@ -1,4 +1,4 @@
-"""What the fuzzer puts into a pickle: gadgets, vouched calls around them, odd spellings."""
+"""What the fuzzer puts into a pickle: gadgets, allowlisted calls around them, odd spellings."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def gadget_of(rng: Random) -> Ops:
     return BOOM
 
 
-def vouched(rng: Random, inner: Ops) -> Ops:
+def allowlisted(rng: Random, inner: Ops) -> Ops:
     """A call of something inert with a piece inside."""
     tensor_ = name("torch", "Tensor")
     return rng.choice(
@@ -213,7 +213,7 @@ def fragment(rng: Random) -> Ops:
     if kind == 8:
         return get(rng.randrange(32))
     if kind == 9:
-        return vouched(rng, rng.choice((gadget_of, names, _plain))(rng))
+        return allowlisted(rng, rng.choice((gadget_of, names, _plain))(rng))
     if kind == 10:
         return proto(rng.choice((0, 1, 2, 3, 4, 5, 6, 255)))
     if kind == 11:

@@ -19,10 +19,10 @@ from tests.fuzz.fragments import (
     INTS,
     MODULES,
     TEXTS,
+    allowlisted,
     fragment,
     gadget_of,
     names,
-    vouched,
 )
 
 Pieces = list[bytes]
@@ -175,12 +175,12 @@ def _wrap(pieces: Pieces, rng: Random) -> str:
     if len(pieces) > 2 and pieces[-1] == STOP:
         head = pieces[:1] if pieces[0][:1] == b"\x80" else []
         body = Ops(b"".join(pieces[len(head) : -1]))
-        pieces[:] = [*head, bytes(vouched(rng, body)), STOP]
+        pieces[:] = [*head, bytes(allowlisted(rng, body)), STOP]
     return "wrap"
 
 
 def _nest(pieces: Pieces, rng: Random) -> str:
-    """The whole pickle inside bytes that a vouched name loads."""
+    """The whole pickle inside bytes that an allowlisted name loads."""
     whole = b"".join(pieces)
     if rng.random() < 0.3:
         whole = whole[2:] if whole[:1] == b"\x80" else b"\x80\x04" + whole

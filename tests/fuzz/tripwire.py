@@ -16,7 +16,8 @@ import tempfile
 from collections.abc import Callable, Collection
 from typing import Any
 
-from sdtool.scan.escaping import escape
+from sdtool.checkpoint.wording import escape
+from sdtool.scan.findings import LONGEST
 
 _HARMLESS = frozenset(
     {"array.__new__", "builtins.id", "sys._getframe", "gc.get_referrers", "mmap.__new__",
@@ -125,7 +126,7 @@ def unlisted(
     return sorted(
         f"{module}.{name}"
         for module, name in names
-        if not listed.intersection(escape(spelled) for spelled in _spellings(module, name))
+        if not listed.intersection(escape(spelled, LONGEST) for spelled in _spellings(module, name))
         and (strict or exists(module))
     )
 

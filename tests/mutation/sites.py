@@ -5,7 +5,7 @@
     boundary    one comparison of such a condition takes or leaves its bound
     passed on   an argument of a Reading or a Stream that carries findings, errors or what is inside
     table       one entry of a table of names or rules
-    row         one check of a vouched name takes anything
+    row         one check of an allowlisted name takes anything
     demoted     a rule that no longer changes a verdict, or one that begins to
 
 A mutant is known by its file, its function and its source before and after, not by its line.
@@ -30,9 +30,11 @@ _FOLDERS = (
     "checkpoint/sdtool/checkpoint/containers",
     "checkpoint/sdtool/checkpoint/machine",
     "scan/sdtool/scan",
+    "scan/sdtool/scan/allowlist",
+    "scan/sdtool/scan/dangerous",
     "scan/sdtool/scan/rules",
 )
-_OTHERS = frozenset({"__init__.py", "escaping.py", "explaining.py", "second_opinion.py"})
+_OTHERS = frozenset({"__init__.py", "explaining.py", "second_opinion.py"})
 """What speaks about a verdict that others have reached."""
 
 _ERRORS = frozenset(
@@ -367,7 +369,7 @@ def _tables(tree: ast.Module) -> Iterator[_Change]:
             continue
         if isinstance(node, ast.For):
             yield from (_removed("", node.body, i) for i in range(len(node.body)))
-        elif isinstance(node.value, ast.Dict) and _names_of(node.value) & {"Vouched"}:
+        elif isinstance(node.value, ast.Dict) and _names_of(node.value) & {"Allowed"}:
             yield from _rows(node.value)
         elif isinstance(node.value, ast.Tuple):
             for i, row in enumerate(node.value.elts):
@@ -377,7 +379,7 @@ def _tables(tree: ast.Module) -> Iterator[_Change]:
             empty = ast.Call(ast.Name("frozenset", ast.Load()), [], [])
             yield _replaced("", "table", node, "value", empty)
         for part in ast.walk(node):
-            if isinstance(part, ast.Call) and _called(part) == "Vouched":
+            if isinstance(part, ast.Call) and _called(part) == "Allowed":
                 yield from _checks(part)
             elif isinstance(part, ast.Call) and _called(part) == "Rule":
                 yield _demoted(part)

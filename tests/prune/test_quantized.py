@@ -72,7 +72,7 @@ def test_a_cast_of_the_part_is_refused(tmp_path: Path, name: str, options: dict[
     source = checkpoint_of(tmp_path, sample.state, dict(sample.metadata))
     with pytest.raises(Unsupported) as caught:
         plan_prune(source, **options)  # type: ignore[arg-type]
-    assert caught.value.what == f"a cast would spoil its quantized weights, 1 in {sample.label}"
+    assert caught.value.what == f"a cast would destroy its quantized weights, 1 in {sample.label}"
     assert caught.value.where == str(tmp_path / "in.safetensors")
 
 

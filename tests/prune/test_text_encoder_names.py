@@ -60,7 +60,7 @@ def test_in_a_checkpoint(family: str, tmp_path: Path) -> None:
 def test_by_itself(tmp_path: Path) -> None:
     checkpoint = opened(tmp_path, below("", clip(32, 2)))
     found = identify(checkpoint.tensors)
-    assert (found.kind, found.title) == ("text-encoder", "CLIP text encoder, own sizes")
+    assert (found.kind, found.title) == ("text-encoder", "CLIP text encoder, non-standard size")
     plan = plan_prune(checkpoint, fix=["text-encoder-names"])
     names = {s.name for s in plan.selection.entries}
     assert names == {f"text_model.{name}" for name in clip(32, 2)}

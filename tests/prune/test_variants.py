@@ -102,8 +102,8 @@ def test_the_table_adds_up(sd_v1: Any) -> None:
         "goes_to": "dropped for the EMA",
         "tensors": 686,
         "values": 0,
-        "nbytes_before": 3_438_083_856,
-        "nbytes_after": 0,
+        "before_bytes": 3_438_083_856,
+        "after_bytes": 0,
     }
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sdtool.checkpoint.values import Global
+from sdtool.scan.allowlist import ALLOWLIST
 from sdtool.scan.dangerous import danger_of
-from sdtool.scan.vouched import VOUCHED
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_not_known(module: str, name: str) -> None:
     assert danger_of(module, name) is None
 
 
-def test_no_vouched_name_is_accused() -> None:
-    accused = {name for name in VOUCHED if danger_of(name.module, name.name)}
-    # It loads a pickle, which the scanner follows: vouched for only as long as that is clean.
+def test_no_allowlisted_name_is_accused() -> None:
+    accused = {name for name in ALLOWLIST if danger_of(name.module, name.name)}
+    # It loads a pickle, which the scanner follows: on the allowlist only as long as that is clean.
     assert accused <= {Global("torch.storage", "_load_from_bytes")}

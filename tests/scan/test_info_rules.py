@@ -43,7 +43,7 @@ CASES: dict[str, tuple[bytes, dict[str, str], Fields]] = {
     "unused-bytes": (
         LEGACY + bytes(9),
         {},
-        (": 9 bytes behind the storages", None, len(LEGACY), None),
+        (": 9 bytes after the storages", None, len(LEGACY), None),
     ),
 }
 """A file, the names that are allowed, and its one finding: detail, member, offset, evidence."""

@@ -214,7 +214,7 @@ def test_a_dangerous_name_cannot_be_allowed(name_: str) -> None:
         allowed(pickled(SYSTEM), name_)
 
 
-def test_no_leave_reaches_what_is_dangerous_or_vouched_for() -> None:
+def test_no_leave_reaches_what_is_dangerous_or_allowlisted() -> None:
     inner = short_bytes(pickled(SYSTEM))
     nested = pickled(call(name("torch.storage", "_load_from_bytes"), inner))
     report = allowed(nested, "torch.storage._load_from_bytes")

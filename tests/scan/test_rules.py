@@ -27,7 +27,7 @@ def used(folder: Path) -> Iterator[str]:
     for path in sorted(folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                if node.value.id == "RuleId" and path.name != "rules.py":
+                if node.value.id == "RuleId" and path.parent.name != "rules":
                     yield node.attr
 
 

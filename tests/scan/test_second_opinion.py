@@ -86,7 +86,7 @@ def test_what_has_to_do_with_a_flagged_name_is_shown() -> None:
     source, _ = decompile(pickled(taken), inert={"collections.OrderedDict"})
     assert source is not None
     assert source.splitlines() == [
-        "(... 1 honest step ...)",
+        "(... 1 harmless step ...)",
         "from os import system",
         "_var0 = system('id')",
         "_var1 = OrderedDict(_var0)",
@@ -114,7 +114,7 @@ def test_a_clean_file_needs_no_explanation() -> None:
 
 def test_a_broken_pickle_is_explained_up_to_the_break() -> None:
     shown = lines(ops(pickled(call(name("os", "system"), "id"))[:-1], b"\xff"))
-    assert any("then it breaks: " in line for line in shown)
+    assert any("then it fails: " in line for line in shown)
     assert shown[-1].startswith("not decompiled: ")
 
 

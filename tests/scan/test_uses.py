@@ -1,6 +1,6 @@
 """Each allowlisted name takes exactly what uses.txt says, and raises at nothing.
 
-`SDTOOL_LEDGER=write` rewrites the file from what vouched.py says now; read the diff.
+`SDTOOL_LEDGER=write` rewrites the file from what the allowlist says now; read the diff.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from tests.scan import uses
 from tests.scan.vectors.ledger import WRITES
 
 from sdtool.checkpoint.values import Global
-from sdtool.scan.vouched import VOUCHED
+from sdtool.scan.allowlist import ALLOWLIST
 
 if WRITES:
     uses.write()
@@ -24,4 +24,4 @@ def test_a_name_takes_what_its_line_says(name: str) -> None:
 
 
 def test_every_name_has_a_line() -> None:
-    assert list(WRITTEN) == sorted(map(str, VOUCHED))
+    assert list(WRITTEN) == sorted(map(str, ALLOWLIST))

@@ -1,8 +1,8 @@
 """What each allowlisted name takes, to the last neighbour: uses.txt.
 
 `SAMPLES` are arguments and states as honest writers leave them. Each part of each is exchanged
-for what else may stand there (`OTHERS`), left out or doubled. What a check of vouched.py takes of
-all that is one group of uses.txt, and every name says which group its calls, objects, states,
+for what else may stand there (`OTHERS`), left out or doubled. What a check of the allowlist takes
+of all that is one group of uses.txt, and every name says which group its calls, objects, states,
 items and pairs belong to. All else is a finding.
 """
 
@@ -24,7 +24,8 @@ from sdtool.checkpoint.values import (
     Persistent,
     Value,
 )
-from sdtool.scan.vouched import VOUCHED, Check
+from sdtool.scan.allowlist import ALLOWLIST
+from sdtool.scan.allowlist.values import Check
 
 PATH = Path(__file__).with_name("uses.txt")
 KINDS = ("call", "new", "state", "items", "pairs")
@@ -35,8 +36,8 @@ def _called(target: Global, *args: Value) -> Instance:
 
 
 def _filled(made: Instance, *pairs: tuple[Value, Value], items: Sequence[Value] = ()) -> Instance:
-    made.pairs = list(pairs)
-    made.items = list(items)
+    made.content().pairs = list(pairs)
+    made.content().items = list(items)
     return made
 
 
@@ -419,7 +420,7 @@ class Use:
 
 def use_of(target: Global) -> Use:
     """What the row of a name lets pass."""
-    row = VOUCHED[target]
+    row = ALLOWLIST[target]
     checks: dict[str, Check | None] = {kind: getattr(row, kind) for kind in KINDS}
     taken = {k: _taken(c, in_pairs=k == "pairs") for k, c in checks.items() if c is not None}
     return Use(taken, ("loads-pickle",) * row.loads_pickle + ("sealed",) * row.is_sealed)
@@ -446,7 +447,7 @@ def write() -> None:
     """Write uses.txt: a line for each name, then the groups."""
     groups: dict[tuple[str, ...], str] = {}
     rows: list[str] = []
-    for target in sorted(VOUCHED, key=str):
+    for target in sorted(ALLOWLIST, key=str):
         use = use_of(target)
         words = [
             f"{kind}:{groups.setdefault(taken, str(len(groups) + 1))}"

@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     )
     from sdtool.batch.part import Part, part_of
     from sdtool.batch.progress import Cancelled, Progress
-    from sdtool.batch.pruning import Pruning
+    from sdtool.batch.pruning import Pruning, with_baked_vae
+    from sdtool.batch.scanning import scan_file
     from sdtool.batch.verifying import verify_file
     from sdtool.checkpoint import (
         InputError,
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from sdtool.convert import Verification
-    from sdtool.scan import Report, Verdict, open_judged, scan_file
+    from sdtool.scan import Report, Verdict, open_judged
 
 __all__ = [
     "Cancelled", "Cluster", "Converting", "Done", "Engine", "Failed", "Here", "Identified", "Input",
@@ -71,7 +72,7 @@ __all__ = [
     "SetRecipe", "Shard", "Skipped", "Threads", "Truncated", "Unreadable", "UnsafeError",
     "Unsupported", "UsageError", "Verdict", "Verification", "VerificationError", "Written",
     "convert_file", "identify_file", "open_journal", "open_judged", "part_of", "prune_file",
-    "run_batch", "scan_file", "verify_file",
+    "run_batch", "scan_file", "verify_file", "with_baked_vae",
 ]  # fmt: skip
 
 _HOMES = {
@@ -89,11 +90,12 @@ _HOMES = {
     ),
     "part": ("Part", "part_of"),
     "progress": ("Cancelled", "Progress"),
-    "pruning": ("Pruning",),
+    "pruning": ("Pruning", "with_baked_vae"),
+    "scanning": ("scan_file",),
     "verifying": ("verify_file",),
 }  # fmt: skip
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
-_OF_SCAN = frozenset({"Report", "Verdict", "open_judged", "scan_file"})
+_OF_SCAN = frozenset({"Report", "Verdict", "open_judged"})
 
 
 def __getattr__(name: str) -> Any:

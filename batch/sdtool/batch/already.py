@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from sdtool.batch.draft import Draft
 from sdtool.batch.making import Making, Nothing
 from sdtool.batch.place import AnyJob, Job, same_file
-from sdtool.checkpoint import Checkpoint, SdtoolError, UsageError
+from sdtool.checkpoint import Checkpoint, Format, SdtoolError, UsageError
+from sdtool.convert import Target
 
-HINT = "take another name with -o, or another folder with --out-dir"
+HINT = "choose another name with -o, or another folder with --out-dir"
 """What to do where an output would have the name of its input."""
 
 
@@ -41,9 +42,16 @@ def onto_itself(
         if isinstance(making, Nothing):
             return making
         if same_file(making.out, job.item.path) and _changes_nothing(checkpoint, making):
-            return Nothing("it is already what it would become")
+            return named_as_output(is_the_same=True)
+    return named_as_output(is_the_same=False)
+
+
+def named_as_output(*, is_the_same: bool) -> Nothing:
+    """Say why nothing is made of an input that has the name of its output."""
+    if is_the_same:
+        return Nothing("it already has the requested form")
     return Nothing(
-        "what it would become is called like it, and is not the same", is_wrong=True, hint=HINT
+        "the output would have the input's name, but different content", is_wrong=True, hint=HINT
     )
 
 
@@ -53,18 +61,18 @@ def check_called_rightly(checkpoint: Checkpoint, path: str) -> None:
     Raises:
         UsageError: it is not: programs that go by the suffix cannot load it.
     """
-    is_called_so = os.path.splitext(path)[1].lower() in (".safetensors", ".sft")
-    if is_called_so and checkpoint.format != "safetensors":
+    is_called_so = Format.of_suffix(os.path.splitext(path)[1]) is Format.SAFETENSORS
+    if is_called_so and checkpoint.format is not Format.SAFETENSORS:
         raise UsageError(
-            f"is called like a safetensors file, and is of the format {checkpoint.format}",
+            f"has the suffix of a safetensors file, but its format is {checkpoint.format}",
             where=path,
             hint=HINT,
         )
 
 
 def _changes_nothing(checkpoint: Checkpoint, making: Making) -> bool:
-    if making.to == "pt":  # of the two names that such a file may have, it has the inert one
-        return checkpoint.format.startswith("torch")
+    if making.to is Target.PT:  # of the two names that such a file may have, it has the inert one
+        return checkpoint.format.is_torch
     return not making.selection.left_out and all(
         s.scale is None and s.name == s.entry.name and s.dtype is s.entry.dtype
         for s in making.selection.entries

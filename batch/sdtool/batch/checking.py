@@ -34,7 +34,7 @@ def verify(
     what = _difference(written, checkpoint, selection, progress)
     if what is not None:
         raise VerificationError(
-            f"it was not written as it should and was removed ({what})", where=os.fspath(out)
+            f"the output failed verification and was deleted ({what})", where=os.fspath(out)
         )
 
 
@@ -58,9 +58,9 @@ def verify_there(
         what = _false_hash(plan, out) if isinstance(plan, ConvertPlan) else _damage(out)
     if what is not None:
         raise VerificationError(
-            f"exists already, and is not what its source gives ({what})",
+            f"already exists, and differs from what its source gives ({what})",
             where=os.fspath(out),
-            hint="write it anew with --force",
+            hint="replace it with --force",
         )
 
 

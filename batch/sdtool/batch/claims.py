@@ -7,8 +7,8 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
+from sdtool.batch.clashes import takes_an_input, takes_an_output
 from sdtool.batch.place import file_key
-from sdtool.checkpoint import UsageError
 
 
 class Claims:
@@ -32,14 +32,12 @@ class Claims:
             UsageError: another input is called so and does not hold the same, or another output is.
         """
         key = file_key(out)
-        hint = "choose another place for it with -o or --out-dir"
         with self._lock:
             if key in self._inputs and key != file_key(source) and not is_made_of_it:
-                raise UsageError(f"its output {out} is another input", where=source, hint=hint)
+                raise takes_an_input(out, source)
             other = self._outputs.setdefault(key, source)
         if other != source:
-            what = f"its output {out} is also that of {other}"
-            raise UsageError(what, where=source, hint=hint)
+            raise takes_an_output(out, source, other)
 
     def link_to(self, path: str) -> str | None:
         """Return another input that is a link to `path`, which is none itself; None without one."""

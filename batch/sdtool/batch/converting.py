@@ -10,7 +10,7 @@ from sdtool.batch.making import Making, Nothing, SetRecipe
 from sdtool.batch.place import Job, same_file
 from sdtool.batch.sharded import set_names
 from sdtool.checkpoint import Checkpoint
-from sdtool.convert import is_index, output_name, select_parts, token_name, treatment_of
+from sdtool.convert import Target, is_index, output_name, select_parts, token_name, treatment_of
 from sdtool.convert.plan.dequantize import DEFAULT, weight_dtype
 
 
@@ -24,8 +24,8 @@ class Converting:
 
     dtype: str = "keep"
     """`keep`, or one of `sdtool.convert.plan.casts.DTYPES`."""
-    to: str | None = None
-    """`safetensors` or `pt`; None for what programs load this kind of file from."""
+    to: Target | None = None
+    """None for what programs load this kind of file from."""
     skip_unsupported: bool = False
     dequantize: bool = False
     """Whether scaled fp8 becomes weights of `dtype`, or bf16."""
@@ -37,6 +37,11 @@ class Converting:
             weight_dtype(self.dtype)
 
     @property
+    def counts_nonfinite(self) -> bool:
+        """Whether NaN and Inf are counted in what is not cast, too."""
+        return False
+
+    @property
     def sets(self) -> SetRecipe:
         """What to make of a sharded set."""
         return SetRecipe(self.dtype, self.to, self.skip_unsupported, self.dequantize)
@@ -45,14 +50,14 @@ class Converting:
         """Return the names of the outputs of one input, before it is opened."""
         if is_index(path):
             return set_names(path)
-        return [output_name(path, dtype=self._named, to=self.to or "safetensors")]
+        return [output_name(path, dtype=self._named, to=self.to or Target.SAFETENSORS)]
 
     def choose(self, checkpoint: Checkpoint, job: Job) -> Sequence[Making | Nothing]:
         """Return what to make of an input, one for each output."""
         named, source = self._named, job.item.path
-        target = self.to or ("pt" if checkpoint.kind == "hypernetwork" else "safetensors")
+        target = self.to or Target.of_kind(checkpoint.kind)
         (place,) = job.outs
-        if self.to is None and target == "pt" and not self.names_given:
+        if self.to is None and target is Target.PT and not self.names_given:
             place = place.with_name(output_name(source, dtype=named, to=target))
         label = None
         if named != "keep" and not self.names_given and not job.item.alone:
@@ -60,8 +65,8 @@ class Converting:
         if label is not None:  # what a prompt calls keeps its name, in its new type as well
             place = place.with_name(output_name(source, to=target))
             if same_file(place, source):
-                keeps = f"a {label} keeps its name, by which prompts call it"
-                return [Nothing(f"{keeps}; --out-dir takes it, cast under the same name")]
+                keeps = f"a {label} keeps its name, by which prompts refer to it"
+                return [Nothing(f"{keeps}; use --out-dir to cast it under the same name")]
         treatment = treatment_of([checkpoint], dequantize=self.dequantize)
         if named != self.dtype and not treatment.scales:
             return [Nothing("it holds no quantized weights", is_wrong=True)]

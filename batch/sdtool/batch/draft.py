@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from sdtool.batch.amounts import counted
 from sdtool.batch.failures import as_error
 from sdtool.batch.outcome import (
     Failed,
@@ -25,6 +24,7 @@ from sdtool.batch.outcome import (
     Written,
 )
 from sdtool.checkpoint import SdtoolError, UnsafeError
+from sdtool.checkpoint.wording import counted
 from sdtool.convert import Census, LeftOut
 from sdtool.scan import Verdict
 
@@ -43,6 +43,13 @@ class State(Enum):
     SKIPPED = auto()
     NOTHING_TO_DO = auto()
     FAILED = auto()
+
+
+_MADE: Mapping[State, type[Written | Planned | Skipped]] = {
+    State.WRITTEN: Written,
+    State.PLANNED: Planned,
+    State.SKIPPED: Skipped,
+}
 
 
 @dataclass(slots=True)
@@ -68,7 +75,7 @@ class Draft:
     details: dict[str, object] = field(default_factory=dict[str, object])
     notes: list[str] = field(default_factory=list[str])
     warnings: list[str] = field(default_factory=list[str])
-    told: list[str] = field(default_factory=list[str])
+    announced: list[str] = field(default_factory=list[str])
     original: Original | None = None
     seconds: float = 0.0
     failure: SdtoolError | None = None
@@ -78,7 +85,7 @@ class Draft:
         other = copy(self)
         other.allowed = list(self.allowed)
         other.notes, other.warnings = list(self.notes), list(self.warnings)
-        other.told = list(self.told)
+        other.announced = list(self.announced)
         # the rest is of an output, and not begun
         other.left_out, other.shards, other.census = {}, {}, {}
         other.nonfinite, other.sidecars, other.details = {}, {}, {}
@@ -101,7 +108,7 @@ class Draft:
             self.left_out[left.reason] = count + 1, nbytes + left.nbytes
 
     def note_nonfinite(self, written: WrittenFile) -> None:
-        """Warn of values that no honest training leaves behind."""
+        """Warn of values that no successful training leaves behind."""
         if not written.nonfinite:
             return
         self.nonfinite.update(written.nonfinite)
@@ -115,20 +122,28 @@ class Draft:
     def outcome(self) -> Outcome:
         """Return what came of it."""
         source = Input(self.path, self.nbytes, self.verdict, tuple(self.allowed))
-        remarks = Remarks(tuple(self.notes), tuple(self.warnings), tuple(self.told))
-        output = self._output()
+        remarks = Remarks(tuple(self.notes), tuple(self.warnings), tuple(self.announced))
         if self.state is State.NOTHING_TO_DO:
-            return NothingToDo(source, remarks, self.seconds)
+            return NothingToDo(input=source, remarks=remarks, seconds=self.seconds)
         if isinstance(self.failure, UnsafeError):
-            return Refused(source, self.failure, remarks, self.seconds)
+            return Refused(input=source, error=self.failure, remarks=remarks, seconds=self.seconds)
+        output = self._output()
         if self.failure is not None:
-            return Failed(source, self.failure, output, remarks, self.seconds)
+            return Failed(
+                input=source,
+                error=self.failure,
+                output=output,
+                remarks=remarks,
+                seconds=self.seconds,
+            )
         assert output is not None
-        if self.state is State.WRITTEN:
-            return Written(source, output, remarks, self.original, self.seconds)
-        if self.state is State.PLANNED:
-            return Planned(source, output, remarks, self.original, self.seconds)
-        return Skipped(source, output, remarks, self.original, self.seconds)
+        return _MADE[self.state](
+            input=source,
+            output=output,
+            original=self.original,
+            remarks=remarks,
+            seconds=self.seconds,
+        )
 
     def _output(self) -> Output | None:
         if self.output is None:

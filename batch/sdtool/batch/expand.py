@@ -11,14 +11,12 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import BinaryIO
 
-from sdtool.checkpoint import InputError, Unreadable, UsageError
+from sdtool.checkpoint import Format, InputError, Unreadable, UsageError
+from sdtool.checkpoint.wording import os_reason
 
 MODEL_SUFFIXES = frozenset(
-    {
-        ".bin", ".ckpt", ".gguf", ".h5", ".joblib", ".keras", ".npy", ".npz", ".onnx", ".pickle",
-        ".pkl", ".pt", ".pt2", ".pth", ".safetensors", ".sft", ".th",
-    }
-)  # fmt: skip
+    {".gguf", ".h5", ".onnx", *(suffix for row in Format for suffix in row.suffixes)}
+)
 """A file that ends so and is no model is trouble; any other is passed over in silence."""
 
 
@@ -91,8 +89,8 @@ def expand(
 
     Links to folders are followed, as the programs that load models follow them; each folder is
     searched once. What matches a pattern of `exclude` by its path or its name is left out, a folder
-    with all it holds, and `excluded` is told of how many there were. In folders, what is called as
-    partial outputs are is named to `passed`, and left out unless `with_partial`.
+    with all it holds, and `excluded` is called with their number. In folders, `passed` is called
+    with what has the name of a partial output; that is left out unless `with_partial`.
 
     Raises:
         UsageError: `-` is given and there is no standard input, or no list.
@@ -103,7 +101,7 @@ def expand(
     for argument in arguments:
         if argument == "-":
             if stdin is None:
-                raise UsageError("- wants a list of files on standard input")
+                raise UsageError("- expects a list of files on standard input")
             names = listed(stdin.read())
             found = [item for name in names for item in _named(name, False, search)]
         else:
@@ -130,7 +128,9 @@ def own_files(items: Sequence[Item]) -> tuple[list[Item], list[InputError]]:
     for item in items:
         if _is_borrowed(item.path):
             hint = "give the file's own name"
-            problems.append(Unreadable("not a file of its own", where=item.path, hint=hint))
+            problems.append(
+                Unreadable("is another name of an open file", where=item.path, hint=hint)
+            )
         else:
             rest.append(item)
     return rest, problems
@@ -156,9 +156,7 @@ def listed(data: bytes) -> list[str]:
     elif len(data) > 1 and not data[1::2].strip(b"\0"):
         text = data.decode("utf-16-le", "surrogatepass")
     elif b"\0\0" in data:  # a name that is empty: a model, say, where its name was meant
-        raise UsageError(
-            "the standard input is no list of names", hint="name the file instead of -"
-        )
+        raise UsageError("standard input is not a list of names", hint="name the file instead of -")
     else:
         text = os.fsdecode(data.removeprefix(b"\xef\xbb\xbf"))
     if "\0" in text:
@@ -290,4 +288,4 @@ def _is_partial(name: str) -> bool:
 def _no_access(e: OSError, path: str) -> Unreadable:
     if isinstance(e, FileNotFoundError):
         return Unreadable("no such file or folder", where=path)
-    return Unreadable(f"cannot be read ({(e.strerror or 'unknown').lower()})", where=path)
+    return Unreadable(f"cannot be read ({os_reason(e)})", where=path)

@@ -6,6 +6,7 @@ import os
 import sys
 
 from sdtool.checkpoint import SdtoolError
+from sdtool.checkpoint.wording import os_reason
 
 
 def as_error(e: Exception, where: str | None = None) -> SdtoolError:
@@ -15,7 +16,7 @@ def as_error(e: Exception, where: str | None = None) -> SdtoolError:
     error = _of_the_machine(e, where) or SdtoolError(
         f"unexpected {type(e).__name__}" + (f" ({e})" if str(e) else ""),
         where=where,
-        hint="this is a mistake in sdtool: please report it, with what --verbose adds",
+        hint="this is a bug in sdtool: please report it, with the output of --verbose",
     )
     error.__cause__ = e
     return error
@@ -25,9 +26,11 @@ def _of_the_machine(e: Exception, where: str | None) -> SdtoolError | None:
     """Return an error for what the machine refused; that is no mistake of anybody's."""
     if isinstance(e, OSError):
         if isinstance(e, FileNotFoundError) and e.filename is None and where is None:
-            return SdtoolError("the current folder is gone", hint="change into one that is there")
+            return SdtoolError(
+                "the current folder no longer exists", hint="change to an existing folder"
+            )
         named = os.fsdecode(e.filename) if isinstance(e.filename, (str, bytes)) else where
-        return SdtoolError((e.strerror or type(e).__name__).lower(), where=named)
+        return SdtoolError(os_reason(e), where=named)
     if isinstance(e, RuntimeError) and "start new thread" in str(e):
         return SdtoolError("not enough memory for a further thread", where=where)
     if isinstance(e, MemoryError):
@@ -35,7 +38,7 @@ def _of_the_machine(e: Exception, where: str | None) -> SdtoolError | None:
     if isinstance(e, UnicodeEncodeError) and e.encoding == sys.getfilesystemencoding():
         is_utf8 = e.encoding == "utf-8"
         return SdtoolError(
-            "a name has letters that file names cannot have here", where=where,
+            "a name has characters that file names cannot have here", where=where,
             hint=None if is_utf8 else "run it in a UTF-8 locale, such as LC_ALL=C.UTF-8",
         )  # fmt: skip
     if isinstance(e, ImportError) and not (e.name or "").startswith("sdtool"):
@@ -44,7 +47,7 @@ def _of_the_machine(e: Exception, where: str | None) -> SdtoolError | None:
             first = first.__cause__
         reason = " ".join(str(first).split())[:200]
         return SdtoolError(
-            f"a package that is needed cannot be loaded ({reason})", where=where,
+            f"a required package cannot be loaded ({reason})", where=where,
             hint="check what is installed, and how much memory this process may use",
         )  # fmt: skip
     return None

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -26,11 +25,12 @@ from sdtool.batch.outcome import (
     Written,
 )
 from sdtool.batch.place import AnyJob, apart, plan_outputs, without_shards
-from sdtool.batch.progress import Progress
+from sdtool.batch.progress import Progress, Stop, stoppable
 from sdtool.batch.run import Report, run_jobs
-from sdtool.checkpoint import UsageError
+from sdtool.checkpoint import Format, UsageError
 from sdtool.checkpoint.identify import Identity
-from sdtool.scan import Verdict, open_judged
+from sdtool.convert import Target
+from sdtool.scan import Verdict
 
 if TYPE_CHECKING:
     from sdtool.batch.journal import Journal
@@ -50,7 +50,7 @@ def convert_file(
     *,
     out_dir: _Path | None = None,
     dtype: str = "keep",
-    to: Literal["safetensors", "pt"] | None = None,
+    to: Target | Literal["safetensors", "pt"] | None = None,
     dequantize: bool = False,
     skip_unsupported: bool = False,
     options: Options = _PLAIN,
@@ -70,7 +70,8 @@ def convert_file(
         UsageError: the arguments contradict each other or the file.
         Cancelled: `cancelled` was set.
     """
-    recipe = Converting(dtype, to, skip_unsupported, dequantize, names_given=out is not None)
+    target = Target(to) if to else None
+    recipe = Converting(dtype, target, skip_unsupported, dequantize, names_given=out is not None)
     return _one(path, out, out_dir, recipe, options, progress, cancelled)
 
 
@@ -102,29 +103,23 @@ def prune_file(
     Raises:
         SdtoolError: as `convert_file` does.
     """
-    from sdtool.batch.pruning import Pruning  # a conversion does without that room
+    from sdtool.batch.pruning import Pruning, with_baked_vae  # a conversion needs no such room
 
-    with ExitStack() as stack:
-        baked = None
-        if bake_vae is not None:
-            opened = open_judged(bake_vae, allow=options.allow, disarm=options.disarm)
-            baked, _ = stack.enter_context(opened)
-        recipe = Pruning(
-            variant,
-            dtype,
-            unet_dtype,
-            vae_dtype,
-            text_dtype,
-            dequantize=dequantize,
-            fill_from_raw=fill_from_raw,
-            drop=drop,
-            fix=fix,
-            baked=baked,
-            only=only,
-            names_given=out is not None,
-        )
-        options = replace(options, nonfinite=True)
-        return _one(path, out, out_dir, recipe, options, progress, cancelled)
+    recipe = Pruning(
+        variant,
+        dtype,
+        unet_dtype,
+        vae_dtype,
+        text_dtype,
+        dequantize=dequantize,
+        fill_from_raw=fill_from_raw,
+        drop=drop,
+        fix=fix,
+        only=only,
+        names_given=out is not None,
+    )
+    with with_baked_vae(recipe, bake_vae, options) as baked:
+        return _one(path, out, out_dir, baked, options, progress, cancelled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +127,7 @@ class Identified:
     """What one file is. Sizes are bytes."""
 
     path: str
-    format: str
+    format: Format
     nbytes: int
     verdict: Verdict
     identity: Identity
@@ -143,25 +138,37 @@ class Identified:
     pruned_fp16_nbytes: int | None = None
 
 
-def identify_file(path: _Path, *, allow: Mapping[str, str] = _NO_NAMES) -> Identified:
+def identify_file(
+    path: _Path,
+    *,
+    allow: Mapping[str, str] = _NO_NAMES,
+    progress: Progress | None = None,
+    cancelled: Event | None = None,
+) -> Identified:
     """Say what a file is, by names, shapes and types, as `sdtool info` does.
 
-    Unsafe files are identified, too: nothing is written, and `verdict` says so.
+    Unsafe files are identified, too: nothing is written, and `verdict` says so. `progress` is
+    called with the bytes of each read: some are read twice, most never.
 
     Raises:
-        InputError: it cannot be read, or is no checkpoint.
+        InputError: it cannot be read, or is not a checkpoint.
+        Cancelled: `cancelled` was set.
     """
-    with looked_at(os.fspath(path), allow=allow) as seen:
-        return Identified(
-            seen.path,
-            seen.checkpoint.format,
-            seen.nbytes,
-            seen.verdict,
-            seen.identity,
-            seen.promises,
-            seen.pruned,
-            seen.pruned_fp16,
-        )
+    advance = stoppable(progress, cancelled)
+    try:
+        with looked_at(os.fspath(path), allow=allow, progress=advance) as seen:
+            return Identified(
+                seen.path,
+                seen.checkpoint.format,
+                seen.nbytes,
+                seen.verdict,
+                seen.identity,
+                seen.promises,
+                seen.pruned,
+                seen.pruned_fp16,
+            )
+    except Stop as stop:
+        raise stop.cause from None
 
 
 def run_batch(
@@ -191,7 +198,7 @@ def run_batch(
     items, problems = expand([os.fspath(path) for path in paths], exclude=exclude)
     items, borrowed = own_files(items)
     missing: list[Outcome] = [
-        Failed(Input(problem.where or ""), problem) for problem in (*problems, *borrowed)
+        Failed(input=Input(one.where or ""), error=one) for one in (*problems, *borrowed)
     ]
     if report is not None:
         for one in missing:

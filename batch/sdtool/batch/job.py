@@ -28,11 +28,11 @@ def work(job: AnyJob, shared: Shared, progress: Callable[[int], None]) -> list[D
     """
     begun = time.monotonic()
     draft = Draft(job.item.path, nbytes=nbytes_of(job))
-    told = 0
+    done = 0
 
     def advance(nbytes: int) -> None:
-        nonlocal told
-        told += nbytes
+        nonlocal done
+        done += nbytes
         progress(nbytes)
 
     try:
@@ -45,7 +45,7 @@ def work(job: AnyJob, shared: Shared, progress: Callable[[int], None]) -> list[D
         draft.fail(e)
     finally:
         draft.seconds = time.monotonic() - begun
-        progress(draft.nbytes - told)  # what is left out of an output is done too
+        progress(draft.nbytes - done)  # what is left out of an output is done too
     return [draft]
 
 
@@ -86,12 +86,12 @@ def _made_of_file(
         draft.verdict = report.verdict
         draft.allowed.extend(report.allowed)
         checkpoint = admit(taken, report, disarm=options.disarm)
-        if job.clash is not None:  # what would be refused anyway is told as that
+        if job.clash is not None:  # what would be refused anyway is reported as that
             raise job.clash
         if report.verdict is Verdict.SUSPICIOUS:
             draft.warnings.append(f"suspicious ({worst_message(report)})")
         elif report.verdict is Verdict.UNSAFE:
-            draft.warnings.append(f"disarmed: {worst_message(report)}; nothing of it was run")
+            draft.warnings.append(f"disarmed: {worst_message(report)}; no code was run")
         if not job.item.alone and is_only_training(checkpoint):
             idle(draft, Nothing("it holds training state and no weights"), job)
             return [draft]
@@ -108,7 +108,7 @@ def _check_distinct(makings: Sequence[Making | Nothing | SdtoolError]) -> None:
     outs: list[Path] = [making.out for making in makings if isinstance(making, Making)]
     twice = [out for out, count in Counter(outs).items() if count > 1]
     if twice:
-        raise UsageError("two of its parts would become", where=os.fspath(twice[0]))
+        raise UsageError("two outputs would have the same name", where=os.fspath(twice[0]))
 
 
 def _replace(made: Sequence[Draft], shared: Shared, originals: Originals) -> None:

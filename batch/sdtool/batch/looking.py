@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -53,29 +53,35 @@ class Seen:
         return max(0, self.nbytes - self.pruned) if self.pruned is not None else 0
 
     def as_json(self) -> dict[str, Any]:
-        """The file as `info --json` has it."""
+        """What JSON has of it, apart from its path and size."""
         return {
-            "path": self.path,
             "format": self.checkpoint.format,
-            "nbytes": self.nbytes,
-            "nbytes_read": self.source.nbytes_read,
+            "read_bytes": self.source.nbytes_read,
             "verdict": str(self.verdict),
             **self.identity.as_json(),
-            "broken_promises": list(self.promises),
-            "pruned_nbytes": self.pruned,
-            "pruned_fp16_nbytes": self.pruned_fp16,
+            "notes": [*self.checkpoint.notes, *self.identity.notes],
+            "warnings": list(self.promises),
+            "pruned_bytes": self.pruned,
+            "pruned_fp16_bytes": self.pruned_fp16,
             "wrappers": list(self.checkpoint.wrappers),
         }
 
 
 @contextmanager
-def looked_at(path: str, *, allow: Mapping[str, str]) -> Generator[Seen]:
+def looked_at(
+    path: str,
+    *,
+    allow: Mapping[str, str],
+    progress: Callable[[int], object] | None = None,
+) -> Generator[Seen]:
     """Open `path` and say what it is; closed in the end.
+
+    `progress` is called with the bytes of each read.
 
     Raises:
         InputError: it cannot be read, or is no checkpoint.
     """
-    with local_file(path) as source:
+    with local_file(path, progress) as source:
         taken = readings(source)
         report = judge(taken, path=path, allow=allow)
         checkpoint = checkpoint_of(taken)

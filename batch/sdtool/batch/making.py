@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from sdtool.batch.claims import Claims
 from sdtool.batch.options import Options
 from sdtool.checkpoint import Checkpoint, SdtoolError
-from sdtool.convert import Selection
+from sdtool.convert import Selection, Target
 
 if TYPE_CHECKING:
     from sdtool.batch.place import Job
@@ -34,11 +34,11 @@ class Nothing:
 
 @dataclass(frozen=True, slots=True)
 class Making:
-    """One output to make: what goes in, where to, in which format, and what to tell of it."""
+    """One output to make: what goes in, where to, in which format, and what to say about it."""
 
     selection: Selection
     out: Path
-    to: str = "safetensors"
+    to: Target = Target.SAFETENSORS
     table: tuple[Row, ...] = ()
     notes: tuple[str, ...] = ()
     details: Mapping[str, object] = field(default_factory=dict[str, object])
@@ -49,13 +49,18 @@ class SetRecipe:
     """What to make of the shards of a set."""
 
     dtype: str = "keep"
-    to: str | None = None
+    to: Target | None = None
     skip_unsupported: bool = False
     dequantize: bool = False
 
 
 class Recipe(Protocol):
     """What to make of each input of a run."""
+
+    @property
+    def counts_nonfinite(self) -> bool:
+        """Whether NaN and Inf are counted in what is not cast, too."""
+        ...
 
     @property
     def sets(self) -> SetRecipe | Nothing:

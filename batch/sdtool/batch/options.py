@@ -23,11 +23,9 @@ class Options:
     replace: Literal["trash", "delete"] | None = None
     """What becomes of the original after a write; every output is verified then."""
     replace_anyway: bool = False
-    """Whether also of one that holds what no output does; the reason is told first."""
+    """Whether also of one that holds what no output does; the reason is reported first."""
     copy_sidecars: bool = False
     disarm: bool = False
     """Whether the tensors of unsafe files are taken, too."""
     allow_overflow: bool = False
     any_size: bool = False
-    nonfinite: bool = False
-    """Whether NaN and Inf are counted in what is not cast, too."""

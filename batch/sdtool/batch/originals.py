@@ -9,7 +9,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from sdtool.batch.amounts import counted, size
 from sdtool.batch.claims import Claims
 from sdtool.batch.draft import Draft, State
 from sdtool.batch.kinds import called_by_name, unpickled_only
@@ -17,6 +16,7 @@ from sdtool.batch.making import Shared
 from sdtool.batch.outcome import Original
 from sdtool.batch.place import same_file
 from sdtool.checkpoint import Checkpoint, OutputError, UsageError
+from sdtool.checkpoint.wording import counted, os_reason, size
 from sdtool.convert import LeftOut, split_name
 from sdtool.convert.write.signals import signals_held
 from sdtool.scan import Verdict
@@ -31,7 +31,7 @@ _WORDS: Mapping[How, tuple[Original, Original]] = {
 }
 """What became of originals, and of links to them."""
 _UNPICKLED = (".pt", ".pth")
-_HINT = "nothing was written; leave --replace out, or add --replace-anyway"
+_HINT = "nothing was written; remove --replace, or add --replace-anyway"
 
 
 def seen(paths: Iterable[str]) -> Originals:
@@ -56,7 +56,7 @@ def check_trash() -> None:
 
     if find_spec("send2trash") is None:
         raise UsageError(
-            "--replace needs the package send2trash",
+            "--replace requires the package send2trash",
             hint=f"{sys.executable} -m pip install send2trash,"
             " or --replace=delete to delete originals for good",
         )
@@ -69,7 +69,7 @@ def mind_losses(
     shared: Shared,
     checkpoint: Checkpoint | None = None,
 ) -> None:
-    """Refuse what would lose something with the originals, or tell it before it is done.
+    """Refuse what would lose something with the originals, or report it before it is done.
 
     `made` are the outputs of one input, `left_out` what each of them does not hold. `checkpoint` is
     the input, where it is one file.
@@ -83,9 +83,9 @@ def mind_losses(
     path, why = made[0].path, "; ".join(reasons)
     if not shared.options.replace_anyway:
         raise OutputError(f"--replace is refused: {why}", where=path, hint=_HINT)
-    told = f"--replace-anyway: {why}"
-    shared.warn(told, path)
-    made[0].told.append(told)
+    what = f"--replace-anyway: {why}"
+    shared.warn(what, path)
+    made[0].announced.append(what)
 
 
 def _losses(
@@ -98,9 +98,9 @@ def _losses(
     reasons: list[str] = []
     verdict = made[0].verdict
     if verdict in (Verdict.SUSPICIOUS, Verdict.UNSAFE):
-        reasons.append(f"it is {verdict}, and what is not weights in it would be lost")
+        reasons.append(f"it is {verdict}, and everything in it that is not weights would be lost")
     elif checkpoint is not None and checkpoint.kind == "module":
-        reasons.append("it is a whole pickled model, of which the outputs hold the weights alone")
+        reasons.append("it is a whole pickled model, and the outputs contain only its weights")
     reasons.extend(_left_out(left_out))
     for path in originals:
         link = claims.link_to(path)
@@ -129,19 +129,25 @@ def give_way(made: Sequence[Draft], how: How, originals: Originals) -> None:
     if not all(one.state in done and one.verified for one in made):
         for one in made:
             if one.state in done:
-                one.notes.append("the original was kept: not all of its outputs are there")
+                one.notes.append("the original was kept: not all of its outputs exist")
         return
     if seen(originals) != originals or None in originals.values():
-        made[-1].fail(OutputError("changed meanwhile and was kept", where=made[0].path))
+        made[-1].fail(
+            OutputError(
+                "the original was modified during the run and was not deleted", where=made[0].path
+            )
+        )
         return
     outs = {os.fspath(out) for one in made for out in (one.output, *one.shards) if out is not None}
     if any(same_file(path, out) for path in originals for out in outs):
-        made[-1].fail(OutputError("is its own output and was kept", where=made[0].path))
+        made[-1].fail(
+            OutputError("the original is also an output and was not deleted", where=made[0].path)
+        )
         return
     links = [path for path in originals if os.path.islink(path)]
     for path in links:
         made[-1].notes.append(
-            f"{path} is a link: it goes, and what it leads to stays: {os.path.realpath(path)}"
+            f"{path} is a link: the link is removed, its target is kept: {os.path.realpath(path)}"
         )
     with signals_held():
         for path in originals:
@@ -151,9 +157,8 @@ def give_way(made: Sequence[Draft], how: How, originals: Originals) -> None:
                 else:
                     os.unlink(path)
             except OSError as e:
-                reason = (e.strerror or type(e).__name__).lower()
                 made[-1].fail(
-                    OutputError(f"the original could not be removed ({reason})", where=path)
+                    OutputError(f"the original could not be removed ({os_reason(e)})", where=path)
                 )
                 return
         for one in made:
@@ -180,13 +185,9 @@ def _left_out(outputs: Sequence[Sequence[LeftOut]]) -> list[str]:
 def _harmless() -> frozenset[str]:
     """The reasons to leave out what inference never needs, and scales that were multiplied in."""
     from sdtool.convert.plan.dequantize import REASON
-    from sdtool.prune import Role
+    from sdtool.prune import TRAINING
 
-    training = (
-        Role.EMA_SCALAR, Role.LOSS, Role.OPTIMIZER, Role.SCHEDULER, Role.CALLBACK, Role.LOOP,
-        Role.SCALER, Role.HYPER_PARAMETER, Role.RANDOM,
-    )  # fmt: skip
-    return frozenset({"training state", REASON, *(role.value for role in training)})
+    return frozenset({"training state", REASON, *(role.value for role in TRAINING)})
 
 
 def _not_found(checkpoint: Checkpoint, path: str, outs: Sequence[str]) -> list[str]:
@@ -197,12 +198,12 @@ def _not_found(checkpoint: Checkpoint, path: str, outs: Sequence[str]) -> list[s
     others = [out for out in outs if split_name(Path(out).name)[0] != stem]
     if label is not None and others:
         name = Path(others[0]).name
-        reasons.append(f"prompts call a {label} by its file's name, and {name} has another")
+        reasons.append(f"prompts refer to a {label} by its file name, and {name} is another one")
     if os.path.splitext(path)[1].lower() in _UNPICKLED:
         other = [out for out in outs if os.path.splitext(out)[1].lower() not in _UNPICKLED]
         label = unpickled_only(checkpoint) if other else None
         if label is not None:
-            reasons.append(f"A1111 and Forge take an {label} from .pt and .pth files only")
+            reasons.append(f"A1111 and Forge load an {label} from .pt and .pth files only")
     if checkpoint.metadata.keys() - {"format"} and any(out.endswith(".pt") for out in outs):
-        reasons.append("a .pt file has no place for its metadata")
+        reasons.append("a .pt file cannot hold its metadata")
     return reasons

@@ -75,75 +75,64 @@ class Remarks:
 
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    told: tuple[str, ...] = ()
+    announced: tuple[str, ...] = ()
     """Warnings that were handed to `warn` before something was done that cannot be undone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ended:
+    """What every ending has."""
+
+    input: Input
+    remarks: Remarks = Remarks()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _WithOutput(_Ended):
+    """What every ending has of which there is, or would be, an output."""
+
+    output: Output
+    original: Original | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written(_WithOutput):
     """The output has its name, is complete and on the disk."""
 
-    input: Input
-    output: Output
-    remarks: Remarks = Remarks()
-    original: Original | None = None
-    seconds: float = 0.0
 
-
-@dataclass(frozen=True, slots=True)
-class Planned:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned(_WithOutput):
     """What a dry run says of an output that would be written."""
 
-    input: Input
-    output: Output
-    remarks: Remarks = Remarks()
-    original: Original | None = None
-    seconds: float = 0.0
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped(_WithOutput):
+    """The output already exists, and was made of this input."""
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """The output is there, and was made of this input."""
-
-    input: Input
-    output: Output
-    remarks: Remarks = Remarks()
-    original: Original | None = None
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class NothingToDo:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NothingToDo(_Ended):
     """The input is what was asked for, or holds nothing of it; `remarks.notes` say which."""
 
-    input: Input
-    remarks: Remarks = Remarks()
-    seconds: float = 0.0
 
-
-@dataclass(frozen=True, slots=True)
-class Refused:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused(_Ended):
     """The input is unsafe."""
 
-    input: Input
     error: UnsafeError
-    remarks: Remarks = Remarks()
-    seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed(_Ended):
     """Nothing was written, or (a `VerificationError`) what was written is not what it should be.
 
     The exception is an original that could not be removed: there `output` was written.
     """
 
-    input: Input
     error: SdtoolError
     output: Output | None = None
     """As far as it was known by then."""
-    remarks: Remarks = Remarks()
-    seconds: float = 0.0
 
 
 Outcome: TypeAlias = Written | Planned | Skipped | NothingToDo | Refused | Failed

@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
+from sdtool.batch.clashes import takes_an_input, takes_an_output
 from sdtool.batch.expand import Item
 from sdtool.batch.rivals import made_of_another
-from sdtool.checkpoint import InputError, OutputError, UsageError
-from sdtool.convert import is_index, read_index
+from sdtool.checkpoint import Format, InputError, OutputError, UsageError
+from sdtool.checkpoint.wording import os_reason
+from sdtool.convert import Target, is_index, read_index
 from sdtool.convert.plan.names import SUFFIXES
 
 
@@ -58,7 +60,7 @@ def is_onto_itself(job: AnyJob) -> bool:
 
 
 def nbytes_of(job: AnyJob) -> int:
-    """Return the bytes that there are to work through; 0 where they cannot be told."""
+    """Return the bytes that there are to work through; 0 where that cannot be found out."""
     try:
         return sum(map(os.path.getsize, job.files))
     except OSError:
@@ -82,10 +84,11 @@ def plan_outputs(
         UsageError: the options contradict each other or the inputs.
     """
     if out is not None and out_dir is not None:
-        raise UsageError("-o and --out-dir do not go together")
+        raise UsageError("-o and --out-dir cannot be used together")
     if out == "-":
         raise UsageError(
-            "-o names a file: nothing is written to standard output", hint="./- is a file called -"
+            "-o names a file: nothing is written to standard output",
+            hint="use ./- for a file called -",
         )
     if out is not None and len(items) > 1:
         raise UsageError(
@@ -113,7 +116,7 @@ def shards_of(path: str) -> tuple[str, ...]:
     """Return the shards that an index names; none where it cannot be read."""
     try:
         return tuple(map(os.fspath, read_index(path).shards))
-    except InputError:  # told when the set's turn comes
+    except InputError:  # reported when the set's turn comes
         return ()
 
 
@@ -158,25 +161,25 @@ def _is_below(folder: str, other: str) -> bool:
     return folder != other and folder.startswith(os.path.join(other, ""))
 
 
-def check_suffix(out: Path, to: str) -> None:
+def check_suffix(out: Path, to: Target) -> None:
     """Check that programs which go by the suffix will take an output for what it is.
 
     Raises:
         UsageError: it is called like the other format.
     """
     suffix = out.suffix.lower()
-    is_safetensors = suffix in (".safetensors", ".sft")
-    if to == "safetensors" and not is_safetensors and suffix in SUFFIXES:
+    is_safetensors = Format.of_suffix(suffix) is Format.SAFETENSORS
+    if to is Target.SAFETENSORS and not is_safetensors and suffix in SUFFIXES:
         raise UsageError(
-            f"-o names a {suffix} file, and safetensors is written: programs go by the suffix",
+            f"-o names a {suffix} file, but the output is safetensors: programs go by the suffix",
             where=os.fspath(out),
-            hint="call it .safetensors",
+            hint="use the suffix .safetensors",
         )
-    if to == "pt" and is_safetensors:
+    if to is Target.PT and is_safetensors:
         raise UsageError(
-            f"-o names a {suffix} file, and a torch file is written: programs go by the suffix",
+            f"-o names a {suffix} file, but the output is a torch file: programs go by the suffix",
             where=os.fspath(out),
-            hint="call it .pt",
+            hint="use the suffix .pt",
         )
 
 
@@ -189,8 +192,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        reason = (e.strerror or type(e).__name__).lower()
-        raise OutputError(f"cannot be made ({reason})", where=os.fspath(folder)) from e
+        raise OutputError(f"cannot be created ({os_reason(e)})", where=os.fspath(folder)) from e
 
 
 def same_file(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:
@@ -230,7 +232,7 @@ def _without_clashes(jobs: Sequence[AnyJob]) -> list[AnyJob]:
     for key, claimed in claims.items():
         for path, out in claimed:
             if key in inputs:
-                clashes[path] = _clash(path, f"its output {out} is another input")
+                clashes[path] = takes_an_input(out, path)
         paths = [path for path, _ in claimed if path not in passed_over]
         if len(paths) > 1 and _are_neighbours([working[path].item for path in paths]):
             passed_over |= made_of_another(paths)
@@ -239,21 +241,13 @@ def _without_clashes(jobs: Sequence[AnyJob]) -> list[AnyJob]:
             for path, out in claimed:
                 if path in paths:
                     other = paths[0] if path != paths[0] else paths[1]
-                    clashes[path] = _clash(path, f"its output {out} is also that of {other}")
+                    clashes[path] = takes_an_output(out, path, other)
     return [
         replace(job, clash=clashes.get(path), passed_over=passed_over.get(path))
         if working.get(path := job.item.path) is job
         else job
         for job in jobs
     ]
-
-
-def _clash(path: str, what: str) -> UsageError:
-    return UsageError(
-        what,
-        where=path,
-        hint="nothing was made of it; take it by itself, with another -o or --out-dir",
-    )
 
 
 def _are_neighbours(items: Sequence[Item]) -> bool:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from sdtool.batch.expand import Item
 from sdtool.batch.kinds import called_by_name
 from sdtool.batch.making import Making, Nothing
+from sdtool.batch.options import Options
 from sdtool.batch.place import Job
 from sdtool.checkpoint import Checkpoint, SdtoolError
 from sdtool.convert import output_name
@@ -24,6 +27,7 @@ from sdtool.prune import (
     ema_folder_of,
     plan_prune,
 )
+from sdtool.scan import open_judged
 
 _BOTH: tuple[Variant, ...] = ("raw-only", "ema-only")
 
@@ -60,9 +64,14 @@ class Pruning:
             weight_dtype(self.dtype)
 
     @property
+    def counts_nonfinite(self) -> bool:
+        """Whether NaN and Inf are counted in what is not cast, too."""
+        return True
+
+    @property
     def sets(self) -> Nothing:
         """Why nothing is made of a sharded set: programs save models in shards for inference."""
-        return Nothing("a sharded set has nothing to prune; sdtool convert takes it")
+        return Nothing("a sharded set has nothing to prune; use sdtool convert")
 
     @property
     def forms(self) -> list[Form]:
@@ -80,14 +89,14 @@ class Pruning:
         """Return what to make of an input, one for each output; what is said twice is left out."""
         forms = self._named_forms(job.item.path).values()
         result: list[Making | Nothing | SdtoolError] = []
-        told: set[str] = set()
+        given: set[str] = set()
         for form, place in zip(forms, job.outs, strict=True):
             made = self._making(checkpoint, form, job.item, place)
             if not isinstance(made, Making):
                 why = made.why if isinstance(made, Nothing) else str(made)
-                if why in told:  # of all variants: once is enough
+                if why in given:  # of all variants: once is enough
                     continue
-                told.add(why)
+                given.add(why)
             result.append(made)
         return result
 
@@ -138,10 +147,10 @@ class Pruning:
             )
         label = called_by_name(checkpoint)
         if label is not None and not alone:
-            keeps = f"a {label} keeps its name, by which prompts call it"
-            return Nothing(f"{keeps}; give it by itself to prune it")
+            keeps = f"a {label} keeps its name, by which prompts refer to it"
+            return Nothing(f"{keeps}; name the file itself to prune it")
         if label is not None and not self.names_given:
-            notes = (*notes, f"prompts call a {label} by its file's name, which is another now")
+            notes = (*notes, f"prompts refer to a {label} by its file name, which has changed")
         return Making(
             plan.selection,
             place,
@@ -170,8 +179,24 @@ class Pruning:
         )
 
 
+@contextmanager
+def with_baked_vae(
+    recipe: Pruning, vae: str | os.PathLike[str] | None, options: Options
+) -> Generator[Pruning]:
+    """Give the recipe with the VAE of a file put in, which is judged and stays open; or as it is.
+
+    Raises:
+        SdtoolError: the file is unsafe, or cannot be read.
+    """
+    if vae is None:
+        yield recipe
+        return
+    with open_judged(vae, allow=options.allow, disarm=options.disarm) as (baked, _):
+        yield replace(recipe, baked=baked)
+
+
 def _without_ema(path: str) -> str:
     folder = ema_folder_of(path)
     if folder is not None:
-        return f"its EMA is a model of its own: {folder}"
-    return "--raw-only keeps the weights that are there"
+        return f"its EMA is a separate model: {folder}"
+    return "use --raw-only to keep the existing weights"

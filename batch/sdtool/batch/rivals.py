@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from sdtool.checkpoint import Checkpoint, InputError, TensorEntry, UnsafeError
+from sdtool.checkpoint import Checkpoint, Format, InputError, TensorEntry, UnsafeError
 from sdtool.checkpoint.identify.ema import ema_name
 from sdtool.convert import is_index, read_index
 from sdtool.convert.elements.rescale import PRODUCTS, casting
@@ -32,7 +32,7 @@ class _Model:
 
     @property
     def worth(self) -> tuple[int, bool]:
-        is_safetensors = all(part.format == "safetensors" for part in self.parts)
+        is_safetensors = all(part.format is Format.SAFETENSORS for part in self.parts)
         return sum(entry.nbytes for entry in self.tensors), is_safetensors
 
 
@@ -58,7 +58,7 @@ def made_of_another(paths: Sequence[str]) -> dict[str, str]:
                 first = held if first is None else first
             return first or {}
     except (InputError, UnsafeError):
-        return {}  # told when the file's turn comes
+        return {}  # reported when the file's turn comes
 
 
 def _held_by(best: _Model, others: Sequence[_Model]) -> dict[str, str]:
@@ -67,7 +67,7 @@ def _held_by(best: _Model, others: Sequence[_Model]) -> dict[str, str]:
     for other in others:
         origins = origins_of(best.parts, [entry.name for entry in other.tensors])
         if other.tensors and all(_is_there(entry, named, origins, best) for entry in other.tensors):
-            held[other.path] = f"{best.path} holds its tensors and was taken"
+            held[other.path] = f"{best.path} was used instead: it contains the same tensors"
     return held
 
 

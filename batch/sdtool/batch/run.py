@@ -74,9 +74,9 @@ def run_jobs(
                     report(made)
     except BaseException as e:
         if late is not None:
-            told = {id(outcome) for outcome in outcomes}
+            reported = {id(outcome) for outcome in outcomes}
             for made in ended:
-                if not all(id(outcome) in told for outcome in made):
+                if not all(id(outcome) in reported for outcome in made):
                     late(made)
         if isinstance(e, Stop):
             raise e.cause from None
@@ -101,8 +101,8 @@ class _Doing:
 
     def lost(self, job: AnyJob, ending: str) -> list[Outcome]:
         what = f"the process that worked on it ended {ending}, and again when it was alone"
-        error = SdtoolError(what, where=job.item.path, hint="most often memory ran out")
-        return [Failed(Input(job.item.path, nbytes_of(job)), error)]
+        error = SdtoolError(what, where=job.item.path, hint="memory has probably run out")
+        return [Failed(input=Input(job.item.path, nbytes_of(job)), error=error)]
 
     def to_json(self, result: list[Outcome]) -> Any:
         from sdtool.batch.coding import encoded  # a run in this process does without

@@ -1,4 +1,4 @@
-"""Scan many files, here or elsewhere, and give their reports in the order asked."""
+"""Scan many files, here or in worker processes, and give their reports in the order asked."""
 
 from __future__ import annotations
 
@@ -6,15 +6,45 @@ import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from sdtool.batch.engines import Check, Engine, Here
 from sdtool.batch.expand import Item
 from sdtool.batch.failures import as_error
-from sdtool.scan import Finding, Name, Report, Verdict, scan_file
+from sdtool.batch.progress import Progress, Stop, stoppable
+from sdtool.scan import Finding, Name, Report, Verdict
+from sdtool.scan import scan_file as scan
 
 if TYPE_CHECKING:
     from sdtool.batch.journal import Journal
+
+_NO_NAMES: Mapping[str, str] = {}
+
+
+def scan_file(
+    path: str | os.PathLike[str],
+    *,
+    allow: Mapping[str, str] = _NO_NAMES,
+    deep: bool = False,
+    progress: Progress | None = None,
+    cancelled: Event | None = None,
+) -> Report:
+    """Scan one file, as `sdtool scan` does; what is wrong with its content is in the report.
+
+    `progress` is called with the bytes of each read: some are read twice, and without `deep` most
+    never.
+
+    Raises:
+        UsageError: a name of `allow` has no module.
+        Unreadable: the operating system refused to open or read the file.
+        Cancelled: `cancelled` was set.
+    """
+    advance = stoppable(progress, cancelled)
+    try:
+        return scan(path, allow=allow, deep=deep, progress=advance)
+    except Stop as stop:
+        raise stop.cause from None
 
 
 @contextmanager
@@ -52,8 +82,8 @@ class _Scan:
         return unread(
             path,
             f"the process that scanned it ended {ending}, and again when it was scanned alone",
-            "most often memory ran out: scan it on a machine with more, or with fewer files at"
-            " once",
+            "memory has probably run out: scan fewer files at once, or use a machine with more"
+            " memory",
         )
 
     def to_json(self, result: Report) -> Any:
@@ -71,7 +101,7 @@ class _Scan:
 def scan_one(path: str, *, allow: Mapping[str, str], deep: bool) -> Report:
     """Scan one file; what goes wrong is said in its report."""
     try:
-        return scan_file(path, allow=allow, deep=deep)
+        return scan(path, allow=allow, deep=deep)
     except Exception as e:
         error = as_error(e)
         return unread(path, error.what, error.hint)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-from sdtool.batch.already import HINT, check_called_rightly
+from sdtool.batch.already import check_called_rightly, idle, named_as_output
 from sdtool.batch.checking import verify, verify_there
 from sdtool.batch.draft import Draft, State
 from sdtool.batch.making import SetRecipe, Shared
@@ -24,6 +24,7 @@ from sdtool.convert import (
     Census,
     PlannedShard,
     SetPlan,
+    Target,
     check_expansion,
     check_output,
     hash_file,
@@ -57,8 +58,8 @@ def make_set(
     Raises:
         SdtoolError: nothing was made of it.
     """
-    if wanted.to == "pt":
-        raise UsageError("--to pt does not go with a sharded set", where=draft.path)
+    if wanted.to is Target.PT:
+        raise UsageError("--to pt cannot be used with a sharded set", where=draft.path)
     options = shared.options
     with ExitStack() as stack:
         plan = _planned(draft, job, wanted, shared, stack)
@@ -71,13 +72,13 @@ def make_set(
                 raise UsageError(draft.notes[-1], where=draft.path)
             return
         if is_onto_itself(job):
-            _leave(draft, plan, alone=job.item.alone)
+            _leave(draft, plan, job)
             return
         _tell(draft, plan)
         is_there = not options.force and _is_there(plan)
         if is_there:
             draft.state = State.SKIPPED
-            draft.notes = [f"{draft.output} is there and was made of it"]
+            draft.notes = [f"{draft.output} already exists and is up to date"]
         else:
             for out in plan.nbytes:
                 check_output(out, force=options.force)
@@ -117,7 +118,7 @@ def _planned(
             draft.warnings.append(f"suspicious ({worst_message(report)}): {shard.name}")
         elif report.verdict is Verdict.UNSAFE:
             draft.warnings.append(
-                f"disarmed: {worst_message(report)}; nothing of it was run: {shard.name}"
+                f"disarmed: {worst_message(report)}; no code was run: {shard.name}"
             )
         return checkpoint
 
@@ -132,7 +133,7 @@ def _planned(
     )
 
 
-def _leave(draft: Draft, plan: SetPlan, *, alone: bool) -> None:
+def _leave(draft: Draft, plan: SetPlan, job: SetJob) -> None:
     """Say why nothing is made of a set whose files would have their own names."""
     is_the_same = all(
         tensor.scale is None and tensor.dtype is tensor.entry.dtype
@@ -141,12 +142,7 @@ def _leave(draft: Draft, plan: SetPlan, *, alone: bool) -> None:
     )
     for shard in plan.shards:
         check_called_rightly(shard.checkpoint, shard.checkpoint.source.name)
-    told = "it is already what it would become"
-    if not is_the_same:
-        told = "what it would become is called like it, and is not the same"
-        if alone:
-            raise UsageError(told, where=draft.path, hint=HINT)
-    draft.leave(told)
+    idle(draft, named_as_output(is_the_same=is_the_same), job)
 
 
 def _mind_there(

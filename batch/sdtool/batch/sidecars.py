@@ -1,4 +1,4 @@
-"""The files that programs find by a model's name: its config, its VAE, its picture, its notes."""
+"""The files that programs find by a model's name: its config, VAE, preview image and notes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from sdtool.batch.draft import Draft
 from sdtool.batch.place import same_file
 from sdtool.checkpoint import OutputError
+from sdtool.checkpoint.wording import os_reason
 from sdtool.convert import new_file, split_name
 
 _CHUNK_NBYTES = 1 << 20
@@ -64,8 +65,7 @@ def copy_sidecar(sidecar: Path, to: Path) -> bool:
             return False  # it has appeared meanwhile
         raise
     except OSError as e:
-        reason = (e.strerror or type(e).__name__).lower()
-        raise OutputError(f"cannot be read ({reason})", where=os.fspath(sidecar)) from e
+        raise OutputError(f"cannot be read ({os_reason(e)})", where=os.fspath(sidecar)) from e
     return True
 
 
@@ -79,4 +79,4 @@ def mind_sidecars(draft: Draft, source: Path, out: Path, *, copy: bool) -> None:
         copied = copy and copy_sidecar(sidecar, to)
         draft.sidecars[os.fspath(sidecar)] = os.fspath(to) if copied else None
         if copy and not copied:
-            draft.notes.append(f"{to} is there already and was kept")
+            draft.notes.append(f"{to} already exists and was kept")

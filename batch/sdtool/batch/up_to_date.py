@@ -1,4 +1,4 @@
-"""Whether an output that is there already was made of the same source, told without a full pass."""
+"""Whether an output that is there already was made of the same source, without a full pass."""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 from threading import Event
 from typing import TypeAlias
 
-from sdtool.batch.amounts import counted
 from sdtool.batch.progress import Progress, Stop, stoppable
 from sdtool.checkpoint import UsageError, open_checkpoint
+from sdtool.checkpoint.wording import counted
 from sdtool.convert import Verification, check_reading, verify_against
 from sdtool.convert import verify_file as check_file
 from sdtool.prune import Role, plan_prune, recorded_options, weight_role
@@ -41,9 +41,9 @@ def verify_file(
         Cancelled: `cancelled` was set.
     """
     if against is not None and (sha256 or autov2):
-        raise UsageError("--against does not go together with a hash")
+        raise UsageError("--against cannot be used with a hash")
     if baked_vae is not None and against is None:
-        raise UsageError("--baked-vae wants --against too")
+        raise UsageError("--baked-vae requires --against")
     for name, digits, length in (("--sha256", sha256, 64), ("--autov2", autov2, 10)):
         if digits is not None:
             _check_digits(name, digits, length)
@@ -94,4 +94,4 @@ def _against(
 def _check_digits(option: str, digits: str, length: int) -> None:
     plain = digits.strip().lower().removeprefix("0x")
     if len(plain) != length or set(plain) - set("0123456789abcdef"):
-        raise UsageError(f"{option} wants {length} hexadecimal digits", where=digits)
+        raise UsageError(f"{option} must be {length} hexadecimal digits", where=digits)

@@ -25,6 +25,7 @@ from sdtool.convert import (
     ConvertPlan,
     PtPlan,
     Selection,
+    Target,
     Written,
     check_expansion,
     check_output,
@@ -115,7 +116,7 @@ def _planned(draft: Draft, making: Making, checkpoint: Checkpoint, shared: Share
     if options.provenance:
         known = {**selection.metadata, **provenance(checkpoint)}
         selection = replace(selection, metadata=known)
-    to_pt = making.to == "pt"
+    to_pt = making.to is Target.PT
     plan = plan_pt(checkpoint, selection) if to_pt else plan_safetensors(selection)
     if not options.any_size:
         check_expansion(plan.tensors, plan.nbytes, draft.path)
@@ -125,14 +126,14 @@ def _planned(draft: Draft, making: Making, checkpoint: Checkpoint, shared: Share
     draft.table = making.table
     draft.details.update(making.details)
     draft.warnings.extend(checkpoint.notes)  # what is lost whatever is made of it
-    told = dict.fromkeys((*making.notes, *plan.notes))
-    draft.notes.extend(note for note in told if note not in checkpoint.notes)
+    notes = dict.fromkeys((*making.notes, *plan.notes))
+    draft.notes.extend(note for note in notes if note not in checkpoint.notes)
     draft.note_left_out(plan.left_out)
     is_there = os.path.isfile(out) and is_made_of(plan, out)
     shared.claims.claim(out, draft.path, is_made_of_it=is_there)
     if is_there and not options.force:
         draft.state = State.SKIPPED
-        draft.notes = [f"{draft.output} is there and was made of it"]
+        draft.notes = [f"{draft.output} already exists and is up to date"]
     else:
         check_output(out, force=options.force)
         if options.dry_run:
@@ -171,7 +172,8 @@ def _write(
     plans = {one.out: one.plan for one in ready if isinstance(one.plan, ConvertPlan)}
     done: dict[Path, Written | SdtoolError] = {}
     if plans:
-        done.update(write_together(plans, nonfinite=wanted.nonfinite, check=check, **options))
+        counts = shared.recipe.counts_nonfinite
+        done.update(write_together(plans, nonfinite=counts, check=check, **options))
     for one in ready:
         try:
             if isinstance(one.plan, PtPlan):
@@ -196,8 +198,8 @@ def _note_written(ready: _Ready, written: Written | SdtoolError, shared: Shared)
         draft.fail(written)
         return
     draft.state = State.WRITTEN
-    told = (*draft.notes, *draft.warnings)
-    draft.notes.extend(note for note in written.notes if note not in told)
+    known = (*draft.notes, *draft.warnings)
+    draft.notes.extend(note for note in written.notes if note not in known)
     draft.hashes = written.hashes
     draft.census = dict(written.census)
     draft.note_nonfinite(written)

@@ -22,6 +22,7 @@ from sdtool.checkpoint.errors import (
     Unsupported,
     UsageError,
 )
+from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.opening import open_checkpoint, readings
 from sdtool.checkpoint.reading import Checkpoint, Reading, Storage, Stream, TensorEntry
@@ -32,6 +33,7 @@ from sdtool.checkpoint.weights import checkpoint_of
 __all__ = [
     "DEFAULT_LIMITS",
     "Checkpoint",
+    "Format",
     "InputError",
     "LimitExceeded",
     "Limits",

@@ -16,7 +16,7 @@ Lib/collections.py (`OrderedDict.__reduce__`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sdtool.checkpoint.keys import same_key
@@ -32,7 +32,8 @@ from sdtool.checkpoint.values import (
     Value,
 )
 
-Pairs = list[tuple[Value, Value]]
+Items = Sequence[tuple[Value, Value]]
+"""The keys of a dict with their values."""
 
 _ORDERED_DICT = Global("collections", "OrderedDict")
 _DEFAULT_DICT = Global("collections", "defaultdict")
@@ -46,6 +47,11 @@ _SETS = frozenset({SET, FROZENSET})
 _WITHOUT_ATTRIBUTES = frozenset({DICT, _DEFAULT_DICT, *_SEQUENCES, *_SETS})
 _NAMESPACES = frozenset({Global("argparse", "Namespace"), Global("types", "SimpleNamespace")})
 _COPYREG = ("copyreg", "copy_reg")
+_FILLED_BY_CALLS = frozenset(
+    {*(cls.name for cls in (*_MAPPINGS, *_SEQUENCES, *_SETS)), "_reconstructor", "__newobj__",
+     "__newobj_ex__", "OptimizedModule"}
+)  # fmt: skip
+"""The names of all that may hold something because of its arguments."""
 _COPIES = 3
 """Calls around calls, `dict(dict(x))`, that are looked through."""
 
@@ -94,6 +100,15 @@ def class_of(value: Value) -> Global | None:
     return made.cls if made else None
 
 
+def is_bare(value: Instance) -> bool:
+    """Whether `value` is the call of something that is no container, and nothing was added to it.
+
+    Such a call holds nothing but its arguments, and a small file may have half a million of them.
+    """
+    target = value.target
+    return value.is_untouched and type(target) is Global and target.name not in _FILLED_BY_CALLS
+
+
 def is_plain(value: Value) -> bool:
     """Whether `value` is made of a class of the standard library: never a torch module."""
     cls = class_of(value)
@@ -114,7 +129,7 @@ def impossible(opcode: str, target: Value, state: Value) -> bool:
     return cls in _SETS and (opcode != "ADDITEMS" or cls == FROZENSET)
 
 
-def mapping(value: Value) -> Pairs | None:
+def mapping(value: Value) -> Items | None:
     """Keys and values of a dict of whatever standard kind, or None for something else.
 
     As in Python, a key given twice keeps its first place and takes the last value.
@@ -139,7 +154,7 @@ def elements(value: Value) -> Sequence[Value] | None:
     return None if given is None else [*given, *items]
 
 
-def attributes(value: Instance) -> Pairs:
+def attributes(value: Instance) -> Items:
     """The attributes that the states of an object set, in order, the last of a name.
 
     A state is a dict, or a pair of a dict and what goes into slots; any other is for a method of
@@ -147,7 +162,7 @@ def attributes(value: Instance) -> Pairs:
     """
     if len(value.states) == 1 and type(value.states[0]) is Instance:
         return mapping(value.states[0]) or []
-    found: Pairs = []
+    found: list[tuple[Value, Value]] = []
     for part in _state_parts(value):
         found.extend(mapping(part) or ())
     return last_wins(found)
@@ -163,8 +178,10 @@ def _state_parts(value: Instance) -> Iterator[Value]:
         yield from state if type(state) is tuple and len(state) == 2 else (state,)
 
 
-def last_wins(pairs: Iterable[tuple[Value, Value]]) -> Pairs:
-    """The pairs of a dict: a key given twice keeps its first place and takes the last value."""
+def last_wins(pairs: Items) -> Items:
+    """The items of a dict: a key given twice keeps its first place and takes the last value."""
+    if all(type(key) is str for key, _ in pairs) and len({key for key, _ in pairs}) == len(pairs):
+        return pairs
     merged: dict[object, tuple[Value, Value]] = {}
     for key, child in pairs:
         same = same_key(key)
@@ -173,17 +190,19 @@ def last_wins(pairs: Iterable[tuple[Value, Value]]) -> Pairs:
     return list(merged.values())
 
 
-def _mapping(value: Value, copies: int) -> Pairs | None:
+def _mapping(value: Value, copies: int) -> Items | None:
     made = _made(value) if type(value) is Instance else None
     if made is None or value.items:
         return None
     if made.cls not in _MAPPINGS and not (made.way == "base" and made.base == DICT):
         return None
     given = _given(value, made, copies)
-    return None if given is None else last_wins((*given, *value.pairs))
+    if given is None:
+        return None
+    return last_wins([*given, *value.pairs] if given else value.pairs)
 
 
-def _given(value: Instance, made: _Made, copies: int) -> Pairs | None:
+def _given(value: Instance, made: _Made, copies: int) -> Items | None:
     """The pairs that a dict is made with."""
     args = list(made.args)
     if made.way in ("literal", "new"):
@@ -208,7 +227,7 @@ def _given(value: Instance, made: _Made, copies: int) -> Pairs | None:
     given = _copied(value, args[0], copies)
     if given is None:
         return None
-    found: Pairs = []
+    found: list[tuple[Value, Value]] = []
     for item in given:
         pair = _copied(value, item, copies)
         if pair is None or len(pair) != 2:

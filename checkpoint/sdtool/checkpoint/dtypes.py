@@ -29,9 +29,20 @@ class DType:
     bits: int = 0
     """Bits of one element where they are no whole bytes: then `itemsize` means nothing."""
 
+    @property
+    def code(self) -> str | None:
+        """The code that `struct` has for one element; None where it has none."""
+        return _CODES.get(self.numpy)
+
     def __str__(self) -> str:
         return self.name
 
+
+_CODES: dict[str | None, str] = {
+    "f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "i1": "b",
+    "u8": "Q", "u4": "I", "u2": "H", "u1": "B", "b1": "?",
+}  # fmt: skip
+"""numpy's codes of numbers as those of `struct`."""
 
 TABLE: tuple[DType, ...] = (
     DType("float64", 8, "F64", "DoubleStorage", "f8", is_floating=True, swap=8),

@@ -26,7 +26,7 @@ class SdtoolError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return self.what if self.where is None else f"{self.what}: {self.where}"
+        return self.what if self.where is None else f"{self.where}: {self.what}"
 
 
 class InputError(SdtoolError):

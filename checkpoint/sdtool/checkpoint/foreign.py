@@ -66,13 +66,15 @@ ONNX = Foreign(
     "model",
 )
 RIFF = {
-    b"WEBP": Foreign("webp", "a WebP picture", _PICTURE),
+    b"WEBP": Foreign("webp", "a WebP image", _PICTURE),
     b"WAVE": Foreign("wave", "a WAVE recording", _PICTURE),
-    b"AVI ": Foreign("avi", "an AVI film", _PICTURE),
+    b"AVI ": Foreign("avi", "an AVI video", _PICTURE),
 }
 PARTIAL = Foreign(
     "partial-download", "an unfinished download", "let the download end, or start it again"
 )
+
+EXE = Foreign("exe", "a Windows program or library", _RUNS)
 
 MAGIC: tuple[tuple[int, bytes, Foreign], ...] = (
     # models of other programs
@@ -125,27 +127,25 @@ MAGIC: tuple[tuple[int, bytes, Foreign], ...] = (
         b"ET12",
         Foreign("executorch", "an ExecuTorch program", "use it with its own runtime", "model"),
     ),
-    (0, b"\x93NUMPY", Foreign("npy", "one NumPy array", "load it with numpy.load", "model")),
     # packed files
     (0, b"7z\xbc\xaf\x27\x1c", Foreign("7z", "a 7-Zip archive", _UNPACK, "archive")),
     (0, b"Rar!\x1a\x07", Foreign("rar", "a RAR archive", _UNPACK, "archive")),
     (0, b"\x1f\x8b", Foreign("gzip", "a gzip file", _UNPACK, "archive")),
     (0, b"BZh", Foreign("bzip2", "a bzip2 file", _UNPACK, "archive")),
-    (0, b"\xfd7zXZ\x00", Foreign("xz", "an xz file", _UNPACK, "archive")),
     (0, b"\x28\xb5\x2f\xfd", Foreign("zstd", "a Zstandard file", _UNPACK, "archive")),
     (0, b"\x04\x22\x4d\x18", Foreign("lz4", "an LZ4 file", _UNPACK, "archive")),
     (0, b"PK\x05\x06", ZIP_EMPTY),
     # pictures, documents, data
-    (0, b"\x89PNG\r\n\x1a\n", Foreign("png", "a PNG picture", _PICTURE)),
-    (0, b"\xff\xd8\xff", Foreign("jpeg", "a JPEG picture", _PICTURE)),
-    (0, b"GIF87a", Foreign("gif", "a GIF picture", _PICTURE)),
-    (0, b"GIF89a", Foreign("gif", "a GIF picture", _PICTURE)),
-    (4, b"ftyp", Foreign("mp4", "a film or picture (MP4, HEIF, AVIF)", _PICTURE)),
+    (0, b"\x89PNG\r\n\x1a\n", Foreign("png", "a PNG image", _PICTURE)),
+    (0, b"\xff\xd8\xff", Foreign("jpeg", "a JPEG image", _PICTURE)),
+    (0, b"GIF87a", Foreign("gif", "a GIF image", _PICTURE)),
+    (0, b"GIF89a", Foreign("gif", "a GIF image", _PICTURE)),
+    (4, b"ftyp", Foreign("mp4", "a video or image (MP4, HEIF, AVIF)", _PICTURE)),
     (0, b"%PDF-", Foreign("pdf", "a PDF document", _PICTURE)),
     (0, b"SQLite format 3\x00", Foreign("sqlite", "an SQLite database", "open it with sqlite3")),
     # programs
     (0, b"\x7fELF", Foreign("elf", "a Linux program or library", _RUNS)),
-    (0, b"MZ", Foreign("exe", "a Windows program or library", _RUNS)),
+    (0, b"MZ", EXE),
     (0, b"\xcf\xfa\xed\xfe", Foreign("mach-o", "a macOS program or library", _RUNS)),
     (0, b"\xca\xfe\xba\xbe", Foreign("mach-o", "a macOS program or Java class", _RUNS)),
     (0, b"#!", Foreign("script", "a script", _RUNS)),
@@ -177,7 +177,7 @@ def foreign_kind(head: bytes, tail: bytes, name: str) -> Foreign | None:
     if head.startswith(b"RIFF"):
         return RIFF.get(head[8:12])
     for offset, magic, foreign in MAGIC:
-        if head.startswith(magic, offset) and (foreign.slug != "exe" or _is_program(head)):
+        if head.startswith(magic, offset) and (foreign is not EXE or _is_program(head)):
             return foreign
     if tail.endswith(_TABLE_MAGIC):
         return TF_INDEX if name.endswith(".index") else TF_V1

@@ -81,7 +81,7 @@ def attributes(wrapper: Instance) -> dict[str, Value]:
     found: dict[str, Value] = {}
     for state in wrapper.states:
         if type(state) is not Instance or state.target != DICT:
-            raise Malformed("a joblib array whose state is no dict")
+            raise Malformed("a joblib array whose state is not a dict")
         found.update((key, value) for key, value in state.pairs if type(key) is str)
     return found
 

@@ -1,4 +1,4 @@
-"""The bounds that keep a hostile file from costing more than an honest one."""
+"""The bounds that keep a hostile file from costing more than a well-formed one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 class Limits:
     """Bounds on one reading. Sizes are bytes, the rest are counts.
 
-    The defaults hold every honest file measured with an order of magnitude to spare: a 14.6 GB
+    The defaults hold every well-formed file measured with an order of magnitude to spare: a 14.6 GB
     training checkpoint has 3,897 members and some 200,000 opcodes.
     """
 
@@ -42,7 +42,7 @@ class Limits:
     """Archives inside archives, pickles inside pickles."""
     leaves: int = 2_000_000
     """Leaves after flattening; a 636-byte pickle of nested aliases has 2**30. A tensor counts as
-    four; a small file has fewer (see `for_file`)."""
+    four, any other object as two; a small file has fewer (see `for_file`)."""
     names_nbytes: int = 1 << 30
     """The flat names of a file together: long keys that are shared make endless names of few
     bytes. A small file has less."""

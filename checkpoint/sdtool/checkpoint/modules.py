@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sdtool.checkpoint.contents import (
-    Pairs,
+    Items,
     attributes,
     class_of,
     elements,
+    is_bare,
     is_plain,
     last_wins,
     mapping,
@@ -57,7 +58,7 @@ def makes_its_own_state(value: Value) -> bool:
     return made is not None and made.module.startswith(_OWN_STATE)
 
 
-def children(value: Value) -> Pairs:
+def children(value: Value) -> Items:
     """Keys and values of what can hold weights: dicts, sequences, modules, objects with attributes.
 
     Those of a module are what its `state_dict()` shows. What is filled in a way that is not
@@ -65,7 +66,7 @@ def children(value: Value) -> Pairs:
     """
     if type(value) is tuple:
         return list(enumerate(value))
-    if type(value) is not Instance:
+    if type(value) is not Instance or is_bare(value):
         return []
     pairs = mapping(value)
     if pairs is not None:
@@ -87,9 +88,9 @@ def children(value: Value) -> Pairs:
     return attributes(value)
 
 
-def _of_module(parts: Mapping[str, Value]) -> Pairs:
+def _of_module(parts: Mapping[str, Value]) -> Items:
     hidden = set(map(_plain_text, elements(parts.get("_non_persistent_buffers_set")) or ()))
-    found: Pairs = []
+    found: list[tuple[Value, Value]] = []
     for part in ("_parameters", "_buffers", "_modules"):
         for key, child in mapping(parts.get(part)) or ():
             if child is not None and not (part == "_buffers" and _plain_text(key) in hidden):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.errors import SdtoolError
+from sdtool.checkpoint.foreign import Foreign
+from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.source import LocalFile, Source
 from sdtool.checkpoint.trace import Anomaly, Trace
 from sdtool.checkpoint.values import Value
@@ -54,12 +56,14 @@ class Storage:
 
     `nbytes` bytes from `offset` of `source` when `compression` is 0; else `stored_nbytes` bytes
     that inflate to them (8 is deflate). `crc32` is the declared checksum of the record, None where
-    there is none. `record_nbytes` is the size of the record, which an honest file declares alike.
+    there is none. `record_nbytes` is the size of the record, as well-formed files declare it.
+    `dtype` is the type of its elements where it stands beside them; None where only a persistent
+    id gives it.
     """
 
     __slots__ = (
-        "_locate", "_offset", "byteorder", "compression", "crc32", "key", "member", "nbytes",
-        "record_nbytes", "source", "stored_nbytes",
+        "_locate", "_offset", "byteorder", "compression", "crc32", "dtype", "key", "member",
+        "nbytes", "record_nbytes", "source", "stored_nbytes",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +73,7 @@ class Storage:
         offset: int | Callable[[str], int],
         nbytes: int,
         *,
+        dtype: DType | None = None,
         byteorder: str = "little",
         member: str | None = None,
         crc32: int | None = None,
@@ -81,6 +86,7 @@ class Storage:
         self._offset = offset if isinstance(offset, int) else None
         self._locate = offset if not isinstance(offset, int) else None
         self.nbytes = nbytes
+        self.dtype = dtype
         self.byteorder = byteorder
         self.member = member
         self.crc32 = crc32
@@ -163,8 +169,7 @@ class LeftOut:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """One entry of an archive as its directory describes it; sizes and positions are bytes."""
 
     name: str
@@ -187,11 +192,10 @@ class Reading:
     pickle stand in its Trace.
     """
 
-    format: str
-    """`torch-zip`, `torch-legacy`, `torch-tar`, `torchscript`, `pickle`, `safetensors`, ..."""
+    format: Format
     source: Source
     streams: tuple[Stream, ...] = ()
-    members: tuple[Member, ...] = ()
+    members: Sequence[Member] = ()
     storages: Mapping[str, Storage] = field(default_factory=dict[str, Storage])
     anomalies: tuple[Anomaly, ...] = ()
     error: SdtoolError | None = None
@@ -204,6 +208,13 @@ class Reading:
     """Readings of what is wrapped: an archive in an archive, a compressed pickle."""
     unread: tuple[str, ...] = ()
     """Members that were not looked into, with the reason; anything here forbids `clean`."""
+    foreign: Foreign | None = None
+    """What it is where sdtool does not read it; its format is `UNKNOWN` then."""
+
+    @property
+    def slug(self) -> str:
+        """What JSON and reports call it: its format, or what else it is."""
+        return self.format if self.foreign is None else self.foreign.slug
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -255,8 +266,8 @@ class Checkpoint:
         return self.reading.source
 
     @property
-    def format(self) -> str:
-        """The container, as `Reading.format`."""
+    def format(self) -> Format:
+        """The format of the file."""
         return self.reading.format
 
     def close(self) -> None:

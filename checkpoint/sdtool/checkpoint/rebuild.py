@@ -12,9 +12,11 @@ torch/serialization.py (`persistent_load`); numpy/_core/src/multiarray/methods.c
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 from sdtool.checkpoint.contents import impossible
 from sdtool.checkpoint.dtypes import BY_NAME, BY_STORAGE, UINT8, DType
@@ -23,7 +25,7 @@ from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.numpy_values import as_bytes, is_number, numpy_dtype
 from sdtool.checkpoint.reading import Storage, Stream, TensorEntry
 from sdtool.checkpoint.source import Memory, Source
-from sdtool.checkpoint.storage_ids import StorageId, StorageIds
+from sdtool.checkpoint.storage_ids import StorageId, StorageIds, storage_id
 from sdtool.checkpoint.strides import are_sizes, as_sizes, bounds_problem, column_major, row_major
 from sdtool.checkpoint.tensor_states import WITH_STATE, check_state, is_harmless, lazy_bits
 from sdtool.checkpoint.trace import Mutation
@@ -39,8 +41,7 @@ INLINE = "inline"
 """The key of a storage whose bytes stand in the pickle: each array has one of its own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
+class Tensor(NamedTuple):
     """What a rebuild call makes: everything of a TensorEntry but its name."""
 
     dtype: DType
@@ -81,8 +82,7 @@ class Rebuilder:
         self._ids = StorageIds()
         self._changed: set[int] = set()
         """Persistent ids whose storage is written to after it is loaded."""
-        self.made: dict[int, Instance] = {}
-        """The calls that make tensors, by id, without those that were asked for."""
+        made = array("Q")
         self.impossible: str | None = None
         """A change that Python refuses, so that no loader gets as far as a value."""
         self._builds: dict[int, bool] = {}
@@ -92,14 +92,20 @@ class Rebuilder:
                 if makes is None:
                     makes = self._makes(event.target)
                 if makes:
-                    self.made[id(event)] = event
+                    made.append(id(event))
             elif type(event) is Persistent:
-                self._ids.declare(event)
+                declared = storage_id(event)
+                if declared is not None:
+                    self._ids.declare(declared)
             elif type(event) is Mutation:
                 if type(event.target) is Persistent:
                     self._changed.add(id(event.target))
                 if impossible(event.opcode, event.target, event.value):
                     self.impossible = f"{event.opcode} on what cannot be changed so"
+        self._made = array("Q", sorted(made))
+        """The calls that make tensors, by id: the stream keeps them alive."""
+        self._asked = bytearray(len(made))
+        """1 for each of them that was asked for."""
 
     def _makes(self, target: Value) -> bool:
         """Whether a call of `target` makes a tensor; the objects of a stream live as long as it."""
@@ -110,6 +116,15 @@ class Rebuilder:
     def is_tensor(self, value: Instance) -> bool:
         """Whether `value` is a call that makes a tensor."""
         return self._builds.get(id(value.target), False)
+
+    def unasked(self) -> set[int]:
+        """The ids of the calls that make tensors and were not asked for."""
+        return {key for key, asked in zip(self._made, self._asked, strict=True) if not asked}
+
+    def _ask(self, value: Instance) -> None:
+        at = bisect_left(self._made, id(value))
+        if at < len(self._made) and self._made[at] == id(value):
+            self._asked[at] = 1
 
     def tensor(self, value: Value) -> Tensor | None:
         """The tensor that `value` is, or None when it is something else.
@@ -126,7 +141,7 @@ class Rebuilder:
             return None
         wrapped = 0
         while True:
-            self.made.pop(id(value), None)
+            self._ask(value)
             target = value.target
             if type(target) is not Global or type(value.args) is not tuple:
                 return None
@@ -136,7 +151,7 @@ class Rebuilder:
             if build is None:
                 return self._array(value) or _nothing(f"a tensor made by {target}")
             if value.opcode in ("NEWOBJ", "NEWOBJ_EX"):
-                raise Malformed(f"{target}, which is no class, is used as one")
+                raise Malformed(f"{target}, which is not a class, is used as one")
             if value.items or value.pairs or (value.states and not is_harmless(value)):
                 raise Malformed(f"a tensor of {target} that is changed after it was built")
             if build is not _unwrap:
@@ -201,7 +216,7 @@ class Rebuilder:
         source, offset, nbytes = content
         if nbytes != prod(shape) * dtype.itemsize:
             raise Malformed(f"an array of {nbytes:,} bytes, which its shape contradicts")
-        storage = Storage(INLINE, source, offset, nbytes, byteorder=byteorder)
+        storage = Storage(INLINE, source, offset, nbytes, dtype=dtype, byteorder=byteorder)
         stride = column_major(shape) if fortran else row_major(shape)
         return self._checked(Tensor(dtype, shape, stride, 0, storage))
 
@@ -224,9 +239,9 @@ class Rebuilder:
         if declared is None:
             pid = value.pid if type(value) is Persistent else None
             found = self._storages.get(str(pid)) if type(pid) in (int, str) else None
-            if found is None or found.member not in BY_NAME:
+            if found is None or found.dtype is None:
                 raise Malformed("a tensor without a storage")
-            return found, BY_NAME[found.member], None
+            return found, found.dtype, None
         found = self._storages.get(declared.key)
         if found is None:
             raise Malformed(f"storage {declared.key!a} is used and is not in the file")
@@ -305,7 +320,7 @@ def _dtype(value: Value) -> DType:
 def _from_numpy(rebuilder: Rebuilder, args: tuple[Value, ...]) -> Tensor:
     found = rebuilder.tensor(args[0]) if args else None
     if found is None or len(args) < 2:
-        raise Malformed("a tensor from an array that is none")
+        raise Malformed("a tensor built from something that is not an array")
     if _dtype(args[1]) != found.dtype:
         raise Malformed("a tensor from an array of another dtype")
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sdtool.checkpoint.containers.zip_archive import inflate
+from sdtool.checkpoint.containers.zip_members import inflate
 from sdtool.checkpoint.errors import Truncated
 from sdtool.checkpoint.reading import Storage
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sdtool.checkpoint.errors import Truncated, Unreadable
+from sdtool.checkpoint.wording import os_reason
 
 
 class Source(Protocol):
@@ -40,12 +41,15 @@ class Source(Protocol):
 
 
 class LocalFile:
-    """A file on this machine. `nbytes_read` counts what was read of it."""
+    """A file on this machine. `nbytes_read` counts what was read of it, `progress` hears of it."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], progress: Callable[[int], object] | None = None
+    ) -> None:
         self.path = Path(path)
         self.name = os.fspath(path)
         self.nbytes_read = 0
+        self._progress = progress
         self._lock = threading.Lock()  # where one descriptor has one position: Windows
         try:
             self._file = open(self.path, "rb", buffering=0, opener=_open_at_once)
@@ -80,6 +84,8 @@ class LocalFile:
         except OSError as e:
             raise Unreadable(_reason(e), where=self.name) from e
         self.nbytes_read += len(data)
+        if self._progress is not None:
+            self._progress(len(data))
         return data
 
     def locate(self, offset: int) -> tuple[LocalFile, int] | None:
@@ -179,9 +185,14 @@ def read_exactly(source: Source, offset: int, nbytes: int, what: str) -> bytes:
 
 
 @contextmanager
-def local_file(path: str | os.PathLike[str]) -> Generator[LocalFile]:
-    """Open `path` for reading and close it in the end."""
-    source = LocalFile(path)
+def local_file(
+    path: str | os.PathLike[str], progress: Callable[[int], object] | None = None
+) -> Generator[LocalFile]:
+    """Open `path` for reading and close it in the end.
+
+    `progress` is called with the bytes of each read; some are read twice, many never.
+    """
+    source = LocalFile(path, progress)
     try:
         yield source
     finally:
@@ -189,4 +200,4 @@ def local_file(path: str | os.PathLike[str]) -> Generator[LocalFile]:
 
 
 def _reason(e: OSError) -> str:
-    return f"cannot be read ({(e.strerror or type(e).__name__).lower()})"
+    return f"cannot be read ({os_reason(e)})"

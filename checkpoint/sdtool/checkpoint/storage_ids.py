@@ -11,9 +11,11 @@ Source: torch/serialization.py (`persistent_load` of `_load` and `_legacy_load`)
 
 from __future__ import annotations
 
+from collections.abc import KeysView
 from typing import NamedTuple
 
 from sdtool.checkpoint.dtypes import BY_STORAGE, UINT8, DType
+from sdtool.checkpoint.reading import Stream
 from sdtool.checkpoint.values import Global, Persistent, Value
 
 
@@ -56,31 +58,55 @@ def storage_id(value: Persistent) -> StorageId | None:
     return StorageId(str(key), dtype, nbytes, 0, None, 0, is_text, is_meta)
 
 
-def _whole(declared: StorageId) -> tuple[object, ...]:
+class Whole(NamedTuple):
     """What an id says of the whole storage."""
-    return declared.dtype.name, declared.nbytes, declared.is_text, declared.is_meta
+
+    dtype: DType
+    nbytes: int
+    is_text: bool
+    is_meta: bool
 
 
 class StorageIds:
-    """What the persistent ids of one stream declare, and where they contradict each other."""
+    """What the persistent ids of one stream declare, and where they contradict each other.
+
+    The first id of a key counts, as in torch: it makes the storage, and later ones find it made.
+    """
 
     def __init__(self) -> None:
-        self._first: dict[str, tuple[object, ...]] = {}
-        """What the first id of a key says of the whole storage."""
-        self._alike: dict[tuple[object, ...], tuple[object, ...]] = {}
-        """The same, each once: of 200,000 storages most are declared alike."""
+        self._first: dict[str, Whole] = {}
+        self._alike: dict[tuple[object, ...], Whole] = {}
+        """Each only once: of 200,000 storages most are declared alike."""
         self._conflicts: set[str] = set()
         self._views: dict[str, StorageId] = {}
         self._ambiguous: set[str] = set()
 
-    def declare(self, event: Persistent) -> None:
-        """Note what a persistent id says of its storage."""
-        declared = storage_id(event)
-        if declared is None:
-            return
-        whole = _whole(declared)
-        whole = self._alike.setdefault(whole, whole)
-        if self._first.setdefault(declared.key, whole) != whole:
+    @classmethod
+    def of_stream(cls, stream: Stream) -> StorageIds:
+        """All that the ids of a pickle declare."""
+        ids = cls()
+        for event in stream.trace.events:
+            if type(event) is Persistent:
+                declared = storage_id(event)
+                if declared is not None:
+                    ids.declare(declared)
+        return ids
+
+    @property
+    def keys(self) -> KeysView[str]:
+        """The keys of all storages, in the order in which they are named first."""
+        return self._first.keys()
+
+    def first(self, key: str) -> Whole | None:
+        """What counts for the storage of a key; None where no id has named it."""
+        return self._first.get(key)
+
+    def declare(self, declared: StorageId) -> None:
+        """Note what an id says of its storage."""
+        said = Whole(declared.dtype, declared.nbytes, declared.is_text, declared.is_meta)
+        alike = said.dtype.name, said.nbytes, said.is_text, said.is_meta
+        whole = self._alike.setdefault(alike, said)
+        if self._first.setdefault(declared.key, whole) is not whole:
             self._conflicts.add(declared.key)
         if (
             declared.view is not None

@@ -34,11 +34,13 @@ def bounds_problem(
     """Why a view does not fit into a storage of `numel` elements, or None when it does."""
     if len(shape) != len(stride) or len(shape) > limits.rank:
         return f"a tensor of {len(shape)} sizes and {len(stride)} strides"
-    if offset < 0 or any(n < 0 for n in shape) or any(n < 0 for n in stride):
+    if offset < 0 or (shape and (min(shape) < 0 or min(stride) < 0)):
         return "a tensor with a negative size, stride or offset"
     if 0 in shape:
         return None
-    last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
+    last = offset
+    for n, step in zip(shape, stride, strict=True):
+        last += (n - 1) * step
     if last >= numel:
         return "a tensor that reaches beyond its storage"
     return None

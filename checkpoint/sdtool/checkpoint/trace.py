@@ -29,12 +29,12 @@ class Mutation(NamedTuple):
     opcode: str
     target: Value
     value: Value
-    """The state of BUILD; a list of items; a list of pairs for SETITEM(S)."""
+    """The state of BUILD; a list of items; `Pairs` for SETITEM(S)."""
     offset: int
 
 
 class Anomaly(NamedTuple):
-    """A fact that no honest writer produces, or a use that none makes: see the rule."""
+    """A fact that no serializer produces, or a use that none makes: see the rule."""
 
     rule: RuleId
     detail: str = ""

@@ -7,9 +7,9 @@ looks up outside of the pickle, `Extent` for a long string that stays in the fil
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
 
 Value: TypeAlias = Any
 """None, bool, int, float, str, bytes, a tuple, Global, Instance, Persistent, Extent or Ext."""
@@ -58,32 +58,108 @@ class Persistent:
         self.offset = offset
 
 
+class Pairs(Sequence[tuple[Value, Value]]):
+    """Keys with their values, kept in turn: 200,000 of them need no object each."""
+
+    __slots__ = ("flat",)
+
+    def __init__(self, flat: list[Value]) -> None:
+        """`flat` is key, value, key, value, ...; it may grow later."""
+        self.flat = flat
+
+    def __len__(self) -> int:
+        return len(self.flat) // 2
+
+    def __iter__(self) -> Iterator[tuple[Value, Value]]:
+        each = iter(self.flat)
+        return zip(each, each, strict=False)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[Value, Value]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[tuple[Value, Value]]: ...
+    def __getitem__(
+        self, index: int | slice
+    ) -> tuple[Value, Value] | Sequence[tuple[Value, Value]]:
+        if isinstance(index, slice):
+            return list(self)[index]
+        at = 2 * range(len(self))[index]
+        return self.flat[at], self.flat[at + 1]
+
+
+class Content:
+    """What an Instance is given besides its arguments; see there."""
+
+    __slots__ = ("items", "kwargs", "mutated", "pairs", "states")
+
+    def __init__(self, kwargs: Value = None) -> None:
+        self.items: Sequence[Value] = ()
+        self.pairs: Sequence[tuple[Value, Value]] = ()
+        self.states: Sequence[Value] = ()
+        self.kwargs = kwargs
+        self.mutated = -1
+
+
+_UNTOUCHED = Content()
+
+
 class Instance:
     """Something built: a literal dict, list or set, a call, or an object of a class.
 
-    `target` is what was called (a `Global` when honest), `args` its arguments (a tuple when
-    honest), `kwargs` the mapping of NEWOBJ_EX. `items` came by APPEND(S) and ADDITEMS, `pairs` by
-    SETITEM(S), `states` by BUILD. `opcode` is the name of the opcode that built it, `offset` where
-    that stands in the stream, `mutated` the offset of the last opcode that changed it (or -1).
+    `target` is what was called, `args` its arguments (in well-formed files a `Global` and a
+    tuple), `opcode` the name of the opcode that built it, `offset` where it stands in the stream.
     Compared and hashed by identity, so that cycles and aliases cost nothing.
+
+    Two calls stand behind every tensor, and nothing is added to either: all Instances without
+    content share one.
     """
 
-    __slots__ = (
-        "args", "items", "kwargs", "mutated", "offset", "opcode", "pairs", "states", "target",
-    )  # fmt: skip
+    __slots__ = ("_content", "args", "offset", "opcode", "target")
 
     def __init__(
         self, target: Value, args: Value, opcode: str, offset: int, kwargs: Value = None
     ) -> None:
         self.target = target
         self.args = args
-        self.kwargs = kwargs
         self.opcode = opcode
         self.offset = offset
-        self.mutated = -1
-        self.items: Sequence[Value] = ()
-        self.pairs: Sequence[tuple[Value, Value]] = ()
-        self.states: Sequence[Value] = ()
+        self._content = _UNTOUCHED if kwargs is None else Content(kwargs)
+
+    @property
+    def items(self) -> Sequence[Value]:
+        """What APPEND(S) and ADDITEMS added."""
+        return self._content.items
+
+    @property
+    def pairs(self) -> Sequence[tuple[Value, Value]]:
+        """What SETITEM(S) set."""
+        return self._content.pairs
+
+    @property
+    def states(self) -> Sequence[Value]:
+        """What BUILD was given, in order."""
+        return self._content.states
+
+    @property
+    def kwargs(self) -> Value:
+        """The mapping of NEWOBJ_EX."""
+        return self._content.kwargs
+
+    @property
+    def mutated(self) -> int:
+        """The offset of the last opcode that changed it, or -1."""
+        return self._content.mutated
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether nothing was added to it."""
+        return self._content is _UNTOUCHED
+
+    def content(self) -> Content:
+        """The content, to be added to."""
+        if self._content is _UNTOUCHED:
+            self._content = Content()
+        return self._content
 
 
 DICT = Global("builtins", "dict")

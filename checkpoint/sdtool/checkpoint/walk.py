@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from struct import Struct
-from struct import error as struct_error
 
 from sdtool.checkpoint.errors import LimitExceeded, Malformed
 from sdtool.checkpoint.keys import is_text, key_name, what_it_is
@@ -14,11 +12,12 @@ from sdtool.checkpoint.modules import children
 from sdtool.checkpoint.numpy_values import as_bytes, numpy_dtype
 from sdtool.checkpoint.reading import TensorEntry
 from sdtool.checkpoint.rebuild import INLINE, Rebuilder, Tensor
+from sdtool.checkpoint.small_values import numbers
 from sdtool.checkpoint.values import Global, Instance, Persistent, Value
 
 SHOWN = 200
 """Characters of a name, and keys of a path, that a message shows."""
-_LEAVES_PER_TENSOR = 4
+_LEAVES_PER_TENSOR, _LEAVES_PER_OBJECT = 4, 2
 _LONG_LIST = 1_000
 _PLAIN = frozenset({bool, int, float, str, type(None)})
 
@@ -113,12 +112,12 @@ class Walker:
         while pending or frames:
             if pending:
                 at, item = pending.pop()
-                self._visited += 1
+                self._visited += _LEAVES_PER_OBJECT if type(item) is Instance else 1
                 if self._visited > limits.leaves:
                     raise LimitExceeded(f"more than {limits.leaves:,} leaves", where=self.where)
                 tensor = self.tensor(item, at)
                 if tensor is not None:
-                    self._visited += _LEAVES_PER_TENSOR - 1
+                    self._visited += _LEAVES_PER_TENSOR - _LEAVES_PER_OBJECT
                     yield at, tensor
                     if tensor.storage.key != INLINE:
                         self._known.pop(id(item), None)  # it is made anew, should it come again
@@ -170,12 +169,6 @@ def _named(tensor: Tensor, path: Path, skip: int, name: str) -> TensorEntry:
     return entry
 
 
-_SCALARS = {
-    "float64": "d", "float32": "f", "float16": "e", "int64": "q", "int32": "i", "int16": "h",
-    "int8": "b", "uint8": "B", "uint16": "H", "uint32": "I", "uint64": "Q", "bool": "?",
-}  # fmt: skip
-
-
 def _scalar(value: Value) -> tuple[Leaf, bool]:
     """A plain value, or a numpy scalar as the number it is; the second says whether it is one."""
     if value is None or type(value) in (bool, int, float, str):
@@ -190,10 +183,8 @@ def _scalar(value: Value) -> tuple[Leaf, bool]:
     ):
         kind = numpy_dtype(value.args[0])
         raw = as_bytes(value.args[1])
-        if kind is not None and raw is not None and kind[0].name in _SCALARS:
-            code = (">" if kind[1] == "big" else "<") + _SCALARS[kind[0].name]
-            try:
-                return Struct(code).unpack(raw)[0], True
-            except struct_error:
-                return None, False
+        if kind is not None and raw is not None:
+            dtype, byteorder = kind
+            if dtype.code is not None and len(raw) == dtype.itemsize:
+                return numbers(raw, dtype, byteorder)[0], True
     return None, False

@@ -13,7 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from sdtool.checkpoint.contents import Items
 from sdtool.checkpoint.errors import InputError, Malformed, NotACheckpoint, Unsupported
+from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.keys import key_name
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.modules import children, is_module, module_parts
@@ -53,15 +55,15 @@ def checkpoint_of(readings: Iterable[Reading], *, limits: Limits = DEFAULT_LIMIT
         raise Malformed(
             f"it can be read as {names}",
             where=several[0].source.name,
-            hint="an honest file is one thing only; see `sdtool scan`",
+            hint="a well-formed file has one format; see `sdtool scan`",
         )
     reading = next(iter(several))
     if reading.error is not None:
         raise reading.error
-    if reading.format == "safetensors":
+    if reading.format is Format.SAFETENSORS:
         # its reader has seen to it that no name is there twice
         return Checkpoint(reading, "safetensors", reading.tensors, (), {}, reading.metadata)
-    if reading.unread or (reading.inner and reading.format != "torch-zip"):
+    if reading.unread or (reading.inner and reading.format is not Format.TORCH_ZIP):
         raise Unsupported(
             f"a {reading.format} archive, not a checkpoint itself",
             where=reading.source.name,
@@ -81,7 +83,7 @@ def checkpoint_of(readings: Iterable[Reading], *, limits: Limits = DEFAULT_LIMIT
 def _root(reading: Reading) -> Stream:
     """The one stream that holds the object."""
     where = reading.source.name
-    if reading.format == "pickle":
+    if reading.format is Format.PICKLE:
         streams = list(reading.streams)
     else:
         streams = [stream for stream in reading.streams if stream.profile is TORCH]
@@ -160,7 +162,7 @@ def _checkpoint(reading: Reading, root: Value, walk: Walker) -> Checkpoint:
     parts = _Parts()
     at: Path = ()
     value = root
-    pairs = [("tensor", value)] if walk.tensor(value, ()) is not None else children(value)
+    pairs: Items = [("tensor", value)] if walk.tensor(value, ()) is not None else children(value)
 
     # Take off what is around the weights, one wrapper after the other.
     while True:
@@ -235,7 +237,7 @@ def _put_aside(parts: _Parts, walk: Walker, chosen: str, path: Path, child: Valu
 
 def _account(parts: _Parts, root: Value, walk: Walker) -> None:
     """Say of every tensor that the walk has not come by what becomes of it."""
-    wanted = set(walk.rebuild.made)
+    wanted = walk.rebuild.unasked()
     if not wanted:
         return
     is_tensor, most = walk.rebuild.is_tensor, walk.limits.objects
@@ -269,7 +271,7 @@ def _entry(lost: Unreached, walk: Walker) -> TensorEntry | None:
     return None if tensor is None else tensor.entry(lost.path, ".".join(map(key_name, lost.path)))
 
 
-def _wrapper(pairs: list[tuple[Value, Value]], walk: Walker) -> str | None:
+def _wrapper(pairs: Items, walk: Walker) -> str | None:
     """The key whose value is the weights, if the dict is a wrapper at all.
 
     A dict with tensors of its own is a state dict, whatever else its keys are called; only
@@ -298,7 +300,7 @@ def _is_ema(ema: Value, model: Value) -> bool:
     return model is None or (is_module(ema) and is_module(model))
 
 
-def _kind(value: Value, pairs: list[tuple[Value, Value]]) -> str:
+def _kind(value: Value, pairs: Items) -> str:
     if is_module(value):
         return "module"
     if any(key == "string_to_param" for key, _ in pairs if type(key) is str):
@@ -306,7 +308,7 @@ def _kind(value: Value, pairs: list[tuple[Value, Value]]) -> str:
     return "hypernetwork" if _is_hypernetwork(pairs) else "state-dict"
 
 
-def _is_state(pairs: list[tuple[Value, Value]]) -> bool:
+def _is_state(pairs: Items) -> bool:
     """Whether a dict is the state of an optimizer, a scheduler or accelerate's random numbers."""
     keys = {key for key, _ in pairs if type(key) is str}
     return (
@@ -323,7 +325,7 @@ def _is_training(key: Value, child: Value, walk: Walker) -> bool:
     return BY_KEY[key].is_tensor or walk.tensor(child, (key,)) is None
 
 
-def _is_hypernetwork(pairs: list[tuple[Value, Value]]) -> bool:
+def _is_hypernetwork(pairs: Items) -> bool:
     """Whether ints (the width of a layer) lead to pairs of state dicts, as A1111 saves them."""
     layers = [child for key, child in pairs if type(key) is int]
     return bool(layers) and all(

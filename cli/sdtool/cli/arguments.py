@@ -5,14 +5,15 @@ Apart from `options.py`, which needs the rooms that write: a scan starts without
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import click
 
-from sdtool.batch.amounts import counted
 from sdtool.batch.expand import Item, expand, own_files
 from sdtool.checkpoint import InputError
+from sdtool.checkpoint.wording import counted
 from sdtool.cli.console import Console
 from sdtool.scan import Settings
 
@@ -68,11 +69,19 @@ def search(
     return Found(items, problems, sum(counts))
 
 
+def file_size(path: str) -> int:
+    """Return the bytes of a file; 0 where that cannot be found out."""
+    try:
+        return os.path.getsize(path)
+    except (OSError, ValueError):
+        return 0
+
+
 def say_nothing(console: Console, to: str, found: Found, passed_over: int = 0) -> None:
     """Note that there was nothing `to` do: a run over no files looks like one that went well."""
     parts = []
     if passed_over:
-        parts.append(f"{counted(passed_over, 'file')} passed over as no models")
+        parts.append(f"{counted(passed_over, 'file')} passed over, which are not models")
     if found.excluded:
         parts.append(f"{found.excluded:,} excluded")
-    console.note(f"nothing to {to}: {', '.join(parts) or 'no files there'}")
+    console.note(f"nothing to {to}: {', '.join(parts) or 'no files found'}")

@@ -8,12 +8,11 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from sdtool.batch.amounts import counted, size
 from sdtool.batch.looking import Seen
 from sdtool.checkpoint import TensorEntry
-from sdtool.checkpoint.identify.identity import SHORT, Component, Fit, Identity
+from sdtool.checkpoint.identify.identity import SHORT, Component, EmaState, Fit, Identity
 from sdtool.checkpoint.identify.kinds import BY_SLUG
-from sdtool.cli.console import escape
+from sdtool.checkpoint.wording import counted, escape, size
 
 WIDTH = 79
 _LABEL = 11
@@ -46,8 +45,8 @@ def card(seen: Seen) -> list[str]:
     if belongs:
         facts.append(("belongs in", belongs))
     facts += [("note", note) for note in (*seen.checkpoint.notes, *identity.notes)]
-    facts += [("beware", promise) for promise in seen.promises]
-    facts.append(("sure?", f"{identity.confidence}: {identity.reason}"))
+    facts += [("warning", promise) for promise in seen.promises]
+    facts.append(("confidence", f"{identity.confidence}: {identity.reason}"))
     return [*lines, "", *_laid_out(facts)]
 
 
@@ -159,7 +158,7 @@ def _state(identity: Identity) -> Iterator[tuple[str, str]]:
         case "full":
             yield "EMA", f"{ema.pairs:,} weights, {size(ema.nbytes)}: one for each raw weight"
         case "partial" | "orphan":
-            yield "EMA", f"{ema.state}: {ema.pairs:,} weights fit, {len(ema.bare):,} raw ones have"
+            yield "EMA", _incomplete(ema)
         case "scalars-only":
             yield "EMA", "only its two counters, as in an official pruned file"
         case "none":
@@ -175,6 +174,15 @@ def _state(identity: Identity) -> Iterator[tuple[str, str]]:
         yield "training", ", ".join(counters)
 
 
+def _incomplete(ema: EmaState) -> str:
+    """What there is of an EMA that does not fit the raw weights: `partial: 5 of 8 ...`."""
+    raw = ema.pairs + len(ema.bare)
+    text = f"{ema.state}: {ema.pairs:,} of {counted(raw, 'raw weight')} have EMA"
+    if ema.orphans:
+        text += f"; {counted(len(ema.orphans), 'EMA weight')} without a raw one"
+    return text
+
+
 def _fits(components: Sequence[Component]) -> Iterator[tuple[str, str]]:
     for part in components:
         if part.fit is not None and not part.fit.exact:
@@ -185,7 +193,7 @@ def _gaps(fit: Fit) -> Iterator[str]:
     for what, names in (
         ("missing", fit.missing),
         ("not in the layout", fit.unexpected),
-        ("of another shape", fit.misshapen),
+        ("with another shape", fit.misshapen),
     ):
         if names:
             shown = ", ".join(map(_cut, names[:_NAMED])) + ", ..." * (len(names) > _NAMED)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 
-from sdtool.batch.expand import Item
+from sdtool.batch.failures import as_error
 from sdtool.batch.looking import Seen, looked_at
-from sdtool.batch.version import version
-from sdtool.checkpoint import TensorEntry, UsageError
+from sdtool.checkpoint import SdtoolError, TensorEntry, UsageError
 from sdtool.checkpoint.identify.ema import raw_and_ema
 from sdtool.checkpoint.identify.quantization import quantization_of
 from sdtool.checkpoint.prefixes import plain_name
 from sdtool.checkpoint.sets import every_tensor
-from sdtool.cli.console import Console, escape
-from sdtool.cli.exit_codes import DONE
+from sdtool.checkpoint.wording import escape
+from sdtool.cli.arguments import Found, file_size
+from sdtool.cli.console import Console
+from sdtool.cli.exit_codes import DONE, TROUBLE
+from sdtool.cli.results import Results, about
 from sdtool.convert import check_reading
 from sdtool.convert.plan.metadata import stored_metadata
 from sdtool.convert.verify.compare import Distance, distance
@@ -24,88 +29,128 @@ _SHOWN = 5
 """Tensors named, the farthest first."""
 
 
-def compare_files(
-    console: Console, items: Sequence[Item], allow: Mapping[str, str], *, as_json: bool
-) -> int:
-    """Compare two files, or the EMA weights of one with its raw ones.
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How far the weights of two files are apart, or the EMA and the raw weights of one."""
+
+    paths: tuple[str, ...]
+    parts: Mapping[str, Sequence[Distance]]
+    """By component: each tensor that both have."""
+    only_in_first: Sequence[str]
+    only_in_second: Sequence[str]
+    shape_differs: Sequence[str]
+    quantized: Sequence[str]
+    """Codes and scales that differ: their distance says nothing of the weights."""
+
+    @property
+    def different(self) -> list[Distance]:
+        """What is not the same, the farthest first."""
+        found = (one for part in self.parts.values() for one in part if not one.equal)
+        return sorted(found, key=lambda one: -one.relative)
+
+    def as_json(self) -> dict[str, object]:
+        """What JSON has of it."""
+        return {
+            "components": [_component(label, group) for label, group in self.parts.items()],
+            "different": [_tensor(one) for one in self.different],
+            "only_in_first": list(self.only_in_first),
+            "only_in_second": list(self.only_in_second),
+            "shape_differs": list(self.shape_differs),
+            "not_compared": list(self.quantized),
+        }
+
+    def lines(self) -> Iterator[str]:
+        """What a person sees of it: a line for each component, then the tensors that stand out."""
+        yield f"{'part':<24} {'tensors':>8} {'different':>10} {'largest':>10} {'relative':>10}"
+        for label, group in self.parts.items():
+            yield (
+                f"{label:<24.24} {len(group):>8,} {sum(not one.equal for one in group):>10,}"
+                f" {max(one.largest for one in group):>10.3g} {_relative(group):>10.3g}"
+            )
+        far = self.different
+        if far:
+            yield "\nfarthest, by relative difference"
+        yield from (f"  {one.relative:<10.3g} {escape(one.name)}" for one in far[:_SHOWN])
+        first, second = os.path.basename(self.paths[0]), os.path.basename(self.paths[-1])
+        unmatched = (
+            (f"only in {first}", self.only_in_first),
+            (f"only in {second}", self.only_in_second),
+            ("of another shape", self.shape_differs),
+            ("quantized and not compared", self.quantized),
+        )
+        for what, names in unmatched:
+            if names:
+                yield f"{len(names):,} {escape(what)}: {escape(', '.join(names[:3]))}"
+        if not far and not any(names for _, names in unmatched):
+            yield "every value is the same"
+
+
+def compare_files(console: Console, found: Found, allow: Mapping[str, str], form: str) -> int:
+    """Compare two files, or the EMA weights of one with its raw ones, and show the result.
 
     Raises:
         UsageError: there are more files, or one without EMA weights.
-        InputError: one of them cannot be read.
     """
-    if len(items) not in (1, 2):
+    if len(found.items) + len(found.problems) not in (1, 2):
         raise UsageError("--compare takes two files, or one that has raw and EMA weights")
-    with looked_at(items[0].path, allow=allow) as a:
-        if len(items) == 1:
-            pairs = raw_and_ema(a.checkpoint)
-            if not pairs:
-                raise UsageError(
-                    "has no EMA weights to compare with its raw ones", where=items[0].path
-                )
-            return _distances(console, a, a, pairs, [], as_json=as_json)
-        with looked_at(items[1].path, allow=allow) as b:
-            right = {entry.name: entry for entry in every_tensor(b.checkpoint)}
-            left = {entry.name: entry for entry in every_tensor(a.checkpoint)}
-            pairs = [(entry, right[name]) for name, entry in left.items() if name in right]
-            single = [
-                (f"only in {os.path.basename(here)}", [name for name in one if name not in other])
-                for here, one, other in ((a.path, left, right), (b.path, right, left))
-            ]
-            return _distances(console, a, b, pairs, single, as_json=as_json)
+    results = Results("compare", form, console.data)
+    comparison: Comparison | None = None
+    with ExitStack() as stack:
+        opened: list[Seen] = []
+        problems: list[tuple[str, SdtoolError]] = [(p.where or "", p) for p in found.problems]
+        for item in found.items:
+            begun = time.monotonic()
+            try:
+                seen = stack.enter_context(looked_at(item.path, allow=allow))
+            except Exception as e:
+                problems.append((item.path, as_error(e, item.path)))
+                continue
+            opened.append(seen)
+            results.add(about(seen.path, seen.nbytes, time.monotonic() - begun, DONE))
+        for path, error in problems:
+            console.failed(error)
+            results.add(about(path, file_size(path), 0.0, TROUBLE, error))
+        if not problems:
+            comparison = _compared(console, opened[0], opened[-1])
+    if form == "text" and comparison is not None:
+        console.out("\n".join(comparison.lines()))
+    code = TROUBLE if problems else DONE
+    results.finish(code, {"comparison": comparison and comparison.as_json()})
+    return code
 
 
-def _distances(
-    console: Console,
-    a: Seen,
-    b: Seen,
-    pairs: list[tuple[TensorEntry, TensorEntry]],
-    single: list[tuple[str, list[str]]],
-    *,
-    as_json: bool,
-) -> int:
+def _compared(console: Console, a: Seen, b: Seen) -> Comparison:
+    left = {entry.name: entry for entry in every_tensor(a.checkpoint)}
+    right = {entry.name: entry for entry in every_tensor(b.checkpoint)}
+    if a is b:
+        pairs = raw_and_ema(a.checkpoint)
+        if not pairs:
+            raise UsageError("has no EMA weights to compare with its raw ones", where=a.path)
+    else:
+        pairs = [(entry, right[name]) for name, entry in left.items() if name in right]
     alike = [(x, y) for x, y in pairs if x.shape == y.shape]
-    single = [*single, ("of another shape", [x.name for x, y in pairs if x.shape != y.shape])]
     for seen, entries in ((a, (x for x, _ in alike)), (b, (y for _, y in alike))):
         check_reading(entries, seen.path)
     with console.progress(sum(x.nbytes + y.nbytes for x, y in alike), "comparing") as progress:
         each = [(distance(x, y, progress), x, y) for x, y in alike]
     same = [(x, y) for one, x, y in each if one.equal and x.dtype is y.dtype]
-    left, right = _apart(a, (x for x, _ in same)), _apart(b, (y for _, y in same))
-    codes = [x.name for _, x, y in each if x.name in left or y.name in right]
-    found = [one for one, x, y in each if x.name not in left and y.name not in right]
-    single = [*single, ("quantized and not compared", codes)]
+    left_codes, right_codes = _apart(a, (x for x, _ in same)), _apart(b, (y for _, y in same))
     place = _placer(a)
     parts: dict[str, list[Distance]] = {}
-    for one in found:
-        parts.setdefault(place(one.name), []).append(one)
-    far = sorted((one for one in found if not one.equal), key=lambda one: -one.relative)
-    if as_json:
-        console.json(
-            {
-                "tool": "sdtool",
-                "version": version(),
-                "components": [_component(label, group) for label, group in parts.items()],
-                "different": [_tensor(one) for one in far],
-                "unmatched": dict(single),
-            }
-        )
-        return DONE
-    console.out(f"{'part':<24} {'tensors':>8} {'different':>10} {'largest':>10} {'relative':>10}")
-    for label, group in parts.items():
-        console.out(
-            f"{label:<24.24} {len(group):>8,} {sum(not one.equal for one in group):>10,}"
-            f" {max(one.largest for one in group):>10.3g} {_relative(group):>10.3g}"
-        )
-    if far:
-        console.out("\nfarthest, by relative difference")
-    for one in far[:_SHOWN]:
-        console.out(f"  {one.relative:<10.3g} {escape(one.name)}")
-    for what, names in single:
-        if names:
-            console.out(f"{len(names):,} {escape(what)}: {escape(', '.join(names[:3]))}")
-    if not far and not any(names for _, names in single):
-        console.out("every value is the same")
-    return DONE
+    codes: list[str] = []
+    for one, x, y in each:
+        if x.name in left_codes or y.name in right_codes:
+            codes.append(x.name)
+        else:
+            parts.setdefault(place(one.name), []).append(one)
+    return Comparison(
+        (a.path,) if a is b else (a.path, b.path),
+        parts,
+        only_in_first=[name for name in left if name not in right],
+        only_in_second=[name for name in right if name not in left],
+        shape_differs=[x.name for x, y in pairs if x.shape != y.shape],
+        quantized=codes,
+    )
 
 
 def _apart(seen: Seen, same: Iterable[TensorEntry]) -> frozenset[str]:

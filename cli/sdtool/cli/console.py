@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO, TextIO
 
 Progress = Callable[[int], None]
-"""Told how many more bytes are done."""
+"""Called with how many more bytes are done."""
 
 _BAR_DELAY = 0.5
 """Seconds of work before a bar appears; what is done sooner needs none."""
@@ -23,15 +23,6 @@ _BAR_DELAY = 0.5
 
 class ReaderGone(Exception):
     """Nobody reads the standard output any more (`sdtool scan . | head`)."""
-
-
-def escape(text: str) -> str:
-    """Return `text` with every character that does not print as a backslash escape."""
-    if text.isprintable():
-        return text
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
-    )
 
 
 class Console:
@@ -63,7 +54,7 @@ class Console:
 
     def line(self, text: str) -> None:
         """Write a result of one line, whatever its fields hold."""
-        self._write(sys.stdout, _folded(escape(text), sys.stdout))
+        self._write(sys.stdout, _folded(_shown(text), sys.stdout))
 
     def coloured(self, text: str) -> None:
         """Write a result whose fields are escaped already and that may hold colour sequences."""
@@ -105,8 +96,8 @@ class Console:
         if key not in self._leftovers:
             self._leftovers.add(key)
             self.warning(
-                "named like a partial output: left by a run that was killed, if none is writing it;"
-                " do not load it",
+                "named like a partial output of an interrupted run: do not load it, and delete it"
+                " if no sdtool process is running",
                 where=path,
             )
 
@@ -151,12 +142,12 @@ class Console:
                 bar.close()
 
     def _tell(self, kind: str, what: str, where: str | None, hint: str | None) -> None:
-        self._message(kind, what if where is None else f"{what}: {where}")
+        self._message(kind, what if where is None else f"{where}: {what}")
         if hint:
             self._message("hint", hint)
 
     def _message(self, kind: str, text: str) -> None:
-        self._write(sys.stderr, _folded(f"sdtool: {kind}: {escape(text)}", sys.stderr))
+        self._write(sys.stderr, _folded(f"sdtool: {kind}: {_shown(text)}", sys.stderr))
 
     def _write(self, stream: TextIO | None, text: str, encoding: str | None = None) -> None:
         if stream is None:  # closed by the caller: `>&-`
@@ -184,9 +175,9 @@ class Console:
             if isinstance(e, BrokenPipeError) or (os.name == "nt" and e.errno == 22):
                 raise ReaderGone from e
             from sdtool.checkpoint import OutputError
+            from sdtool.checkpoint.wording import os_reason
 
-            reason = (e.strerror or type(e).__name__).lower()
-            raise OutputError(f"cannot be written ({reason})", where="standard output") from e
+            raise OutputError(f"cannot be written ({os_reason(e)})", where="standard output") from e
 
 
 def as_json(document: object, *, indent: int | None = 2) -> str:
@@ -205,13 +196,22 @@ def _open_bar(total_nbytes: int, done: int, label: str) -> Any:
     return tqdm(
         total=total_nbytes or None,
         initial=done,
-        desc=escape(label),
+        desc=_shown(label),
         unit="B",
         unit_scale=True,
         leave=False,
         dynamic_ncols=True,
         file=sys.stderr,
     )
+
+
+def _shown(text: str) -> str:
+    """Return `text` without what could act on a terminal."""
+    if text.isprintable():
+        return text
+    from sdtool.checkpoint.wording import escape  # not for a help page
+
+    return escape(text)
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

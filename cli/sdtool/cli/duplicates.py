@@ -21,7 +21,7 @@ def duplicates_among(
 ) -> list[dict[str, Any]]:
     """Hash the components that could be equal, and return the groups of those that are.
 
-    `parts` tells for each sort of component the files it is in, and its prefix there.
+    `parts` has, for each sort of component, the files it is in and its prefix there.
     """
     groups: list[dict[str, Any]] = []
     several = {alike: places for alike, places in parts.items() if len(places) > 1}
@@ -40,7 +40,7 @@ def duplicates_among(
                     check_reading(entries, path)
                     found.setdefault(_digest(entries, prefix, progress), []).append(path)
             groups += [
-                {"label": alike[0], "nbytes": alike[2], "sha256": digest, "paths": paths}
+                {"label": alike[0], "size_bytes": alike[2], "sha256": digest, "paths": paths}
                 for digest, paths in found.items()
                 if len(paths) > 1
             ]

@@ -15,11 +15,11 @@ from sdtool.cli.stopping import Stopped, stoppable
 from sdtool.cli.verb import help_option
 
 VERBS = {
-    "scan": "Say what a file would do if a program loaded it.",
+    "scan": "Report what a file would do if a program loaded it.",
     "convert": "Write a checkpoint's weights as safetensors.",
     "prune": "Keep what inference needs: raw or EMA weights, any precision.",
-    "info": "Tell what a file is and what is in it.",
-    "verify": "Check that a file is whole, or that it holds another's values.",
+    "info": "Show what a file is and what it contains.",
+    "verify": "Check that a file is whole, or that it contains another file's values.",
     "journal": "Show or tidy up a journal that --journal has kept.",
     "demo": "Show the main job on a small built-in checkpoint.",
 }
@@ -72,6 +72,7 @@ def _show_version(context: click.Context, parameter: click.Parameter, value: boo
 
 @click.group(
     cls=_Verbs,
+    subcommand_metavar="VERB [ARGS]...",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
     epilog="""\b
 Examples:
@@ -130,5 +131,5 @@ def _explain(console: Console, e: click.ClickException) -> None:
     hint = None
     if isinstance(e, click.UsageError):
         usage = e.ctx.command_path if e.ctx is not None else "sdtool"
-        hint = f"{usage} --help shows what it takes"
+        hint = f"see {usage} --help"
     console.error(message[:1].lower() + message[1:], hint=hint)

@@ -84,7 +84,7 @@ class Many:
         for name in ("force", "replace", "bake_vae"):
             if options.get(name):
                 raise UsageError(
-                    f"--{name.replace('_', '-')} and --cluster do not go together",
+                    f"--{name.replace('_', '-')} and --cluster cannot be used together",
                     hint="the machines of a cluster do not see what the others replace and open",
                 )
 

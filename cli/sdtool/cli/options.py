@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from sdtool.batch import Options
-from sdtool.batch.amounts import counted
 from sdtool.batch.expand import Item
 from sdtool.batch.originals import check_trash
 from sdtool.batch.place import apart, without_shards
 from sdtool.checkpoint import UsageError
+from sdtool.checkpoint.wording import counted
 from sdtool.cli.arguments import Found, jobs_option
 from sdtool.cli.console import Console
 from sdtool.cli.settings import settings_options
@@ -38,7 +38,7 @@ def dtype_option(name: str, text: str, *, default: str | None = None) -> Callabl
 dequantize_option = click.option(
     "--dequantize",
     is_flag=True,
-    help="Turn scaled fp8 into weights of --dtype, or bf16.",
+    help="Convert scaled fp8 to weights of --dtype, or bf16.",
 )
 
 
@@ -47,11 +47,15 @@ def writing_options(function: Verb) -> Verb:
     for option in reversed(
         (
             jobs_option,
-            click.option("-o", "--out", metavar="FILE", help="The output, for one input."),
-            click.option("--out-dir", metavar="DIR", help="A folder, mirroring the inputs'."),
+            click.option("-o", "--out", metavar="FILE", help="Output file, for a single input."),
+            click.option(
+                "--out-dir", metavar="DIR", help="Output folder; it mirrors those of the inputs."
+            ),
             click.option("--verify", is_flag=True, help="Compare each output with its input."),
             click.option("--hash", "hashes", is_flag=True, help="Show hashes of each output."),
-            click.option("--provenance", is_flag=True, help="Note tool and source in metadata."),
+            click.option(
+                "--provenance", is_flag=True, help="Record tool and source in the metadata."
+            ),
             click.option(
                 "--replace",
                 type=click.Choice(["trash", "delete"]),
@@ -62,17 +66,17 @@ def writing_options(function: Verb) -> Verb:
             click.option(
                 "--replace-anyway",
                 is_flag=True,
-                help="With --replace: also what could not be had back.",
+                help="With --replace: even if something would be lost.",
             ),
             click.option(
-                "--sidecars", type=click.Choice(["copy"]), help="Copy X.yaml, X.vae.*, ... along."
+                "--sidecars", type=click.Choice(["copy"]), help="Copy X.yaml, X.vae.*, ... too."
             ),
             click.option(
-                "--dry-run", is_flag=True, help="Say what would be written; write nothing."
+                "--dry-run", is_flag=True, help="Show what would be written; write nothing."
             ),
-            click.option("--force", is_flag=True, help="Replace outputs that exist."),
-            click.option("--disarm", is_flag=True, help="Take the tensors of unsafe files too."),
-            click.option("--allow-overflow", is_flag=True, help="Cast although values become inf."),
+            click.option("--force", is_flag=True, help="Replace existing outputs."),
+            click.option("--disarm", is_flag=True, help="Extract the tensors of unsafe files too."),
+            click.option("--allow-overflow", is_flag=True, help="Cast even if values become inf."),
             click.option(
                 "--any-size", is_flag=True, help="Write outputs far larger than their input."
             ),
@@ -90,7 +94,7 @@ def options_of(settings: Settings, options: Mapping[str, Any]) -> Options:
     """
     replacing = options["replace"]
     if replacing is None and options["replace_anyway"]:
-        raise UsageError("--replace-anyway goes with --replace")
+        raise UsageError("--replace-anyway requires --replace")
     if replacing == "trash":
         check_trash()
     return Options(

@@ -19,10 +19,11 @@ from sdtool.batch import (
     VerificationError,
     Written,
 )
-from sdtool.batch.amounts import counted, size
 from sdtool.batch.outcome import Original
 from sdtool.checkpoint import SdtoolError
+from sdtool.checkpoint.wording import counted, size
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE
+from sdtool.cli.results import about
 
 if TYPE_CHECKING:
     from sdtool.convert import Census
@@ -88,21 +89,20 @@ def original_of(outcome: Outcome) -> Original | None:
 
 
 def as_json(outcome: Outcome) -> dict[str, object]:
-    """Return the file's object of the JSON document."""
-    source, remarks, error = outcome.input, outcome.remarks, error_of(outcome)
+    """Return the file as JSON has it."""
+    source, remarks = outcome.input, outcome.remarks
     known = output_of(outcome)
     output = known or _NO_OUTPUT
     return {
-        "path": source.path,
+        **about(source.path, source.nbytes, outcome.seconds, code_of(outcome), error_of(outcome)),
         "status": status_of(outcome),
         "verdict": None if source.verdict is None else source.verdict.value,
         "allowed": list(source.allowed),
-        "nbytes": source.nbytes,
         "output": known and known.path,
-        "output_nbytes": output.nbytes,
+        "output_bytes": output.nbytes,
         "tensors": output.tensors,
         "left_out": [
-            {"reason": reason, "tensors": count, "nbytes": nbytes}
+            {"reason": reason, "tensors": count, "size_bytes": nbytes}
             for reason, (count, nbytes) in output.left_out.items()
         ],
         "verified": output.verified,
@@ -111,15 +111,12 @@ def as_json(outcome: Outcome) -> dict[str, object]:
         "nonfinite": {
             name: {"nan": nan, "inf": inf} for name, (nan, inf) in output.nonfinite.items()
         },
-        "sidecars": [{"path": path, "copied_to": to} for path, to in output.sidecars.items()],
+        "sidecars": [{"path": path, "output": to} for path, to in output.sidecars.items()],
+        "shards": _shards(output),
         "original": original_of(outcome),
         "notes": list(remarks.notes),
-        "warnings": [*remarks.told, *remarks.warnings],
+        "warnings": [*remarks.announced, *remarks.warnings],
         **output.details,
-        **({"shards": _shards(output)} if output.shards else {}),
-        "seconds": round(outcome.seconds, 3),
-        "error": None if error is None else str(error),
-        "hint": None if error is None else error.hint,
     }
 
 
@@ -127,8 +124,8 @@ def lines(outcome: Outcome, *, with_table: bool) -> Iterator[str]:
     """Yield what standard output shows of it; errors and warnings go elsewhere."""
     match outcome:
         case NothingToDo():
-            told = "; ".join(outcome.remarks.notes)
-            yield f"{outcome.input.path}: nothing to do: {told}"
+            why = "; ".join(outcome.remarks.notes)
+            yield f"{outcome.input.path}: nothing to do: {why}"
             yield from _allowed(outcome.input)
         case Skipped():
             checked = ["verified"] if outcome.output.verified else []
@@ -188,7 +185,7 @@ def _shards(output: Output) -> list[dict[str, object]]:
     return [
         {
             "path": path,
-            "nbytes": shard.nbytes,
+            "size_bytes": shard.nbytes,
             "tensors": shard.tensors,
             "hashes": shard.hashes and shard.hashes.as_json(),
         }
@@ -203,9 +200,9 @@ def _census(counts: Census) -> str:
         (counts.nan, "were NaN"),
         (counts.inf, "were inf"),
     )
-    told = [f"{count:,} {text}" for count, text in words if count]
+    parts = [f"{count:,} {text}" for count, text in words if count]
     error = f"largest error {counts.largest_error:.2g}"
-    return ", ".join((f"{counts.elements:,} values", *told, error))
+    return ", ".join((f"{counts.elements:,} values", *parts, error))
 
 
 def _table(rows: Iterable[Row]) -> Iterator[str]:
@@ -235,9 +232,7 @@ def saving(before: int, after: int) -> str:
     return f" ({percent}% less)" if percent > 0 else ""
 
 
-def summary(
-    outcomes: Iterable[Outcome], passed_over: int, problems: int, excluded: int = 0
-) -> dict[str, int]:
+def summary(outcomes: Iterable[Outcome], passed_over: int, excluded: int = 0) -> dict[str, int]:
     """Count how the files of a run ended, and the bytes of what was (or would be) written."""
     counts = dict.fromkeys(STATUSES, 0)
     nbytes = output_nbytes = 0
@@ -250,23 +245,20 @@ def summary(
             output_nbytes += outcome.output.nbytes
             sources.add(path)
     return {
+        "files": sum(counts.values()),
         **{status.replace("-", "_"): count for status, count in counts.items()},
         "passed_over": passed_over,
         "excluded": excluded,
-        "not_found": problems,
-        "nbytes": nbytes,
-        "output_nbytes": output_nbytes,
+        "size_bytes": nbytes,
+        "output_bytes": output_nbytes,
     }
 
 
 def summary_line(counts: Mapping[str, int]) -> str:
     """Return a run's last line for people."""
-    parts = [
-        f"{count} {name.replace('_', ' ')}"
-        for name, count in counts.items()
-        if count and not name.endswith("nbytes")
-    ]
-    nbytes, output_nbytes = counts["nbytes"], counts["output_nbytes"]
-    if nbytes:
-        parts.append(f"{size(nbytes)} -> {size(output_nbytes)}{saving(nbytes, output_nbytes)}")
+    words = (*(status.replace("-", "_") for status in STATUSES), "passed_over", "excluded")
+    parts = [f"{counts[word]} {word.replace('_', ' ')}" for word in words if counts[word]]
+    before, after = counts["size_bytes"], counts["output_bytes"]
+    if before:
+        parts.append(f"{size(before)} -> {size(after)}{saving(before, after)}")
     return ", ".join(parts) or "nothing to do"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sdtool.batch.expand import MODEL_SUFFIXES
 from sdtool.checkpoint import OutputError, UsageError
+from sdtool.checkpoint.wording import os_reason
 
 
 def check_report(out: str, inputs: Iterable[str], *, force: bool) -> None:
@@ -42,7 +43,7 @@ def check_name(out: str, option: str, inputs: Iterable[str]) -> None:
         )
     if os.path.splitext(out)[1].lower() in MODEL_SUFFIXES:
         raise UsageError(
-            f"{option} names the report, and this is called like a model",
+            f"{option} names the report, but this is the name of a model",
             where=out,
             hint=f"give {option} a name of its own, such as report.json",
         )
@@ -76,8 +77,7 @@ def write_report(out: str, content: str, *, force: bool) -> None:
         with open(out, "wb") as stream:
             stream.write(data)
     except OSError as e:
-        reason = (e.strerror or type(e).__name__).lower()
-        raise OutputError(f"cannot be written ({reason})", where=out) from e
+        raise OutputError(f"cannot be written ({os_reason(e)})", where=out) from e
 
 
 def is_stream(out: str) -> bool:

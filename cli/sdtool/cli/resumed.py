@@ -13,6 +13,9 @@ from sdtool.checkpoint import OutputError, UsageError
 from sdtool.cli.report_file import check_name, is_stream
 from sdtool.scan import Verdict
 
+_FILE, _END = b'{"path": ', b'{"tool": "sdtool", '
+"""How the lines of files begin, and how the last line of a report that was ended."""
+
 
 class Resumed:
     """A report that is gone on with. `verdicts` are those of the files that it had already."""
@@ -60,14 +63,22 @@ def resumed(path: str, inputs: Sequence[Item]) -> Generator[Resumed]:
 
 
 def _read(path: str, file: BinaryIO) -> tuple[dict[str, Verdict], int]:
-    """Return the verdicts of a report, and how many bytes of it are whole lines."""
+    """Return the verdicts of a report, and how many bytes of it are lines of files.
+
+    The document at the end of a `--format jsonl` is not among them, nor is half a line.
+    """
     verdicts: dict[str, Verdict] = {}
-    whole = 0
+    whole = end = 0
     with _refused(path, "read"), open(file.fileno(), "rb", closefd=False) as lines:
         for number, line in enumerate(lines, 1):
+            if end:
+                raise _no_report(path, end)
             if not line.endswith(b"\n"):
                 _check_begun(path, number, line)
                 break
+            if line.startswith(_END):
+                end = number
+                continue
             name, verdict = _reported(path, number, line)
             verdicts[name] = verdict
             whole += len(line)
@@ -87,8 +98,7 @@ def _reported(path: str, number: int, line: bytes) -> tuple[str, Verdict]:
 
 def _check_begun(path: str, number: int, line: bytes) -> None:
     """Refuse a last line that no report could begin with: it would be cut off."""
-    begin = b'{"path": '
-    if line[: len(begin)] != begin[: len(line)]:
+    if not any(line[: len(begin)] == begin[: len(line)] for begin in (_FILE, _END)):
         raise _no_report(path, number)
 
 

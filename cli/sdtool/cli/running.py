@@ -1,20 +1,20 @@
-"""A run of convert or prune as a person sees it: each input told as it ends, then the whole."""
+"""A run of convert or prune as a person sees it: each input as it ends, then the whole."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 
-from sdtool.batch import Options, Outcome, Recipe
+from sdtool.batch import Failed, Input, Options, Outcome, Recipe
 from sdtool.batch.place import AnyJob, nbytes_of
 from sdtool.batch.run import run_jobs
-from sdtool.batch.version import version
 from sdtool.cli.arguments import Found, say_nothing
 from sdtool.cli.console import Console
-from sdtool.cli.exit_codes import DONE, TROUBLE, worst
+from sdtool.cli.exit_codes import DONE, worst
 from sdtool.cli.many import Many
-from sdtool.cli.outcomes import as_json as outcome_json
-from sdtool.cli.outcomes import code_of, error_of, lines, summary, summary_line
+from sdtool.cli.outcomes import as_json, code_of, error_of, lines, summary, summary_line
+from sdtool.cli.results import Results
+from sdtool.cli.stopping import code_of as stopped_code
 from sdtool.convert import leftovers
 
 _LABELS = {"convert": "converting", "prune": "pruning"}
@@ -29,15 +29,11 @@ def run(
     options: Options,
     *,
     at_once: int,
-    as_json: bool,
+    form: str,
     many: Many,
 ) -> int:
-    """Work through `jobs`, tell each as it ends, and return the exit code of the whole."""
-    for problem in found.problems:
-        console.failed(problem)
-    for folder in dict.fromkeys(out.parent for job in jobs for out in job.outs):
-        for left in leftovers(folder):
-            console.leftover(os.fspath(left))
+    """Work through `jobs`, report each as it ends, and return the exit code of the whole."""
+    results = Results(verb, form, console.data)
     outcomes: list[Outcome] = []
     passed_over = 0
 
@@ -46,17 +42,26 @@ def run(
         passed_over += not made
         for outcome in made:
             outcomes.append(outcome)
-            _tell(console, outcome, options, as_json=as_json)
+            _show(console, outcome, options, is_text=form == "text")
+            results.add(as_json(outcome))
 
-    def finish(*, interrupted: bool = False) -> None:
-        counts = summary(outcomes, passed_over, len(found.problems), found.excluded)
-        if as_json:
-            files = list(map(outcome_json, outcomes))
-            document = {"tool": "sdtool", "version": version(), "files": files, "summary": counts}
-            console.json(document | ({"interrupted": True} if interrupted else {}))
-        elif (len(jobs) > 1 or found.excluded) and not console.quiet:
+    def late(made: Sequence[Outcome]) -> None:
+        for outcome in made:
+            outcomes.append(outcome)
+            results.add(as_json(outcome))
+
+    def finish(code: int, *, interrupted: bool = False) -> int:
+        counts = summary(outcomes, passed_over, found.excluded)
+        results.finish(code, {"summary": counts}, interrupted=interrupted)
+        if form == "text" and (len(jobs) > 1 or found.excluded) and not console.quiet:
             console.out(summary_line(counts))
+        return code
 
+    for problem in found.problems:
+        report([Failed(input=Input(problem.where or ""), error=problem)])
+    for folder in dict.fromkeys(out.parent for job in jobs for out in job.outs):
+        for left in leftovers(folder):
+            console.leftover(os.fspath(left))
     engine = many.engine(at_once, len(jobs), computing=False)
     try:
         with (
@@ -69,25 +74,24 @@ def run(
                 options,
                 engine=engine,
                 report=report,
-                late=outcomes.extend,
+                late=late,
                 warn=console.warning,
                 progress=progress,
                 journal=journal,
             )
     except BaseException as e:
-        if not isinstance(e, Exception):  # Ctrl-C and its kin: what was done is told
-            finish(interrupted=True)
+        if not isinstance(e, Exception):  # Ctrl-C and its kin: what was done is reported
+            finish(stopped_code(e), interrupted=True)
         raise
-    finish()
-    if not outcomes and not found.problems:
+    if not outcomes:
         say_nothing(console, verb, found, passed_over)
-    return worst((*map(code_of, outcomes), TROUBLE if found.problems else DONE))
+    return finish(worst(map(code_of, outcomes)))
 
 
-def _tell(console: Console, outcome: Outcome, options: Options, *, as_json: bool) -> None:
+def _show(console: Console, outcome: Outcome, options: Options, *, is_text: bool) -> None:
     for warning in outcome.remarks.warnings:
         console.warning(warning, where=outcome.input.path)
-    if not as_json and not (console.quiet and code_of(outcome) == DONE):
+    if is_text and not (console.quiet and code_of(outcome) == DONE):
         for line in lines(outcome, with_table=options.dry_run or console.verbose):
             console.line(line)
     error = error_of(outcome)

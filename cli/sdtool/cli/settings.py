@@ -16,11 +16,11 @@ from typing import Any
 
 import click
 
-from sdtool.batch.amounts import counted
 from sdtool.checkpoint import UsageError
+from sdtool.checkpoint.wording import counted
 from sdtool.cli.console import Console
 from sdtool.scan import Settings, load_settings
-from sdtool.scan.allowlist import allowed_globals
+from sdtool.scan.settings import allowed_globals
 
 FILE = "sdtool.toml"
 
@@ -47,7 +47,7 @@ def settings_options(function: Verb) -> Verb:
         (
             click.option(
                 "--exclude", multiple=True, metavar="GLOB",
-                help="Leave out files and folders of these names or paths.",
+                help="Leave out matching files and folders.",
             ),
             click.option(
                 "--config", metavar="FILE",
@@ -70,18 +70,18 @@ def read_settings(console: Console, config: str | None, *, no_config: bool = Fal
     """
     if no_config:
         if config is not None:
-            raise UsageError("--config and --no-config do not go together")
+            raise UsageError("--config and --no-config cannot be used together")
         return Settings({})
     path = Path(config) if config is not None else user_file()
     _warn_of_local_file(console, path, config)
     if path is None or (config is None and not os.path.lexists(path)):
         return Settings({})
     found = load_settings(path)
-    told = [counted(len(found.allow), "allowed name")] if found.allow else []
+    parts = [counted(len(found.allow), "allowed name")] if found.allow else []
     if found.exclude:
-        told.append(counted(len(found.exclude), "excluded pattern"))
-    if told:
-        console.note(f"{' and '.join(told)} from {path}", always=True)
+        parts.append(counted(len(found.exclude), "excluded pattern"))
+    if parts:
+        console.note(f"{' and '.join(parts)} from {path}", always=True)
     return found
 
 
@@ -120,4 +120,4 @@ def _warn_of_local_file(console: Console, path: Path | None, config: str | None)
         return
     if path is not None and os.path.realpath(path) == os.path.realpath(FILE):
         return
-    console.note(f"{FILE} of the current folder is not read; --config {FILE} reads it")
+    console.note(f"{FILE} of the current folder is not read; use --config {FILE} to read it")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 
-from sdtool.cli.exit_codes import STOPPED
+from sdtool.cli.exit_codes import INTERRUPTED, STOPPED
 
 _TIDYING_SECONDS = 3.0
 """For so long after a signal the next ones are not heard: an impatient user presses Ctrl-C twice.
@@ -23,6 +23,11 @@ class Stopped(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.code = STOPPED + number
+
+
+def code_of(e: BaseException) -> int:
+    """Return the exit code of a run that `e` has ended: a signal, or Ctrl-C."""
+    return e.code if isinstance(e, Stopped) else INTERRUPTED
 
 
 @contextmanager

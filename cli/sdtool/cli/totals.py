@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
-from sdtool.batch.amounts import size
 from sdtool.batch.looking import Seen
-from sdtool.cli.console import escape
+from sdtool.checkpoint.wording import escape, size
 
 Alike: TypeAlias = tuple[str, int, int, tuple[tuple[str, int], ...]]
 """What equal components have in common: label, tensors, bytes, elements of each dtype."""
@@ -21,6 +20,7 @@ class Totals:
 
     def __init__(self, excluded: int = 0) -> None:
         self.passed_over = 0
+        self.failed = 0
         self.excluded = excluded
         self.parts: dict[Alike, list[tuple[str, str]]] = {}
         """Components that could be equal -> the files they are in, and their prefix there."""
@@ -29,6 +29,11 @@ class Totals:
         self._freed_fp16 = 0
         self._files: set[tuple[int, int]] = set()
         self._again = 0
+
+    @property
+    def seen(self) -> int:
+        """How many files were counted."""
+        return sum(n for n, _ in self._kinds.values())
 
     def add(self, seen: Seen) -> bool:
         """Count one file; of several links to one file the first counts, and gives True."""
@@ -54,16 +59,20 @@ class Totals:
                 self.parts.setdefault(alike, []).append((seen.path, part.prefix))
 
     def as_json(self) -> dict[str, Any]:
-        """The totals as `--json` has them."""
+        """The totals as JSON has them."""
         return {
-            "files": sum(n for n, _ in self._kinds.values()),
-            "nbytes": sum(nbytes for _, nbytes in self._kinds.values()),
-            "kinds": {title: {"files": n, "nbytes": b} for title, (n, b) in self._kinds.items()},
+            "files": self.seen,
+            "failed": self.failed,
+            "size_bytes": sum(nbytes for _, nbytes in self._kinds.values()),
+            "kinds": {
+                title: {"files": n, "size_bytes": nbytes}
+                for title, (n, nbytes) in self._kinds.items()
+            },
             "links_to_counted_files": self._again,
             "passed_over": self.passed_over,
             "excluded": self.excluded,
-            "freed_by_pruning_nbytes": self._freed,
-            "freed_by_pruning_to_fp16_nbytes": self._freed_fp16,
+            "freed_by_pruning_bytes": self._freed,
+            "freed_by_pruning_to_fp16_bytes": self._freed_fp16,
         }
 
     def lines(self) -> Iterator[str]:
@@ -71,7 +80,7 @@ class Totals:
         for title, (n, nbytes) in sorted(self._kinds.items(), key=lambda kv: -kv[1][1]):
             yield f"{n:>6,} {escape(title):<50.50} {size(nbytes):>10}"
         total = self.as_json()
-        yield f"{total['files']:>6,} {'in all':<50} {size(total['nbytes']):>10}"
+        yield f"{total['files']:>6,} {'in all':<50} {size(total['size_bytes']):>10}"
         if self._again:
             yield f"{self._again:>6,} more that are links to files counted above"
         if self.excluded:

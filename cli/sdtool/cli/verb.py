@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from sdtool.cli.console import Console
 
 
 def help_option() -> click.Option:
-    """The option `--help`, written as all results are: a full disk is told in one line."""
+    """The option `--help`, written as all results are: a full disk is reported in one line."""
 
     def show(context: click.Context, parameter: click.Parameter, value: bool) -> None:
         if value and not context.resilient_parsing:
@@ -59,7 +60,7 @@ def verb(name: str, *, examples: Sequence[str]) -> Callable[[Callable[..., int]]
 
     def declare(function: Callable[..., int]) -> click.Command:
         epilog = "\b\nExamples:\n" + "\n".join(f"  {line}" for line in examples)
-        for flag in (_flag("--verbose", "-v", "Say more."), _flag("--quiet", "-q", "Say less.")):
+        for flag in (_flag("--verbose", "-v", "Show more."), _flag("--quiet", "-q", "Show less.")):
             function = flag(function)
         return click.command(
             name,
@@ -79,13 +80,29 @@ def _flag(option: str, short: str, text: str) -> Callable[[Callable[..., int]], 
     return click.option(option, short, is_flag=True, expose_value=False, callback=note, help=text)
 
 
-def machine_readable(text: str = "Write JSON to standard output.") -> Callable[[Any], Any]:
-    """The option `--json`, given to the function as `as_json`; it also turns progress off."""
+def format_options(*more: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Add `--format` and its short form `--json`; the function gets the format as `form`.
 
-    def note(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
-        console = context.find_object(Console)
-        if value and console is not None:
-            console.machine = True
-        return value
+    Every verb knows `text`, `json` and `jsonl`; `more` are further ones.
+    """
+    forms = ["text", "json", "jsonl", *more]
 
-    return click.option("--json", "as_json", is_flag=True, callback=note, help=text)
+    def declare(function: Callable[..., int]) -> Callable[..., int]:
+        @functools.wraps(function)
+        def run(console: Console, *, form: str | None, as_json: bool, **options: Any) -> int:
+            if as_json and form not in (None, "json"):
+                raise click.UsageError(f"--json and --format {form} cannot be used together")
+            form = "json" if as_json else form or "text"
+            console.machine = form != "text"
+            return function(console, form=form, **options)
+
+        for option in (
+            click.option("--json", "as_json", is_flag=True, help="The same as --format json."),
+            click.option(
+                "--format", "form", type=click.Choice(forms), help="How to report (default text)."
+            ),
+        ):
+            run = option(run)
+        return run
+
+    return declare

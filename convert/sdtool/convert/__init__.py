@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sdtool.convert.plan.names import is_partial, output_name, split_name, token_name
 from sdtool.convert.plan.plan import ConvertPlan, Placed, plan_safetensors, select_all, select_parts
 from sdtool.convert.plan.selection import LeftOut, Selected, Selection
+from sdtool.convert.plan.target import Target
 
 if TYPE_CHECKING:
     from sdtool.convert.elements.census import Census
@@ -48,6 +49,7 @@ __all__ = [
     "Selected",
     "Selection",
     "SetPlan",
+    "Target",
     "Verification",
     "Written",
     "check_expansion",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.errors import OutputError
@@ -14,6 +15,7 @@ from sdtool.convert.copy.buffered import Progress
 from sdtool.convert.plan.dequantize import treatment_of
 from sdtool.convert.plan.plan import plan_safetensors, select_all
 from sdtool.convert.plan.selection import Selection
+from sdtool.convert.plan.target import Target
 from sdtool.convert.write.pt_file import plan_pt, write_pt
 from sdtool.convert.write.safetensors_file import Written, write_safetensors
 
@@ -23,7 +25,7 @@ def convert_unjudged(
     out: str | os.PathLike[str],
     *,
     dtype: str = "keep",
-    to: str | None = None,
+    to: Target | Literal["safetensors", "pt"] | None = None,
     skip_unsupported: bool = False,
     dequantize: bool = False,
     allow_overflow: bool = False,
@@ -37,8 +39,8 @@ def convert_unjudged(
     that judges first is `sdtool.batch.convert_file`.
 
     With `dequantize` scaled fp8 weights become weights of `dtype`, or of bfloat16 where that is
-    `keep`. `to` is `safetensors` or `pt`; without it that is what programs load this kind of file
-    from. With `verify` the output is compared with the input before it gets its name.
+    `keep`. Without `to` it is written in the format that programs load this kind of file from.
+    With `verify` the output is compared with the input before it gets its name.
 
     Raises:
         InputError: the input cannot be read, or holds what no output can.
@@ -46,18 +48,18 @@ def convert_unjudged(
     """
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
     try:
-        to = to or default_format(checkpoint)
+        target = Target(to) if to else Target.of_kind(checkpoint.kind)
         selection = select_all(
             checkpoint,
             dtype=dtype,
-            to=to,
+            to=target,
             skip_unsupported=skip_unsupported,
             treatment=treatment_of([checkpoint], dequantize=True) if dequantize else None,
         )
         check = partial(_verify, checkpoint, selection) if verify else None
         file = checkpoint.source
         mode = file.stat.st_mode & 0o666 if isinstance(file, LocalFile) else 0o666
-        if to == "pt":
+        if target is Target.PT:
             return write_pt(
                 plan_pt(checkpoint, selection),
                 out,
@@ -83,22 +85,13 @@ def convert_unjudged(
             checkpoint.close()
 
 
-def default_format(checkpoint: Checkpoint) -> str:
-    """Return the format that programs load this kind of file from.
-
-    No program reads hypernetworks from safetensors: A1111 lists `.pt` only, and ComfyUI passes over
-    keys that are no integers.
-    """
-    return "pt" if checkpoint.kind == "hypernetwork" else "safetensors"
-
-
 def _verify(checkpoint: Checkpoint, selection: Selection, written: Path) -> None:
     from sdtool.convert.verify.verify import verify_against  # its imports are for this wish only
 
     found = verify_against(written, checkpoint, selection=selection)
     if not found.ok:
-        told = "; ".join(map(str, found.differences)) or f"{len(found.missing)} tensors missing"
+        shown = "; ".join(map(str, found.differences)) or f"{len(found.missing)} tensors missing"
         raise OutputError(
-            f"what was written is not what the input holds, and was removed ({told})",
+            f"the output failed verification and was deleted ({shown})",
             where=checkpoint.source.name,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 from sdtool.checkpoint.errors import OutputError
+from sdtool.checkpoint.wording import os_reason
 
 _REASONS = {
     errno.ENOSPC: "the disk is full",
@@ -23,5 +24,5 @@ NOTHING_LEFT = "; nothing was left behind"
 
 def output_error(e: OSError, where: str) -> OutputError:
     """Say in a person's words why a file could not be written."""
-    reason = _REASONS.get(e.errno or 0) or (e.strerror or type(e).__name__).lower()
+    reason = _REASONS.get(e.errno or 0) or os_reason(e)
     return OutputError(f"cannot be written ({reason}){NOTHING_LEFT}", where=where)

@@ -13,11 +13,12 @@ from sdtool.prune.ema_folder import averaged_updates, ema_folder_of
 from sdtool.prune.fixes import FIXES
 from sdtool.prune.plan import PrunePlan, Variant, plan_prune
 from sdtool.prune.record import recorded_options
-from sdtool.prune.roles import Role, weight_role
+from sdtool.prune.roles import TRAINING, Role, weight_role
 from sdtool.prune.table import Row
 
 __all__ = [
     "FIXES",
+    "TRAINING",
     "Component",
     "NotHeld",
     "PrunePlan",

@@ -43,7 +43,7 @@ def bake_vae(choices: Sequence[Choice], vae: Checkpoint) -> list[Choice]:
     if not any(choice.name is not None and choice.name.startswith(_UNET) for choice in choices):
         raise NotHeld(
             "there is no checkpoint to put a VAE into",
-            hint="--bake-vae wants one in the original layout (model.diffusion_model.*)",
+            hint="--bake-vae requires one in the original layout (model.diffusion_model.*)",
         )
     baked = ldm_vae(vae.tensors)
     here = ldm_vae([choice.entry for choice in choices if choice.name is not None])
@@ -135,7 +135,7 @@ def take_only(choices: Sequence[Choice], component: Component) -> tuple[list[Cho
     context = context_of(names)
     found = [name for name in names if weight_role(name, context) is role]
     if not found:
-        raise NotHeld(f"it holds no {role}", hint=f"leave --only {component} away")
+        raise NotHeld(f"it holds no {role}", hint=f"remove --only {component}")
     notes: list[str] = []
     parts = {name: part_of(name, context) for name in found}
     own = {name: "" if part is None else part.own for name, part in parts.items()}

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from sdtool.checkpoint.errors import Malformed, UsageError
+from sdtool.checkpoint.errors import Malformed, Unsupported, UsageError
 from sdtool.checkpoint.identify.ema import Ema, ema_misfits
 from sdtool.checkpoint.reading import Checkpoint, TensorEntry
 from sdtool.checkpoint.records import storage_chunks
+from sdtool.checkpoint.small_values import values_of
 
 _CHUNK_NBYTES = 1 << 20
 _SHOWN = 3
-_INTEGERS = {"int32": "i", "int64": "q"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +43,12 @@ def take_averages(
         )
     misfits = dict(ema_misfits(ema, tensors))
     if (misfits or ema.bare) and not fill_from_raw:
-        what = [f"{listed(ema.bare)} without EMA"] if ema.bare else []
-        what += [f"{listed(misfits)} with an EMA of another shape"] if misfits else []
+        what = [f"no EMA weights for {listed(ema.bare)}"] if ema.bare else []
+        what += [f"EMA weights of another shape for {listed(misfits)}"] if misfits else []
         raise UsageError(
-            f"the EMA is not complete: {' and '.join(what)}",
+            f"incomplete EMA: {' and '.join(what)}",
             where=where,
-            hint="--fill-from-raw takes the raw weights where there is no EMA",
+            hint="--fill-from-raw uses the raw weights where there is no EMA",
         )
     by_name = {entry.name: entry for entry in tensors}
     taken = {raw: by_name[key] for raw, key in ema.pairs.items() if raw not in misfits}
@@ -70,13 +70,10 @@ def num_updates(tensors: Sequence[TensorEntry]) -> int | None:
         Unreadable: the operating system refused.
     """
     for entry in tensors:
-        code = None if entry.unsupported else _INTEGERS.get(entry.dtype.name)
-        if entry.name == "model_ema.num_updates" and code and entry.numel == 1:
-            order = ">" if entry.storage.byteorder == "big" else "<"
-            size = entry.dtype.itemsize
-            raw = b"".join(storage_chunks(entry.storage, entry.offset * size, size))
-            value: int = struct.unpack(order + code, raw)[0]
-            return value
+        if entry.name == "model_ema.num_updates" and entry.numel == 1:
+            with suppress(Unsupported):
+                (value,) = values_of(entry)
+                return value if type(value) is int else None
     return None
 
 

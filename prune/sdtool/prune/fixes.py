@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from sdtool.checkpoint.dtypes import BY_NAME
-from sdtool.checkpoint.errors import UsageError
+from sdtool.checkpoint.errors import Unsupported, UsageError
 from sdtool.checkpoint.identify.oddities import text_model_names
 from sdtool.checkpoint.reading import Storage, TensorEntry
-from sdtool.checkpoint.records import storage_chunks
+from sdtool.checkpoint.small_values import values_of
 from sdtool.checkpoint.source import Memory
 from sdtool.prune.choice import REPAIRED, Choice
 from sdtool.prune.vae_names import (
@@ -55,20 +56,17 @@ def damaged_position_ids(tensors: Iterable[TensorEntry]) -> tuple[TensorEntry, .
         Unreadable: the operating system refused.
     """
     return tuple(
-        entry
-        for entry in tensors
-        if _POSITION_IDS.fullmatch(entry.name)
-        and (entry.dtype.name != "int64" or _values(entry) != list(range(entry.numel)))
+        entry for entry in tensors if _POSITION_IDS.fullmatch(entry.name) and not _counts_up(entry)
     )
 
 
-def _values(entry: TensorEntry) -> list[int] | None:
-    """The values of a small int64 tensor in row-major order; None where they cannot be told."""
-    if entry.unsupported or entry.numel > _MANY or not entry.is_contiguous:
-        return None
-    raw = b"".join(storage_chunks(entry.storage, entry.offset * 8, entry.numel * 8))
-    order = ">" if entry.storage.byteorder == "big" else "<"
-    return list(struct.unpack(f"{order}{entry.numel}q", raw))
+def _counts_up(entry: TensorEntry) -> bool:
+    """Whether the values are known to be 0, 1, 2, ... as int64."""
+    if entry.dtype.name != "int64":
+        return False
+    with suppress(Unsupported):
+        return values_of(entry, _MANY) == tuple(range(entry.numel))
+    return False
 
 
 def _position_ids(choices: list[Choice]) -> list[Choice]:

@@ -99,15 +99,15 @@ class PrunePlan:
                     "goes_to": row.goes_to,
                     "tensors": row.tensors,
                     "values": row.values,
-                    "nbytes_before": row.nbytes_before,
-                    "nbytes_after": row.nbytes_after,
+                    "before_bytes": row.nbytes_before,
+                    "after_bytes": row.nbytes_after,
                 }
                 for row in self.table
             ],
             "tensors": len(self.selection.entries),
-            "nbytes_before": self.nbytes_before,
-            "nbytes_after": self.nbytes_after,
-            "dropped_nbytes": self.dropped_nbytes,
+            "before_bytes": self.nbytes_before,
+            "after_bytes": self.nbytes_after,
+            "dropped_bytes": self.dropped_nbytes,
             "notes": list(self.notes),
             "nothing_to_do": self.nothing_to_do,
         }
@@ -144,7 +144,7 @@ def plan_prune(
         Malformed: EMA weights without the raw weights that name them; a VAE that does not fit.
         Truncated: the file ends before a tensor that has to be looked at.
         Unreadable: the operating system refused.
-        Unsupported: the file holds no weights; a cast would spoil quantized ones.
+        Unsupported: the file holds no weights; a cast would destroy quantized ones.
     """
     if not checkpoint.tensors:
         raise nothing_to_write(checkpoint)
@@ -250,7 +250,7 @@ def _choose(
     notes.extend(_ema_notes(checkpoint, ema, variant, only))
     unknown = [name for name, role in roles.items() if role is Role.UNKNOWN]
     if unknown:
-        notes.append(f"kept, though no rule knows them: {listed(unknown)}; see --drop")
+        notes.append(f"kept unrecognized tensors: {listed(unknown)}; use --drop to remove them")
     return choices, notes
 
 
@@ -259,9 +259,9 @@ def _ema_notes(
 ) -> Iterator[str]:
     """Say what a person may not expect of the EMA."""
     if ema.state == "scalars-only" and variant != "keep-both":
-        yield "its weights are EMA weights already: of the EMA only its numbers are left"
+        yield "this file already contains EMA weights only"
     if ema.state == "orphan":
-        yield f"kept, as there are no raw weights for them: {listed(ema.orphans)} of the EMA"
+        yield f"kept EMA weights without raw weights: {listed(ema.orphans)}"
         return
     entries = {entry.name: entry for entry in checkpoint.tensors}
     asked = None if only is None else COMPONENT_ROLES.get(only)
@@ -271,7 +271,7 @@ def _ema_notes(
         nbytes = sum(entries[key].nbytes for key in left)
         yield f"EMA left out ({len(left):,} tensors, {nbytes:,} bytes); --ema-only keeps it instead"
     if ema.orphans and variant != "keep-both":
-        yield f"left out, as no raw weight has their names: {listed(ema.orphans)} of the EMA"
+        yield f"left out EMA weights without raw weights: {listed(ema.orphans)}"
     if ema.pairs and variant == "ema-only":
         types = Counter(
             (entries[raw].dtype.name, entries[key].dtype.name) for raw, key in ema.pairs.items()

@@ -27,7 +27,7 @@ def treated(
     that they stay as they are.
 
     Raises:
-        Unsupported: a cast would spoil them, or how to dequantize them is not known.
+        Unsupported: a cast would destroy them, or how to dequantize them is not known.
         Malformed: a scale is missing, is not a number above zero, or does not fit its weight.
         UsageError: what belongs to one would be lost; or no such dtype.
         InputError: a scale cannot be read.

@@ -9,7 +9,7 @@ from sdtool.checkpoint.identify.ema import SCALARS, Ema
 from sdtool.checkpoint.identify.parts import Part, context_of, part_of
 from sdtool.checkpoint.reading import TensorEntry
 from sdtool.checkpoint.sets import is_average
-from sdtool.checkpoint.training_state import EMA_NUMBERS, holds_training
+from sdtool.checkpoint.training_state import EMA_NUMBERS, State, holds_training
 from sdtool.checkpoint.values import Value
 
 
@@ -27,18 +27,21 @@ class Role(StrEnum):
     EMA = "EMA"
     EMA_SCALAR = "EMA scalar"
     LOSS = "training loss"
-    OPTIMIZER = "optimizer"
-    SCHEDULER = "learning-rate scheduler"
-    CALLBACK = "callback"
-    LOOP = "training loop"
-    SCALER = "gradient scaler"
-    HYPER_PARAMETER = "hyper-parameter"
-    RANDOM = "random state"
+    OPTIMIZER = State.OPTIMIZER.value
+    SCHEDULER = State.SCHEDULER.value
+    CALLBACK = State.CALLBACK.value
+    LOOP = State.LOOP.value
+    SCALER = State.SCALER.value
+    HYPER_PARAMETER = State.HYPER_PARAMETER.value
+    RANDOM = State.RANDOM.value
     AGAIN = "the same weights once more"
     """A third set of them, beside raw weights and EMA."""
 
 
 COMPONENTS = frozenset({Role.UNET, Role.VAE, Role.TEXT})
+
+TRAINING = frozenset({Role.EMA_SCALAR, Role.LOSS, *(Role(state.value) for state in State)})
+"""What inference never needs."""
 
 _ROLES = {
     "unet": Role.UNET,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.training_state import holds_training
 from sdtool.convert.plan.selection import LeftOut
@@ -66,6 +67,6 @@ def idle(checkpoint: Checkpoint, choices: Iterable[Choice], table: Iterable[Row]
     if any(choice.dtype is not choice.entry.dtype for choice in choices):
         return None
     is_model = not COMPONENTS.isdisjoint(row.role for row in table)
-    if (is_model or checkpoint.others) and checkpoint.format != "safetensors":
+    if (is_model or checkpoint.others) and checkpoint.format is not Format.SAFETENSORS:
         return None  # it becomes a safetensors file
     return "it holds nothing that only training needs"

@@ -57,7 +57,7 @@ class View:
         """Return what is written, under its last name.
 
         Names of wrappers come back unless they are to be `stripped`. Where both sets are kept, the
-        names have the keys before them, so that either can be told.
+        names have the keys before them, so that either can be named.
         """
         kept = [choice for choice in choices if choice.name is not None]
         keyed = self.sets is not None and any(self._is_average(c.name or "") for c in kept)

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.reading import Reading, Stream
 from sdtool.checkpoint.trace import Event, Mutation, Resolve
-from sdtool.checkpoint.values import Extent, Global, Instance, Persistent, Value
-from sdtool.scan.allowlist import allowed_globals
-from sdtool.scan.escaping import escape
-from sdtool.scan.findings import Severity
+from sdtool.checkpoint.values import Extent, Global, Instance, Pairs, Persistent, Value
+from sdtool.checkpoint.wording import escape
+from sdtool.scan.findings import LONGEST, Severity
 from sdtool.scan.judging import Collector, class_of, judge_stream
 from sdtool.scan.second_opinion import MAX_LINES, MAX_NBYTES, counted, decompile
+from sdtool.scan.settings import allowed_globals
 
 _MAX_STEPS = 200
 _DEPTH = 4
@@ -27,7 +27,7 @@ def explain(
 ) -> Iterator[str]:
     """The lines that explain every flagged pickle; their sources must still be open.
 
-    Steps that do nothing but rebuild tensors, or fill what is vouched for, are counted only; those
+    Steps that do nothing but rebuild tensors, or fill allowlisted objects, are counted only; those
     that a finding points at are always shown.
 
     Raises:
@@ -46,7 +46,7 @@ def explain(
 
 
 def _steps(stream: Stream, found: Collector) -> Iterator[str]:
-    where = f"{escape(stream.member)}, " if stream.member else ""
+    where = f"{escape(stream.member, LONGEST)}, " if stream.member else ""
     yield f"{where}pickle at offset {stream.offset:,}, step by step:"
     flagged = _flagged(found)
     tensors = quiet = shown = 0
@@ -66,7 +66,7 @@ def _steps(stream: Stream, found: Collector) -> Iterator[str]:
     if quiet:
         yield f"  {'':>10}  {counted(tensors, quiet)}"
     if stream.error is not None:
-        yield f"  {'':>10}  then it breaks: {escape(stream.error.what)}"
+        yield f"  {'':>10}  then it fails: {escape(stream.error.what, LONGEST)}"
 
 
 def _flagged(found: Collector) -> set[int | None]:
@@ -80,7 +80,7 @@ def _is_quiet(event: Event, found: Collector, flagged: set[int | None]) -> bool:
         return True
     target = class_of(event.target)
     known = found.known.get(target) if isinstance(target, Global) else None
-    return known is not None and known.kind == "inert"
+    return known is not None and known.kind == "allowlisted"
 
 
 def _is_tensor(event: Event) -> bool:
@@ -116,12 +116,12 @@ def _value(value: Value, depth: int) -> str:
             return f"{name}({'…' if value.args != () else ''})"
         return f"<{name.removeprefix('builtins.')} of {len(value.pairs) or len(value.items):,}>"
     if isinstance(value, (str, bytes)):
-        return escape(repr(value[:80]).replace("\\\\", "\\"), 200)
+        return escape(repr(value[:80]), 200)
     if isinstance(value, Extent):
         return f"<{value.nbytes:,} bytes>"
     if isinstance(value, int) and value.bit_length() > 512:
         return "<a huge number>"
-    if isinstance(value, (tuple, list)):
+    if isinstance(value, (tuple, list, Pairs)):
         if depth >= _DEPTH:
             return "(…)"
         parts = [_value(part, depth + 1) for part in list(value)[:6]]
@@ -153,11 +153,11 @@ def _decompiled(stream: Stream, found: Collector) -> Iterator[str]:
     pickle = stream.source.read_at(stream.offset, nbytes)
     text, why = decompile(pickle, inert=_inert(stream, found))
     if text is None:
-        yield f"not decompiled: {escape(why or '')}"
+        yield f"not decompiled: {escape(why or '', LONGEST)}"
         return
     yield "decompiled by fickling:"
     shown = text.splitlines()
     for line in shown[:MAX_LINES]:
-        yield f"  {escape(line, 400)}"
+        yield f"  {escape(line, LONGEST)}"
     if len(shown) > MAX_LINES:
         yield f"  (and {len(shown) - MAX_LINES:,} lines more)"

@@ -9,6 +9,9 @@ from typing import Any
 
 from sdtool.checkpoint.rule_ids import RuleId
 
+LONGEST = 400
+"""Characters that a report shows of one text from a file."""
+
 
 class Severity(StrEnum):
     """How bad one finding is; `info` never changes a verdict."""
@@ -70,7 +73,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A name that a loader would import: `known` is inert, dangerous, unknown or allowed."""
+    """A name that a loader would import: `known` is allowlisted, dangerous, unknown or allowed."""
 
     name: str
     known: str
@@ -102,6 +105,11 @@ class Report:
         """The names that would not be clean, had a person not allowed them."""
         return tuple(name.name for name in self.globals if name.known == "allowed")
 
+    @property
+    def advice(self) -> str | None:
+        """The hint, but for an unsafe file: nobody should get that again."""
+        return None if self.verdict is Verdict.UNSAFE else self.hint
+
     def as_json(self) -> dict[str, Any]:
         """The report as the command's JSON has it."""
         return {
@@ -115,10 +123,11 @@ class Report:
             ],
             "allowed": list(self.allowed),
             "coverage": self.coverage,
-            "nbytes": self.nbytes,
-            "nbytes_read": self.nbytes_read,
+            "size_bytes": self.nbytes,
+            "read_bytes": self.nbytes_read,
             "seconds": round(self.seconds, 6),
             "error": self.error,
+            "hint": self.advice,
             **({"unchanged_since": self.unchanged_since} if self.unchanged_since else {}),
         }
 

@@ -68,7 +68,7 @@ def admit(taken: list[Reading], report: Report, *, disarm: bool) -> Checkpoint:
         raise UnsafeError(
             f"refused as unsafe ({worst_message(report)})",
             where=report.path,
-            hint=f"sdtool scan tells more; {_disarmed(taken)}",
+            hint=f"run `sdtool scan` for details; {_disarmed(taken)}",
         )
     checkpoint = checkpoint_of(taken)
     if report.verdict is Verdict.UNDECIDED:
@@ -83,8 +83,8 @@ def _disarmed(taken: list[Reading]) -> str:
     try:
         checkpoint_of(taken)
     except InputError as e:
-        return f"its tensors cannot be taken either ({e.what})"
-    return "--disarm takes its tensors all the same, running nothing"
+        return f"its tensors cannot be extracted either ({e.what})"
+    return "use --disarm to extract the tensors anyway (no code is run)"
 
 
 def worst_message(report: Report) -> str:

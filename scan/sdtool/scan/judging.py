@@ -22,19 +22,17 @@ from sdtool.checkpoint.values import (
     Extent,
     Global,
     Instance,
+    Pairs,
     Persistent,
     Value,
 )
+from sdtool.checkpoint.wording import escape
+from sdtool.scan.allowlist import ALLOWLIST, RECONSTRUCTOR
+from sdtool.scan.allowlist.numpy import dtype_state_problem
+from sdtool.scan.allowlist.values import Allowed
 from sdtool.scan.dangerous import Danger, danger_of
-from sdtool.scan.escaping import escape
-from sdtool.scan.findings import Finding
+from sdtool.scan.findings import LONGEST, Finding
 from sdtool.scan.rules import RULES
-from sdtool.scan.vouched import (
-    RECONSTRUCTOR,
-    VOUCHED,
-    Vouched,
-    dtype_state_problem,
-)
 
 # What whole pickled models are made of: the root of the module, or torch's own layers.
 _MODEL_PACKAGES = frozenset(
@@ -58,11 +56,11 @@ class Known:
     """What is known of one name in one stream."""
 
     kind: str
-    """inert, dangerous, unknown, allowed, or model (a class of a whole pickled model)."""
-    row: Vouched | None = None
+    """allowlisted, dangerous, unknown, allowed, or model (a class of a whole pickled model)."""
+    row: Allowed | None = None
     danger: Danger | None = None
     problem: Anomaly | None = None
-    """The rule that the name itself falls under; None for one that is vouched for."""
+    """The rule that the name itself falls under; None for one on the allowlist."""
     called: bool = False
 
 
@@ -106,7 +104,7 @@ class Collector:
             rule, about = RULES[anomaly.rule], key[1]
             parts = [escape(about, 160)] if about else []
             if anomaly.detail:
-                parts.append(escape(anomaly.detail))
+                parts.append(escape(anomaly.detail, LONGEST))
             message = f"{rule.title}: {' - '.join(parts)}" if parts else rule.title
             if self._counts[key] > 1:
                 message += f" ({self._counts[key]:,} times)"
@@ -124,7 +122,7 @@ class Collector:
             yield Finding(
                 RuleId.PICKLED_MODEL,
                 rule.severity,
-                escape(message),
+                escape(message, LONGEST),
                 member,
                 offset,
                 escape(", ".join(names), 1000),
@@ -195,10 +193,10 @@ def judge_stream(stream: Stream, found: Collector, limits: Limits = DEFAULT_LIMI
                 )
             if event.opcode == "BUILD":
                 _follow_state(event, arguments)
-        elif type(event) is Persistent and not _is_honest_id(event.pid, stream):
+        elif type(event) is Persistent and not _is_storage_id(event.pid, stream):
             found.add(Anomaly(RuleId.ODD_PERSISTENT_ID), offset=event.offset, member=member)
     if work < 0:
-        found.unjudged = "it sets the same large states again and again"
+        found.unjudged = "sets the same large states repeatedly"
     for container, used in arguments.containers.values():
         if container.mutated > used:
             problem = Anomaly(RuleId.ESCAPED_MUTATION)
@@ -245,7 +243,7 @@ def _shown_target(value: Value) -> str:
 def _shown_args(args: Value) -> str:
     """The first few plain arguments of a call, for a person."""
     if type(args) is not tuple:
-        return "with arguments that are no tuple"
+        return "with arguments that are not a tuple"
     shown: list[str] = []
     for part in args[:4]:
         if type(part) is str or isinstance(part, bytes):
@@ -270,9 +268,9 @@ def _is_plain(text: str) -> bool:
 
 def judge_name(target: Global, *, walks_dots: bool = True) -> Known:
     """What is known of a name, and the rule that it falls under."""
-    row = VOUCHED.get(target)
+    row = ALLOWLIST.get(target)
     if row is not None:
-        return Known("inert", row)
+        return Known("allowlisted", row)
     danger = danger_of(target.module, target.name)
     if danger is not None:
         return Known("dangerous", None, danger, Anomaly(RuleId.DANGEROUS_GLOBAL, danger.why))
@@ -307,7 +305,7 @@ def _name(event: Resolve, found: Collector, member: str | None, profile: LoaderP
     if known is None:
         known = judge_name(target, walks_dots=event.walks_dots)
         reason = found.allow.get(target, found.allow.get(event.written))
-        # What is known needs no leave: what is dangerous gets none, and of what is vouched for the
+        # What is known needs no leave: what is dangerous gets none, and of what is allowlisted the
         # use is judged as ever (it may load a pickle of its own).
         if reason is not None and known.kind in ("unknown", "model"):
             known = Known("allowed", problem=Anomaly(RuleId.ALLOWED_GLOBAL, reason))
@@ -345,16 +343,16 @@ def _target(target: Value, found: Collector, offset: int, member: str | None) ->
 # --- calls --------------------------------------------------------------------------------------
 
 
-def _call_problem(row: Vouched, call: Instance) -> Anomaly | None:
+def _call_problem(row: Allowed, call: Instance) -> Anomaly | None:
     opcode = call.opcode
     if opcode == "REDUCE":
         check = row.call
     elif opcode == "NEWOBJ":
         check = row.new
     else:
-        check = None  # NEWOBJ_EX, OBJ, INST: no honest writer uses them for what is vouched
+        check = None  # NEWOBJ_EX, OBJ, INST: no serializer uses them for allowlisted names
     if check is None:
-        return Anomaly(RuleId.UNKNOWN_CALL, f"{opcode} where no honest writer has one")
+        return Anomaly(RuleId.UNKNOWN_CALL, f"{opcode} where no serializer writes one")
     return check(call.args)
 
 
@@ -373,22 +371,25 @@ def _mutation_problem(event: Mutation, found: Collector) -> Anomaly | None:
     if type(target) is not Instance or type(cls) is not Global:
         if type(cls) is Ext or cls is COMPUTED:
             return None
-        return Anomaly(RuleId.ODD_TARGET, f"{event.opcode} changes what is no object of the file")
+        return Anomaly(
+            RuleId.ODD_TARGET,
+            f"{event.opcode} modifies something that is not an object of the file",
+        )
     known = found.known.get(cls)
     if known is None or known.row is None:
         return None  # the name itself is the finding, or it is allowed
     row = known.row
     if event.opcode == "BUILD":
         if row.state is None:
-            return Anomaly(RuleId.UNKNOWN_STATE, "BUILD where no honest writer has one")
+            return Anomaly(RuleId.UNKNOWN_STATE, "BUILD where no serializer writes one")
         return row.state(event.value) or dtype_state_problem(target, event.value)
     check = row.pairs if event.opcode in ("SETITEM", "SETITEMS") else row.items
     if check is None:
-        return Anomaly(RuleId.UNKNOWN_STATE, f"{event.opcode} where no honest writer has one")
+        return Anomaly(RuleId.UNKNOWN_STATE, f"{event.opcode} where no serializer writes one")
     return check(event.value)
 
 
-def _is_honest_id(pid: Value, stream: Stream) -> bool:
+def _is_storage_id(pid: Value, stream: Stream) -> bool:
     """("storage", class, key, location, elements[, view]); the tar format has bare numbers."""
     if type(pid) is tuple and 5 <= len(pid) <= 6 and pid[0] == "storage":
         return (
@@ -449,7 +450,7 @@ def _size(value: Value) -> int:
     """How much there is to look at in what an opcode sets."""
     if type(value) is Instance:
         return 1 + len(value.pairs) + len(value.items)
-    if type(value) is tuple or type(value) is list:
+    if type(value) in (tuple, list, Pairs):
         return 1 + sum(map(_size_within, value))
     return 1
 
@@ -459,7 +460,7 @@ def _size_within(value: Value) -> int:
 
 
 def _follow_state(event: Mutation, arguments: _Arguments) -> None:
-    """A state is copied by BUILD; what it refers to may honestly be filled afterwards."""
+    """A state is copied by BUILD; what it refers to may be filled afterwards."""
     parts: tuple[Value, ...] = event.value if type(event.value) is tuple else (event.value,)
     for part in parts:
         if type(part) is Instance and part.opcode in LITERAL_OPCODES:
@@ -496,7 +497,7 @@ def _unfolds(value: Value, limits: Limits) -> bool | None:
             pending.extend(
                 (p, False)
                 for p in inner
-                if (type(p) is Instance and (p.pairs or p.items or p.states)) or type(p) is tuple
+                if (type(p) is Instance and not p.is_untouched) or type(p) is tuple
             )
     return False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from sdtool.checkpoint import readings
@@ -17,10 +17,10 @@ from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import LocalFile, Memory, Slice, Source, local_file
 from sdtool.checkpoint.trace import Anomaly
 from sdtool.checkpoint.values import Extent, Value
-from sdtool.scan.allowlist import allowed_globals
-from sdtool.scan.escaping import escape
-from sdtool.scan.findings import Finding, Name, Report, Severity, Verdict, verdict_of
+from sdtool.checkpoint.wording import escape
+from sdtool.scan.findings import LONGEST, Finding, Name, Report, Severity, Verdict, verdict_of
 from sdtool.scan.judging import Collector, judge_stream
+from sdtool.scan.settings import allowed_globals
 
 _NO_NAMES: Mapping[str, str] = {}
 
@@ -31,17 +31,19 @@ def scan_file(
     allow: Mapping[str, str] = _NO_NAMES,
     deep: bool = False,
     limits: Limits = DEFAULT_LIMITS,
+    progress: Callable[[int], object] | None = None,
 ) -> Report:
     """Scan one file; nothing in it is imported, called or unpickled.
 
-    `allow` maps names to the reason why they may load.
+    `allow` maps names to the reason why they may load. `progress` is called with the bytes of each
+    read.
 
     Raises:
         UsageError: a name of `allow` has no module.
         Unreadable: the operating system refused to open or read the file.
     """
     start = time.perf_counter()
-    with local_file(path) as source:
+    with local_file(path, progress) as source:
         found = readings(source, limits=limits, deep=deep)
         report = judge(found, path=path, allow=allow, deep=deep, limits=limits)
         return replace(report, seconds=time.perf_counter() - start)
@@ -88,17 +90,17 @@ def judge(
     verdict = verdict_of(findings, read_to_the_end=not state.gaps)
     error, hint = state.gaps[0] if state.gaps else (None, None)
     if foreign and len(foreign) == len(all_readings) and verdict is Verdict.CLEAN:
-        verdict, error = Verdict.NOT_A_CHECKPOINT, escape(foreign[0].what)
+        verdict, error = Verdict.NOT_A_CHECKPOINT, escape(foreign[0].what, LONGEST)
         hint = foreign[0].hint
     names = sorted(state.found.known.items(), key=lambda item: (item[0].module, item[0].name))
     return Report(
         path=os.fspath(path),
-        format=all_readings[0].format,
+        format=all_readings[0].slug,
         verdict=verdict,
         findings=findings,
         globals=tuple(
             Name(
-                escape(f"{name.module}.{name.name}"),
+                escape(f"{name.module}.{name.name}", LONGEST),
                 "unknown" if known.kind == "model" else known.kind,
                 known.called,
             )
@@ -109,7 +111,7 @@ def judge(
         nbytes_read=source.nbytes_read if isinstance(source, LocalFile) else 0,
         seconds=time.perf_counter() - start,
         error=error,
-        hint=hint and escape(hint),
+        hint=hint and escape(hint, LONGEST),
     )
 
 
@@ -187,10 +189,10 @@ def _content(argument: Value, stream: Stream, name: str) -> Source | None:
 
 def _member(prefix: str, member: str | None) -> str | None:
     if not prefix:
-        return None if member is None else escape(member)
-    return prefix if not member else f"{prefix}!{escape(member)}"
+        return None if member is None else escape(member, LONGEST)
+    return prefix if not member else f"{prefix}!{escape(member, LONGEST)}"
 
 
 def _gap(state: _State, reason: str, member: str | None, hint: str | None = None) -> None:
-    text = escape(reason)
-    state.gaps.append((f"{text}: {escape(member)}" if member else text, hint))
+    text = escape(reason, LONGEST)
+    state.gaps.append((f"{text}: {escape(member, LONGEST)}" if member else text, hint))

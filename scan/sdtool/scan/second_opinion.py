@@ -55,7 +55,7 @@ def counted(tensors: int, steps: int) -> str:
     """The line that stands for steps which name only what is inert."""
     if tensors:
         return f"(... {tensors:,} {'tensor' if tensors == 1 else 'tensors'} rebuilt ...)"
-    return f"(... {steps:,} honest {'step' if steps == 1 else 'steps'} ...)"
+    return f"(... {steps:,} harmless {'step' if steps == 1 else 'steps'} ...)"
 
 
 def main() -> int:

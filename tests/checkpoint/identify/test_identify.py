@@ -14,6 +14,7 @@ import pytest
 from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.dtypes import BY_NAME
 from sdtool.checkpoint.errors import Unsupported
+from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.identify import Identity, identify, resolve
 from sdtool.checkpoint.identify.architecture import (
     SCHEDULE,
@@ -645,4 +646,4 @@ def test_values_that_are_not_finite_decide_nothing(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_broken_promises(tmp_path: Path, name: str, what: str, expected: str | None) -> None:
     found = identity_of(header_only(tmp_path / name, FILES[what][0]))
-    assert broken_promises(name, found, "safetensors") == ((expected,) if expected else ())
+    assert broken_promises(name, found, Format.SAFETENSORS) == ((expected,) if expected else ())

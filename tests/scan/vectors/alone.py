@@ -69,7 +69,7 @@ def alone() -> Iterator[Vector]:
         "the file ends in a name, and its beginning is one too",
         b"\x80\x02cnumpy\nbool_",
     )
-    yield one(11, "trailing-data", "bytes behind the pickle", pickled(1) + b"\xff" * 9)
+    yield one(11, "trailing-data", "bytes after the pickle", pickled(1) + b"\xff" * 9)
     yield in_zip(12, "duplicate-member", "`version` twice", zip_file([*honest, honest[-1]]))
     yield in_zip(
         12,

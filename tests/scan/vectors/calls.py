@@ -200,7 +200,7 @@ def without_reduce() -> Iterator[Vector]:
     )
     yield v(
         "build-module",
-        "BUILD overwrites a vouched function of a module",
+        "BUILD overwrites an allowlisted function of a module",
         pickled(
             build(name("re", "copyreg"), {"_reconstructor": MKDIR}),
             POP,
@@ -209,7 +209,7 @@ def without_reduce() -> Iterator[Vector]:
     )
     yield v(
         "build-module-class",
-        "BUILD overwrites a vouched class of a module",
+        "BUILD overwrites an allowlisted class of a module",
         pickled(
             build(name("argparse", "_sys"), {"exit": MKDIR}), POP, call(name("sys", "exit"), MARKER)
         ),
@@ -244,22 +244,22 @@ def without_reduce() -> Iterator[Vector]:
     )
     yield silent(
         "setitem-on-a-name",
-        "SETITEM on a vouched name",
+        "SETITEM on an allowlisted name",
         pickled(setitem(name("collections", "OrderedDict"), "a", 1)),
     )
     yield silent(
         "append-on-a-name",
-        "APPEND on a vouched name",
+        "APPEND on an allowlisted name",
         pickled(append(name("collections", "deque"), 1)),
     )
     yield silent(
         "build-on-a-name",
-        "BUILD on a vouched name",
+        "BUILD on an allowlisted name",
         pickled(build(name("collections", "OrderedDict"), {"a": 1})),
     )
     yield silent(
         "build-on-a-function",
-        "BUILD on a vouched function",
+        "BUILD on an allowlisted function",
         pickled(build(name("torch._utils", "_rebuild_tensor_v2"), {"a": 1})),
     )
     yield silent(

@@ -81,13 +81,13 @@ def dotted_names() -> Iterator[Vector]:
         torch_zip(pickled(call(name("torch", "serialization.os.mkdir"), MARKER), protocol=4)),
     )
     yield silent(
-        "dotted-vouched-head",
-        "a vouched class, and one of its attributes",
+        "dotted-allowlisted-head",
+        "an allowlisted class, and one of its attributes",
         pickled(call(name("collections", "OrderedDict.fromkeys"), ["a"]), protocol=4),
     )
     yield silent(
-        "dotted-vouched-tail",
-        "another module's way to a vouched name",
+        "dotted-allowlisted-tail",
+        "another module's way to an allowlisted name",
         pickled(call(name("argparse", "_os.PathLike")), protocol=4),
     )
 
@@ -170,13 +170,13 @@ def odd_names() -> Iterator[Vector]:
         until=13,
     )
     yield silent(
-        "nul-vouched",
-        "a vouched module with a NUL behind it",
+        "nul-allowlisted",
+        "an allowlisted module with a NUL behind it",
         pickled(call(name("collections\0.x", "OrderedDict"))),
     )
     yield v(
         "nul-hides-os",
-        "what stands behind the NUL looks vouched",
+        "what stands behind the NUL looks allowlisted",
         pickled(call(name("os\0collections", "mkdir"), MARKER)),
         ("c-file", "c-bytes"),
         until=13,
@@ -196,7 +196,7 @@ def odd_names() -> Iterator[Vector]:
     ):
         yield silent(
             f"odd-name-{label}",
-            "a name that is not quite a vouched one",
+            "a name that is not quite an allowlisted one",
             pickled(call(name(module, attr))),
         )
     yield silent(
@@ -216,7 +216,7 @@ def computed_names() -> Iterator[Vector]:
     )
     yield v(
         "computed-str",
-        "the module is made by `str`, which many vouch for",
+        "the module is made by `str`, which many allow",
         pickled(
             call(stack_name(call(name("builtins", "str"), b"os", "ascii"), "mkdir"), MARKER),
             protocol=4,
@@ -254,8 +254,8 @@ def computed_names() -> Iterator[Vector]:
         ),
     )
     yield silent(
-        "computed-of-a-vouched-name",
-        "both halves come out as vouched ones",
+        "computed-of-an-allowlisted-name",
+        "both halves come out as allowlisted ones",
         pickled(
             call(stack_name("collections", call(name("builtins", "str"), "Counter"))), protocol=4
         ),

@@ -28,7 +28,7 @@ from tests.scan.vectors.vector import BOOM, TORCH, Vector, silent, zipped
 
 
 def nested() -> Iterator[Vector]:
-    """Class 16: vouched names that load, call or hold something else."""
+    """Class 16: allowlisted names that load, call or hold something else."""
     rebuild = name("torch._tensor", "_rebuild_from_type_v2")
 
     def z(label: str, why: str, body: Ops, loaders: tuple[str, ...] = TORCH) -> Vector:

@@ -282,7 +282,7 @@ def _sparse() -> Iterator[Vector]:
     many = (1 << 20) + 1
     yield coo(
         "many",
-        "more indices than are looked at",
+        "a million indices, which are all one number",
         _long_tensor("0", (1, many), (0, 0), 4),
         tensor(storage("1", numel=2), (many,), (0,)),
         (2,),
@@ -301,6 +301,18 @@ def _sparse() -> Iterator[Vector]:
     yield _file("sparse-unknown-layout", "a layout that is none", body, good)
     honest = call(rebuild, name("torch", "sparse_coo"), tuple_of(places, entries, (2, 2), False))
     yield _file("sparse-many", "200 sparse tensors", list_of(*[honest] * 200), good)
+    most = 1 << 23
+    repeated = call(
+        rebuild,
+        name("torch", "sparse_coo"),
+        tuple_of(
+            _long_tensor("0", (1, most), (0, 0), 4),
+            tensor(storage("1", numel=2), (most,), (0,)),
+            (2,),
+            False,
+        ),
+    )
+    yield _file("sparse-beyond-budget", "more indices than are looked at", repeated, good)
     for label, pointers, plain, size in (
         ("fit", (3,), (2,), (9, 2)),
         ("short-rows", (2,), (2,), (2, 2)),

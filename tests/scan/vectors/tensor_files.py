@@ -40,7 +40,7 @@ def tensor_files() -> Iterator[Vector]:
             "two tensors share bytes",
             safetensors({"a": entry(0, 4), "b": entry(2, 6)}, bytes(6)),
         ),
-        ("trailing", "bytes behind the last tensor", safetensors({"a": entry(0, 4)}, bytes(400))),
+        ("trailing", "bytes after the last tensor", safetensors({"a": entry(0, 4)}, bytes(400))),
         (
             "trailing-pickle",
             "a pickle behind the last tensor",

@@ -211,7 +211,7 @@ def zip_disagreements() -> Iterator[Vector]:
         deep=True,
     )
     yield zipped(
-        "zip-after-end", "bytes behind the archive", torch_zip(HOSTILE, after_end=b"x" * 40)
+        "zip-after-end", "bytes after the archive", torch_zip(HOSTILE, after_end=b"x" * 40)
     )
     yield silent(
         "zip-wrong-count",

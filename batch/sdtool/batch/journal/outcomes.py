@@ -58,6 +58,7 @@ def _recalled(outcome: Outcome, path: str, since: str) -> Outcome:
     source = replace(outcome.input, path=path)
     note = f"unchanged since {since}, as the journal says"
     if isinstance(outcome, (Written, Skipped)):
-        return Skipped(source, outcome.output, Remarks((note,), outcome.remarks.warnings))
-    remarks = replace(outcome.remarks, notes=(*outcome.remarks.notes, note), told=())
+        remarks = Remarks((note,), outcome.remarks.warnings)
+        return Skipped(input=source, output=outcome.output, remarks=remarks)
+    remarks = replace(outcome.remarks, notes=(*outcome.remarks.notes, note), announced=())
     return replace(outcome, input=source, remarks=remarks, seconds=0.0)

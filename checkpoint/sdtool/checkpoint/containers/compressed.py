@@ -16,29 +16,41 @@ joblib/numpy_pickle_compat.py (`read_zfile`); liblzma, alone_decoder.c (`alone_d
 from __future__ import annotations
 
 import io
-import re
 import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO, cast
 
+from sdtool.checkpoint.containers.container import Container
 from sdtool.checkpoint.containers.opening import Opening
-from sdtool.checkpoint.containers.source_file import SourceFile
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, NotACheckpoint
+from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.reading import Reading
 from sdtool.checkpoint.source import Memory, Slice, Source
 
 _CHUNK_NBYTES = 1 << 16
 _ZLIB_NBYTES = 1 << 13
-_ZFILE = re.compile(rb"ZF0x[0-9a-fA-F]{1,16} *\Z")
+_ZFILE = b"ZF0x"
+_HEX = frozenset(b"0123456789abcdefABCDEF")
 _ZFILE_NBYTES = 2 + len(f"{1 << 64:#x}")
-_FAINT = frozenset({"zlib", "lzma"})
+_FAINT = frozenset({Format.ZLIB, Format.LZMA})
 """Known by so little that many other files begin alike: what does not inflate is none."""
 
 
-def read_compressed(opening: Opening) -> Iterator[Reading]:
-    """Read what a compressed file holds; nothing where it is no compressed file."""
-    source = opening.source
-    compression = compression_of(source.read_at(0, 32))
+def _begins(opening: Opening) -> bool:
+    return compression_of(opening.head) is not None
+
+
+def _read(opening: Opening) -> Iterator[Reading]:
+    """Read what a compressed file holds.
+
+    The length of a safetensors header may look like one of gzip's: beside it, only what holds
+    something inside counts.
+    """
+    return (reading for reading in _inflated(opening) if reading.inner or not opening.found)
+
+
+def _inflated(opening: Opening) -> Iterator[Reading]:
+    source, compression = opening.source, compression_of(opening.head)
     if compression is None:
         return
     if opening.depth >= opening.limits.nesting:
@@ -50,25 +62,29 @@ def read_compressed(opening: Opening) -> Iterator[Reading]:
     content, error = inflate_file(opening, compression)
     if not content.nbytes and error is not None and compression in _FAINT:
         return
-    inner = tuple(r for r in opening.inside(content) if not isinstance(r.error, NotACheckpoint))
+    inner = tuple(opening.inside(content))
     if error is None and not inner:
         error = NotACheckpoint(f"a {compression} file with no checkpoint inside", where=source.name)
     yield Reading(compression, source, inner=inner, error=error)
 
 
-def compression_of(head: bytes) -> str | None:
-    """The name of the compression that `head` (32 bytes) begins, or None."""
+def compression_of(head: bytes) -> Format | None:
+    """The compression that `head` (32 bytes or more) begins, or None."""
     if head[:3] == b"\x1f\x8b\x08":
-        return "gzip"
+        return Format.GZIP
     if head[:3] == b"BZh" and head[4:10] in (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90"):
-        return "bzip2"
+        return Format.BZIP2
     if head[:6] == b"\xfd7zXZ\0":
-        return "xz"
-    if _ZFILE.match(head[:_ZFILE_NBYTES].rstrip()):
-        return "z-file"
+        return Format.XZ
+    if head[:4] == _ZFILE and _is_hexadecimal(head[4:_ZFILE_NBYTES].rstrip()):
+        return Format.Z_FILE
     if head[:1] == b"\x78" and len(head) > 1 and int.from_bytes(head[:2], "big") % 31 == 0:
-        return "zlib"
-    return "lzma" if _begins_lzma(head) else None
+        return Format.ZLIB
+    return Format.LZMA if _begins_lzma(head) else None
+
+
+def _is_hexadecimal(digits: bytes) -> bool:
+    return bool(digits) and _HEX.issuperset(digits)
 
 
 def _begins_lzma(head: bytes) -> bool:
@@ -84,7 +100,7 @@ def _begins_lzma(head: bytes) -> bool:
     return bool(even) or dictionary == 0xFFFFFFFF
 
 
-def inflate_file(opening: Opening, compression: str) -> tuple[Memory, InputError | None]:
+def inflate_file(opening: Opening, compression: Format) -> tuple[Memory, InputError | None]:
     """The content of a compressed file, in memory, as far as a loader would get.
 
     The error says why it goes no further: damaged, cut, or beyond the limits. A pickle in front of
@@ -116,20 +132,22 @@ def _lzma_error() -> type[Exception]:
     return LZMAError
 
 
-def _chunks(source: Source, compression: str) -> Iterator[bytes]:
-    if compression == "zlib":
+def _chunks(source: Source, compression: Format) -> Iterator[bytes]:
+    if compression is Format.ZLIB:
         yield from _zlib_chunks(source)
         return
-    if compression == "z-file":
+    if compression is Format.Z_FILE:
         behind = _ZFILE_NBYTES + (source.read_at(_ZFILE_NBYTES, 1) == b" ")
         yield from _zlib_chunks(Slice(source, behind, source.nbytes - behind, source.name))
         return
+    from sdtool.checkpoint.containers.source_file import SourceFile  # as rare as what it is for
+
     file = cast("BinaryIO", SourceFile(source))
-    if compression == "gzip":
+    if compression is Format.GZIP:
         import gzip
 
         opened: Any = gzip.GzipFile(fileobj=file, mode="rb")
-    elif compression == "bzip2":
+    elif compression is Format.BZIP2:
         import bz2
 
         opened = bz2.BZ2File(file, "rb")
@@ -161,3 +179,8 @@ def _zlib_chunks(source: Source) -> Iterator[bytes]:
         begun = True
         yield machine.decompress(pending, _CHUNK_NBYTES)
         pending = machine.unconsumed_tail
+
+
+COMPRESSED = Container(
+    (Format.GZIP, Format.BZIP2, Format.XZ, Format.LZMA, Format.ZLIB, Format.Z_FILE), _begins, _read
+)

@@ -13,18 +13,20 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from typing import Any
 
+from sdtool.checkpoint.containers.container import Container
 from sdtool.checkpoint.containers.opening import Opening
-from sdtool.checkpoint.containers.pickles import looks_like_pickle
+from sdtool.checkpoint.containers.pickle_rows import looks_like_pickle
 from sdtool.checkpoint.dtypes import BY_NUMPY
 from sdtool.checkpoint.errors import (
     InputError,
     LimitExceeded,
     Malformed,
-    NotACheckpoint,
     Truncated,
 )
+from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.reading import NUMPY, Reading, Storage, Stream, TensorEntry
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Slice, Source, read_exactly
@@ -40,7 +42,11 @@ _PLAIN = re.compile(r"[<>=|]?(?:[biufcSUVa?][0-9]{0,9}|[mM]8?(?:\[[0-9a-zA-Z/]{1
 of types); no writer leaves one in a header, so what is not here is read as objects too."""
 
 
-def read_npy(opening: Opening) -> Reading:
+def _begins(opening: Opening) -> bool:
+    return opening.head.startswith(MAGIC)
+
+
+def _read(opening: Opening) -> Iterator[Reading]:
     """Read one array file: its tensor, or the pickle of its objects."""
     source = opening.source
     streams: list[Stream] = []
@@ -70,12 +76,12 @@ def read_npy(opening: Opening) -> Reading:
     if error is None and offset < end < source.nbytes and not any(s.error for s in streams):
         # numpy.load on an open file reads one array after the other.
         anomalies.append(
-            Anomaly(RuleId.TRAILING_DATA, f"{source.nbytes - end:,} bytes behind the array", end)
+            Anomaly(RuleId.TRAILING_DATA, f"{source.nbytes - end:,} bytes after the array", end)
         )
         rest = Slice(source, end, source.nbytes - end, f"{source.name}!behind the array")
-        inner.extend(r for r in opening.inside(rest) if not isinstance(r.error, NotACheckpoint))
-    return Reading(
-        "npy",
+        inner.extend(opening.inside(rest))
+    yield Reading(
+        Format.NPY,
         source,
         tuple(streams),
         anomalies=tuple(anomalies),
@@ -152,7 +158,8 @@ def _tensor(
     dtype = BY_NUMPY[descr.lstrip("<>|=")]
     stride = column_major(shape) if fortran_order else row_major(shape)
     byteorder = "big" if descr[:1] == ">" else "little"
-    storage = Storage("0", source, offset, source.nbytes - offset, byteorder=byteorder)
+    nbytes = source.nbytes - offset
+    storage = Storage("0", source, offset, nbytes, dtype=dtype, byteorder=byteorder)
     entry = TensorEntry(("array",), "array", dtype, shape, stride, 0, storage)
     if entry.nbytes > storage.nbytes:
         raise Truncated(
@@ -160,3 +167,6 @@ def _tensor(
             where=source.name,
         )
     return entry
+
+
+NPY = Container((Format.NPY,), _begins, _read)

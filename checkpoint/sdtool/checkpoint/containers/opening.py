@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from sdtool.checkpoint.errors import LimitExceeded
+from sdtool.checkpoint.containers.zip_members import LOCAL_MAGIC
+from sdtool.checkpoint.errors import LimitExceeded, NotACheckpoint
+from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.machine import run_pickle
 from sdtool.checkpoint.reading import PICKLE, LoaderProfile, Reading, Stream
@@ -14,6 +16,7 @@ from sdtool.checkpoint.trace import Trace
 
 _OPCODES, _OBJECTS, _INFLATED_NBYTES = 4_000_000, 300_000, 48 << 20
 _CHECKED_NBYTES = 1 << 30
+_HEAD_NBYTES = 4096
 _INFLATED_PER_BYTE = 8
 _SMALL_NBYTES = 5_000_000
 _BYTES_PER_OBJECT, _BYTES_PER_OBJECT_BEYOND = 8, 3
@@ -52,9 +55,9 @@ class Budget:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Opening:
-    """What a reader of one container is given.
+    """What containers are asked about, and what they read: one source, and what it may cost.
 
     `depth` counts the containers around it; `announced` says that a loader is handed these bytes
     as a torch file: then they are a pickle, whatever they look like, unless they begin as a zip.
@@ -66,8 +69,21 @@ class Opening:
     deep: bool
     depth: int
     announced: bool
-    read: Callable[[Opening], Iterator[Reading]]
+    read: Callable[[Opening], Iterable[Reading]]
     """Every reading of another opening: how a container reads what is inside of it."""
+    head: bytes = field(init=False)
+    """The first 4 KiB."""
+    first: Stream | None = field(init=False, default=None)
+    """What an unpickler makes of the beginning; None of nothing, and of a zip's local header."""
+    found: list[Reading] = field(init=False, default_factory=list[Reading])
+    """What it has been taken for already: one container is asked after the other."""
+
+    def __post_init__(self) -> None:
+        """Look at the beginning."""
+        self.head = self.source.read_at(0, _HEAD_NBYTES)
+        if self.head and not self.head.startswith(LOCAL_MAGIC):
+            # before what is inside has used up the budget
+            self.first = self.pickle(self.source)
 
     def pickle(
         self,
@@ -94,14 +110,17 @@ class Opening:
         budget.objects -= stream.trace.objects
         return stream
 
-    def inside(self, content: Source, *, announced: bool = False) -> Iterator[Reading]:
-        """Every reading of what this container holds; a reading with an error if it is too deep."""
+    def inside(self, content: Source) -> Iterator[Reading]:
+        """Every reading of what this container holds, but of what is no checkpoint; one with an
+        error if it is too deep.
+        """
         if self.depth >= self.limits.nesting:
             error = LimitExceeded(
                 f"archives more than {self.limits.nesting} deep", where=self.source.name
             )
-            return iter((Reading("unknown", content, error=error),))
-        return self.read(replace(self, source=content, depth=self.depth + 1, announced=announced))
+            return iter((Reading(Format.UNKNOWN, content, error=error),))
+        below = replace(self, source=content, depth=self.depth + 1, announced=False)
+        return (r for r in self.read(below) if not isinstance(r.error, NotACheckpoint))
 
     def inflates_to(self) -> int:
         """How many bytes one compressed member may inflate to, within limits and budget."""

@@ -19,6 +19,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from sdtool.checkpoint.errors import Unsupported
+from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.trace import Anomaly
 
@@ -30,8 +31,7 @@ _NATIVE = frozenset({".so", ".dll", ".dylib", ".pyd", ".exe", ".o", ".a", ".cubi
 class ProgramFormat:
     """A kind of archive that runs something when it is loaded as what it is."""
 
-    format: str
-    """As `Reading.format`."""
+    format: Format
     rule: RuleId | None
     label: str
     hint: str
@@ -45,30 +45,32 @@ class ProgramFormat:
 
 _STATE_DICT = "ask its publisher for the weights, saved from `module.state_dict()`"
 
-TORCHSCRIPT = ProgramFormat("torchscript", RuleId.TORCHSCRIPT, "a TorchScript program", _STATE_DICT)
+TORCHSCRIPT = ProgramFormat(
+    Format.TORCHSCRIPT, RuleId.TORCHSCRIPT, "a TorchScript program", _STATE_DICT
+)
 PACKAGE = ProgramFormat(
-    "torch-package",
+    Format.TORCH_PACKAGE,
     RuleId.PACKAGED_CODE,
     "a torch.package archive with its own sources",
     _STATE_DICT,
     "a torch.package archive with its own sources",
 )
 EXPORTED = ProgramFormat(
-    "torch-export",
+    Format.TORCH_EXPORT,
     RuleId.EXPORTED_PROGRAM,
     "an exported program of torch.export",
     _STATE_DICT,
     "torch.export.load runs its graph",
 )
 SERVED = ProgramFormat(
-    "torchserve",
+    Format.TORCHSERVE,
     RuleId.PACKAGED_CODE,
     "a TorchServe archive with its own handler",
     "unpack it, then give sdtool the model inside",
     "a TorchServe archive with its own handler",
 )
 KERAS = ProgramFormat(
-    "keras",
+    Format.KERAS,
     None,
     "a Keras model",
     "open it with Keras in safe mode, or look for a safetensors version",

@@ -15,8 +15,11 @@ from collections.abc import Iterator
 from math import prod
 from typing import Any
 
+from sdtool.checkpoint.containers.container import Container
+from sdtool.checkpoint.containers.opening import Opening
 from sdtool.checkpoint.dtypes import BY_SAFETENSORS, PACKED, DType
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
+from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.reading import Reading, Storage, TensorEntry
 from sdtool.checkpoint.rule_ids import RuleId
@@ -34,18 +37,24 @@ def begins_safetensors(head: bytes) -> bool:
     return head[8:9] == b"{" and head[9:10] in b'"} \n\t\r' and 2 <= nbytes < 1 << 40
 
 
-def read_safetensors(source: Source, limits: Limits) -> Reading:
+def _begins(opening: Opening) -> bool:
+    return begins_safetensors(opening.head)
+
+
+def _read(opening: Opening) -> Iterator[Reading]:
     """Read the header by the format's own rules; every departure is an error."""
+    source = opening.source
     anomalies: list[Anomaly] = []
     tensors: tuple[TensorEntry, ...] = ()
     metadata: dict[str, str] = {}
     error: InputError | None = None
     try:
-        tensors, metadata = _read_header(source, limits, anomalies)
+        tensors, metadata, end = _read_header(source, opening.limits, anomalies)
+        _check_end(source, end)
     except InputError as e:
         error = e
-    return Reading(
-        "safetensors",
+    yield Reading(
+        Format.SAFETENSORS,
         source,
         anomalies=tuple(anomalies),
         error=error,
@@ -56,7 +65,8 @@ def read_safetensors(source: Source, limits: Limits) -> Reading:
 
 def _read_header(
     source: Source, limits: Limits, anomalies: list[Anomaly]
-) -> tuple[tuple[TensorEntry, ...], dict[str, str]]:
+) -> tuple[tuple[TensorEntry, ...], dict[str, str], int]:
+    """The tensors in the order of their bytes, the metadata, and where the last tensor ends."""
     nbytes = int.from_bytes(source.read_at(0, 8), "little")
     if nbytes > limits.header_nbytes:
         raise LimitExceeded(
@@ -86,7 +96,8 @@ def _read_header(
             tensors.append(table.entry(key, _tensor(key, value, source), _kind(key, value, source)))
         elif key == "__metadata__":
             raise Malformed(
-                "metadata 'shape' is no string; the format allows nothing else", where=source.name
+                "metadata 'shape' is not a string; the format allows nothing else",
+                where=source.name,
             )
         else:
             tensors.append(table.matched(key, value))
@@ -108,15 +119,19 @@ def _read_header(
                 f" {entry.nbytes:,}",
                 where=source.name,
             )
-    if at > source.nbytes:
+    return tuple(tensors), metadata, at
+
+
+def _check_end(source: Source, end: int) -> None:
+    """Refuse a file that is cut, with its tensors known all the same, or goes on."""
+    if end > source.nbytes:
         raise Truncated(
-            f"the file has {source.nbytes:,} bytes; its tensors end at {at:,}",
+            f"the file has {source.nbytes:,} bytes; its tensors end at {end:,}",
             where=source.name,
             hint="download it again and compare its size with the one published",
         )
-    if at < source.nbytes:
-        raise Malformed(f"{source.nbytes - at:,} bytes behind the last tensor", where=source.name)
-    return tuple(tensors), metadata
+    if end < source.nbytes:
+        raise Malformed(f"{source.nbytes - end:,} bytes after the last tensor", where=source.name)
 
 
 def _text(source: Source, nbytes: int) -> str:
@@ -124,7 +139,7 @@ def _text(source: Source, nbytes: int) -> str:
     try:
         return str(raw, "utf-8")
     except ValueError as e:
-        raise Malformed("the safetensors header is no JSON", where=source.name) from e
+        raise Malformed("the safetensors header is not valid JSON", where=source.name) from e
 
 
 _BLANK = re.compile(r"[ \t\n\r]*")
@@ -170,7 +185,7 @@ def _members(text: str, source: Source) -> Iterator[tuple[str, Any]]:
         if _behind(text, at, "}") != len(text):
             raise ValueError("more")
     except (ValueError, IndexError, RecursionError) as e:
-        raise Malformed("the safetensors header is no JSON", where=source.name) from e
+        raise Malformed("the safetensors header is not valid JSON", where=source.name) from e
 
 
 def _skip(text: str, at: int) -> int:
@@ -221,7 +236,7 @@ class _Table:
         if begin < self._end:
             self.in_order = False
         self._end = end
-        storage = Storage(name, self._source, self._base + begin, end - begin)
+        storage = Storage(name, self._source, self._base + begin, end - begin, dtype=dtype)
         packed = "packed" if dtype.bits else None
         return TensorEntry((name,), name, dtype, shape, stride, 0, storage, unsupported=packed)
 
@@ -242,12 +257,12 @@ def _metadata(value: Any, source: Source) -> dict[str, str]:
     if value is None:
         return {}  # an optional field to the library, which leaves it out or writes null
     if type(value) is not list or not all(type(item) is tuple for item in value):
-        raise Malformed("`__metadata__` is no JSON object", where=source.name)
+        raise Malformed("`__metadata__` is not a JSON object", where=source.name)
     metadata: dict[str, str] = {}
     for key, text in value:
         if type(text) is not str:
             raise Malformed(
-                f"metadata {key!a} is no string; the format allows nothing else",
+                f"metadata {key!a} is not a string; the format allows nothing else",
                 where=source.name,
             )
         if key in metadata:
@@ -267,7 +282,7 @@ def _fields(name: str, value: Any, source: Source) -> dict[str, Any]:
 def _tensor(name: str, value: Any, source: Source) -> tuple[int, int]:
     offsets = _fields(name, value, source)["data_offsets"]
     if type(offsets) is not list or len(offsets) != 2 or not all(_is_size(x) for x in offsets):
-        raise Malformed(f"the offsets of tensor {name!a} are no two sizes", where=source.name)
+        raise Malformed(f"the offsets of tensor {name!a} are not two sizes", where=source.name)
     return offsets[0], offsets[1]
 
 
@@ -275,7 +290,7 @@ def _kind(name: str, value: Any, source: Source) -> tuple[DType, tuple[int, ...]
     fields = _fields(name, value, source)
     dtype, shape = fields["dtype"], fields["shape"]
     if type(shape) is not list or not all(_is_size(size) for size in shape):
-        raise Malformed(f"the shape of tensor {name!a} is no list of sizes", where=source.name)
+        raise Malformed(f"the shape of tensor {name!a} is not a list of sizes", where=source.name)
     if type(dtype) is str and dtype in PACKED:
         if prod(shape) * PACKED[dtype].bits % 8:
             raise Malformed(f"tensor {name!a} ends in the middle of a byte", where=source.name)
@@ -289,3 +304,6 @@ def _kind(name: str, value: Any, source: Source) -> tuple[DType, tuple[int, ...]
 
 def _is_size(value: Any) -> bool:
     return type(value) is int and 0 <= value < 1 << 64
+
+
+SAFETENSORS = Container((Format.SAFETENSORS,), _begins, _read)

@@ -17,18 +17,24 @@ from __future__ import annotations
 
 from sdtool.checkpoint.claims import claim_anomalies
 from sdtool.checkpoint.containers.opening import Opening
-from sdtool.checkpoint.containers.pickles import pickles_in_a_row, reached_stop
+from sdtool.checkpoint.containers.pickle_rows import pickles_in_a_row, reached_stop
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
+from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.index_claims import index_anomalies
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.reading import PICKLE, TORCH, Reading, Storage, Stream
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Source
-from sdtool.checkpoint.storage_ids import StorageId, storage_id
+from sdtool.checkpoint.storage_ids import StorageIds
 from sdtool.checkpoint.trace import Anomaly
-from sdtool.checkpoint.values import LIST, Instance, Persistent
+from sdtool.checkpoint.values import LIST, Instance
 
 MAGIC = 0x1950A86A20F9469CFC6C
+
+
+def is_torch_legacy(first: Stream) -> bool:
+    """Whether the first pickle of a file is the number that torch looks for."""
+    return first.error is None and type(first.value) is int and first.value == MAGIC
 
 
 def read_torch_legacy(opening: Opening, first: Stream) -> Reading:
@@ -51,16 +57,22 @@ def read_torch_legacy(opening: Opening, first: Stream) -> Reading:
             stream = opening.pickle(source, offset, profile=profile)
             streams.append(stream)
             if not reached_stop(stream):
-                return Reading("torch-legacy", source, tuple(streams), anomalies=tuple(anomalies))
+                return Reading(
+                    Format.TORCH_LEGACY, source, tuple(streams), anomalies=tuple(anomalies)
+                )
             offset += stream.trace.nbytes
-        end = _find_storages(source, offset, streams[3], streams[4], limits, storages, anomalies)
+        ids = StorageIds.of_stream(streams[3])
+        end = _find_storages(source, offset, ids, streams[4], limits, storages, anomalies)
         sizes = {key: storage.record_nbytes for key, storage in storages.items()}
-        anomalies.extend(claim_anomalies(streams[3], sizes.get, limits))
-        anomalies.extend(index_anomalies(streams[3], storages, limits))
+        anomalies.extend(claim_anomalies(streams[3], ids, sizes.get, limits))
+        try:
+            anomalies.extend(index_anomalies(streams[3], storages, source.nbytes, limits))
+        except LimitExceeded as e:
+            error = e
         if end < source.nbytes:
             anomalies.append(
                 Anomaly(
-                    RuleId.UNUSED_BYTES, f"{source.nbytes - end:,} bytes behind the storages", end
+                    RuleId.UNUSED_BYTES, f"{source.nbytes - end:,} bytes after the storages", end
                 )
             )
             behind = list(pickles_in_a_row(opening, source, end))
@@ -69,35 +81,32 @@ def read_torch_legacy(opening: Opening, first: Stream) -> Reading:
                 streams.extend(behind)
     except InputError as e:
         error = e
-    return Reading("torch-legacy", source, tuple(streams), (), storages, tuple(anomalies), error)
+    return Reading(
+        Format.TORCH_LEGACY, source, tuple(streams), (), storages, tuple(anomalies), error
+    )
 
 
 def _find_storages(
     source: Source,
     offset: int,
-    objects: Stream,
+    ids: StorageIds,
     order: Stream,
     limits: Limits,
     storages: dict[str, Storage],
     anomalies: list[Anomaly],
 ) -> int:
     """Walk the storages in the order that pickle 5 gives; return where the last one ends."""
-    declared: dict[str, StorageId] = {}
-    for event in objects.trace.events:
-        if isinstance(event, Persistent):
-            named = storage_id(event)
-            if named is not None:
-                declared.setdefault(named.key, named)
     if type(order.value) is not Instance or order.value.target != LIST:
-        raise Malformed("the list of storages is no list", where=source.name)
+        raise Malformed("the list of storages is not a list", where=source.name)
     keys = order.value.items
     if len(keys) > limits.members:
         raise LimitExceeded(f"{len(keys):,} storages", where=source.name)
     for key in keys:
-        if type(key) is not str or key not in declared or key in storages:
+        declared = ids.first(key) if type(key) is str else None
+        if declared is None or key in storages:
             raise Malformed("the list of storages names one that no tensor has", where=source.name)
-        itemsize = declared[key].dtype.itemsize
-        numel = declared[key].nbytes // itemsize
+        itemsize = declared.dtype.itemsize
+        numel = declared.nbytes // itemsize
         head = source.read_at(offset, 8)
         written = int.from_bytes(head, "little", signed=True)
         nbytes = written * itemsize
@@ -121,7 +130,7 @@ def _find_storages(
                 raise Malformed(f"storage {key} has a negative length", where=source.name)
         storages[key] = Storage(key, source, offset, nbytes)
         offset += nbytes
-    missing = declared.keys() - storages.keys()
+    missing = ids.keys - storages.keys()
     if missing:
         raise Malformed(f"storage {min(missing)} is used and is not in the file", where=source.name)
     return offset

@@ -14,26 +14,34 @@ Source: torch/serialization.py (`legacy_load`), torch 0.1.12 `torch/serializatio
 
 from __future__ import annotations
 
-from struct import Struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from struct import unpack
 
 from sdtool.checkpoint.containers.opening import Opening, first_few
-from sdtool.checkpoint.containers.pickles import pickles_in_a_row
-from sdtool.checkpoint.containers.tars import PARTS, TarArchive, TarEntry
+from sdtool.checkpoint.containers.pickle_rows import pickles_in_a_row
+from sdtool.checkpoint.containers.tar_archive import (
+    OBJECT,
+    PARTS,
+    STORAGES,
+    SYS_INFO,
+    TENSORS,
+    TarArchive,
+    TarEntry,
+)
 from sdtool.checkpoint.dtypes import BY_STORAGE, DType
-from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, NotACheckpoint, Truncated
-from sdtool.checkpoint.limits import Limits
+from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
+from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.reading import PICKLE, TORCH, Reading, Storage, Stream, TensorEntry
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Source, read_exactly
 from sdtool.checkpoint.trace import Anomaly
 from sdtool.checkpoint.values import LIST, Global, Instance, Value
 
-_i4 = Struct("<i")
-
 
 def is_torch_tar(archive: TarArchive) -> bool:
     """Whether torch would load anything of the archive: it begins with `storages`."""
-    return any(_name(entry) == "storages" for entry in archive.entries)
+    return any(_name(entry) == STORAGES for entry in archive.entries)
 
 
 def read_torch_tar(opening: Opening, archive: TarArchive) -> Reading:
@@ -72,17 +80,18 @@ def read_torch_tar(opening: Opening, archive: TarArchive) -> Reading:
     if missing and error is None and not unread:
         error = Malformed(f"the tar archive has no {missing[0]!r}", where=source.name)
     try:
-        if "storages" in parts:
-            _storages(opening, parts["storages"], streams, storages)
-        if "tensors" in parts:
-            _tensors(opening, parts["tensors"], streams, storages, tensors)
+        if STORAGES in parts:
+            _storages(_Part(opening, parts[STORAGES], STORAGES, streams), storages)
+        if TENSORS in parts:
+            part = _Part(opening, parts[TENSORS], TENSORS, streams)
+            _tensors(part, storages, tensors)
     except InputError as e:
         error = error or e
-    for name in ("sys_info", "pickle"):
+    for name in (SYS_INFO, OBJECT):
         if name in parts:
             streams.extend(_pickles(opening, parts[name], name, anomalies))
     return Reading(
-        "torch-tar",
+        Format.TORCH_TAR,
         source,
         tuple(streams),
         archive.members,
@@ -101,12 +110,12 @@ def _name(entry: TarEntry) -> str:
 
 def _pickles(opening: Opening, part: Source, name: str, anomalies: list[Anomaly]) -> list[Stream]:
     """The pickle of a member, and whatever stands behind its STOP."""
-    profile = TORCH if name == "pickle" else PICKLE
+    profile = TORCH if name == OBJECT else PICKLE
     stream = opening.pickle(part, profile=profile, member=name)
     end = stream.trace.nbytes
-    if stream.error is not None or end >= part.nbytes or name in ("storages", "tensors"):
+    if stream.error is not None or end >= part.nbytes or name in (STORAGES, TENSORS):
         return [stream]
-    detail = f"{part.nbytes - end:,} bytes behind the pickle"
+    detail = f"{part.nbytes - end:,} bytes after the pickle"
     anomalies.append(Anomaly(RuleId.TRAILING_DATA, detail, end, name))
     return [stream, *pickles_in_a_row(opening, part, end, name)]
 
@@ -115,7 +124,7 @@ def _hidden(
     opening: Opening, entry: TarEntry, content: Source, anomalies: list[Anomaly]
 ) -> list[Reading]:
     """Readings of a member that torch does not look at."""
-    found = [r for r in opening.inside(content) if not isinstance(r.error, NotACheckpoint)]
+    found = list(opening.inside(content))
     if any(reading.streams for reading in found):
         anomalies.append(
             Anomaly(RuleId.HIDDEN_PICKLE, "", entry.member.header_offset, entry.member.name)
@@ -123,94 +132,121 @@ def _hidden(
     return found
 
 
-def _next(
-    opening: Opening, part: Source, offset: int, streams: list[Stream], member: str
-) -> tuple[Value, int]:
-    if len(streams) > opening.limits.members:
-        raise LimitExceeded(f"more than {opening.limits.members:,} pickles", where=part.name)
-    stream = opening.pickle(part, offset, profile=PICKLE, member=member)
-    streams.append(stream)
-    if stream.error is not None:
-        raise Malformed(f"{member}: {stream.error.what}", where=part.name)
-    return stream.value, offset + stream.trace.nbytes
+@dataclass(slots=True)
+class _Part:
+    """A member of pickles and binary numbers by turns, and how far it is read."""
+
+    opening: Opening
+    source: Source
+    name: str
+    streams: list[Stream]
+    """Where its pickles go."""
+    offset: int = 0
+
+    def value(self) -> Value:
+        """What the next pickle holds.
+
+        Raises:
+            Malformed: it is none.
+            LimitExceeded: there are too many.
+        """
+        if len(self.streams) > self.opening.limits.members:
+            raise LimitExceeded(
+                f"more than {self.opening.limits.members:,} pickles", where=self.source.name
+            )
+        stream = self.opening.pickle(self.source, self.offset, member=self.name)
+        self.streams.append(stream)
+        if stream.error is not None:
+            raise self.malformed(f"{self.name}: {stream.error.what}")
+        self.offset += stream.trace.nbytes
+        return stream.value
+
+    def values(self, what: str) -> Iterator[Value]:
+        """As many values as the next one says; what follows each is read before the next.
+
+        Raises:
+            Malformed: it says no number, or one of them is no pickle.
+            LimitExceeded: there are too many.
+        """
+        count = self.value()
+        if type(count) is not int or not 0 <= count <= self.opening.limits.members:
+            raise self.malformed(f"an invalid {what} count")
+        for _ in range(count):
+            yield self.value()
+
+    def take(self, nbytes: int, what: str) -> bytes:
+        """The next bytes.
+
+        Raises:
+            Truncated: there are fewer.
+        """
+        raw = read_exactly(self.source, self.offset, nbytes, what)
+        self.offset += nbytes
+        return raw
+
+    def malformed(self, what: str) -> Malformed:
+        """An error in this member."""
+        return Malformed(what, where=self.source.name)
 
 
-def _storages(
-    opening: Opening, part: Source, streams: list[Stream], storages: dict[str, Storage]
-) -> None:
-    limits = opening.limits
-    count, offset = _next(opening, part, 0, streams, "storages")
-    if type(count) is not int or not 0 <= count <= limits.members:
-        raise Malformed("an invalid storage count", where=part.name)
-    for _ in range(count):
-        head, offset = _next(opening, part, offset, streams, "storages")
+def _storages(part: _Part, storages: dict[str, Storage]) -> None:
+    for head in part.values("storage"):
         if type(head) is not tuple or len(head) != 3 or type(head[2]) is not Global:
-            raise Malformed("a storage without key, place and class", where=part.name)
+            raise part.malformed("a storage without key, place and class")
         dtype = BY_STORAGE.get(head[2].name)
-        numel = int.from_bytes(read_exactly(part, offset, 8, "a storage"), "little", signed=True)
+        (numel,) = _i8s(part.take(8, "a storage"))
         if dtype is None or numel < 0:
-            raise Malformed(f"a storage of class {head[2]}", where=part.name)
-        offset += 8
-        nbytes = numel * dtype.itemsize
-        if offset + nbytes > part.nbytes:
-            raise Truncated(f"storage {_key(head[0])} is cut", where=part.name)
-        storages[_key(head[0])] = Storage(_key(head[0]), part, offset, nbytes, member=dtype.name)
-        offset += nbytes
-    views, _ = _next(opening, part, offset, streams, "storages")
+            raise part.malformed(f"a storage of class {head[2]}")
+        key, nbytes = _key(head[0]), numel * dtype.itemsize
+        if part.offset + nbytes > part.source.nbytes:
+            raise Truncated(f"storage {key} is cut", where=part.source.name)
+        storages[key] = Storage(key, part.source, part.offset, nbytes, dtype=dtype)
+        part.offset += nbytes
+    views = part.value()
     if type(views) is not Instance or views.target != LIST:
-        raise Malformed("the list of storage views is not a list", where=part.name)
+        raise part.malformed("the list of storage views is not a list")
     for view in views.items:
         if type(view) is not tuple or len(view) != 4 or _key(view[1]) not in storages:
-            raise Malformed("a view of a missing storage", where=part.name)
+            raise part.malformed("a view of a missing storage")
         root = storages[_key(view[1])]
         itemsize = _dtype(root).itemsize
         if not all(type(n) is int and n >= 0 for n in view[2:]):
-            raise Malformed("a storage view out of bounds", where=part.name)
+            raise part.malformed("a storage view out of bounds")
         start, nbytes = view[2] * itemsize, view[3] * itemsize
         if start + nbytes > root.nbytes:
-            raise Malformed("a storage view out of bounds", where=part.name)
+            raise part.malformed("a storage view out of bounds")
         key = _key(view[0])
-        storages[key] = Storage(key, part, root.offset + start, nbytes, member=root.member)
+        storages[key] = Storage(key, part.source, root.offset + start, nbytes, dtype=root.dtype)
 
 
-def _tensors(
-    opening: Opening,
-    part: Source,
-    streams: list[Stream],
-    storages: dict[str, Storage],
-    tensors: dict[str, TensorEntry],
-) -> None:
-    limits: Limits = opening.limits
-    count, offset = _next(opening, part, 0, streams, "tensors")
-    if type(count) is not int or not 0 <= count <= limits.members:
-        raise Malformed("an invalid tensor count", where=part.name)
-    for _ in range(count):
-        head, offset = _next(opening, part, offset, streams, "tensors")
+def _tensors(part: _Part, storages: Mapping[str, Storage], tensors: dict[str, TensorEntry]) -> None:
+    for head in part.values("tensor"):
         if type(head) is not tuple or len(head) != 3 or _key(head[1]) not in storages:
-            raise Malformed("a tensor without key, storage and class", where=part.name)
-        (rank,) = _i4.unpack(read_exactly(part, offset, 4, "a tensor"))
-        if not 0 <= rank <= limits.rank:
-            raise Malformed(f"a tensor of {rank} dimensions", where=part.name)
-        raw = read_exactly(part, offset + 8, 16 * rank + 8, "a tensor")
-        offset += 16 + 16 * rank
-        numbers = [
-            int.from_bytes(raw[i : i + 8], "little", signed=True) for i in range(0, len(raw), 8)
-        ]
+            raise part.malformed("a tensor without key, storage and class")
+        rank = int.from_bytes(part.take(8, "a tensor")[:4], "little", signed=True)
+        if not 0 <= rank <= part.opening.limits.rank:
+            raise part.malformed(f"a tensor of {rank} dimensions")
+        numbers = _i8s(part.take(16 * rank + 8, "a tensor"))
         storage = storages[_key(head[1])]
         key = _key(head[0])
         tensors[key] = TensorEntry(
             (key,),
             key,
             _dtype(storage),
-            tuple(numbers[:rank]),
-            tuple(numbers[rank : 2 * rank]),
+            numbers[:rank],
+            numbers[rank : 2 * rank],
             numbers[2 * rank],
             storage,
         )
 
 
+def _i8s(raw: bytes) -> tuple[int, ...]:
+    return unpack(f"<{len(raw) // 8}q", raw)
+
+
 def _dtype(storage: Storage) -> DType:
-    return next(row for row in BY_STORAGE.values() if row.name == storage.member)
+    assert storage.dtype is not None, "each of them is declared with its class"
+    return storage.dtype
 
 
 def _key(value: Value) -> str:

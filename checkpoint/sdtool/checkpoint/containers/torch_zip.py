@@ -16,30 +16,26 @@ caffe2/serialize/inline_container.cc (`PyTorchStreamReader::init`, `getRecordID`
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from sdtool.checkpoint.claims import claim_anomalies
 from sdtool.checkpoint.containers.numpy_file import MAGIC as NPY_MAGIC
 from sdtool.checkpoint.containers.opening import Opening, first_few
-from sdtool.checkpoint.containers.pickles import pickles_in_a_row
+from sdtool.checkpoint.containers.pickle_rows import pickles_in_a_row
 from sdtool.checkpoint.containers.programs import (
     TORCHSCRIPT,
     ProgramFormat,
     code_anomalies,
     program_format,
 )
-from sdtool.checkpoint.containers.zip_archive import (
-    STORED,
-    ZipArchive,
-    deep_anomalies,
-    local_header_anomalies,
-    member_head,
-    open_member,
-)
+from sdtool.checkpoint.containers.zip_archive import ZipArchive
+from sdtool.checkpoint.containers.zip_checks import deep_anomalies, local_header_anomalies
+from sdtool.checkpoint.containers.zip_members import STORED, member_head, open_member
 from sdtool.checkpoint.containers.zip_storages import ZipStorages
-from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, NotACheckpoint
+from sdtool.checkpoint.crc32 import crc32_of
+from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed
+from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.index_claims import index_anomalies
 from sdtool.checkpoint.reading import (
     SCRIPT,
@@ -51,8 +47,8 @@ from sdtool.checkpoint.reading import (
 )
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Inflated, Slice, Source
+from sdtool.checkpoint.storage_ids import StorageIds
 from sdtool.checkpoint.trace import Anomaly, Trace
-from sdtool.checkpoint.values import Persistent
 
 _BOOKKEEPING = frozenset(
     {"version", ".data/version", "byteorder", ".format_version", ".storage_alignment",
@@ -61,13 +57,18 @@ _BOOKKEEPING = frozenset(
 _LINE_NBYTES = 128
 _BOOKKEEPING_TEXT = re.compile(rb"(?:[0-9]{1,64}\n?|little|big)\Z")
 _CHUNK_NBYTES = 1 << 20
+_ODD_MEMBERS = (
+    RuleId.DUPLICATE_MEMBER, RuleId.CASE_VARIANT_MEMBER, RuleId.IRREGULAR_MEMBER,
+)  # fmt: skip
 
 
 def find_root(archive: ZipArchive) -> str | None:
     """The folder that torch takes for the model's, slash included, or None for another zip."""
     root = first_folder(archive)
     wanted = f"{root}data.pkl".lower()
-    return root if root and any(m.name.lower() == wanted for m in archive.members) else None
+    return (
+        root if root and any(name.lower() == wanted for name in archive.members.names()) else None
+    )
 
 
 def first_folder(archive: ZipArchive) -> str:
@@ -91,27 +92,36 @@ def read_torch_zip(opening: Opening, archive: ZipArchive, root: str) -> Reading:
     """Read every pickle of a torch zip, and find where each storage is."""
     source, limits, deep = opening.source, opening.limits, opening.deep
     found = _Found(anomalies=list(archive.anomalies))
-    by_name, records = _parted(archive, root)
-    program = program_format(by_name)
+    names = _names(archive, root)
+    program = program_format(names)
     is_script = program is TORCHSCRIPT
     main = f"{root}data.pkl".lower()
-    byteorder, error = _byteorder(source, by_name)
-    storages = ZipStorages(source, records, f"{root}data/", byteorder)
+    byteorder, error = _byteorder(source, names)
+    storages = ZipStorages(source, archive.members, f"{root}data/", byteorder)
 
-    for member in archive.members:
-        if member.name.lower() == main:
+    for place, name in enumerate(archive.members.names()):
+        if name.lower() == main:
+            member = archive.members[place]
             if not deep:
                 found.anomalies.extend(local_header_anomalies(source, member))
             _main_pickle(opening, member, found, SCRIPT if is_script else TORCH)
+    referenced: set[str] = set()
     for stream in found.streams:
-        if stream.profile is TORCH:
-            found.anomalies.extend(claim_anomalies(stream, storages.record_nbytes, limits))
-            found.anomalies.extend(index_anomalies(stream, storages, limits))
+        if stream.profile in (TORCH, SCRIPT):
+            ids = StorageIds.of_stream(stream)
+            referenced.update(ids.keys)
+            if stream.profile is TORCH:
+                found.anomalies.extend(claim_anomalies(stream, ids, storages.record_nbytes, limits))
+                try:
+                    found.anomalies.extend(index_anomalies(stream, storages, source.nbytes, limits))
+                except LimitExceeded as e:
+                    found.error = found.error or e
     error = error or found.error
-    referenced = referenced_keys(found.streams)
     if deep:
         try:
-            found.anomalies.extend(deep_anomalies(source, archive, opening.budget))
+            found.anomalies.extend(
+                deep_anomalies(source, archive.members, archive.directory_offset, opening.budget)
+            )
         except LimitExceeded as e:
             error = error or e
     for member in archive.members:
@@ -127,20 +137,20 @@ def read_torch_zip(opening: Opening, archive: ZipArchive, root: str) -> Reading:
             _script_member(opening, member, inner, found)
         else:
             _other_member(opening, member, inner, found)
-    missing = referenced - storages.keys()
-    if missing and error is None and not is_script:
+    missing = min((key for key in referenced if key not in storages), default=None)
+    if missing is not None and error is None and not is_script:
         error = Malformed(
-            f"storage {min(missing)!a} is used and is not in the file",
+            f"storage {missing!a} is used and is not in the file",
             where=source.name,
             hint="the file is damaged or unfinished: download it again",
         )
     if error is None and not is_script:
         error = _ambiguous(source, archive, root, referenced)
-    found.anomalies.extend(_program_anomalies(by_name, program, root))
+    found.anomalies.extend(_program_anomalies(names, program, root))
     if program is not None:
         error = error or program.error(source.name)
     return Reading(
-        "torch-zip" if program is None else program.format,
+        Format.TORCH_ZIP if program is None else program.format,
         source,
         tuple(found.streams),
         archive.members,
@@ -159,20 +169,28 @@ def _ambiguous(
     """Why the values of a torch zip depend on who looks: torch looks up names without regard to
     case, and takes one of several by an order of its own.
     """
-    wanted = {f"{root}{name}" for name in ("byteorder", *(f"data/{key}" for key in referenced))}
-    folded = {name.lower() for name in wanted}
+    data, order = f"{root}data/", f"{root}byteorder"
+    others = {key.lower() for key in referenced if key.lower() != key}
+    odd = {a.member.lower() for a in archive.anomalies if a.rule in _ODD_MEMBERS and a.member}
     seen: set[str] = set()
-    for member in archive.members:
-        name = member.name.lower()
-        if name not in folded or member.is_folder:
+    for place, name in enumerate(archive.members.names()):
+        folded = name.lower()
+        key = folded[len(data) :] if folded.startswith(data.lower()) else None
+        if not (key in referenced or key in others or folded == order.lower()):
             continue
-        if name in seen or member.name not in wanted or member.marked_folder:
+        is_wanted = name == order or (name.startswith(data) and name[len(data) :] in referenced)
+        if is_wanted and folded not in odd:
+            continue
+        member = archive.members[place]
+        if member.is_folder:
+            continue
+        if folded in seen or not is_wanted or member.marked_folder:
             return Malformed(
-                f"what is in {member.name!a} depends on the loader",
+                f"what is in {name!a} depends on the loader",
                 where=source.name,
                 hint="see `sdtool scan`; a file that torch.save wrote has each member once",
             )
-        seen.add(name)
+        seen.add(folded)
     return None
 
 
@@ -187,40 +205,20 @@ def _program_anomalies(
     yield from code_anomalies(sources)
 
 
-def referenced_keys(streams: list[Stream]) -> set[str]:
-    """The storage keys that the persistent ids of torch's own pickles name."""
-    keys: set[str] = set()
-    for stream in streams:
-        if stream.profile is TORCH or stream.profile is SCRIPT:
-            for event in stream.trace.events:
-                if isinstance(event, Persistent):
-                    pid = event.pid
-                    if type(pid) is tuple and len(pid) >= 3 and type(pid[2]) is str:
-                        keys.add(pid[2])
-    return keys
-
-
-def _parted(archive: ZipArchive, root: str) -> tuple[dict[str, Member], dict[str, Member]]:
-    """The members below the root by their names, and apart from them the records by whole names."""
-    by_name: dict[str, Member] = {}
-    records: dict[str, Member] = {}
-    data, skip = f"{root}data/", len(root)
-    for member in archive.members:
-        name = member.name
-        if not name.startswith(root):
+def _names(archive: ZipArchive, root: str) -> dict[str, Member]:
+    """The members below the root by their names, without the records of storages."""
+    found: dict[str, Member] = {}
+    data, skip = f"{root}data/", len(root) + len("data/")
+    for place, name in enumerate(archive.members.names()):
+        if name.startswith(data) and name[skip:].isdecimal():  # code may be there, by other names
             continue
-        if not name.startswith(data) or member.is_folder:
-            by_name[name[skip:]] = member
-        else:
-            key = name[skip + 5 :]
-            records[name] = member
-            if not key.isdecimal():  # code and the like may be called so
-                by_name[name[skip:]] = member
-    return by_name, records
+        if name.startswith(root):
+            found[name[len(root) :]] = archive.members[place]
+    return found
 
 
-def _byteorder(source: Source, by_name: Mapping[str, Member]) -> tuple[str, InputError | None]:
-    member = by_name.get("byteorder")
+def _byteorder(source: Source, names: Mapping[str, Member]) -> tuple[str, InputError | None]:
+    member = names.get("byteorder")
     if member is None:
         return "little", None
     try:
@@ -281,11 +279,11 @@ def has_its_crc32(content: Source, member: Member) -> bool:
     """Whether the bytes of a member have their checksum; zero is one that was never written."""
     if not member.crc32:
         return True
-    crc32 = at = 0
+    found = at = 0
     while chunk := content.read_at(at, _CHUNK_NBYTES):
-        crc32 = zlib.crc32(chunk, crc32)
+        found = crc32_of(chunk, found)
         at += len(chunk)
-    return crc32 == member.crc32
+    return found == member.crc32
 
 
 def _storage_record(opening: Opening, member: Member, found: _Found) -> None:
@@ -341,8 +339,7 @@ def _look_inside(opening: Opening, member: Member, content: Source, found: _Foun
         files = [
             reading
             for reading in opening.inside(content)
-            if not isinstance(reading.error, NotACheckpoint)
-            and (reading.streams or reading.inner or isinstance(reading.error, LimitExceeded))
+            if reading.streams or reading.inner or isinstance(reading.error, LimitExceeded)
         ]
         found.inner.extend(files)
     if pickles or files:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from sdtool.checkpoint.containers.zip_archive import data_offset
-from sdtool.checkpoint.reading import Member, Storage
+from sdtool.checkpoint.containers.zip_entries import ByName, ZipEntries
+from sdtool.checkpoint.containers.zip_members import data_offset
+from sdtool.checkpoint.reading import Storage
 from sdtool.checkpoint.source import Source
 
 
@@ -17,26 +18,23 @@ class ZipStorages(Mapping[str, Storage]):
 
     __slots__ = ("_byteorder", "_folder", "_has_crc32", "_locate", "_made", "_records", "_source")
 
-    def __init__(
-        self, source: Source, records: Mapping[str, Member], folder: str, byteorder: str
-    ) -> None:
-        """`records` are the members of `folder` (slash included), by their whole names.
-
-        The names are there already, the keys would be strings of their own.
-        """
+    def __init__(self, source: Source, members: ZipEntries, folder: str, byteorder: str) -> None:
+        """The records are those of `members` that stand in `folder` (slash included)."""
         self._source = source
-        self._records = records
         self._folder = folder
         self._locate = self._offset  # one object for all of them
         self._byteorder = byteorder
+        self._records = ByName(members, folder)
         # torch.serialization.set_crc32_options(False) writes zeros: no checksum, not a wrong one.
-        self._has_crc32 = any(member.crc32 for member in records.values() if member.nbytes)
+        self._has_crc32 = any(member.crc32 for member in self._records if member.nbytes)
         self._made: dict[str, Storage] = {}
 
     def __getitem__(self, key: str) -> Storage:
         made = self._made.get(key)
         if made is None:
-            member = self._records[self._folder + key]
+            member = self._records.get(self._folder + key)
+            if member is None:
+                raise KeyError(key)
             made = self._made[key] = Storage(
                 key,
                 self._source,
@@ -52,13 +50,13 @@ class ZipStorages(Mapping[str, Storage]):
 
     def __iter__(self) -> Iterator[str]:
         skip = len(self._folder)
-        return (name[skip:] for name in self._records)
+        return (member.name[skip:] for member in self._records)
 
     def __len__(self) -> int:
-        return len(self._records)
+        return sum(1 for _ in self._records)
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self._folder + key in self._records
+        return isinstance(key, str) and self._records.get(self._folder + key) is not None
 
     def record_nbytes(self, key: str) -> int | None:
         """The size of a record, without its storage; None where there is no such record."""
@@ -66,4 +64,6 @@ class ZipStorages(Mapping[str, Storage]):
         return None if member is None else member.nbytes
 
     def _offset(self, key: str) -> int:
-        return data_offset(self._source, self._records[self._folder + key])
+        member = self._records.get(self._folder + key)
+        assert member is not None, "a storage is made of its record"
+        return data_offset(self._source, member)

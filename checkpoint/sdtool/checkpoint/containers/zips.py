@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 
+from sdtool.checkpoint.containers.container import Container
 from sdtool.checkpoint.containers.opening import Opening, first_few
-from sdtool.checkpoint.containers.pickles import looks_like_pickle, pickles_in_a_row
+from sdtool.checkpoint.containers.pickle_rows import looks_like_pickle, pickles_in_a_row
 from sdtool.checkpoint.containers.programs import (
     KERAS,
     PACKAGE,
@@ -15,6 +16,7 @@ from sdtool.checkpoint.containers.programs import (
     code_anomalies,
     program_format,
 )
+from sdtool.checkpoint.containers.tars import is_in_tar
 from sdtool.checkpoint.containers.torch_zip import (
     find_root,
     first_folder,
@@ -22,31 +24,54 @@ from sdtool.checkpoint.containers.torch_zip import (
     read_torch_zip,
 )
 from sdtool.checkpoint.containers.zip_archive import (
-    STORED,
+    END_MAGIC,
     ZipArchive,
-    data_offset,
-    deep_anomalies,
     find_end,
-    local_header_anomalies,
     read_directory,
 )
+from sdtool.checkpoint.containers.zip_checks import deep_anomalies, local_header_anomalies
+from sdtool.checkpoint.containers.zip_entries import ENTRY_MAGIC
+from sdtool.checkpoint.containers.zip_members import LOCAL_MAGIC, STORED, data_offset
 from sdtool.checkpoint.errors import InputError, LimitExceeded, NotACheckpoint, Truncated
-from sdtool.checkpoint.foreign import foreign_kind
+from sdtool.checkpoint.foreign import ZIP_EMPTY, foreign_kind
+from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.reading import SCRIPT, TORCH, Member, Reading, Stream
 from sdtool.checkpoint.rule_ids import RuleId
-from sdtool.checkpoint.source import Inflated, Slice
+from sdtool.checkpoint.source import Inflated, Slice, Source
 from sdtool.checkpoint.trace import Anomaly
 
-_HEAD_NBYTES = 4096
+_DIRECTORY_NBYTES = 1 << 16
 _LAMBDA = (b'"Lambda"', b'"__lambda__"', b'"registered_name": "Custom')
 
 
-def begins_zip(head: bytes) -> bool:
-    """Whether a file that begins with `head` is meant to be a zip: a local header, or an end."""
-    return head[:4] in (b"PK\x03\x04", b"PK\x05\x06")
+def _begins(opening: Opening) -> bool:
+    """Whether it is meant to be a zip: it begins with a local header, or with the end."""
+    return opening.head[:4] in (LOCAL_MAGIC, END_MAGIC)
 
 
-def read_zip(opening: Opening) -> Iterator[Reading]:
+def _ends(opening: Opening) -> bool:
+    """Whether a zip stands behind something else: there is an end record near the end."""
+    return opening.head[:4] != LOCAL_MAGIC and find_end(opening.source) is not None
+
+
+def _read_behind(opening: Opening) -> Iterator[Reading]:
+    """The archive behind something else, unless that is a tar, and the archive a member of it."""
+    source, found = opening.source, opening.found
+    end = find_end(source)
+    if end is None or any(is_in_tar(reading, end) for reading in found):
+        return
+    for archive in list(_read(opening)):
+        if archive.members or not found or _has_entries(source, end):
+            yield archive
+
+
+def _has_entries(source: Source, end: int) -> bool:
+    """Whether a zip directory stands before this end record; four bytes alone may be chance."""
+    start = max(0, end - _DIRECTORY_NBYTES)
+    return ENTRY_MAGIC in source.read_at(start, end - start)
+
+
+def _read(opening: Opening) -> Iterator[Reading]:
     """The archive as zipfile finds it, and as torch does where the two differ."""
     source = opening.source
     end = find_end(source)
@@ -56,7 +81,7 @@ def read_zip(opening: Opening) -> Iterator[Reading]:
             where=source.name,
             hint="download it again and compare its size with the one published",
         )
-        yield Reading("torch-zip", source, tuple(_salvage(opening)), error=error)
+        yield Reading(Format.TORCH_ZIP, source, tuple(_salvage(opening)), error=error)
         return
     archive = read_directory(source, end, opening.limits)
     parts = _archives_in_a_row(opening, archive)
@@ -64,7 +89,7 @@ def read_zip(opening: Opening) -> Iterator[Reading]:
         yield _read_shard(opening, parts)
     elif archive.error is not None:
         streams = tuple(_salvage(opening))
-        yield Reading("zip", source, streams, anomalies=archive.anomalies, error=archive.error)
+        yield Reading(Format.ZIP, source, streams, anomalies=archive.anomalies, error=archive.error)
     else:
         yield _read_archive(opening, archive)
     if any(a.rule is RuleId.PREFIX_DATA for a in archive.anomalies):
@@ -98,13 +123,8 @@ def _read_shard(opening: Opening, parts: list[Slice]) -> Reading:
     Source: torch/distributed/checkpoint/filesystem.py (`_write_item`).
     """
     source = opening.source
-    inner = tuple(
-        reading
-        for part in parts
-        for reading in opening.inside(part)
-        if not isinstance(reading.error, NotACheckpoint)
-    )
-    return Reading("torch-distributed", source, inner=inner)
+    inner = tuple(reading for part in parts for reading in opening.inside(part))
+    return Reading(Format.TORCH_DISTRIBUTED, source, inner=inner)
 
 
 def _read_archive(opening: Opening, archive: ZipArchive) -> Reading:
@@ -131,15 +151,15 @@ def _read_archive(opening: Opening, archive: ZipArchive) -> Reading:
 def _without_members(opening: Opening, archive: ZipArchive) -> Reading:
     """A directory without entries: an empty archive, unless there is something before it."""
     source = opening.source
-    first = archive.start if source.read_at(0, 4) != b"PK\x03\x04" else 0
+    first = archive.start if opening.head[:4] != LOCAL_MAGIC else 0
     if archive.directory_offset == first:
-        kind = foreign_kind(source.read_at(0, _HEAD_NBYTES), b"", os.path.basename(source.name))
+        kind = foreign_kind(opening.head, b"", os.path.basename(source.name))
         empty = NotACheckpoint("an empty zip archive", where=source.name, hint="download it again")
-        return Reading(kind.slug if kind else "empty-zip", source, error=empty)
+        return Reading(Format.UNKNOWN, source, error=empty, foreign=kind or ZIP_EMPTY)
     detail = f"{archive.directory_offset - first:,} bytes that no entry lists"
     anomalies = (*archive.anomalies, Anomaly(RuleId.GAP_DATA, detail, first))
     error = Truncated("the zip directory lists no members", where=source.name)
-    return Reading("zip", source, tuple(_salvage(opening)), anomalies=anomalies, error=error)
+    return Reading(Format.ZIP, source, tuple(_salvage(opening)), anomalies=anomalies, error=error)
 
 
 def _read_plain(opening: Opening, archive: ZipArchive) -> Reading:
@@ -150,7 +170,9 @@ def _read_plain(opening: Opening, archive: ZipArchive) -> Reading:
     unread: list[str] = []
     if opening.deep:
         try:
-            anomalies.extend(deep_anomalies(source, archive, opening.budget))
+            anomalies.extend(
+                deep_anomalies(source, archive.members, archive.directory_offset, opening.budget)
+            )
         except LimitExceeded as e:
             unread.append(e.what)
     else:
@@ -177,8 +199,7 @@ def _read_plain(opening: Opening, archive: ZipArchive) -> Reading:
         if program is PACKAGE and member.name.endswith(".pkl"):
             streams.append(opening.pickle(content, profile=SCRIPT, member=member.name))
         else:
-            found = opening.inside(content)
-            inner.extend(r for r in found if not isinstance(r.error, NotACheckpoint))
+            inner.extend(opening.inside(content))
         if isinstance(content, Inflated):
             content.release()
     if program is not None:
@@ -195,11 +216,11 @@ def _read_plain(opening: Opening, archive: ZipArchive) -> Reading:
     )
 
 
-def _format(program: ProgramFormat | None, files: list[Member]) -> str:
+def _format(program: ProgramFormat | None, files: list[Member]) -> Format:
     if program is not None:
         return program.format
     is_npz = bool(files) and all(member.name.endswith(".npy") for member in files)
-    return "npz" if is_npz else "zip"
+    return Format.NPZ if is_npz else Format.ZIP
 
 
 def _error(
@@ -244,3 +265,12 @@ def _salvage(opening: Opening) -> Iterator[Stream]:
     stream = opening.pickle(source, offset, profile=TORCH, member=name)
     if looks_like_pickle(stream):
         yield stream
+
+
+_FORMATS = (
+    Format.TORCH_ZIP, Format.NPZ, Format.TORCH_DISTRIBUTED, Format.TORCHSCRIPT,
+    Format.TORCH_PACKAGE, Format.TORCH_EXPORT, Format.TORCHSERVE, Format.KERAS, Format.ZIP,
+)  # fmt: skip
+ZIP = Container(_FORMATS, _begins, _read)
+ZIP_BEHIND = Container(_FORMATS, _ends, _read_behind)
+"""zipfile and torch look for the end of a zip, whatever the file begins with."""

@@ -7,10 +7,10 @@ from dataclasses import replace
 from math import isfinite
 from typing import TypeGuard
 
-from sdtool.checkpoint.identify.adapters import adapter_of
+from sdtool.checkpoint.identify.adapters import Adapted, adapter_of
 from sdtool.checkpoint.identify.components import component_of, components_of
 from sdtool.checkpoint.identify.ema import Ema, dotted_pairs, ema_misfits, ema_pairs
-from sdtool.checkpoint.identify.families import Family, family_of
+from sdtool.checkpoint.identify.families import family_of
 from sdtool.checkpoint.identify.identity import (
     Adapter,
     Component,
@@ -24,10 +24,12 @@ from sdtool.checkpoint.identify.identity import (
 )
 from sdtool.checkpoint.identify.identity import EmaState as EmaState
 from sdtool.checkpoint.identify.kinds import BY_SLUG
+from sdtool.checkpoint.identify.lora_families import ground_of
 from sdtool.checkpoint.identify.oddities import odd_notes
 from sdtool.checkpoint.identify.parts import Part
 from sdtool.checkpoint.identify.precision import with_quantization
-from sdtool.checkpoint.identify.prediction import decide_prediction, prediction_of, read_floats
+from sdtool.checkpoint.identify.prediction import decide_prediction, prediction_of
+from sdtool.checkpoint.identify.scales import scale_of
 from sdtool.checkpoint.identify.signatures import (
     ADD_ONS,
     BEGINNINGS,
@@ -35,11 +37,13 @@ from sdtool.checkpoint.identify.signatures import (
     Signature,
     first_match,
 )
+from sdtool.checkpoint.identify.signs import Family
 from sdtool.checkpoint.identify.simo import simo_of
 from sdtool.checkpoint.identify.small import Leaves, embedding_of, hypernetwork_of
 from sdtool.checkpoint.prefixes import plain_entries
 from sdtool.checkpoint.reading import TensorEntry
 from sdtool.checkpoint.sets import TwoSets, both_note
+from sdtool.checkpoint.small_values import values_of
 
 __all__ = [
     "Adapter",
@@ -113,7 +117,7 @@ def resolve(identity: Identity) -> Identity:
     """
     if identity.probe is None:
         return identity
-    values = read_floats(identity.probe)
+    values = [float(value) for value in values_of(identity.probe)]
     if not values:
         return replace(identity, probe=None)
     if identity.adapter is not None:
@@ -143,7 +147,7 @@ def _kind(
 
     for beginning, row in BEGINNINGS:
         if all(name.startswith(beginning) for name in named):
-            return _signed(row, beginning, tensors, state)
+            return _signed(row, beginning, tensors, named, state)
     simo = simo_of(tensors)
     if simo is not None:
         version, reason, facts = simo
@@ -157,18 +161,26 @@ def _kind(
     if found is None and not whole:
         adapter = adapter_of(tensors, metadata)
         if adapter is not None:
-            kind, family, facts, alpha = adapter
-            parts = components_of(tensors, Part("", "adapter", BY_SLUG[kind].label), None)
-            reason = "names end as this algorithm's do"
-            answer = _answer(kind, family, None, "likely", reason, parts, state)
-            probe = alpha if facts.alpha is None else None
-            return replace(answer, adapter=facts, probe=probe)
+            return _adapter(adapter, tensors, metadata, state)
     if found is None and network is not None:
         return _diffusion(network, tensors, named, leaves, metadata, state)
     found = found or first_match(PARTS, named)
     if found is not None:
-        return _signed(*found, tensors, state)
+        return _signed(*found, tensors, named, state)
     return _small(tensors, leaves, state)
+
+
+def _adapter(
+    found: Adapted, tensors: Sequence[TensorEntry], metadata: Mapping[str, str], state: Training
+) -> Identity:
+    ground = ground_of(found.modules, metadata)
+    parts = components_of(tensors, Part("", "adapter", BY_SLUG[found.kind].label), None)
+    answer = _answer(
+        found.kind, ground.family, ground.version, ground.confidence, ground.reason, parts, state
+    )
+    probe = found.alpha if found.facts.alpha is None else None
+    notes = () if ground.note is None else (ground.note,)
+    return replace(answer, adapter=found.facts, probe=probe, notes=notes)
 
 
 def _diffusion(
@@ -195,14 +207,18 @@ def _diffusion(
     if isinstance(row.signs[0], str):
         reason = f"it holds {prefix}{sign} ({row.source})"
     confidence: Confidence = "certain" if exact else "likely"
-    if row.version == "own sizes":
+    if row.version == "non-standard size":
         confidence = "guess"
     answer = _answer(kind, row.family, version, confidence, reason, parts, state)
     return replace(answer, prediction=prediction, probe=probe)
 
 
 def _signed(
-    row: Signature, prefix: str, tensors: Sequence[TensorEntry], state: Training
+    row: Signature,
+    prefix: str,
+    tensors: Sequence[TensorEntry],
+    named: Mapping[str, TensorEntry],
+    state: Training,
 ) -> Identity:
     known = BY_SLUG[row.kind]
     label = known.label if row.kind != "text-encoder" else row.family or known.label
@@ -213,7 +229,11 @@ def _signed(
     name = sign if isinstance(sign, str) else sign[0]
     reason = f"it holds {prefix}{name} ({row.source})"
     confidence: Confidence = "certain" if certain else "likely"
-    return _answer(row.kind, row.family, row.version, confidence, reason, parts, state)
+    version = row.version
+    if row.kind == "upscaler":
+        scale = scale_of(row.family, named, prefix)
+        version = ", ".join(filter(None, (version, f"x{scale}" if scale else None))) or None
+    return _answer(row.kind, row.family, version, confidence, reason, parts, state)
 
 
 def _small(tensors: Sequence[TensorEntry], leaves: Leaves, state: Training) -> Identity:

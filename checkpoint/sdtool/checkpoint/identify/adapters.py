@@ -1,4 +1,4 @@
-"""LoRA and its relatives: which algorithm, how large, and for which model.
+"""LoRA and its relatives: which algorithm, how large, and what each layer's size is.
 
 Source: A1111 extensions-builtin/Lora network_*.py; LyCORIS lycoris/modules; kohya-ss/sd-scripts
 networks/lora.py; huggingface/peft utils/save_and_load.py; XLabs-AI/x-flux.
@@ -6,11 +6,16 @@ networks/lora.py; huggingface/peft utils/save_and_load.py; XLabs-AI/x-flux.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from sdtool.checkpoint.identify.identity import Adapter
+from sdtool.checkpoint.identify.layouts import Size
 from sdtool.checkpoint.reading import TensorEntry
 
 SUFFIXES: Mapping[str, tuple[str, str, int | None]] = {
@@ -61,6 +66,7 @@ SUFFIXES: Mapping[str, tuple[str, str, int | None]] = {
     "oft_blocks": ("oft", "kohya", -1),
     "oft_diag": ("oft", "kohya", -1),
     "oft_R.weight": ("oft", "peft", None),
+    "oft_R": ("oft", "peft", None),
     "on_input": ("ia3", "kohya", None),
     "a1.weight": ("glora", "kohya", 0),
     "a2.weight": ("glora", "kohya", None),
@@ -73,55 +79,38 @@ SUFFIXES: Mapping[str, tuple[str, str, int | None]] = {
     "set_weight": ("full-diff", "kohya", None),
 }
 
-_RANKING = ("dora", "loha", "lokr", "oft", "ia3", "glora", "locon", "lora", "full-diff")
+_RANKING = ("dora", "loha", "lokr", "boft", "oft", "ia3", "glora", "locon", "lora", "full-diff")
 """Which algorithm names a file that uses several: a DoRA's modules are LoRA modules as well."""
 
 _PARTS = (
     # the beginning of a name: which part of the model its module belongs to
-    ("lora_unet_", "unet"),
     ("lora_te1_", "text-encoder"),
     ("lora_te2_", "text-encoder-2"),
     ("lora_te3_", "text-encoder-3"),
     ("lora_te_", "text-encoder"),
-    ("lora_transformer_", "transformer"),
-    ("lycoris_", "unet"),
-    ("oft_unet_", "unet"),
     ("text_encoder_2.", "text-encoder-2"),
+    ("text_encoders.", "text-encoder"),
     ("text_encoder.", "text-encoder"),
     ("text_model.", "text-encoder"),
-    ("transformer.", "transformer"),
-    ("diffusion_model.", "unet"),
-    ("unet.", "unet"),
 )
+_UNET = re.compile(
+    r"(?:\A|[._])(?:(?:down|up)_blocks[._]\d|mid_block[._]|(?:input|output)_blocks[._]\d|middle_block)"
+)
+"""What only a UNet's modules are called; all else that is no text encoder's is a transformer's."""
 
-_WIDTHS = {768: "SD 1.x", 1024: "SD 2.x", 2048: "SDXL", 1280: "SDXL refiner"}
-_CROSS = ("attn2_to_k", "attn2.to_k", "attn2.processor.to_k")
-"""Layers whose input is the text encoding, so that its width shows the model."""
-_BLOCKS = (
-    # a piece of a module's name that only one family has
-    ("single_stream_blocks", "HunyuanVideo"),
-    ("double_blocks", "FLUX"),
-    ("single_blocks", "FLUX"),
-    ("single_transformer_blocks", "FLUX"),
-    ("joint_blocks", "SD 3"),
-    ("joint_transformer_blocks", "SD 3"),
-    ("double_layers", "AuraFlow"),
-    ("lora_te2_", "SDXL"),
-    ("text_encoder_2.", "SDXL"),
-    ("input_blocks_4_1_", "SDXL"),
-    ("input_blocks.4.1.", "SDXL"),
-)
-_DECLARED = (
-    ("sdxl", "SDXL"),
-    ("stable-diffusion-xl", "SDXL"),
-    ("sd_v1", "SD 1.x"),
-    ("stable-diffusion-v1", "SD 1.x"),
-    ("sd_v2", "SD 2.x"),
-    ("stable-diffusion-v2", "SD 2.x"),
-    ("flux", "FLUX"),
-    ("sd3", "SD 3"),
-    ("stable-diffusion-3", "SD 3"),
-)
+_HALVES = ("to_q", "to_k", "to_v", "to_out")
+"""Layers that diffusers' first LoRAs name at the end: `attn1.processor.to_q_lora.down.weight`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adapted:
+    """What `adapter_of` found: the kind, its facts, the changed layers with their sizes."""
+
+    kind: str
+    facts: Adapter
+    modules: Mapping[str, Size]
+    alpha: TensorEntry | None
+    """The first tensor that holds an alpha, where no metadata says it."""
 
 
 def split_name(name: str) -> tuple[str, str] | None:
@@ -136,18 +125,16 @@ def split_name(name: str) -> tuple[str, str] | None:
     return None
 
 
-def adapter_of(
-    tensors: Iterable[TensorEntry], metadata: Mapping[str, str]
-) -> tuple[str, str | None, Adapter, TensorEntry | None] | None:
-    """Return kind, family and facts of an adapter, and its first `alpha`; None for another file.
+def adapter_of(tensors: Iterable[TensorEntry], metadata: Mapping[str, str]) -> Adapted | None:
+    """Return what an adapter changes, and how; None for another file.
 
     It is one when tensors with an adapter's endings stand for most of the file.
     """
     algorithms: dict[str, str] = {}
     namings: Counter[str] = Counter()
     ranks: dict[str, int] = {}
+    shapes: dict[str, dict[str, tuple[int, ...]]] = {}
     first_alpha: TensorEntry | None = None
-    widths: Counter[int] = Counter()
     found = others = 0
     for entry in tensors:
         split = split_name(entry.name)
@@ -163,63 +150,91 @@ def adapter_of(
         shape = entry.shape
         if algorithm == "lora" and len(shape) == 4 and shape[2] > 1:
             algorithm = "locon"
+        elif suffix == "oft_blocks" and len(shape) == 4:
+            algorithm = "boft"
         known = algorithms.get(module)
         if known is None or _RANKING.index(algorithm) < _RANKING.index(known):
             algorithms[module] = algorithm
         namings[naming] += 1
         if rank_at is not None and shape:
             ranks[module] = shape[rank_at]
-        layer = f"{module}.{suffix[:4]}" if suffix.startswith("to_") else module
-        if algorithm == "lora" and rank_at == 0 and len(shape) > 1 and layer.endswith(_CROSS):
-            widths[shape[1]] += 1
+        layer, half = _layer(module, suffix)
+        shapes.setdefault(layer, {})[half] = shape
     if not found or others > found:
         return None
     counts = Counter(algorithms.values())
-    kind = next(name for name in _RANKING if counts[name])
     facts = Adapter(
         dict(counts.most_common()),
         dict(Counter(_part(module) for module in algorithms).most_common()),
         dict(Counter(ranks.values()).most_common()),
-        _number(metadata.get("ss_network_alpha")),
+        _alpha(metadata),
         namings.most_common(1)[0][0],
     )
-    return kind, _family(algorithms, widths, tensors, metadata), facts, first_alpha
+    kind = next(name for name in _RANKING if counts[name])
+    modules = {layer: _size(halves) for layer, halves in shapes.items()}
+    return Adapted(kind, facts, modules, first_alpha)
+
+
+def _layer(module: str, suffix: str) -> tuple[str, str]:
+    """The layer that a tensor belongs to, and which of its matrices it is."""
+    first, _, half = suffix.partition(".")
+    name = first.removesuffix("_lora")
+    if name in _HALVES:
+        return f"{module.removesuffix('.processor')}.{name}", f"lora.{half}"
+    if "_lora" in first and first[-1].isdigit():  # XLabs
+        return f"{module}.{first}", f"lora.{half}"
+    return module, suffix
+
+
+_DOWN = ("lora_down.weight", "lora_A.weight", "lora_A.default.weight", "lora.down.weight",
+         "lora_linear_layer.down.weight")  # fmt: skip
+_UP = ("lora_up.weight", "lora_B.weight", "lora_B.default.weight", "lora.up.weight",
+       "lora_linear_layer.up.weight")  # fmt: skip
+
+
+def _size(halves: Mapping[str, tuple[int, ...]]) -> Size:
+    """Inputs and outputs of a layer, from the shapes of the matrices that change it."""
+
+    def at(names: tuple[str, ...], dimension: int) -> int | None:
+        shape = next((halves[name] for name in names if name in halves), ())
+        return shape[dimension] if len(shape) > dimension else None
+
+    if "oft_blocks" in halves:
+        blocks = halves["oft_blocks"][-3:-1]
+        return None, math.prod(blocks) if len(blocks) == 2 else None
+    if "hada_w1_a" in halves:
+        inner = None if "hada_t1" in halves else at(("hada_w1_b",), 1)
+        return inner, at(("hada_w1_a", "hada_t1"), 0) if inner is not None else None
+    if "lokr_w1" in halves or "lokr_w1_a" in halves:
+        wide = _times(at(("lokr_w1", "lokr_w1_b"), 1), at(("lokr_w2", "lokr_w2_b"), 1))
+        high = _times(at(("lokr_w1", "lokr_w1_a"), 0), at(("lokr_w2", "lokr_w2_a"), 0))
+        return (None, None) if "lokr_t2" in halves else (wide, high)
+    if "b1.weight" in halves:
+        return at(("b2.weight",), 1), at(("b1.weight",), 0)
+    if "diff" in halves:
+        return at(("diff",), 1), at(("diff",), 0)
+    return at(_DOWN, 1), at(_UP, 0)
+
+
+def _times(a: int | None, b: int | None) -> int | None:
+    return None if a is None or b is None else a * b
 
 
 def _part(module: str) -> str:
     module = module.removeprefix("base_model.model.")
-    return next((part for start, part in _PARTS if module.startswith(start)), "unet")
+    text = next((part for start, part in _PARTS if module.startswith(start)), None)
+    return text or ("unet" if _UNET.search(module) else "transformer")
 
 
-def _family(
-    modules: Mapping[str, str],
-    widths: Mapping[int, int],
-    tensors: Iterable[TensorEntry],
-    metadata: Mapping[str, str],
-) -> str | None:
-    for width in sorted(widths, key=lambda w: -widths[w]):
-        if width in _WIDTHS:
-            return _WIDTHS[width]
-    for piece, family in _BLOCKS:
-        if any(piece in module for module in modules):
-            return family
-    declared = metadata.get("ss_base_model_version") or metadata.get("modelspec.architecture") or ""
-    for piece, family in _DECLARED:
-        if piece in declared.lower():
-            return family
-    return _family_of_text(tensors)
-
-
-def _family_of_text(tensors: Iterable[TensorEntry]) -> str | None:
-    """The family by the width of the text encoder, where only that was trained."""
-    for entry in tensors:
-        split = split_name(entry.name) if "fc1" in entry.name else None
-        if split and SUFFIXES[split[1]][2] == 0 and len(entry.shape) == 2:
-            return {768: "SD 1.x", 1024: "SD 2.x"}.get(entry.shape[1])
-    return None
-
-
-def _number(text: str | None) -> float | None:
+def _alpha(metadata: Mapping[str, str]) -> float | None:
+    """Alpha as kohya's trainers write it, or as peft's configuration in diffusers' metadata."""
+    text = metadata.get("ss_network_alpha")
+    if text is None and "lora_alpha" in metadata.get("lora_adapter_metadata", ""):
+        with contextlib.suppress(ValueError, RecursionError):
+            config = json.loads(metadata["lora_adapter_metadata"])
+            items = config.items() if isinstance(config, dict) else ()
+            values = [v for k, v in items if k.rpartition(".")[2] == "lora_alpha"]
+            text = str(values[0]) if values else None
     try:
         number = math.nan if text is None else float(text)
     except ValueError:

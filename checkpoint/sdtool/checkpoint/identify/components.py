@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from math import prod
 
 from sdtool.checkpoint.identify.architecture import Shapes, clip_l, open_clip, unet, vae
-from sdtool.checkpoint.identify.families import Family
 from sdtool.checkpoint.identify.identity import Component, Fit
 from sdtool.checkpoint.identify.parts import EMA_PREFIX, Part, context_of, part_of
+from sdtool.checkpoint.identify.signs import Family
 from sdtool.checkpoint.reading import TensorEntry
 
 _OPTIONAL = frozenset(
@@ -115,7 +115,7 @@ def _text_label(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     """Name a CLIP by the width of its tokens; None for another encoder."""
     for name in _TOKENS:
         if name in shapes:
-            return _CLIPS.get(shapes[name][-1] if shapes[name] else 0, "CLIP, own sizes")
+            return _CLIPS.get(shapes[name][-1] if shapes[name] else 0, "CLIP, non-standard size")
     return None
 
 

@@ -196,7 +196,7 @@ class Identity:
         """All of it as plain dicts, lists, strings and numbers."""
         data = {name: getattr(self, name) for name in ("kind", "family", "version")}
         data |= {"title": self.title, "confidence": self.confidence, "reason": self.reason}
-        data |= {"tensors": self.tensors, "tensor_nbytes": self.nbytes, "dtype": self.dtype}
+        data |= {"tensors": self.tensors, "tensor_bytes": self.nbytes, "dtype": self.dtype}
         data["components"] = [_plain(part) | {"dtype": part.dtype} for part in self.components]
         for name in ("ema", "training", "prediction", "adapter", "embedding", "hypernetwork"):
             value = getattr(self, name)
@@ -207,5 +207,9 @@ class Identity:
         return data
 
 
+_JSON_KEYS = {"nbytes": "size_bytes", "bare": "missing"}
+"""What a field is called in JSON, where that is not its name."""
+
+
 def _plain(value: Any) -> dict[str, Any]:
-    return asdict(value)
+    return {_JSON_KEYS.get(name, name): held for name, held in asdict(value).items()}

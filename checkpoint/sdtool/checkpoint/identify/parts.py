@@ -57,7 +57,7 @@ _COMFY = "ComfyUI comfy/supported_models.py"
 _PIPE = "diffusers pipelines"
 _MODULES = "CompVis/stable-diffusion ldm/modules/encoders/modules.py"
 _BIG_G, _VIT_H = "OpenCLIP ViT-bigG", "OpenCLIP ViT-H"
-_VISION, _FRAMES = "OpenCLIP, picture half", "VAE encoder of the frame"
+_VISION, _FRAMES = "OpenCLIP, vision encoder", "VAE encoder of the frame"
 
 _TRANSFORMERS = frozenset(
     row.signs[0] if isinstance(row.signs[0], str) else row.signs[0][0]
@@ -130,7 +130,7 @@ PARTS: tuple[Part, ...] = (
     Part("text_encoders.", "text-encoder", "text encoder", _COMFY),
     Part("control_model.", "controlnet", "ControlNet", "lllyasviel/ControlNet cldm/cldm.py"),
     Part("depth_model.", "depth", "MiDaS depth network", f"{_SD2} (LatentDepth2ImageDiffusion)"),
-    Part("embedder.", "image-encoder", "CLIP, picture half",
+    Part("embedder.", "image-encoder", "CLIP, vision encoder",
          "Stability-AI/stablediffusion configs/stable-diffusion/v2-1-stable-unclip-l-inference"),
     Part("noise_augmentor.", "schedule", "noise augmentor", f"{_SD2} (ImageEmbeddingConditioned)"),
     Part("low_scale_model.", "schedule", "noise augmentor", f"{_SD2} (LatentUpscaleDiffusion)"),
@@ -151,7 +151,7 @@ PARTS: tuple[Part, ...] = (
         Part(name, "text-encoder", "text encoder", _PIPE, own=name)
         for name in ("text_encoder.", "text_encoder_2.", "text_encoder_3.")
     ),
-    Part("image_encoder.", "image-encoder", "CLIP, picture half", _PIPE),
+    Part("image_encoder.", "image-encoder", "CLIP, vision encoder", _PIPE),
     Part("controlnet.", "controlnet", "ControlNet", _PIPE),
     # --- networks by themselves that have names of another: the file's other names tell
     Part("", "controlnet", "ControlNet", "lllyasviel/ControlNet cldm.py; diffusers ControlNetModel",
@@ -168,7 +168,7 @@ PARTS: tuple[Part, ...] = (
              signs=frozenset(prefix + name for name in _TRANSFORMERS))
         for prefix in ("net.", "model.model.", "model.")
     ),
-    Part("", "image-encoder", "CLIP, picture half", "transformers 5 CLIPVisionModel",
+    Part("", "image-encoder", "CLIP, vision encoder", "transformers 5 CLIPVisionModel",
          pattern=r"(?:embeddings|encoder\.layers|pre_layrnorm|post_layernorm)\.",
          signs=frozenset({"embeddings.class_embedding"})),
     Part("", "text-encoder", "CLIP", "transformers 5 CLIPTextModel",
@@ -190,7 +190,7 @@ PARTS: tuple[Part, ...] = (
     Part("", "text-encoder", "T5", "transformers T5EncoderModel",
          pattern=r"(?:transformer\.)?(?:shared\.weight\Z|encoder\.(?:block\.\d"
                  r"|(?:final_layer_norm|embed_tokens)\.weight\Z))"),
-    Part("", "image-encoder", "CLIP, picture half",
+    Part("", "image-encoder", "CLIP, vision encoder",
          "transformers CLIPVisionModel; open_clip model.py",
          pattern=r"(?:vision_model|visual|visual_projection)\."),
 )  # fmt: skip

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Mapping, Sequence
 
-from sdtool.checkpoint.errors import Truncated, Unsupported
-from sdtool.checkpoint.identify.families import Family
 from sdtool.checkpoint.identify.identity import Prediction
+from sdtool.checkpoint.identify.signs import Family
 from sdtool.checkpoint.reading import TensorEntry
-from sdtool.checkpoint.records import storage_chunks
 
 _PROBES = (
     "output_blocks.11.1.transformer_blocks.0.norm1.bias",
@@ -26,9 +23,6 @@ _STEPS = {875_000: "epsilon", 220_000: "epsilon", 110_000: "v"}
 
 Source: diffusers single_file_utils.py; InvokeAI's legacy probe.
 """
-_LARGEST_PROBE = 1 << 14
-"""Elements; the probe of SD 2 has 320."""
-_FLOATS = {"float32": "f", "float16": "e", "float64": "d"}
 
 
 def prediction_of(
@@ -70,29 +64,3 @@ def decide_prediction(values: Sequence[float]) -> Prediction:
     return Prediction(
         kind, f"standard deviation of one bias {deviation:.3f} {sign} {_V_DEVIATION} (ComfyUI)"
     )
-
-
-def read_floats(entry: TensorEntry) -> list[float]:
-    """Read the values of a small contiguous tensor of floats or integers.
-
-    Raises:
-        Unsupported: a dtype or a layout that only torch could read.
-        InputError: its bytes cannot be read.
-    """
-    code = _FLOATS.get(entry.dtype.name)
-    integer = {"int64": "q", "int32": "i"}.get(entry.dtype.name)
-    if not entry.is_contiguous or entry.conj or entry.neg or entry.unsupported:
-        raise Unsupported("its values do not stand in a row", where=entry.name)
-    if entry.numel > _LARGEST_PROBE:
-        raise Unsupported("larger than any tensor that decides something", where=entry.name)
-    start = entry.offset * entry.dtype.itemsize
-    data = b"".join(storage_chunks(entry.storage, start, entry.nbytes))
-    if len(data) != entry.nbytes:
-        raise Truncated("its storage is shorter than its shape", where=entry.name)
-    order = "<" if entry.storage.byteorder == "little" else ">"
-    if entry.dtype.name == "bfloat16":
-        halves = struct.unpack(f"{order}{entry.numel}H", data)
-        data, code, order = struct.pack(f"<{len(halves)}I", *(h << 16 for h in halves)), "f", "<"
-    if code is None and integer is None:
-        raise Unsupported(f"values of {entry.dtype.name} are not read here", where=entry.name)
-    return [float(x) for x in struct.unpack(f"{order}{entry.numel}{code or integer}", data)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 
+from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.identify.identity import Identity
 
 _PRECISIONS = {
@@ -17,15 +18,13 @@ _PRECISIONS = {
     "e4m3fn": "fp8",
     "e5m2": "fp8",
 }
-_PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 _NETWORKS = ("checkpoint", "unet", "transformer")
 
 
-def broken_promises(name: str, identity: Identity, format: str) -> tuple[str, ...]:
+def broken_promises(name: str, identity: Identity, format: Format) -> tuple[str, ...]:
     """Return a sentence for each promise of the name that the content breaks.
 
-    `name` is the file's name, with or without folders; `format` the container's, as
-    `Checkpoint.format`.
+    `name` is the file's name, with or without folders.
     """
     name = os.path.basename(name).lower()
     stem, suffix = os.path.splitext(name)
@@ -33,9 +32,11 @@ def broken_promises(name: str, identity: Identity, format: str) -> tuple[str, ..
     article = "an" if identity.title[0] in "AEIOU" or identity.title.startswith("SD") else "a"
     what = f"it is {article} {identity.title}"
     found: list[str] = []
-    if suffix in (".safetensors", ".sft") and format != "safetensors":
-        found.append(f"its suffix says safetensors; its content is {format}, a pickle")
-    if suffix in _PICKLES and format == "safetensors":
+    promised_format = Format.of_suffix(suffix)
+    if promised_format is Format.SAFETENSORS and format is not Format.SAFETENSORS:
+        kind = ", a pickle" if format.unpickles else ""
+        found.append(f"its suffix says safetensors; its content is {format}{kind}")
+    if promised_format and promised_format.unpickles and format is Format.SAFETENSORS:
         found.append(f"its suffix says pickle ({suffix}); its content is safetensors")
     if identity.kind == "unknown":
         return tuple(found)

@@ -27,6 +27,7 @@ from sdtool.checkpoint.machine.state import (
 from sdtool.checkpoint.reading import PICKLE, LoaderProfile, Stream
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Source
+from sdtool.checkpoint.strides import are_sizes
 from sdtool.checkpoint.trace import Mutation, Trace
 from sdtool.checkpoint.values import DICT, Instance, Persistent, Value
 
@@ -161,7 +162,10 @@ def run(m: Machine, offset: int) -> tuple[Value, InputError | None]:
             elif op == 0x74:  # TUPLE
                 items = stack
                 stack = metastack.pop()
-                stack.append(tuple(items))
+                row = tuple(items)
+                stack.append(
+                    m.shared(row) if row and type(row[0]) is int and are_sizes(row) else row
+                )
                 made_here += 1
             elif op == 0x52:  # REDUCE
                 args = stack.pop()
@@ -201,12 +205,12 @@ def run(m: Machine, offset: int) -> tuple[Value, InputError | None]:
             elif op == 0x86:  # TUPLE2
                 pair = (stack[-2], stack[-1])
                 stack.pop()
-                stack[-1] = pair
+                stack[-1] = m.shared(pair) if type(pair[0]) is type(pair[1]) is int else pair
                 made_here += 1
             elif op == 0x87:  # TUPLE3
                 triple = (stack[-3], stack[-2], stack[-1])
                 del stack[-2:]
-                stack[-1] = triple
+                stack[-1] = m.shared(triple) if are_sizes(triple) else triple
                 made_here += 1
             elif op == 0x7D:  # EMPTY_DICT
                 stack.append(Instance(DICT, (), "EMPTY_DICT", base + at))
@@ -214,11 +218,13 @@ def run(m: Machine, offset: int) -> tuple[Value, InputError | None]:
             elif op == 0x73:  # SETITEM
                 item = stack.pop()
                 key = stack.pop()
-                set_items(m, stack[-1], [(key, item)], "SETITEM", base + at)
+                set_items(m, stack[-1], [key, item], "SETITEM", base + at)
             else:
                 load = _LOAD.get(op)
                 if load is None:
-                    raise Malformed(f"byte 0x{op:02x} at offset {base + at:,} is no pickle opcode")
+                    raise Malformed(
+                        f"byte 0x{op:02x} at offset {base + at:,} is not a valid pickle opcode"
+                    )
                 frame_end = m.frame_end
                 m.stack, m.pos, m.at = stack, pos, base + at
                 load(m)
@@ -256,11 +262,12 @@ def load_build(m: Machine) -> None:
     m.trace.events.append(Mutation("BUILD", target, content, m.at))
     if type(target) is not Instance:
         return
-    if isinstance(target.states, list):
-        target.states.append(content)
+    into = target.content()
+    if isinstance(into.states, list):
+        into.states.append(content)
     else:
-        target.states = [content]
-    target.mutated = m.at
+        into.states = [content]
+    into.mutated = m.at
     if joblib_class(target) is not None:
         _load_array_behind(m, target)
 

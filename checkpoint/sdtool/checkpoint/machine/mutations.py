@@ -6,7 +6,7 @@ from sdtool.checkpoint.key_hashes import KeyHashes
 from sdtool.checkpoint.machine.state import Machine
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.trace import Mutation
-from sdtool.checkpoint.values import Instance, Value
+from sdtool.checkpoint.values import Instance, Pairs, Value
 
 _LITERALS = {
     "SETITEM": ("EMPTY_DICT", "DICT"),
@@ -18,11 +18,6 @@ _LITERALS = {
 """What an opcode changes without any method that could be someone's own."""
 
 
-def pairs_of(items: list[Value]) -> list[tuple[Value, Value]]:
-    """Keys and values that lie on the stack in turn; a last key without a value is left out."""
-    return list(zip(items[::2], items[1::2], strict=False))
-
-
 def check_hashes(m: Machine, keys: list[Value], offset: int) -> None:
     """Note keys that are looked up for hours."""
     if keys:
@@ -31,21 +26,25 @@ def check_hashes(m: Machine, keys: list[Value], offset: int) -> None:
             m.note(RuleId.HASH_COLLISION, hashes.found or "", offset)
 
 
-def set_items(
-    m: Machine, target: Value, pairs: list[tuple[Value, Value]], opcode: str, offset: int
-) -> None:
-    """Set items of `target`, and record it unless that is a literal dict."""
-    check_hashes(m, [key for key, _ in pairs if type(key) is not str], offset)
+def set_items(m: Machine, target: Value, flat: list[Value], opcode: str, offset: int) -> None:
+    """Set items of `target`, keys and values in turn, and record it unless that is a literal dict.
+
+    A last key without a value is left out.
+    """
+    if len(flat) % 2:
+        flat.pop()
+    check_hashes(m, [key for key in flat[::2] if type(key) is not str], offset)
     if type(target) is Instance:
         if target.opcode not in _LITERALS[opcode]:
-            m.trace.events.append(Mutation(opcode, target, list(pairs), offset))
-        if isinstance(target.pairs, list):
-            target.pairs.extend(pairs)
+            m.trace.events.append(Mutation(opcode, target, Pairs(flat[:]), offset))
+        content = target.content()
+        if isinstance(content.pairs, Pairs):
+            content.pairs.flat.extend(flat)
         else:
-            target.pairs = pairs
-        target.mutated = offset
+            content.pairs = Pairs(flat)
+        content.mutated = offset
     else:
-        m.trace.events.append(Mutation(opcode, target, pairs, offset))
+        m.trace.events.append(Mutation(opcode, target, Pairs(flat), offset))
 
 
 def append(m: Machine, target: Value, items: list[Value], opcode: str, offset: int) -> None:
@@ -53,10 +52,11 @@ def append(m: Machine, target: Value, items: list[Value], opcode: str, offset: i
     if type(target) is Instance:
         if target.opcode not in _LITERALS[opcode]:
             m.trace.events.append(Mutation(opcode, target, list(items), offset))
-        if isinstance(target.items, list):
-            target.items.extend(items)
+        content = target.content()
+        if isinstance(content.items, list):
+            content.items.extend(items)
         else:
-            target.items = items
-        target.mutated = offset
+            content.items = items
+        content.mutated = offset
     else:
         m.trace.events.append(Mutation(opcode, target, items, offset))

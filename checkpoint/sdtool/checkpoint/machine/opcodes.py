@@ -9,7 +9,7 @@ from collections.abc import Callable
 from struct import Struct
 
 from sdtool.checkpoint.errors import LimitExceeded, Malformed
-from sdtool.checkpoint.machine.mutations import append, check_hashes, pairs_of, set_items
+from sdtool.checkpoint.machine.mutations import append, check_hashes, set_items
 from sdtool.checkpoint.machine.names import load_global, load_inst, load_stack_global
 from sdtool.checkpoint.machine.state import (
     HIGHEST_PROTOCOL,
@@ -41,6 +41,7 @@ from sdtool.checkpoint.values import (
     Ext,
     Extent,
     Instance,
+    Pairs,
     Persistent,
     Value,
 )
@@ -191,7 +192,7 @@ def load_list(m: Machine) -> None:
     """LIST: a list of what is above the mark."""
     m.objects += 2
     made = Instance(LIST, (), "LIST", m.at)
-    made.items = m.pop_mark()
+    made.content().items = m.pop_mark()
     m.stack.append(made)
 
 
@@ -202,7 +203,7 @@ def load_dict(m: Machine) -> None:
     if len(items) % 2:
         raise Malformed(f"DICT with a key and no value at offset {m.at:,}")
     made = Instance(DICT, (), "DICT", m.at)
-    made.pairs = pairs_of(items)
+    made.content().pairs = Pairs(items)
     check_hashes(m, items[::2], m.at)
     m.stack.append(made)
 
@@ -211,8 +212,8 @@ def load_frozenset(m: Machine) -> None:
     """FROZENSET: of what is above the mark."""
     m.objects += 2
     made = Instance(FROZENSET, (), "FROZENSET", m.at)
-    made.items = m.pop_mark()
-    check_hashes(m, list(made.items), m.at)
+    items = made.content().items = m.pop_mark()
+    check_hashes(m, items, m.at)
     m.stack.append(made)
 
 
@@ -238,8 +239,9 @@ def load_additems(m: Machine) -> None:
 def load_setitems(m: Machine) -> None:
     """SETITEMS: the keys and values above the mark."""
     items = m.pop_mark()
-    set_items(m, m.stack[-1], pairs_of(items), "SETITEMS", m.at)
-    if len(items) % 2:
+    is_odd = len(items) % 2
+    set_items(m, m.stack[-1], items, "SETITEMS", m.at)
+    if is_odd:
         raise Malformed(f"SETITEMS with a key and no value at offset {m.at:,}")
 
 
@@ -277,7 +279,7 @@ def check_arguments(m: Machine, opcode: str, args: Value) -> None:
     """
     if type(args) is tuple or (type(args) is Instance and args.opcode not in LITERAL_OPCODES):
         return
-    detail = f"{opcode} whose arguments are no tuple"
+    detail = f"{opcode} whose arguments are not a tuple"
     m.disagree(RuleId.LOADER_DISAGREEMENT, detail, f"{detail} at offset {m.at:,}")
 
 

@@ -23,6 +23,7 @@ ABSENT = object()
 """Stands in the memo where an entry was left out."""
 
 _HOLES = 4096
+_SHAPES = 1024
 _ANOMALIES_PER_RULE = 20
 
 
@@ -57,6 +58,8 @@ class Machine:
     names: dict[tuple[str, str, bool], Global] = field(
         default_factory=dict[tuple[str, str, bool], Global]
     )
+    shapes: dict[int, tuple[int, ...]] = field(default_factory=dict[int, tuple[int, ...]])
+    """Rows of integers by a part of their hash, each until another one takes its place."""
     broken: InputError | None = None
     """The first thing that stops the C unpickler, where others may go on."""
     protocol: int = 0
@@ -101,6 +104,18 @@ class Machine:
         if value is ABSENT:
             raise KeyError(index)
         return value
+
+    def shared(self, row: tuple[int, ...]) -> tuple[int, ...]:
+        """A row of integers equal to `row`, and most often one that is there already.
+
+        Of the shapes and strides of 200,000 tensors few are different. (No float and no bool may
+        be among them: they are equal to integers.)
+        """
+        place = hash(row) % _SHAPES
+        known = self.shapes.get(place)
+        if known != row:
+            self.shapes[place] = known = row
+        return known
 
     def number(self, unpack: Callable[[bytes, int], tuple[int, ...]], nbytes: int) -> int:
         """The next binary number.
@@ -167,7 +182,7 @@ class Machine:
 
     def refuse_persistent_id(self) -> None:
         """Note that a plain unpickler stops at a persistent id."""
-        self.fail(Malformed(f"a persistent id at offset {self.at:,}, which a plain pickle has not"))
+        self.fail(Malformed(f"a persistent ID in a plain pickle, at offset {self.at:,}"))
 
     def leave_frame(self, here: int) -> None:
         """End the frame that `here` has reached, and note an opcode that reaches beyond it."""

@@ -21,8 +21,8 @@ from sdtool.cli.options import (
     writing_options,
 )
 from sdtool.cli.running import run
-from sdtool.cli.verb import machine_readable, verb
-from sdtool.convert import is_index
+from sdtool.cli.verb import format_options, verb
+from sdtool.convert import Target, is_index
 from sdtool.scan import Settings
 
 
@@ -38,13 +38,15 @@ from sdtool.scan import Settings
 @dequantize_option
 @click.option(
     "--to",
-    type=click.Choice(["safetensors", "pt"]),
+    type=click.Choice([target.value for target in Target]),
     help="Format. Default: safetensors; pt for hypernetworks.",
 )
-@click.option("--skip-unsupported", is_flag=True, help="Leave out what no output can hold.")
+@click.option(
+    "--skip-unsupported", is_flag=True, help="Leave out tensors that the format cannot hold."
+)
 @writing_options
 @many_options
-@machine_readable()
+@format_options()
 def command(
     console: Console,
     paths: tuple[str, ...],
@@ -55,31 +57,32 @@ def command(
     skip_unsupported: bool,
     out: str | None,
     out_dir: str | None,
-    as_json: bool,
+    form: str,
     many: Many,
     **options: Any,
 ) -> int:
     """Write a checkpoint's weights as safetensors.
 
     PATH is a file, a folder, a pattern, or - for a list on standard input.
-    Nothing of a file is ever run. EMA weights are kept; optimizer and other
-    training state is left out. The output stands beside the input unless
-    -o or --out-dir says otherwise, and replaces nothing without --force.
+    No code from the file is ever run. EMA weights are kept; optimizer and
+    other training state is left out. The output is written beside the input,
+    or where -o or --out-dir says, and replaces nothing without --force.
     """
     if skip_unsupported and options["replace"] is not None:
         raise UsageError(
-            "--skip-unsupported and --replace do not go together",
+            "--skip-unsupported and --replace cannot be used together",
             hint="what is left out would be lost with the original",
         )
-    recipe = Converting(dtype, to, skip_unsupported, dequantize, names_given=out is not None)
+    target = Target(to) if to else None
+    recipe = Converting(dtype, target, skip_unsupported, dequantize, names_given=out is not None)
     many.check_writing(options)
     found = search(console, paths, settings, writing=True)
     items = many.items(without_outputs(console, found, out_dir))
     if out is not None and any(is_index(item.path) for item in items):
-        raise UsageError("-o names one file, and a sharded set has several", hint="take --out-dir")
+        raise UsageError("-o names one file, and a sharded set has several", hint="use --out-dir")
     jobs = many.jobs(plan_outputs(items, recipe.names, out=out, out_dir=many.folder(out_dir)))
     wanted = options_of(settings, options)
     return run(
         console, "convert", jobs, found, recipe, wanted,
-        at_once=jobs_of(options), as_json=as_json, many=many,
+        at_once=jobs_of(options), form=form, many=many,
     )  # fmt: skip

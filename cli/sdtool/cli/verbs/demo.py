@@ -11,8 +11,8 @@ from pathlib import Path
 
 import click
 
-from sdtool.batch.amounts import size
 from sdtool.checkpoint import OutputError, TensorEntry, local_file, open_checkpoint, storage_chunks
+from sdtool.checkpoint.wording import os_reason, size
 from sdtool.cli.console import Console
 from sdtool.cli.demo.torch_zip import write_torch_zip
 from sdtool.cli.demo.training import Training, training_checkpoint, trapped_checkpoint
@@ -27,17 +27,17 @@ CONVERTED, PRUNED = "training.safetensors", "training-pruned-emaonly.safetensors
 SESSION = (
     (
         DONE,
-        "A file as training leaves it. What would it do to whoever loads it?",
+        "A file as training writes it. What would it do when loaded?",
         f"scan {TRAINING}",
     ),
     (FOUND, "The same file after somebody has added a call to it:", f"scan {TRAPPED}"),
-    (FOUND, "What is unsafe is not converted either:", f"convert {TRAPPED}"),
+    (FOUND, "An unsafe file is not converted either:", f"convert {TRAPPED}"),
     (
         DONE,
-        "The honest one, as safetensors, compared value by value:",
+        "The original, as safetensors, compared value by value:",
         f"convert --verify {TRAINING}",
     ),
-    (DONE, "What people download: the EMA weights alone:", f"prune --ema-only {TRAINING}"),
+    (DONE, "What people download: only the EMA weights:", f"prune --ema-only {TRAINING}"),
     (
         DONE,
         "Is it whole, and are the values those of the source?",
@@ -68,7 +68,7 @@ def command(console: Console, folder: str | None) -> int:
         for expected, purpose, words in SESSION:
             console.out(f"# {purpose}\n$ sdtool {words}")
             code = main(words.split())
-            if code > max(DONE, FOUND, TROUBLE):  # stopped, and told so
+            if code > max(DONE, FOUND, TROUBLE):  # stopped, and reported
                 return code
             if code != expected:
                 failures.append(f"sdtool {words}: exit code {code} instead of {expected}")
@@ -92,7 +92,7 @@ def _folder(named: str | None) -> Generator[Path]:
     try:
         Path(named).mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise OutputError(f"cannot be made ({(e.strerror or '').lower()})", where=named) from e
+        raise OutputError(f"cannot be created ({os_reason(e)})", where=named) from e
     yield Path(named).absolute()
 
 
@@ -105,7 +105,7 @@ def _check_free() -> None:
     for name in (TRAINING, TRAPPED, CONVERTED, PRUNED):
         if os.path.lexists(name):
             raise OutputError(
-                "exists already, and the demo replaces nothing",
+                "already exists, and the demo replaces nothing",
                 where=name,
                 hint="name an empty folder",
             )

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import os
-import zlib
+import time
 from fnmatch import fnmatchcase
 from typing import Any
 
 import click
 
-from sdtool.batch.amounts import size
 from sdtool.batch.failures import as_error
 from sdtool.batch.looking import Seen, looked_at
-from sdtool.batch.version import version
-from sdtool.checkpoint import NotACheckpoint, OutputError, Source
+from sdtool.checkpoint import NotACheckpoint, OutputError, SdtoolError, Source
+from sdtool.checkpoint.crc32 import crc32_of
 from sdtool.checkpoint.foreign import foreign_folder
+from sdtool.checkpoint.wording import escape, size
 from sdtool.cli import card
-from sdtool.cli.arguments import paths_argument, say_nothing, search
-from sdtool.cli.console import Console, Progress, ReaderGone, escape
+from sdtool.cli.arguments import file_size, paths_argument, say_nothing, search
+from sdtool.cli.console import Console, Progress, ReaderGone
 from sdtool.cli.exit_codes import DONE, TROUBLE
+from sdtool.cli.results import Results, about
 from sdtool.cli.settings import settings_options
-from sdtool.cli.stopping import Stopped
+from sdtool.cli.stopping import Stopped, code_of
 from sdtool.cli.totals import Totals
-from sdtool.cli.verb import machine_readable, verb
+from sdtool.cli.verb import format_options, verb
 from sdtool.scan import Settings
 
 
@@ -41,10 +42,10 @@ from sdtool.scan import Settings
 @click.option("--duplicates", is_flag=True, help="Find components that several files share.")
 @click.option(
     "--compare", is_flag=True,
-    help="How far two files' weights are apart; with one file, EMA from raw.",
+    help="Compare the weights of two files, or EMA and raw of one.",
 )  # fmt: skip
 @settings_options
-@machine_readable()
+@format_options()
 def command(
     console: Console,
     paths: tuple[str, ...],
@@ -55,82 +56,80 @@ def command(
     hashes: bool,
     duplicates: bool,
     compare: bool,
-    as_json: bool,
+    form: str,
 ) -> int:
-    """Tell what a file is and what is in it.
+    """Show what a file is and what it contains.
 
     PATH is a file, a folder, a pattern, or - for a list on standard input.
-    A file gets a card; several get a line each and a total. Names, shapes and
-    types decide, and nothing of a file is ever run.
+    One file gets a card; several get a line each and a total. Names, shapes
+    and types decide. No code from the file is ever run.
     """
     found = search(console, paths, settings)
     items, allow = found.items, settings.allow
-    for problem in found.problems:
-        console.failed(problem)
+    if compare:
+        from sdtool.cli.comparing import compare_files  # not for a card: it has to be quick
+
+        return compare_files(console, found, allow, form)
+    results = Results("info", form, console.data)
+    totals = Totals(found.excluded)
+
+    def fail(error: SdtoolError, path: str, seconds: float = 0.0) -> None:
+        totals.failed += 1
+        results.add(about(path, file_size(path), seconds, TROUBLE, error))
+        console.failed(error)
+
     for path in paths:
         folder = foreign_folder(_listed(path))
         if folder is not None:
             console.note(f"{path} is {folder.label}: {folder.advice}")
-    if compare:
-        from sdtool.cli.comparing import compare_files  # not for a card: it has to be quick
-
-        return (
-            compare_files(console, items, allow, as_json=as_json) if not found.problems else TROUBLE
-        )
+    for problem in found.problems:
+        fail(problem, problem.where or "")
     alone = len(items) == 1 and items[0].alone
-    files: list[dict[str, Any]] = []
-    totals = Totals(found.excluded)
-    failed = bool(found.problems)
     groups: list[dict[str, Any]] = []
 
-    def finish(*, interrupted: bool = False) -> None:
-        if as_json:
-            document: dict[str, Any] = {"tool": "sdtool", "version": version(), "files": files}
-            document["summary"] = totals.as_json()
-            if duplicates:
-                document["duplicates"] = groups
-            if interrupted:
-                document["interrupted"] = True
-            console.json(document)
-            return
-        for group in groups:
-            console.out(f"\n{group['label']} ({size(group['nbytes'])}), the same in")
-            console.out("\n".join(f"  {escape(path)}" for path in group["paths"]))
-        if files and not alone:
-            console.out("\n".join(("", *totals.lines())))
+    def finish(code: int, *, interrupted: bool = False) -> int:
+        parts: dict[str, object] = {"summary": totals.as_json()}
+        if duplicates:
+            parts["duplicates"] = groups
+        results.finish(code, parts, interrupted=interrupted)
+        if form == "text":
+            for group in groups:
+                console.out(f"\n{group['label']} ({size(group['size_bytes'])}), the same in")
+                console.out("\n".join(f"  {escape(path)}" for path in group["paths"]))
+            if totals.seen and not alone:
+                console.out("\n".join(("", *totals.lines())))
+        return code
 
     try:
         for item in items:
+            begun = time.monotonic()
             try:
                 with looked_at(item.path, allow=allow) as seen:
                     is_new = totals.add(seen)
-                    record = _record(console, seen, pattern, metadata=metadata, hashes=hashes)
                     if duplicates and is_new:
                         totals.remember(seen)
-                    files.append(record)
-                    if not as_json:
-                        _show(console, seen, record, pattern, tree, metadata=metadata, alone=alone)
+                    file = _file(console, seen, pattern, metadata=metadata, hashes=hashes)
+                    seconds = time.monotonic() - begun
+                    results.add(about(seen.path, seen.nbytes, seconds, DONE) | file)
+                    if form == "text":
+                        _show(console, seen, file, pattern, tree, metadata=metadata, alone=alone)
             except (ReaderGone, OutputError):
                 raise  # the standard output, not this file
             except Exception as e:
                 if isinstance(e, NotACheckpoint) and not item.looks_like_model:
                     totals.passed_over += 1
-                    continue
-                failed = True
-                error = as_error(e, item.path)
-                files.append({"path": item.path, "error": str(error)})
-                console.failed(error)
+                else:
+                    fail(as_error(e, item.path), item.path, time.monotonic() - begun)
         if duplicates:
             from sdtool.cli.duplicates import duplicates_among
 
             groups += duplicates_among(console, totals.parts, allow)
-    except (KeyboardInterrupt, Stopped):
-        finish(interrupted=True)
+    except (KeyboardInterrupt, Stopped) as e:
+        finish(code_of(e), interrupted=True)
         raise
-    finish()
-    if not files and not found.problems:
-        say_nothing(console, "tell", found, totals.passed_over)
-    return TROUBLE if failed else DONE
+    if not totals.seen and not totals.failed:
+        say_nothing(console, "show", found, totals.passed_over)
+    return finish(TROUBLE if totals.failed else DONE)
 
 
 def _listed(path: str) -> list[str]:
@@ -141,37 +140,38 @@ def _listed(path: str) -> list[str]:
         return []
 
 
-def _record(
+def _file(
     console: Console, seen: Seen, pattern: str | None, *, metadata: bool, hashes: bool
 ) -> dict[str, Any]:
-    record = seen.as_json()
+    """What JSON has of one file, and of what was asked for beside its card."""
+    file = seen.as_json()
     if pattern is not None:
-        record["tensor_list"] = [
+        file["tensor_list"] = [
             {
                 "name": entry.name,
                 "dtype": entry.dtype.name,
                 "shape": list(entry.shape),
-                "nbytes": entry.nbytes,
+                "size_bytes": entry.nbytes,
             }
             for entry in seen.tensors
             if fnmatchcase(entry.name, pattern)
         ]
     if metadata:
-        record["metadata"] = dict(seen.checkpoint.metadata)
-        record["values"] = {k: card.readable(v) for k, v in seen.checkpoint.leaves.items()}
+        file["metadata"] = dict(seen.checkpoint.metadata)
+        file["other_values"] = {k: card.readable(v) for k, v in seen.checkpoint.leaves.items()}
     if hashes:
         from sdtool.convert import hash_file
 
         with console.progress(2 * seen.nbytes, "hashing") as progress:
-            record["hashes"] = hash_file(seen.source, progress).as_json()
-            record["hashes"]["crc32"] = _crc32(seen.source, progress)
-    return record
+            digests = hash_file(seen.source, progress).as_json()
+            file["hashes"] = digests | {"crc32": _crc32(seen.source, progress)}
+    return file
 
 
 def _crc32(source: Source, progress: Progress) -> str:
     crc = position = 0
     while chunk := source.read_at(position, 1 << 20):
-        crc = zlib.crc32(chunk, crc)
+        crc = crc32_of(chunk, crc)
         position += len(chunk)
         progress(len(chunk))
     return f"{crc:08x}"
@@ -180,7 +180,7 @@ def _crc32(source: Source, progress: Progress) -> str:
 def _show(
     console: Console,
     seen: Seen,
-    record: dict[str, Any],
+    file: dict[str, Any],
     pattern: str | None,
     tree: bool,
     *,
@@ -188,7 +188,7 @@ def _show(
     alone: bool,
 ) -> None:
     lines = card.card(seen) if alone else [card.row(seen)]
-    lines += [f"  {name:<22} {value}" for name, value in record.get("hashes", {}).items()]
+    lines += [f"  {name:<22} {value}" for name, value in file.get("hashes", {}).items()]
     if tree:
         lines += ["", *card.tree(seen.tensors)]
     if pattern is not None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import fields
 from typing import Any, Literal
 
 import click
 
-from sdtool.batch import Pruning
+from sdtool.batch import Pruning, with_baked_vae
 from sdtool.batch.place import plan_outputs
 from sdtool.checkpoint import UsageError
 from sdtool.cli.arguments import paths_argument, search
@@ -24,9 +23,9 @@ from sdtool.cli.options import (
     writing_options,
 )
 from sdtool.cli.running import run
-from sdtool.cli.verb import machine_readable, verb
-from sdtool.prune import FIXES, Component, Variant
-from sdtool.scan import Settings, open_judged
+from sdtool.cli.verb import format_options, verb
+from sdtool.prune import FIXES, Variant
+from sdtool.scan import Settings
 
 
 @verb(
@@ -50,9 +49,9 @@ from sdtool.scan import Settings, open_judged
 @dtype_option("--text-dtype", "Precision of the text encoder.")
 @dequantize_option
 @click.option("--fill-from-raw", is_flag=True, help="Fill gaps of an incomplete EMA.")
-@click.option("--bake-vae", metavar="FILE", help="Put the VAE of FILE in.")
+@click.option("--bake-vae", metavar="FILE", help="Replace the VAE with that of FILE.")
 @click.option(
-    "--only", type=click.Choice(["unet", "vae", "text"]), help="Take one component out."
+    "--only", type=click.Choice(["unet", "vae", "text"]), help="Extract one component."
 )  # fmt: skip
 @click.option(
     "--fix", multiple=True, type=click.Choice(list(FIXES)), metavar="NAME",
@@ -61,7 +60,7 @@ from sdtool.scan import Settings, open_judged
 @click.option("--drop", multiple=True, metavar="GLOB", help="Drop tensors of these names too.")
 @writing_options
 @many_options
-@machine_readable()
+@format_options()
 def command(
     console: Console,
     paths: tuple[str, ...],
@@ -70,65 +69,43 @@ def command(
     ema_only: bool,
     keep_both: bool,
     all_variants: bool,
-    dtype: str,
     out: str | None,
     out_dir: str | None,
-    as_json: bool,
-    unet_dtype: str | None,
-    vae_dtype: str | None,
-    text_dtype: str | None,
-    dequantize: bool,
-    fill_from_raw: bool,
-    drop: tuple[str, ...],
-    fix: tuple[str, ...],
+    form: str,
     bake_vae: str | None,
-    only: Component | None,
     many: Many,
     **options: Any,
 ) -> int:
     """Keep what inference needs: raw or EMA weights, any precision.
 
     PATH is a file, a folder, a pattern, or - for a list on standard input.
-    Nothing of a file is ever run. Optimizer state, schedulers, callbacks and
-    losses go; which of the raw and the EMA weights stay, you choose. Casts
-    never touch integers, schedules, EMA scalars or marker tensors.
+    No code from the file is ever run. Optimizer state, schedulers, callbacks
+    and losses are dropped. You choose whether the raw or the EMA weights are
+    kept. Casts never change integers, schedules, EMA scalars or markers.
     """
     flags = {"raw-only": raw_only, "ema-only": ema_only, "keep-both": keep_both}
-    recipe = Pruning(
-        _variant({**flags, "all": all_variants}),
-        dtype,
-        unet_dtype,
-        vae_dtype,
-        text_dtype,
-        dequantize=dequantize,
-        fill_from_raw=fill_from_raw,
-        drop=drop,
-        fix=fix,
-        only=only,
-        names_given=out is not None,
-    )
+    # the fields of the recipe are called as its options are
+    chosen = {one.name: options.pop(one.name) for one in fields(Pruning) if one.name in options}
+    variant = _variant({**flags, "all": all_variants})
+    recipe = Pruning(variant, **chosen, names_given=out is not None)
     if out is not None and len(recipe.forms) > 1:
         raise UsageError(
-            "-o names one output, and --all-variants makes several", hint="take --out-dir"
+            "-o names one output, and --all-variants makes several", hint="use --out-dir"
         )
     if bake_vae is not None and many.journal is not None:
         raise UsageError(
-            "--bake-vae and --journal do not go together",
+            "--bake-vae and --journal cannot be used together",
             hint="a journal could not tell whether the VAE is still the same",
         )
     many.check_writing({**options, "bake_vae": bake_vae})
     found = search(console, paths, settings, writing=True)
     items = many.items(without_outputs(console, found, out_dir))
-    wanted = replace(options_of(settings, options), nonfinite=True)
+    wanted = options_of(settings, options)
     jobs = many.jobs(plan_outputs(items, recipe.names, out=out, out_dir=many.folder(out_dir)))
-    with ExitStack() as stack:
-        if bake_vae is not None:
-            opened = open_judged(bake_vae, allow=wanted.allow, disarm=wanted.disarm)
-            baked, _ = stack.enter_context(opened)
-            recipe = replace(recipe, baked=baked)
+    with with_baked_vae(recipe, bake_vae, wanted) as baked:
         return run(
-            console, "prune", jobs, found, recipe, wanted,
-            at_once=jobs_of(options), as_json=as_json, many=many,
+            console, "prune", jobs, found, baked, wanted,
+            at_once=jobs_of(options), form=form, many=many,
         )  # fmt: skip
 
 
@@ -142,7 +119,7 @@ def _variant(asked: Mapping[str, bool]) -> Variant | Literal["all"]:
     if len(given) > 1:
         first, second = (f"--{name}{'-variants' * (name == 'all')}" for name in given[:2])
         raise UsageError(
-            f"{first} and {second} do not go together",
+            f"{first} and {second} cannot be used together",
             hint="--all-variants writes a file for the raw and one for the EMA weights",
         )
     match given:

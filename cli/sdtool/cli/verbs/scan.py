@@ -7,22 +7,22 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from sdtool.batch.expand import Item
 from sdtool.batch.scanning import scanned, unread
 from sdtool.batch.version import version
 from sdtool.checkpoint import InputError, UsageError, local_file, readings
-from sdtool.cli.arguments import Found, jobs_option, paths_argument, say_nothing, search
+from sdtool.cli.arguments import Found, file_size, jobs_option, paths_argument, say_nothing, search
 from sdtool.cli.console import Console, as_json
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE, worst
 from sdtool.cli.many import Many, many_options
 from sdtool.cli.report_file import check_report, write_report
+from sdtool.cli.results import Results
 from sdtool.cli.settings import settings_options, with_allowed
-from sdtool.cli.stopping import Stopped
-from sdtool.cli.verb import verb
+from sdtool.cli.stopping import Stopped, code_of
+from sdtool.cli.verb import format_options, verb
 from sdtool.scan import Report, Settings, Verdict
 from sdtool.scan.report import json as json_report
 from sdtool.scan.report import text
@@ -39,19 +39,16 @@ if TYPE_CHECKING:
     ],
 )
 @paths_argument
-@click.option(
-    "--format", "form", type=click.Choice(["text", "json", "jsonl", "sarif"]),
-    default="text", show_default=True, help="How to report.",
-)  # fmt: skip
+@format_options("sarif")
 @click.option("-o", "--output", metavar="FILE", help="Write the report to FILE, in UTF-8.")
 @click.option("--force", is_flag=True, help="Replace FILE of -o if it exists.")
 @click.option(
     "--fail-on", type=click.Choice(["suspicious", "unsafe"]),
-    default="suspicious", show_default=True, help="What makes the exit code 1.",
+    default="suspicious", show_default=True, help="The lowest verdict that exits with 1.",
 )  # fmt: skip
 @click.option(
     "--allow", multiple=True, metavar="NAME",
-    help="Trust a name (module.attr); also [scan.allow] of sdtool.toml.",
+    help="Allow a name (module.attr), as [scan.allow] does.",
 )  # fmt: skip
 @click.option("--explain", is_flag=True, help="Show flagged pickles step by step.")
 @click.option("--deep", is_flag=True, help="Check every CRC-32 and every byte too.")
@@ -81,15 +78,14 @@ def command(
     jobs: int,
     many: Many,
 ) -> int:
-    """Say what a file would do if a program loaded it.
+    """Report what a file would do if a program loaded it.
 
     PATH is a file, a folder, a pattern, or - for a list on standard input.
-    Nothing of a file is ever run. Folders are searched by content: files that
-    are no models are passed over.
+    No code from the file is ever run. Content decides, not the suffix: in
+    folders, files that are not models are passed over.
     """
     if resume is not None:
-        form = _form_of_resumed(form, output)
-    console.machine = form != "text"
+        form = _form_of_resumed(console, form, output)
     names = with_allowed(settings, allow)
     # a name is no proof that a run of ours left it: it is read as any other file
     found = search(console, paths, settings, with_partial=True)
@@ -101,37 +97,38 @@ def command(
         if resume is not None:
             from sdtool.cli.resumed import resumed
 
-            former = stack.enter_context(resumed(resume, found.items))
+            former = stack.enter_context(resumed(resume, items))
             items = former.left(items)
         journal = stack.enter_context(many.opened_journal())
-        shown = _Shown(console, form, output, found, force=force, former=former)
+        shown = _Shown(console, form, output, found, fail_on, force=force, former=former)
         for problem in found.problems:
             shown.missing(problem)
         engine = many.engine(jobs or os.cpu_count() or 1, len(items), computing=True)
         try:
             with (
-                console.progress(sum(map(_nbytes, items)), "scanning") as progress,
+                console.progress(
+                    sum(file_size(item.path) for item in items), "scanning"
+                ) as progress,
                 scanned(items, allow=names, deep=deep, engine=engine, journal=journal) as reports,
             ):
                 for item, report in zip(items, reports, strict=True):
-                    progress(_nbytes(item))
+                    progress(file_size(item.path))
                     if report.verdict is Verdict.NOT_A_CHECKPOINT and not item.looks_like_model:
                         shown.passed_over += 1
                     else:
                         shown.add(report, _explanation(report, names) if explain else ())
-        except (KeyboardInterrupt, Stopped):
-            shown.finish(interrupted=True)
+        except (KeyboardInterrupt, Stopped) as e:
+            shown.finish(code_of(e), interrupted=True)
             raise
-        shown.finish()
-    is_nothing = not shown.verdicts and not shown.problems
-    if is_nothing:
-        say_nothing(console, "scan", found, shown.passed_over)
-    codes = [_code(verdict, fail_on) for verdict in shown.verdicts]
-    is_trouble = shown.problems or (is_nothing and fail_on_nothing)
-    return worst((*codes, TROUBLE if is_trouble else DONE))
+        code = worst(_code(verdict, fail_on) for verdict in shown.verdicts)
+        if not shown.verdicts:
+            say_nothing(console, "scan", found, shown.passed_over)
+            code = TROUBLE if fail_on_nothing else DONE
+        shown.finish(code)
+    return code
 
 
-def _form_of_resumed(form: str, output: str | None) -> str:
+def _form_of_resumed(console: Console, form: str, output: str | None) -> str:
     """Return the format of a report that is gone on with.
 
     Raises:
@@ -139,10 +136,11 @@ def _form_of_resumed(form: str, output: str | None) -> str:
     """
     if output is not None:
         raise UsageError(
-            "--resume and -o do not go together", hint="the report is that of --resume"
+            "--resume and -o cannot be used together", hint="the report is that of --resume"
         )
     if form not in ("text", "jsonl"):
-        raise UsageError(f"--resume and --format {form} do not go together", hint="take jsonl")
+        raise UsageError(f"--resume and --format {form} cannot be used together", hint="use jsonl")
+    console.machine = True
     return "jsonl"
 
 
@@ -155,32 +153,29 @@ class _Shown:
         form: str,
         output: str | None,
         found: Found,
+        fail_on: str,
         *,
         force: bool = False,
         former: Resumed | None = None,
     ) -> None:
         self.reports: list[Report] = []
-        """Those that the end of the report needs, which jsonl has not."""
         self.verdicts = Counter(former.verdicts.values() if former else ())
         """Of all files that are in the report."""
         self.passed_over = 0
-        self.problems = 0
         self._console = console
         self._form = form
         self._output = output
         self._found = found
+        self._fail_on = fail_on
         self._force = force
         self._former = former
+        self._results = Results("scan", form, self._write)
         self._kept: list[str] = []
         """What goes to the output file."""
 
     def add(self, report: Report, explanation: Iterable[str] = ()) -> None:
         """Take up one more report; the explanation is shown as text only."""
-        self.verdicts[report.verdict] += 1
-        if self._form == "jsonl":
-            self._write(as_json(report.as_json(), indent=None))
-            return
-        self.reports.append(report)
+        self._take_up(report)
         if self._form == "text" and not (self._console.quiet and _is_clean(report)):
             first, *rest = text.lines(report, colour=self._console.colour and not self._output)
             self._write(first, coloured=True)
@@ -188,44 +183,40 @@ class _Shown:
                 self._write(line)
 
     def missing(self, problem: InputError) -> None:
-        """Take up what could not even be opened: a message for people, a report for programs."""
-        if self._form == "text":
-            self.problems += 1
-            self._console.failed(problem)
-        elif self._former is None or (problem.where or "") not in self._former.verdicts:
-            self.add(unread(problem.where or "", problem.what))
+        """Take up what could not even be opened: for people, that is a message."""
+        self._console.failed(problem)
+        if self._former is None or (problem.where or "") not in self._former.verdicts:
+            self._take_up(unread(problem.where or "", problem.what))
 
-    def finish(self, *, interrupted: bool = False) -> None:
+    def _take_up(self, report: Report) -> None:
+        self.verdicts[report.verdict] += 1
+        if self._former is not None:
+            self._former.append(as_json(_file(report, self._fail_on), indent=None))
+            return
+        self.reports.append(report)
+        self._results.add(_file(report, self._fail_on))
+
+    def finish(self, code: int, *, interrupted: bool = False) -> None:
         """Write what comes last, and the output file."""
+        if self._former is not None:
+            return  # a report that may be gone on with has no end
         excluded = self._found.excluded
-        is_whole = len(self.reports) + self.problems == 1 and not excluded and not interrupted
-        match self._form:
-            case "json":
-                document = json_report.document(
-                    self.reports,
-                    version=version(),
-                    passed_over=self.passed_over,
-                    excluded=excluded,
-                    interrupted=interrupted,
-                )
-                self._write(as_json(document))
-            case "sarif":
-                from sdtool.scan.report import sarif  # hashes and URLs, for this form alone
+        counts = json_report.summary(self.reports, self.passed_over, excluded)
+        self._results.finish(code, {"summary": counts}, interrupted=interrupted)
+        if self._form == "sarif":
+            from sdtool.scan.report import sarif  # hashes and URLs, for this form alone
 
-                document = sarif.document(self.reports, version=version(), interrupted=interrupted)
-                self._write(as_json(document))
-            case "text" if not is_whole and not self._console.quiet:
-                self._write(text.summary(self.reports, self.passed_over, excluded))
-            case _:
-                pass
+            document = sarif.document(self.reports, version=version(), interrupted=interrupted)
+            self._write(as_json(document))
+        is_whole = len(self.reports) == 1 and not excluded and not interrupted
+        if self._form == "text" and not is_whole and not self._console.quiet:
+            self._write(text.summary(self.reports, self.passed_over, excluded))
         if self._output is not None:
             content = "".join(f"{line}\n" for line in self._kept)
             write_report(self._output, content, force=self._force)
 
     def _write(self, line: str, *, coloured: bool = False) -> None:
-        if self._former is not None:
-            self._former.append(line)
-        elif self._output is not None:
+        if self._output is not None:
             self._kept.append(line)
         elif self._form != "text":
             self._console.data(line)
@@ -233,6 +224,11 @@ class _Shown:
             self._console.coloured(line)
         else:
             self._console.line(line)
+
+
+def _file(report: Report, fail_on: str) -> dict[str, Any]:
+    """The report as JSON has it, with what it means for the run."""
+    return {**report.as_json(), "exit_code": _code(report.verdict, fail_on)}
 
 
 def _explanation(report: Report, allow: Mapping[str, str]) -> Iterator[str]:
@@ -259,10 +255,3 @@ def _code(verdict: Verdict, fail_on: str) -> int:
             return FOUND if fail_on == "suspicious" else DONE
         case _:
             return TROUBLE
-
-
-def _nbytes(item: Item) -> int:
-    try:
-        return os.path.getsize(item.path)
-    except OSError:
-        return 0

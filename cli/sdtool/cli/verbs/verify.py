@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import os
+import time
 from collections.abc import Iterator, Mapping
 
 import click
 
 from sdtool.batch import verify_file
-from sdtool.batch.amounts import counted, size
-from sdtool.batch.version import version
+from sdtool.checkpoint import InputError
+from sdtool.checkpoint.wording import counted, size
+from sdtool.cli.arguments import file_size
 from sdtool.cli.console import Console
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE
-from sdtool.cli.verb import machine_readable, verb
+from sdtool.cli.results import Results, about
+from sdtool.cli.verb import format_options, verb
 from sdtool.convert import Verification
 
 _SHOWN = 8
@@ -30,7 +32,7 @@ _SHOWN = 8
 @click.option("--baked-vae", metavar="VAE", help="The file that was given to prune --bake-vae.")
 @click.option("--sha256", metavar="HEX", help="The SHA-256 that FILE should have.")
 @click.option("--autov2", metavar="HEX", help="The short hash (AutoV2) that FILE should have.")
-@machine_readable()
+@format_options()
 def command(
     console: Console,
     file: str,
@@ -38,64 +40,61 @@ def command(
     baked_vae: str | None,
     sha256: str | None,
     autov2: str | None,
-    as_json: bool,
+    form: str,
 ) -> int:
-    """Check that a file is whole, or that it holds another's values.
+    """Check that a file is whole, or that it contains another file's values.
 
-    Whole: container, bounds, CRC-32, header rules and, where given, the hash;
-    NaN and Inf are counted. Against IN: every value of FILE is that of IN,
-    through the casts and renames of convert and prune. Nothing is ever run.
+    Without --against: container, bounds, CRC-32, header rules and, if given,
+    the hash are checked; NaN and Inf are counted. With it, every value of
+    FILE is compared with IN, through the casts and renames of convert and
+    prune. No code is ever run.
     """
-    with console.progress(_nbytes(file), "verifying") as progress:
-        found = verify_file(
-            file,
-            against=against,
-            baked_vae=baked_vae,
-            sha256=sha256,
-            autov2=autov2,
-            progress=progress,
-        )
-    if as_json:
-        document = {
-            "tool": "sdtool",
-            "version": version(),
-            **_document(found, file, against, baked_vae),
-        }
-        console.json(document)
-    elif not (console.quiet and found.ok):
+    results = Results("verify", form, console.data)
+    begun = time.monotonic()
+    nbytes = file_size(file)
+    try:
+        with console.progress(nbytes, "verifying") as progress:
+            found = verify_file(
+                file,
+                against=against,
+                baked_vae=baked_vae,
+                sha256=sha256,
+                autov2=autov2,
+                progress=progress,
+            )
+    except InputError as e:
+        console.failed(e)
+        results.add(about(file, nbytes, time.monotonic() - begun, TROUBLE, e))
+        results.finish(TROUBLE)
+        return TROUBLE
+    code = FOUND if found.is_wrong else DONE if found.ok else TROUBLE
+    seconds = time.monotonic() - begun
+    results.add(about(file, nbytes, seconds, code) | _as_json(found, against, baked_vae))
+    results.finish(code)
+    if form == "text" and not (console.quiet and found.ok):
         for line in _lines(found, file, against):
             console.line(line)
-    if found.is_wrong:
-        return FOUND
-    return DONE if found.ok else TROUBLE
+    return code
 
 
-def _nbytes(path: str) -> int:
-    try:
-        return os.path.getsize(path)
-    except (OSError, ValueError):
-        return 0
-
-
-def _document(
-    found: Verification, file: str, against: str | None, baked_vae: str | None
-) -> dict[str, object]:
+def _as_json(found: Verification, against: str | None, baked_vae: str | None) -> dict[str, object]:
+    names = dict.fromkeys((*found.nan, *found.inf))
     return {
-        "path": file,
         "against": against,
         "baked_vae": baked_vae,
         "ok": found.ok,
         "tensors": found.tensors,
-        "nbytes": found.nbytes,
-        "ema": found.ema,
-        "cast": found.cast,
-        "dequantized": found.dequantized,
+        "checked_bytes": found.nbytes,
+        "ema_tensors": found.ema,
+        "cast_tensors": found.cast,
+        "dequantized_tensors": found.dequantized,
         "failures": found.failures,
         "differences": [{"name": d.name, "what": d.what} for d in found.differences],
         "missing": list(found.missing),
         "not_compared": list(found.unproven),
-        "nan": dict(found.nan),
-        "inf": dict(found.inf),
+        "nonfinite": {
+            name: {"nan": found.nan.get(name, 0), "inf": found.inf.get(name, 0)} for name in names
+        },
         "hashes": None if found.hashes is None else found.hashes.as_json(),
         "notes": list(found.notes),
     }

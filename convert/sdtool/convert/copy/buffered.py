@@ -13,21 +13,22 @@ import contextlib
 import os
 import queue
 import threading
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from sdtool.checkpoint.crc32 import crc32_of
 from sdtool.checkpoint.errors import Truncated, Unreadable
 from sdtool.checkpoint.reading import Storage
 from sdtool.checkpoint.records import storage_chunks
 from sdtool.checkpoint.source import LocalFile
+from sdtool.checkpoint.wording import os_reason
 from sdtool.convert.copy.in_kernel import Checks, copy_straight
 from sdtool.convert.copy.jobs import Filling, Job, Span, damaged, jobs_of
-from sdtool.convert.elements.cast import MUCH_NBYTES, one_core_each
 from sdtool.convert.elements.chunks import CHUNK_NBYTES, Buffer, whole_elements
 from sdtool.convert.elements.gather import gathered
 from sdtool.convert.elements.nonfinite import nonfinite
+from sdtool.convert.elements.vectors import import_torch_for
 
 READERS = 2 if hasattr(os, "preadv") else 1
 _BUFFERS = 6
@@ -41,7 +42,7 @@ Progress = Callable[[int], object]
 def fill(fillings: Sequence[Filling], progress: Progress | None = None) -> None:
     """Write the tensors of several files in one reading of what they are made of.
 
-    `progress` is told how many more bytes were written, on the calling thread.
+    `progress` is called with how many more bytes were written, on the calling thread.
 
     Raises:
         Malformed: a record does not have its CRC-32; the message names the tensor.
@@ -64,20 +65,18 @@ def fill(fillings: Sequence[Filling], progress: Progress | None = None) -> None:
 def _copy(jobs: Sequence[Job], progress: Progress | None) -> None:
     """Copy through buffers of this process: what is to be changed, or where the kernel cannot."""
     spans = (span for job in jobs for span in job.spans)
-    casts = [s.entry for s in spans if s.scale is None and s.dtype is not s.entry.dtype]
-    by_torch = sum(entry.nbytes for entry in casts) > MUCH_NBYTES
-    with one_core_each(by_torch) as prepare:
-        run = _Run(iter(jobs), prepare, by_torch)
-        threads = [threading.Thread(target=run.read, daemon=True) for _ in range(READERS)]
-        try:
-            for thread in threads:
-                thread.start()
-            _write(run, progress)
-        finally:
-            run.stopped.set()
-            for thread in threads:
-                if thread.ident is not None:
-                    thread.join()
+    import_torch_for(sum(s.entry.nbytes for s in spans if s.dtype is not s.entry.dtype))
+    run = _Run(iter(jobs))
+    threads = [threading.Thread(target=run.read, daemon=True) for _ in range(READERS)]
+    try:
+        for thread in threads:
+            thread.start()
+        _write(run, progress)
+    finally:
+        run.stopped.set()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
 
 
 def _write(run: _Run, progress: Progress | None) -> None:
@@ -144,7 +143,7 @@ class _Stopped(Exception):
 class _Run:
     """What the readers of one copy share with its writer."""
 
-    def __init__(self, jobs: Iterator[Job], prepare: Callable[[], object], by_torch: bool) -> None:
+    def __init__(self, jobs: Iterator[Job]) -> None:
         self.ready: queue.Queue[_Filled | Job | BaseException | None] = queue.Queue(_BUFFERS)
         """What is to be written, what is complete, what went wrong; None where a reader ends."""
         self.free: queue.Queue[bytearray] = queue.Queue()
@@ -152,15 +151,12 @@ class _Run:
             self.free.put(bytearray(CHUNK_NBYTES))
         self.stopped = threading.Event()
         self._jobs = jobs
-        self._prepare = prepare
-        self._by_torch = by_torch
         self._lock = threading.Lock()
 
     def read(self) -> None:
         """Work through jobs until there are none: the body of a reader's thread."""
         with contextlib.suppress(_Stopped):
             try:
-                self._prepare()
                 while True:
                     with self._lock:
                         job = next(self._jobs, None)
@@ -189,12 +185,12 @@ class _Run:
 
     def _copy(self, job: Job) -> None:
         storage = job.storage
-        spans = [span.prepared(by_torch=self._by_torch) for span in job.spans]
+        spans = [span.prepared() for span in job.spans]
         direct = [span for span in spans if span.entry.is_contiguous]
         crc = 0
         for start, view, buffer in self._chunks(job):
             if storage.crc32 is not None:
-                crc = zlib.crc32(view, crc)
+                crc = crc32_of(view, crc)
             pieces: list[_Piece] = []
             keeps = False
             for span in direct:
@@ -245,7 +241,7 @@ def _changed(span: Span, data: Buffer, position: int) -> Iterator[_Piece]:
     """Yield what to write for the elements `position` bytes into a tensor, and where."""
     data = span.changed(data, position)
     if span.sums:
-        span.crc32 = zlib.crc32(data, span.crc32)
+        span.crc32 = crc32_of(data, span.crc32)
     if span.counts:
         more = nonfinite(data, span.dtype)
         span.nonfinite = span.nonfinite[0] + more[0], span.nonfinite[1] + more[1]
@@ -270,7 +266,5 @@ def _read_into(storage: Storage, position: int, view: memoryview) -> int:
                 break
             done += count
     except OSError as e:
-        raise Unreadable(
-            f"cannot be read ({(e.strerror or 'error').lower()})", where=file.name
-        ) from e
+        raise Unreadable(f"cannot be read ({os_reason(e)})", where=file.name) from e
     return done

@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import queue
 import threading
-import zlib
 from collections.abc import Callable, Iterable
 
+from sdtool.checkpoint.crc32 import crc32_of
 from sdtool.checkpoint.source import LocalFile
 from sdtool.convert.copy.jobs import Filling, Job, damaged
 from sdtool.convert.copy.kernel import copy_range
@@ -158,7 +158,7 @@ class Checks:
             view = buffer[: min(CHUNK_NBYTES, end - place)]
             _read_into(filling, place, view)
             if sums:
-                crc = zlib.crc32(view, crc)
+                crc = crc32_of(view, crc)
             if counts:
                 more = nonfinite(view, span.dtype)
                 nan, inf = nan + more[0], inf + more[1]

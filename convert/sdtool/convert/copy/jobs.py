@@ -38,7 +38,7 @@ class Copied:
 class Filling:
     """A file to fill with tensors.
 
-    `written` is told which range is complete (its offset and its size), on the calling thread.
+    `written` is called with each complete range (its offset and its size), on the calling thread.
     """
 
     tensors: Sequence[Placed]
@@ -50,7 +50,7 @@ class Filling:
     _unflushed: int = 0
 
     def wrote(self, nbytes: int) -> None:
-        """Count what was written: now and then the disk is told to begin."""
+        """Count what was written: now and then the disk is asked to begin."""
         self._unflushed += nbytes
         if self._unflushed >= _FLUSH_NBYTES:
             start_writeback(self.file.fd)
@@ -107,9 +107,9 @@ class Span:
         """Where the element goes that stands `position` bytes into the tensor as it is stored."""
         return goal.offset + position // self.entry.dtype.itemsize * self.dtype.itemsize
 
-    def prepared(self, *, by_torch: bool = False) -> Span:
+    def prepared(self) -> Span:
         """Return it with its cast and its change, for one thread."""
-        cast = casting(self.entry, self.dtype, self.scale, by_torch=by_torch)
+        cast = casting(self.entry, self.dtype, self.scale)
         change = changes(self.entry, cast)
         return Span(self.entry, self.dtype, self.goals, self.scale, cast, change)
 

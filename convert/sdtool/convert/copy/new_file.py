@@ -11,6 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
+from sdtool.checkpoint.wording import os_reason
 from sdtool.convert.os_errors import output_error
 from sdtool.convert.plan.names import PARTIAL
 
@@ -81,8 +82,7 @@ class NewFile:
             if self._is_made and not self.is_named and not os.path.isdir(self.partial.parent):
                 return f"its folder was moved or removed: {self.partial.name} may be in it"
         except OSError as e:
-            reason = (e.strerror or type(e).__name__).lower()
-            return f"{self.partial} could not be removed ({reason}): it is safe to delete"
+            return f"{self.partial} could not be removed ({os_reason(e)}): it is safe to delete"
         return None
 
     def _close(self) -> None:

@@ -1,29 +1,19 @@
-"""A cast of chunk after chunk, as torch's `.to(dtype)` does it, with its census.
-
-numpy casts between the common types, torch does the others, and much at a time.
-"""
+"""A cast of chunk after chunk, as torch's `.to(dtype)` does it, with its census."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sdtool.checkpoint.dtypes import DType
-from sdtool.convert.elements import half_casts
+from sdtool.convert.elements import plain
 from sdtool.convert.elements.census import Census
 from sdtool.convert.elements.chunks import Buffer
-from sdtool.convert.elements.vectors import numpy_or_none, torch_module
-
-MUCH_NBYTES = 1 << 30
-"""To cast more than this, torch takes less time than numpy, its import included."""
-
-
-_CLIPS = {"float8_e4m3fn": 464.0}
-"""Types without an infinity, and what is still rounded to their largest number: torch clips the
-rest to it."""
+from sdtool.convert.elements.formats import MAGNITUDE, NARROW
+from sdtool.convert.elements.nonfinite import nonfinite
+from sdtool.convert.elements.rounding import BLOCK, round_block, scratch
+from sdtool.convert.elements.vectors import numpy_or_none
+from sdtool.convert.elements.widening import widened
 
 
 class Casting(Protocol):
@@ -44,86 +34,67 @@ class Casting(Protocol):
 
 @dataclass(slots=True)
 class Cast:
-    """A cast of chunk after chunk, with its census."""
+    """A cast between floating types, with its census: by numpy, or else by plain arithmetic."""
 
     before: DType
     after: DType
     census: Census = field(default_factory=Census)
-    by_torch: bool = False
-    """Whether torch is to do it although numpy could: for much, where its import is worth it."""
-
-    def __post_init__(self) -> None:
-        if (self.before.name, self.after.name) not in half_casts.CAN or numpy_or_none() is None:
-            self.by_torch = True
 
     def seek(self, element: int) -> None:
         """Do nothing: each element is cast by itself."""
 
     def __call__(self, data: Buffer) -> Buffer:
         """Cast the elements of `data`, as torch's `.to(dtype)` does."""
-        if not self.by_torch:
-            done = half_casts.cast(numpy_or_none(), data, self.before.name, self.after.name)
-            if done is not None:
-                out, lost, error = done
-                self.census.add(Census(len(data) // self.before.itemsize, 0, lost, 0, 0, error))
-                return out
-        torch = torch_module()
-        out = bytearray(len(data) // self.before.itemsize * self.after.itemsize)
-        if out:
-            writable = bytearray(data) if memoryview(data).readonly else data  # or torch warns
-            before = torch.frombuffer(writable, dtype=getattr(torch, self.before.name))
-            after = torch.frombuffer(out, dtype=getattr(torch, self.after.name))
-            after.copy_(before)
-            lost = _zeros(out, self.after.itemsize)
-            if lost:
-                lost -= _zeros(writable, self.before.itemsize)
-            self.census.underflowed += lost
-            wide = torch.float64 if self.before.itemsize == 8 else torch.float32
-            self._count(torch, before.to(wide), after.to(wide, copy=True))
+        count = len(data) // self.before.itemsize
+        self.census.elements += count
+        numpy = numpy_or_none()
+        if numpy is None:
+            return plain.cast(data, self.before, self.after, self.census)
+        out = bytearray(count * self.after.itemsize)
+        if self.before.name == "float64":
+            self._from_float64(numpy, data, out)
+        elif self.after.name in NARROW:
+            self._round(numpy, data, out)
+        else:
+            self._widen(numpy, data, out)
         return out
 
-    def _count(self, torch: Any, before: Any, after: Any) -> None:
-        """Compare the values before and after, both in the wider type; `after` is used up."""
-        census = self.census
-        census.elements += len(before)
-        low, high = map(float, after.sub_(before).aminmax())
-        if not math.isfinite(low + high):  # only then is any value, before or after, not finite
-            finite = torch.isfinite(before)
-            good = finite & torch.isfinite(after)
-            census.nan += int(torch.isnan(before).sum())
-            census.inf += int(torch.isinf(before).sum())
-            if self.after.name not in _CLIPS:
-                census.overflowed += int(finite.sum()) - int(good.sum())
-            errors = after[good]
-            low, high = map(float, errors.aminmax()) if len(errors) else (0.0, 0.0)
-        if self.after.name in _CLIPS:
-            large = (before.abs() > _CLIPS[self.after.name]) & torch.isfinite(before)
-            census.overflowed += int(large.sum())
-        census.largest_error = max(census.largest_error, -low, high)
+    def _round(self, numpy: Any, data: Buffer, out: bytearray) -> None:
+        """Go by float32, which holds all values of the narrower types."""
+        before, item, view = self.before.name, self.before.itemsize, memoryview(data)
+        into = numpy.frombuffer(out, f"<u{self.after.itemsize}")
+        for start in range(0, len(into), BLOCK):
+            target = into[start : start + BLOCK]
+            block = view[start * item : (start + len(target)) * item]
+            real = widened(numpy, block, before, scratch(numpy, len(target))[-1])
+            round_block(numpy, real.view("<u4"), target, before, self.after.name, self.census)
 
+    def _widen(self, numpy: Any, data: Buffer, out: bytearray) -> None:
+        nan, inf = nonfinite(data, self.before)
+        self.census.nan += nan
+        self.census.inf += inf
+        into = numpy.frombuffer(out, f"<f{self.after.itemsize}")
+        with numpy.errstate(all="ignore"):  # NaN of some bits
+            numpy.copyto(into, widened(numpy, data, self.before.name))
 
-def _zeros(data: Buffer, itemsize: int) -> int:
-    """Count the floating elements that are zero, of either sign: counting bits is much faster."""
-    numpy = numpy_or_none()
-    if numpy is not None:
-        bits = numpy.frombuffer(data, f"<u{itemsize}")
-        return len(bits) - int(numpy.count_nonzero(bits << 1))
-    torch = torch_module()
-    bits = torch.frombuffer(data, dtype=getattr(torch, f"int{8 * itemsize}"))
-    return len(bits) - int(torch.count_nonzero(bits << 1))
+    def _from_float64(self, numpy: Any, data: Buffer, out: bytearray) -> None:
+        """Go by float32 as well, as torch does; what becomes of the values is told in float64."""
+        after = self.after.name
+        real = numpy.frombuffer(data, "<f8")
+        with numpy.errstate(all="ignore"):  # what overflows is counted
+            single = real.astype("<f4")
+            if after == "float32":
+                numpy.copyto(numpy.frombuffer(out, "<f4"), single)
+            else:
+                self._round_single(numpy, single.view("<u4"), out, numpy.isfinite(real))
+            self.census.compare(numpy, real, real, widened(numpy, out, after).astype("<f8"))
 
-
-@contextmanager
-def one_core_each(casting: bool) -> Generator[Callable[[], object]]:
-    """Give what threads that cast side by side call first, so that torch does not split their work
-    once more; in the end torch is as it was.
-    """
-    if not casting:
-        yield lambda: None
-        return
-    torch = torch_module()
-    before = torch.get_num_threads()
-    try:
-        yield lambda: torch.set_num_threads(1)  # of the calling thread, and of those to come
-    finally:
-        torch.set_num_threads(before)
+    def _round_single(self, numpy: Any, bits: Any, out: bytearray, is_finite: Any) -> None:
+        """Round what was float64 once more."""
+        after, into = self.after.name, numpy.frombuffer(out, f"<u{self.after.itemsize}")
+        for start in range(0, len(bits), BLOCK):
+            block = slice(start, start + BLOCK)
+            round_block(numpy, bits[block], into[block], "float64", after, Census())
+        if not NARROW[after].has_infinity:  # else it shows
+            too_large = bits & MAGNITUDE >= NARROW[after].limit
+            self.census.overflowed += int(numpy.count_nonzero(too_large & is_finite))

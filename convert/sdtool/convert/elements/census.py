@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(slots=True)
@@ -28,3 +30,18 @@ class Census:
         self.nan += other.nan
         self.inf += other.inf
         self.largest_error = max(self.largest_error, other.largest_error)
+
+    def compare(self, numpy: Any, real: Any, wide: Any, result: Any) -> None:
+        """Count what vectors show: the values before, before they were rounded, and after."""
+        errors = result - wide
+        low, high = float(errors.min(initial=0)), float(errors.max(initial=0))
+        if not math.isfinite(low + high):  # only then is any value, before or after, not finite
+            self.nan += int(numpy.isnan(real).sum())
+            self.inf += int(numpy.isinf(real).sum())
+            self.overflowed += int((numpy.isfinite(real) & ~numpy.isfinite(result)).sum())
+            errors = errors[numpy.isfinite(errors)]
+            low, high = float(errors.min(initial=0)), float(errors.max(initial=0))
+        zeros = len(result) - int(numpy.count_nonzero(result))
+        if zeros:
+            self.underflowed += zeros - (len(real) - int(numpy.count_nonzero(real)))
+        self.largest_error = max(self.largest_error, -low, high)

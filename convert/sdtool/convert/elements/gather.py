@@ -8,12 +8,16 @@ import mmap
 import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from sdtool.checkpoint.reading import TensorEntry
 from sdtool.checkpoint.records import storage_chunks
 from sdtool.convert.elements.chunks import CHUNK_NBYTES, Buffer
-from sdtool.convert.elements.vectors import numpy_or_none, torch_module
+from sdtool.convert.elements.vectors import numpy_or_none
 from sdtool.convert.os_errors import output_error
+
+_CODES: dict[int, Literal["B", "H", "I", "Q"]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
+"""The letters that memoryview has for items of so many bytes."""
 
 
 def gathered(entry: TensorEntry, chunk_nbytes: int = CHUNK_NBYTES) -> Iterator[Buffer]:
@@ -63,12 +67,35 @@ def _block(
         )
         numpy.ndarray(shape, kind, out)[...] = block
         return out
-    torch = torch_module()
-    dtype = getattr(torch, {1: "int8", 2: "int16", 4: "int32", 8: "int64"}.get(item, "complex128"))
-    count = 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
-    flat = torch.frombuffer(buffer, dtype=dtype, offset=offset * item, count=count)
-    torch.frombuffer(out, dtype=dtype).view(shape).copy_(flat.as_strided(shape, stride))
+    _copy_rows(buffer, memoryview(out), item, shape, stride, offset)
     return out
+
+
+def _copy_rows(
+    buffer: mmap.mmap,
+    out: memoryview,
+    item: int,
+    shape: tuple[int, ...],
+    stride: tuple[int, ...],
+    offset: int,
+) -> None:
+    """Do without numpy: one row after the other."""
+    *outer, width = shape or (1,)
+    *steps, step = stride or (1,)
+    if item not in _CODES:  # of 16 bytes: two of 8
+        outer, width, steps, step = [*outer, width], 2, [2 * s for s in (*steps, step)], 1
+        offset, item = 2 * offset, 8
+    nbytes = width * item
+    with memoryview(buffer) as held:
+        cut = len(held) - len(held) % item
+        elements, rows = held[:cut].cast(_CODES[item]), itertools.product(*map(range, outer))
+        for at, index in enumerate(rows):
+            start = offset + sum(i * s for i, s in zip(index, steps, strict=True))
+            if step:
+                row = elements[start : start + (width - 1) * step + 1 : step].tobytes()
+            else:
+                row = elements[start : start + 1].tobytes() * width
+            out[at * nbytes : (at + 1) * nbytes] = row
 
 
 @contextmanager
@@ -76,7 +103,7 @@ def _held(entry: TensorEntry) -> Generator[mmap.mmap]:
     """Give the stored bytes from the first element of `entry` to its last, to read in any order.
 
     They are a copy: a page of the input itself that the disk cannot give, or that is gone because
-    the file was cut meanwhile, would end the process where a read tells of it.
+    the file was cut meanwhile, would end the process, while a read reports an error.
     """
     item = entry.dtype.itemsize
     steps = zip(entry.shape, entry.stride, strict=True)
@@ -88,5 +115,4 @@ def _held(entry: TensorEntry) -> Generator[mmap.mmap]:
                 spill.flush()
             except OSError as e:
                 raise output_error(e, tempfile.gettempdir()) from e
-        # a private map: torch wants buffers that could be written, and nothing writes
-        yield mmap.mmap(spill.fileno(), nbytes, access=mmap.ACCESS_COPY)
+        yield mmap.mmap(spill.fileno(), nbytes, access=mmap.ACCESS_READ)

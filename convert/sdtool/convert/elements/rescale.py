@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from array import array
 from collections.abc import Iterator
@@ -12,12 +11,14 @@ from typing import Any
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.identify.grids import Grid
 from sdtool.checkpoint.reading import TensorEntry
-from sdtool.convert.elements import fp8
+from sdtool.convert.elements import plain
 from sdtool.convert.elements.cast import Cast, Casting
 from sdtool.convert.elements.census import Census
 from sdtool.convert.elements.chunks import Buffer
+from sdtool.convert.elements.rounding import round_block
 from sdtool.convert.elements.scales import Scale, Values
 from sdtool.convert.elements.vectors import numpy_or_none
+from sdtool.convert.elements.widening import DECODED, decoded, widened
 
 PRODUCTS = frozenset({"float32", "float16", "bfloat16"})
 """The types that weights are dequantized to."""
@@ -26,13 +27,11 @@ _PIECE = 1 << 15
 """Elements that are worked on at once: what they take stays in a core's cache."""
 
 
-def casting(
-    entry: TensorEntry, dtype: DType, scale: Scale | None = None, *, by_torch: bool = False
-) -> Casting | None:
+def casting(entry: TensorEntry, dtype: DType, scale: Scale | None = None) -> Casting | None:
     """Return what makes the elements of `entry` those of an output; None where nothing does."""
     if scale is not None:
         return Rescale(entry.dtype, dtype, scale)
-    return None if dtype is entry.dtype else Cast(entry.dtype, dtype, by_torch=by_torch)
+    return None if dtype is entry.dtype else Cast(entry.dtype, dtype)
 
 
 @dataclass(slots=True)
@@ -65,7 +64,7 @@ class Rescale:
         if not count:
             return b""
         numpy = numpy_or_none()
-        if self.scale.grid.count == 1 and self.before.name in fp8.DECODED:
+        if self.scale.grid.count == 1 and self.before.name in DECODED:
             return self._by_table(numpy, bytes(data), float(self._values.get(0, 1)[0]))
         if numpy is None:
             return self._by_segments(bytes(data), start)
@@ -73,11 +72,11 @@ class Rescale:
 
     def _by_table(self, numpy: Any, codes: bytes, scale: float) -> Buffer:
         """Look codes up that have one scale: there are 256 of them at most."""
-        values = fp8.decoded(self.before.name)
+        values = decoded(self.before.name)
         width, tables = self.after.itemsize, [bytearray(256) for _ in range(self.after.itemsize)]
         for code in range(256):
             if code in codes:
-                product = fp8.product(values[code], scale, self.after.name)
+                product = plain.product(values[code], scale, self.after.name)
                 self._count(product, codes, code)
                 for i, table in enumerate(tables):
                     table[code] = product.bits >> 8 * i & 0xFF
@@ -90,7 +89,7 @@ class Rescale:
             out[i::width] = codes.translate(table)
         return out
 
-    def _count(self, product: fp8.Product, codes: bytes, code: int) -> None:
+    def _count(self, product: plain.Rounded, codes: bytes, code: int) -> None:
         census = self.census
         census.largest_error = max(census.largest_error, product.error)
         if product.is_nan or product.is_inf or product.has_overflowed or product.is_lost:
@@ -113,7 +112,7 @@ class Rescale:
             index = row // grid.block_rows * grid.across + across
             scale = float(self._values.get(index, 1)[0])
             part = data[(at - start) * item : (stop - start) * item]
-            if self.before.name in fp8.DECODED:
+            if self.before.name in DECODED:
                 out += self._by_table(None, part, scale)
             else:
                 out += self._one_by_one(part, scale)
@@ -121,27 +120,33 @@ class Rescale:
         return out
 
     def _one_by_one(self, data: bytes, scale: float) -> bytes:
-        values = array("f", fp8.reals(data, self.before.name)).tobytes()
+        values = array("f", plain.reals(data, self.before.name)).tobytes()
         out = bytearray()
         for i in range(0, len(values), 4):
             bits = int.from_bytes(values[i : i + 4], sys.byteorder)
-            product = fp8.product(bits, scale, self.after.name)
+            product = plain.product(bits, scale, self.after.name)
             self._count(product, b"\0", 0)
             out += product.bits.to_bytes(self.after.itemsize, "little")
         return bytes(out)
 
     def _by_numpy(self, numpy: Any, data: Buffer, start: int, count: int) -> Buffer:
         item, out = self.before.itemsize, bytearray(count * self.after.itemsize)
-        kind = {"float32": "<f4", "float16": "<f2", "bfloat16": "<u2"}[self.after.name]
-        into, view = numpy.frombuffer(out, kind), memoryview(data)
+        after, view = self.after.name, memoryview(data)
+        into = numpy.frombuffer(out, "<f4" if after == "float32" else "<u2")
         with numpy.errstate(all="ignore"):  # what overflows is counted
             for first, last in _pieces(self.scale.grid, start, start + count):
                 part = view[(first - start) * item : (last - start) * item]
-                real = fp8.widened(numpy, part, self.before.name)
+                real = widened(numpy, part, self.before.name)
                 wide = real * self._spread(numpy, first, last)
-                rounded, result = fp8.narrowed(numpy, wide, self.after.name)
-                into[first - start : last - start] = rounded
-                self._compare(numpy, real, wide, result)
+                target = into[first - start : last - start]
+                if self.after.name == "float32":
+                    target[:], result = wide, wide
+                else:
+                    round_block(
+                        numpy, wide.view("<u4"), target, "float32", self.after.name, Census()
+                    )
+                    result = widened(numpy, target, self.after.name)
+                self.census.compare(numpy, real, wide, result)
         return out
 
     def _spread(self, numpy: Any, first: int, last: int) -> Any:
@@ -161,22 +166,6 @@ class Rescale:
         values = values.reshape(-1, grid.across)
         values = values[numpy.arange(row, row + rows) // grid.block_rows - top]
         return numpy.repeat(values, grid.block_columns, axis=1)[:, : grid.columns].reshape(-1)
-
-    def _compare(self, numpy: Any, real: Any, wide: Any, result: Any) -> None:
-        census = self.census
-        errors = result - wide
-        low, high = float(errors.min()), float(errors.max())
-        if not math.isfinite(low + high):  # only then is any value, before or after, not finite
-            finite, good = numpy.isfinite(real), numpy.isfinite(result)
-            census.nan += int(numpy.isnan(real).sum())
-            census.inf += int(numpy.isinf(real).sum())
-            census.overflowed += int((finite & ~good).sum())
-            errors = errors[good]
-            low, high = (float(errors.min()), float(errors.max())) if len(errors) else (0.0, 0.0)
-        zeros = len(result) - int(numpy.count_nonzero(result))
-        if zeros:
-            census.underflowed += zeros - (len(real) - int(numpy.count_nonzero(real)))
-        census.largest_error = max(census.largest_error, -low, high)
 
 
 def _pieces(grid: Grid, start: int, end: int) -> Iterator[tuple[int, int]]:

@@ -11,10 +11,11 @@ from typing import Any
 from sdtool.checkpoint.errors import Malformed, Unsupported
 from sdtool.checkpoint.identify.grids import Grid
 from sdtool.checkpoint.reading import TensorEntry
-from sdtool.convert.elements import fp8
+from sdtool.convert.elements import plain
 from sdtool.convert.elements.chunks import CHUNK_NBYTES, Buffer
 from sdtool.convert.elements.row_major import row_major_chunks
 from sdtool.convert.elements.vectors import numpy_or_none
+from sdtool.convert.elements.widening import widened
 
 TYPES = frozenset({"float32", "float16", "bfloat16", "float8_e8m0fnu"})
 """The types that scales may have: float32 holds all of their values."""
@@ -112,5 +113,5 @@ def _floats(data: Buffer, dtype: str) -> Any:
         values = array("f", [table[code] for code in bytes(data)])
         return values if numpy is None else numpy.array(values, "<f4")
     if numpy is not None:
-        return fp8.widened(numpy, data, dtype)
-    return array("f", fp8.reals(bytes(data), dtype))
+        return widened(numpy, data, dtype)
+    return array("f", plain.reals(bytes(data), dtype))

@@ -1,4 +1,4 @@
-"""numpy and torch, imported when they are first needed, and elements as their vectors."""
+"""numpy and torch, imported when that is worth it, and elements as vectors of numpy."""
 
 from __future__ import annotations
 
@@ -9,20 +9,32 @@ import sys
 from functools import cache
 from typing import Any
 
-from sdtool.checkpoint.dtypes import DType
+from sdtool.checkpoint.dtypes import TABLE, DType
+from sdtool.checkpoint.errors import UsageError
 from sdtool.convert.elements.chunks import Buffer
+from sdtool.convert.elements.widening import DECODED, widened
+
+HAVE_VALUES = frozenset(
+    {row.name for row in TABLE if row.numpy and not row.is_complex} | {"bfloat16"} | DECODED
+)
+"""The types that `vector` reads."""
 
 
 def vector(data: Buffer, dtype: DType) -> Any:
-    """Return the real elements of `data` as float64, in a vector of numpy or else of torch."""
-    numpy = _numpy()
-    if numpy is not None and dtype.name == "bfloat16":
-        return (numpy.frombuffer(data, "<u2").astype("u4") << 16).view("f4").astype("f8")
-    if numpy is not None and dtype.numpy is not None:
-        return numpy.frombuffer(data, f"<{dtype.numpy}").astype("f8")
-    torch = torch_module()
-    values = torch.frombuffer(bytearray(data), dtype=getattr(torch, dtype.name)).double()
-    return values if numpy is None else values.numpy()
+    """Return the elements of `data`, of a type that has real values, as a vector of float64.
+
+    Raises:
+        UsageError: numpy is not installed.
+    """
+    numpy = numpy_or_none()
+    if numpy is None:
+        raise UsageError(
+            "values are compared by numpy, which is not installed",
+            hint=f"{sys.executable} -m pip install numpy",
+        )
+    if dtype.numpy is None:
+        return widened(numpy, data, dtype.name).astype("f8")
+    return numpy.frombuffer(data, f"<{dtype.numpy}").astype("f8")
 
 
 def numpy_or_none() -> Any:
@@ -32,7 +44,7 @@ def numpy_or_none() -> Any:
 
 @cache
 def _numpy() -> Any:
-    """numpy, where it is installed: torch works without it."""
+    """Returns numpy; a test that does without replaces this."""
     try:
         if "numpy" not in sys.modules:
             _check_room()
@@ -42,19 +54,23 @@ def _numpy() -> Any:
         return None
 
 
-@cache
-def torch_module() -> Any:
-    """Return torch.
+_WORTH_NBYTES = 8 << 30
+"""From here on torch saves more time than its import takes."""
 
-    Raises:
-        ImportError: it is not installed.
-        MemoryError: there is no room for it.
-    """
-    try:
-        return importlib.import_module("torch")
-    except ImportError as e:
-        _refuse_without_memory(e)
-        raise
+
+def import_torch_for(nbytes: int) -> None:
+    """Import torch, where it is installed, if that is worth it to cast so many bytes."""
+    if nbytes >= _WORTH_NBYTES:
+        try:
+            importlib.import_module("torch")
+        except ImportError as e:
+            _refuse_without_memory(e)
+
+
+def torch_if_there() -> Any:
+    """Return torch where somebody has imported it already."""
+    torch = sys.modules.get("torch")
+    return torch if hasattr(torch, "frombuffer") else None  # else its import is under way
 
 
 _NUMPY_NBYTES = 200 << 20

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sdtool.checkpoint.dtypes import DType
+from sdtool.checkpoint.dtypes import UINT8, DType
 from sdtool.checkpoint.errors import Malformed, Unsupported, UsageError
 from sdtool.checkpoint.identify.grids import grid_of
 from sdtool.checkpoint.identify.quantization import (
@@ -20,7 +20,7 @@ from sdtool.checkpoint.identify.quantization import (
 )
 from sdtool.checkpoint.identify.schemes import INERT
 from sdtool.checkpoint.reading import Checkpoint, TensorEntry
-from sdtool.checkpoint.records import storage_chunks
+from sdtool.checkpoint.small_values import bytes_of
 from sdtool.convert.elements.scales import TYPES, Scale, place_of
 from sdtool.convert.plan.casts import DTYPES
 from sdtool.convert.plan.metadata import stored_metadata
@@ -70,7 +70,7 @@ class Treatment:
             return
         can = all(part.can_dequantize for part in self.quantization.parts)
         raise Unsupported(
-            f"a cast would spoil its quantized weights, {self.quantization.label}",
+            f"a cast would destroy its quantized weights, {self.quantization.label}",
             where=where,
             hint="--dequantize turns them into weights of the new type; without a cast every byte"
             " is kept"
@@ -194,7 +194,7 @@ def _check_declared(
     entries: Mapping[str, TensorEntry],
     layers: Mapping[str, Any] | None,
 ) -> None:
-    """Check that what ComfyUI would be told of a layer is what its tensors say."""
+    """Check that what a file says of a layer to ComfyUI is what its tensors say."""
     declared: list[Any] = []
     comfy = entries.get(codes.name.rpartition(".")[0] + _COMFY)
     if comfy is not None:
@@ -221,7 +221,7 @@ def _check_declared(
 def _unknown_in(said: Any, dtype: DType) -> str | None:
     """Return what is not understood of a declaration; None where it only says scaled fp8."""
     if not isinstance(said, dict):
-        return "is no JSON object"
+        return "is not a JSON object"
     form = said.get("format")
     match = _FORMAT.fullmatch(form) if isinstance(form, str) else None
     if match is None or match[1] != dtype.name:
@@ -233,12 +233,11 @@ def _unknown_in(said: Any, dtype: DType) -> str | None:
 
 def _json_in(entry: TensorEntry) -> Any:
     """Read the JSON in a small tensor of bytes; None where there is none."""
-    if entry.dtype.name != "uint8" or entry.nbytes > _JSON_NBYTES or not entry.is_contiguous:
+    if entry.dtype is not UINT8:
         return None
-    data = b"".join(storage_chunks(entry.storage, entry.offset, entry.nbytes))
     try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
+        return json.loads(bytes_of(entry, _JSON_NBYTES))
+    except (Unsupported, ValueError, RecursionError):
         return None
 
 

@@ -14,7 +14,7 @@ from sdtool.checkpoint.reading import Storage, TensorEntry
 from sdtool.convert.plan.plan import Placed
 
 FACTOR = 4
-"""Tied weights are written twice, flat optimizer states three times; nothing honest comes near."""
+"""Tied weights are written twice, flat optimizer states three times; no real model comes near."""
 NBYTES = 256 << 20
 """What is less than that does no harm."""
 
@@ -41,7 +41,7 @@ def check_expansion(tensors: Iterable[Placed], nbytes: int, where: str) -> None:
             f"it would become a file of {nbytes:,} bytes, of tensors that repeat or share"
             f" {there:,} bytes",
             where=where,
-            hint="--any-size writes it all the same",
+            hint="use --any-size to write it anyway",
         )
 
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from pathlib import PurePath
 
+from sdtool.convert.plan.target import Target
+
 SUFFIXES = (
     ".ckpt", ".pt", ".pth", ".bin", ".safetensors", ".sft", ".pkl", ".pickle", ".pth.tar",
 )  # fmt: skip
@@ -39,34 +41,34 @@ def output_name(
     variant: str | None = None,
     dtype: str | None = None,
     parts: Mapping[str, str | None] | None = None,
-    to: str = "safetensors",
+    to: Target = Target.SAFETENSORS,
 ) -> str:
     """Return the file name (no folder) for what is made of `path`.
 
-    `variant` is one of `VARIANTS`, `dtype` one of `DTYPES` or `keep`, `to` is `safetensors` or
-    `pt`. `parts` gives components (`unet`, `vae`, `text`) a type of their own. A name that says it
+    `variant` is one of `VARIANTS`, `dtype` one of `DTYPES` or `keep`. `parts` gives
+    components (`unet`, `vae`, `text`) a type of their own. A name that says it
     already is left alone, one that says otherwise is corrected. An inert `.pt` made of a `.pt` of
     the same name is called `-inert`; one that is called so is its own output.
     """
     name = PurePath(path).name
     stem, kind = split_name(name)
     # transformers looks for `model.safetensors` where it looked for `pytorch_model.bin`
-    if to == "safetensors" and re.match(r"pytorch_model(?=$|[.-])", stem):
+    if to is Target.SAFETENSORS and re.match(r"pytorch_model(?=$|[.-])", stem):
         stem = stem.removeprefix("pytorch_")
     match = _STEM.fullmatch(stem)
     if match is not None:
-        early, told, late = (match[group] or "" for group in ("early", "variant", "dtype"))
-        if variant is not None and _plain(told) != _plain(VARIANTS[variant]):
-            told = VARIANTS[variant]
+        early, form, late = (match[group] or "" for group in ("early", "variant", "dtype"))
+        if variant is not None and _plain(form) != _plain(VARIANTS[variant]):
+            form = VARIANTS[variant]
         if dtype not in (None, "keep") and _plain(late or early) != _plain(f"-{dtype}"):
             early, late = "", f"-{dtype}"
         own = {part: own for part, own in (parts or {}).items() if own not in (None, dtype)}
-        told_parts = "".join(f"-{part}-{own[part]}" for part in PARTS if part in own)
+        named_parts = "".join(f"-{part}-{own[part]}" for part in PARTS if part in own)
         if not own and dtype in (None, "keep"):
-            told_parts = match["parts"] or ""
-        stem = match["name"] + early + told + late + told_parts
+            named_parts = match["parts"] or ""
+        stem = match["name"] + early + form + late + named_parts
     result = f"{stem}{kind}.{to}"
-    if to == "pt" and result == name and not _INERT.search(stem):
+    if to is Target.PT and result == name and not _INERT.search(stem):
         return f"{stem}-inert{kind}.{to}"
     return result
 

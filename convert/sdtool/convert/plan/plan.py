@@ -19,6 +19,7 @@ from sdtool.convert.plan.dequantize import REASON, Treatment, treatment_of, weig
 from sdtool.convert.plan.metadata import HASH_KEYS, metadata_of
 from sdtool.convert.plan.partial import nothing_to_write, refuse_partial
 from sdtool.convert.plan.selection import LeftOut, Selected, Selection
+from sdtool.convert.plan.target import Target
 
 ORDER = (
     "BOOL", "F4", "F6_E2M3", "F6_E3M2", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0",
@@ -90,7 +91,7 @@ def select_all(
     checkpoint: Checkpoint,
     *,
     dtype: str = "keep",
-    to: str = "safetensors",
+    to: Target = Target.SAFETENSORS,
     skip_unsupported: bool = False,
     treatment: Treatment | None = None,
 ) -> Selection:
@@ -109,9 +110,9 @@ def select_all(
     if len(parts) != 1:
         tokens = ", ".join(ascii(token) for token, _ in parts)
         raise Unsupported(
-            f"holds {len(parts)} embeddings ({tokens}); programs load one a file",
+            f"holds {len(parts)} embeddings ({tokens}); programs load one per file",
             where=checkpoint.source.name,
-            hint="convert it with an output folder: each token becomes a file",
+            hint="use an output folder: each token becomes a file",
         )
     ((_, selection),) = parts
     return selection
@@ -121,7 +122,7 @@ def select_parts(
     checkpoint: Checkpoint,
     *,
     dtype: str = "keep",
-    to: str = "safetensors",
+    to: Target = Target.SAFETENSORS,
     skip_unsupported: bool = False,
     treatment: Treatment | None = None,
 ) -> tuple[tuple[str, Selection], ...]:
@@ -151,7 +152,7 @@ def select_parts(
         *(LeftOut(e.name, e.nbytes, _beside(e)) for e in checkpoint.training),
         *(LeftOut(e.entry.name, e.entry.nbytes, e.why) for e in checkpoint.left_out),
     )
-    by_token = checkpoint.kind == "embedding" and to == "safetensors"
+    by_token = checkpoint.kind == "embedding" and to is Target.SAFETENSORS
     groups = [(e.name, (e,)) for e in kept] if by_token else [("", kept)]
     parts: list[tuple[str, Selection]] = []
     for token, entries in groups:
@@ -204,7 +205,7 @@ def _selected(entry: TensorEntry, dtype: str, treatment: Treatment) -> Selected:
 
 
 def supported(
-    entries: Iterable[TensorEntry], *, to: str = "safetensors", skip: bool = False
+    entries: Iterable[TensorEntry], *, to: Target = Target.SAFETENSORS, skip: bool = False
 ) -> tuple[tuple[TensorEntry, ...], tuple[LeftOut, ...]]:
     """Part the tensors that an output can hold from those that it cannot.
 
@@ -231,12 +232,13 @@ def supported(
     return tuple(kept), tuple(left)
 
 
-def _unsupported(entry: TensorEntry, to: str) -> str | None:
+def _unsupported(entry: TensorEntry, to: Target) -> str | None:
     if entry.unsupported is not None:
         return entry.unsupported
     if entry.dtype.is_quantized:
         return "quantized"
-    return entry.dtype.name if to == "safetensors" and entry.dtype.safetensors is None else None
+    has_no_name = to is Target.SAFETENSORS and entry.dtype.safetensors is None
+    return entry.dtype.name if has_no_name else None
 
 
 def plan_safetensors(selection: Selection) -> ConvertPlan:

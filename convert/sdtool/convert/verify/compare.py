@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sdtool.checkpoint.reading import TensorEntry
 from sdtool.convert.elements.row_major import row_major_chunks
-from sdtool.convert.elements.vectors import vector
+from sdtool.convert.elements.vectors import HAVE_VALUES, vector
 
 _ELEMENTS = 1 << 18
 """Elements of one block."""
@@ -16,7 +16,7 @@ _ELEMENTS = 1 << 18
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """The distance of two tensors of one shape; of complex ones only `equal` is known."""
+    """How far two tensors of one shape are apart; of complex ones only `equal` is known."""
 
     name: str
     numel: int
@@ -49,13 +49,13 @@ def distance(
     if a.shape != b.shape:
         raise ValueError(f"shapes differ: {a.shape} and {b.shape}")
     same_type = a.dtype is b.dtype
-    is_real = not (a.dtype.is_complex or b.dtype.is_complex)
+    have_values = {a.dtype.name, b.dtype.name} <= HAVE_VALUES
     equal, largest, squares, norm = True, 0.0, 0.0, 0.0
     for left, right in zip(_blocks(a), _blocks(b), strict=True):
         if progress is not None:
             progress(len(left) + len(right))
         alike = same_type and left == right
-        if not is_real:
+        if not have_values:
             equal = equal and alike
             continue
         x = vector(left, a.dtype)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
 import os
 import struct
 from collections import deque
@@ -18,11 +17,11 @@ from typing import Any
 from sdtool.checkpoint import checkpoint_of, open_checkpoint, readings
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Truncated, Unreadable
+from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.identify.ema import PREFIX, ema_name
-from sdtool.checkpoint.reading import Checkpoint, Reading, TensorEntry
-from sdtool.checkpoint.source import LocalFile, Source
+from sdtool.checkpoint.reading import Checkpoint, TensorEntry
+from sdtool.checkpoint.source import LocalFile
 from sdtool.convert.copy.buffered import READERS
-from sdtool.convert.elements.cast import MUCH_NBYTES, one_core_each
 from sdtool.convert.elements.chunks import Buffer
 from sdtool.convert.elements.nonfinite import nonfinite
 from sdtool.convert.elements.rescale import PRODUCTS, casting
@@ -33,6 +32,7 @@ from sdtool.convert.plan.dequantize import Origins, origins_of
 from sdtool.convert.plan.expansion import check_reading
 from sdtool.convert.plan.metadata import QUANTIZED, told_left_out
 from sdtool.convert.plan.selection import Selection
+from sdtool.convert.verify.cut import how_far
 from sdtool.convert.write.hashes import Hashes, hash_file
 
 SHOWN = 8
@@ -103,8 +103,8 @@ def verify_against(
     `selection` says which that is. Without it a name means the tensor of that name or its EMA,
     whichever has the values (an EMA-only prune); `emb_params` is the embedding of any token. Where
     the types differ the input is cast again. `foreign` names tensors of `out` that come from a file
-    that is not at hand: they are not compared, and so not proven. `progress` is told bytes of the
-    output.
+    that is not at hand: they are not compared, and so not proven. `progress` is called with
+    bytes of the output.
 
     Raises:
         InputError: one of the two cannot be read.
@@ -138,7 +138,7 @@ def verify_file(
 ) -> Verification:
     """Check that a file is whole: container, bounds, CRC-32, header rules; counts NaN and Inf.
 
-    A hash that it should have is compared first. What is wrong is told, not raised.
+    A hash that it should have is compared first. What is wrong is returned, not raised.
 
     Raises:
         Unreadable: the operating system refused.
@@ -231,26 +231,16 @@ def _of_same_name(entry: TensorEntry, origins: Origins) -> _Candidate:
 def _compared(
     entries: Iterable[TensorEntry], pairs: _Pairs, progress: Progress | None
 ) -> Iterator[_Found]:
-    """Compare on a few threads, told one by one as they are done, in the order of the file."""
+    """Compare on a few threads, reported one by one as they are done, in the order of the file."""
     waiting = deque[tuple[TensorEntry, Future[_Found]]]()
     entries = tuple(entries)
-    casts = [
-        candidate.entry.nbytes
-        for entry in entries
-        for candidate in pairs.candidates.get(entry.name, ())
-        if candidate.scale is None and entry.dtype is not candidate.entry.dtype
-    ]
-    by_torch = sum(casts) > MUCH_NBYTES
-    with (
-        one_core_each(by_torch) as prepare,
-        ThreadPoolExecutor(READERS, initializer=prepare) as pool,
-    ):
+    with ThreadPoolExecutor(READERS) as pool:
         try:
             rest = iter(entries)
             while True:
                 for entry in islice(rest, _AHEAD - len(waiting)):
                     candidates = pairs.candidates.get(entry.name, ())
-                    waiting.append((entry, pool.submit(_compare, entry, candidates, by_torch)))
+                    waiting.append((entry, pool.submit(_compare, entry, candidates)))
                 if not waiting:
                     return
                 entry, future = waiting.popleft()
@@ -265,11 +255,11 @@ def _compared(
             raise
 
 
-def _compare(entry: TensorEntry, candidates: tuple[_Candidate, ...], by_torch: bool) -> _Found:
-    """Find the candidate whose values the tensor holds; else tell how the first differs."""
+def _compare(entry: TensorEntry, candidates: tuple[_Candidate, ...]) -> _Found:
+    """Find the candidate whose values the tensor holds; else say how the first differs."""
     first: _Found | None = None
     for candidate in candidates:
-        what = _difference(entry, candidate, by_torch)
+        what = _difference(entry, candidate)
         if what is None:
             is_product = candidate.scale is not None
             is_cast = not is_product and entry.dtype is not candidate.entry.dtype
@@ -278,7 +268,7 @@ def _compare(entry: TensorEntry, candidates: tuple[_Candidate, ...], by_torch: b
     return first or _Found(Difference(entry.name, "is not in the input"))
 
 
-def _difference(entry: TensorEntry, candidate: _Candidate, by_torch: bool) -> str | None:
+def _difference(entry: TensorEntry, candidate: _Candidate) -> str | None:
     origin = candidate.entry
     if entry.shape != origin.shape:
         return f"has the shape {list(entry.shape)}, in the input {list(origin.shape)}"
@@ -291,7 +281,7 @@ def _difference(entry: TensorEntry, candidate: _Candidate, by_torch: bool) -> st
             return f"is {entry.dtype}, in the input {origin.dtype}, a part of a quantized weight"
         if not {entry.dtype.name, origin.dtype.name} <= CASTABLE:
             return f"is {entry.dtype}, in the input {origin.dtype}"
-    cast = casting(origin, entry.dtype, candidate.scale, by_torch=by_torch)
+    cast = casting(origin, entry.dtype, candidate.scale)
     position = 0
     for ours, theirs in _aligned(row_major_chunks(entry), row_major_chunks(origin, cast)):
         if ours != theirs:
@@ -346,14 +336,14 @@ def _verified(
     several = readings(file, deep=True)
     for reading in several:
         if reading.error is not None:
-            wrong.append(Difference(reading.format, reading.error.what))
+            wrong.append(Difference(reading.slug, reading.error.what))
             if isinstance(reading.error, Truncated):
-                wrong.extend(_how_far(file, reading))
+                wrong.extend(Difference(*where) for where in how_far(file, reading))
         wrong.extend(
-            Difference(anomaly.member or reading.format, anomaly.detail)
+            Difference(anomaly.member or reading.slug, anomaly.detail)
             for anomaly in reading.anomalies
         )
-        if reading.format == "safetensors" and reading.error is None:
+        if reading.format is Format.SAFETENSORS and reading.error is None:
             wrong.extend(_second_reader(file))
         if any(s.crc32 is None for s in reading.storages.values()):
             notes.append("the file carries no checksums: damaged values would go unseen")
@@ -402,57 +392,17 @@ def _count(
 
 
 def _second_reader(file: LocalFile) -> Iterator[Difference]:
-    """What the safetensors library itself says of the header."""
+    """What the safetensors library itself says of the header.
+
+    It wants a library for values to begin with, although none is asked for here: without one it
+    cannot be asked.
+    """
+    frameworks = [name for name in ("numpy", "torch") if importlib.util.find_spec(name)]
+    if not frameworks:
+        return
     library: Any = importlib.import_module("safetensors")
     try:
-        framework = "numpy" if importlib.util.find_spec("numpy") else "pt"
-        with library.safe_open(os.fspath(file.path), framework):
+        with library.safe_open(os.fspath(file.path), frameworks[0]):
             pass
     except library.SafetensorError as e:
         yield Difference("safetensors library", str(e))
-
-
-def _how_far(file: Source, reading: Reading) -> Iterator[Difference]:
-    """Say of a file that was cut short what its last bytes belong to."""
-    if reading.format == "torch-zip":
-        found = _last_member(file)
-        if found is not None:
-            name, offset = found
-            yield Difference(
-                name, f"the last member begun, at byte {offset:,}; the file ends at {file.nbytes:,}"
-            )
-    elif reading.format == "safetensors":
-        try:
-            length = int.from_bytes(file.read_at(0, 8), "little")
-            header = json.loads(file.read_at(8, length))
-            spans = sorted(
-                (8 + length + info["data_offsets"][1], name)
-                for name, info in header.items()
-                if name != "__metadata__"
-            )
-        except (ValueError, KeyError, TypeError, IndexError, RecursionError):
-            return  # cut inside the header, which was said
-        whole = sum(end <= file.nbytes for end, _ in spans)
-        yield Difference(
-            spans[whole][1],
-            f"the file ends in this tensor: {whole:,} of {len(spans):,} are whole,"
-            f" {file.nbytes:,} of {spans[-1][0]:,} bytes are there",
-        )
-
-
-def _last_member(file: Source) -> tuple[str, int] | None:
-    """Find the last local header of a zip that has no directory."""
-    window, overlap = 1 << 20, 512
-    end = file.nbytes
-    while end > 0:
-        start = max(0, end - window)
-        data = file.read_at(start, min(file.nbytes, end + overlap) - start)
-        at = data.rfind(b"PK\x03\x04")
-        while at >= 0:
-            length = int.from_bytes(data[at + 26 : at + 28], "little")
-            name = data[at + 30 : at + 30 + length]
-            if 0 < length == len(name) and name.isascii() and name.decode().isprintable():
-                return name.decode(), start + at
-            at = data.rfind(b"PK\x03\x04", 0, at)
-        end = start
-    return None

@@ -49,7 +49,7 @@ class Hashes:
             "autov1": self.autov1,
             "autov2": self.autov2,
             "autov3": self.autov3,
-            "modelspec.hash_sha256": self.modelspec,
+            "modelspec_hash_sha256": self.modelspec,
         }
         return {name: value for name, value in named.items() if value is not None}
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import struct
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sdtool.checkpoint.contents import class_of, sequence
+from sdtool.checkpoint.crc32 import crc32_of
 from sdtool.checkpoint.errors import Unsupported
 from sdtool.checkpoint.modules import children
 from sdtool.checkpoint.reading import Checkpoint
@@ -24,6 +24,7 @@ from sdtool.convert.plan.metadata import PICKLED, pickled_metadata
 from sdtool.convert.plan.partial import root_of
 from sdtool.convert.plan.plan import Placed, check_names, supported
 from sdtool.convert.plan.selection import LeftOut, Selected, Selection
+from sdtool.convert.plan.target import Target
 from sdtool.convert.write.hashes import Following, Hashes, autov1
 from sdtool.convert.write.pickle_writer import Plain, TensorRecord, pickle_of
 from sdtool.convert.write.safetensors_file import (
@@ -86,11 +87,11 @@ def plan_pt(checkpoint: Checkpoint, selection: Selection) -> PtPlan:
         Malformed: two tensors want one name.
         Unsupported: a tensor that has no values.
     """
-    supported((s.entry for s in selection.entries), to="pt")
+    supported((s.entry for s in selection.entries), to=Target.PT)
     entries = selection.entries
     structured = checkpoint.kind in ("embedding", "hypernetwork") and checkpoint.reading.streams
     if structured:  # the ids of the tokens may be tensors
-        tokens, _ = supported(checkpoint.training, to="pt", skip=True)
+        tokens, _ = supported(checkpoint.training, to=Target.PT, skip=True)
         entries += tuple(Selected(e.name, e, e.dtype) for e in tokens)
     check_names(entries)
     keyed = [
@@ -110,7 +111,7 @@ def plan_pt(checkpoint: Checkpoint, selection: Selection) -> PtPlan:
         kept = f"what describes the quantized weights stands beside them, as {PICKLED}"
         plan = replace(plan, notes=(*plan.notes, kept))
     elif checkpoint.metadata.keys() - {"format"}:
-        lost = "a .pt file has no place for the metadata of the safetensors file"
+        lost = "a .pt file cannot hold the metadata of the safetensors file"
         plan = replace(plan, notes=(*plan.notes, lost))
     return plan
 
@@ -147,7 +148,7 @@ def write_pt(
         for record in plan.records:
             if record.content is not None:
                 file.write_at(record.content, record.offset)
-                checksums[record.name] = zlib.crc32(record.content)
+                checksums[record.name] = crc32_of(record.content)
             elif record.tensor is not None:
                 checksums[record.name] = copied.crc32.get(record.tensor, 0)
             file.write_at(local_header(record, checksums[record.name]), record.header_offset)

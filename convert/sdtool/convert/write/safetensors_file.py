@@ -46,7 +46,7 @@ class Draft:
 
     @property
     def written(self) -> Callable[[int, int], None] | None:
-        """To be told which range of the file is complete: offset and size, in any order."""
+        """Called with each range of the file that is complete: offset and size, in any order."""
         return None if self.following is None else self.following.written
 
     def finish(self, copied: Copied, *, allow_overflow: bool = False) -> Written:
@@ -114,9 +114,9 @@ def write_safetensors(
 ) -> Written:
     """Write the file that `plan` describes to `out`; nothing is left behind when that fails.
 
-    `progress` is told how many more bytes of tensors were written. With `nonfinite` NaN and Inf are
-    counted in every tensor. `check` is called with where the complete file is before it has its
-    name, and raises what is wrong with it. On a `stage` it has its name when the stage is left.
+    `progress` is called with how many more bytes of tensors were written. With `nonfinite` NaN and
+    Inf are counted in every tensor. `check` is called with where the complete file is before it has
+    its name, and raises what is wrong with it. On a `stage` it has its name when the stage is left.
     It is not more open to others than `mode` and the files that the tensors are read from.
     Nothing is judged here: whether the input may be converted at all was decided before.
 
@@ -225,7 +225,7 @@ def refuse_overflow(copied: Copied, *, allow_overflow: bool) -> None:
         raise OutputError(
             f"values of {len(names)} tensors are too large for this dtype and would become inf",
             where=", ".join(names[:8]) + (", ..." if len(names) > 8 else ""),
-            hint="take bf16, which reaches as far as fp32, or give --allow-overflow",
+            hint="use bf16, which has the range of fp32, or --allow-overflow",
         )
 
 

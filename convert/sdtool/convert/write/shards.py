@@ -64,14 +64,14 @@ def read_index(path: str | os.PathLike[str]) -> ShardIndex:
         metadata = index.get("metadata") or {}
         shards = set(weight_map.values())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
-        raise Malformed("is no index of shards", where=os.fspath(path)) from e
+        raise Malformed("is not an index of shards", where=os.fspath(path)) from e
     for shard in shards:
         if not isinstance(shard, str) or re.search(r"[/\\:\x00]|^\.*$", shard):
             raise Malformed(f"names a file outside of its folder: {shard!a}", where=os.fspath(path))
     if not shards:
         raise Malformed("lists no tensors", where=os.fspath(path))
     if not isinstance(metadata, dict):
-        raise Malformed("its metadata is no table", where=os.fspath(path))
+        raise Malformed("its metadata is not a table", where=os.fspath(path))
     return ShardIndex(path, weight_map, metadata)
 
 

@@ -148,12 +148,12 @@ def leftovers(folder: Path) -> tuple[Path, ...]:
     """List what runs that were killed have left in `folder`; they are never deleted unasked."""
     try:
         return tuple(sorted(path for path in folder.iterdir() if is_partial(path.name)))
-    except OSError:  # no folder yet; whether it can be made is told when it is
+    except OSError:  # no folder yet; whether it can be made shows when it is
         return ()
 
 
 def _exists(out: Path) -> OutputError:
-    return OutputError("exists already", where=os.fspath(out), hint="overwrite it with --force")
+    return OutputError("already exists", where=os.fspath(out), hint="overwrite it with --force")
 
 
 def _check_space(nbytes: Mapping[Path, int]) -> None:

@@ -1,43 +1,22 @@
-"""Reports for a script: one document of many files, or one line each."""
+"""The summary of many reports for programs; each report is a `Report.as_json`."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Sequence
 
 from sdtool.scan.findings import Report, Verdict
 
 
-def document(
-    reports: Iterable[Report],
-    *,
-    version: str,
-    passed_over: int = 0,
-    excluded: int = 0,
-    interrupted: bool = False,
-) -> dict[str, Any]:
-    """The document of a whole run, as the command's JSON has it."""
-    all_reports = list(reports)
-    counts = Counter(report.verdict for report in all_reports)
-    unchanged = sum(report.unchanged_since is not None for report in all_reports)
+def summary(reports: Sequence[Report], passed_over: int = 0, excluded: int = 0) -> dict[str, int]:
+    """Count the verdicts of a run, and what was no model or was excluded."""
+    counts = Counter(report.verdict for report in reports)
+    unchanged = sum(report.unchanged_since is not None for report in reports)
     return {
-        "tool": "sdtool",
-        "version": version,
-        "files": [report.as_json() for report in all_reports],
-        "summary": {
-            "files": len(all_reports),
-            **{str(verdict): counts[verdict] for verdict in Verdict},
-            "with-allowed-names": sum(bool(report.allowed) for report in all_reports),
-            "passed-over": passed_over,
-            "excluded": excluded,
-            **({"unchanged": unchanged} if unchanged else {}),
-        },
-        **({"interrupted": True} if interrupted else {}),
+        "files": len(reports),
+        **{verdict.replace("-", "_"): counts[verdict] for verdict in Verdict},
+        "with_allowed_names": sum(bool(report.allowed) for report in reports),
+        "passed_over": passed_over,
+        "excluded": excluded,
+        **({"unchanged": unchanged} if unchanged else {}),
     }
-
-
-def line(report: Report) -> str:
-    """One report on one line of ASCII, for jsonl."""
-    return json.dumps(report.as_json())

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from sdtool.scan.escaping import escape
-from sdtool.scan.findings import Finding, Report, Severity, Verdict
+from sdtool.checkpoint.wording import counted, escape, size
+from sdtool.scan.findings import LONGEST, Finding, Report, Severity, Verdict
 from sdtool.scan.rules import RULES
 
 _COLOURS = {
@@ -16,7 +16,6 @@ _COLOURS = {
     Verdict.UNDECIDED: "33",
     Verdict.NOT_A_CHECKPOINT: "2",
 }
-_UNITS = ("bytes", "KB", "MB", "GB", "TB")
 
 
 def lines(report: Report, *, colour: bool = False) -> Iterator[str]:
@@ -24,19 +23,18 @@ def lines(report: Report, *, colour: bool = False) -> Iterator[str]:
     verdict = report.verdict.upper()
     if colour:
         verdict = f"\x1b[{_COLOURS[report.verdict]}m{verdict}\x1b[0m"
-    what = f"{escape(report.format)}, {size(report.nbytes)}"
+    what = f"{escape(report.format, LONGEST)}, {size(report.nbytes)}"
     if report.allowed:  # it is clean by a person's word, and says so where the verdict is read
-        n = len(report.allowed)
-        what = f"{n:,} {'name' if n == 1 else 'names'} allowed; {what}"
+        what = f"{counted(len(report.allowed), 'name')} allowed; {what}"
     if report.coverage == "partial":
         what += ", not read to the end"
     if report.unchanged_since:
         what += f"; unchanged since {report.unchanged_since}"
-    yield f"{escape(report.path, 4096)}: {verdict} ({what})"
+    yield f"{escape(report.path)}: {verdict} ({what})"
     if report.error:
         yield f"  {'could not be decided' if _is_open(report) else 'note'}: {report.error}"
-        if report.hint and report.verdict is not Verdict.UNSAFE:  # nobody should get it again
-            yield f"    next: {report.hint}"
+        if report.advice:
+            yield f"    next: {report.advice}"
     for finding in report.findings:
         yield from _finding(finding)
 
@@ -53,23 +51,13 @@ def summary(reports: Iterable[Report], passed_over: int = 0, excluded: int = 0) 
         for verdict in Verdict
         if counts[verdict]
     ]
-    text = f"{total:,} {'file' if total == 1 else 'files'} scanned"
+    text = f"{counted(total, 'file')} scanned"
     if parts:
         text += ": " + ", ".join(parts)
     unchanged = sum(report.unchanged_since is not None for report in all_reports)
     text += f"; {unchanged:,} unchanged" if unchanged else ""
     text += f"; {passed_over:,} passed over" if passed_over else ""
     return text + (f"; {excluded:,} excluded" if excluded else "")
-
-
-def size(nbytes: int) -> str:
-    """A byte count in the unit that a file manager would use (1 KB is 1,000 bytes)."""
-    value = float(nbytes)
-    for unit in _UNITS:
-        if value < 1000 or unit == _UNITS[-1]:
-            return f"{nbytes:,} bytes" if unit == "bytes" else f"{value:.1f} {unit}"
-        value /= 1000
-    raise AssertionError("the last unit takes everything")
 
 
 def _is_open(report: Report) -> bool:

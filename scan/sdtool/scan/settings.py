@@ -79,7 +79,7 @@ def load_allow(path: str | os.PathLike[str]) -> dict[str, str]:
 def allowed_globals(allow: Mapping[str, str]) -> dict[Global, str]:
     """The names of an allow table as a pickle has them.
 
-    `a.b.C` is C of the module a.b; `a.b:C.D` is D inside C, which cannot be told by dots alone.
+    `a.b.C` is C of the module a.b; `a.b:C.D` is D inside C, which dots alone do not show.
 
     Raises:
         UsageError: something that is not the full name of one thing in a module, or a name that is
@@ -103,7 +103,7 @@ def allowed_globals(allow: Mapping[str, str]) -> dict[Global, str]:
         if known.danger is not None:
             raise UsageError(
                 f"cannot allow {name!a}: it is known to be dangerous ({known.danger.why})",
-                hint="no setting allows it; sdtool convert --disarm takes tensors, running nothing",
+                hint="sdtool convert --disarm extracts the tensors (no code is run)",
             )
         found[target] = reason
     return found
@@ -131,5 +131,5 @@ def _check_keys(table: Mapping[str, Any], known: Iterable[str], prefix: str, whe
             hint = f"did you mean {prefix}{near[0]}?" if near else None
             known_keys = ", ".join(f"{prefix}{one}" for one in known)
             raise UsageError(
-                f"{prefix}{key} is no setting", where=where, hint=hint or f"it knows {known_keys}"
+                f"{prefix}{key} is not a setting", where=where, hint=hint or f"known: {known_keys}"
             )

@@ -1,4 +1,4 @@
-"""Each vouched name: the use that honest writers make of it, and its hostile neighbour."""
+"""Each allowlisted name: the use that honest writers make of it, and its hostile neighbour."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from sdtool.checkpoint import readings
 from sdtool.checkpoint.source import Memory
 from sdtool.checkpoint.values import Global
 from sdtool.scan import Report, judge
+from sdtool.scan.allowlist import ALLOWLIST
 from sdtool.scan.dangerous import danger_of
-from sdtool.scan.vouched import VOUCHED
 
 LATIN = call(name("_codecs", "encode"), "b", "latin1")
 ORDERED = name("collections", "OrderedDict")
@@ -189,7 +189,7 @@ def test_hostile_uses_are_findings(label: str) -> None:
     assert rules_of(body) == {rule}
 
 
-def test_tensors_are_vouched_with_their_own_arguments_only() -> None:
+def test_tensors_are_allowlisted_with_their_own_arguments_only() -> None:
     hooks = setitems(call(ORDERED), 1, 2)
     parts = (storage(), 0, tuple_of(4), tuple_of(1), False)
     assert in_torch(tensor()) == set()
@@ -203,7 +203,7 @@ def test_tensors_are_vouched_with_their_own_arguments_only() -> None:
     }
 
 
-def test_a_rebuilt_type_calls_vouched_functions_only() -> None:
+def test_a_rebuilt_type_calls_allowlisted_functions_only() -> None:
     def rebuilt(function: Ops, state: Ops) -> Ops:
         parts = tuple_of(storage(), 0, tuple_of(4), tuple_of(1), False, call(ORDERED))
         cls = name("torch", "Tensor")
@@ -216,14 +216,14 @@ def test_a_rebuilt_type_calls_vouched_functions_only() -> None:
     assert in_torch(rebuilt(REBUILD, hooked)) == {"unknown-state"}
 
 
-@pytest.mark.parametrize("target", sorted(VOUCHED, key=str), ids=str)
-def test_no_vouched_name_is_odd(target: Global) -> None:
+@pytest.mark.parametrize("target", sorted(ALLOWLIST, key=str), ids=str)
+def test_no_allowlisted_name_is_odd(target: Global) -> None:
     for part in (target.module, target.name):
         assert part.isascii() and part.isprintable() and " " not in part
     assert "." not in target.name
 
 
-def test_what_runs_code_is_not_vouched() -> None:
+def test_what_runs_code_is_not_allowlisted() -> None:
     for module, attribute in (
         ("builtins", "eval"),
         ("builtins", "getattr"),
@@ -232,7 +232,7 @@ def test_what_runs_code_is_not_vouched() -> None:
         ("functools", "partial"),
         ("numpy", "load"),
     ):
-        assert Global(module, attribute) not in VOUCHED
+        assert Global(module, attribute) not in ALLOWLIST
     assert danger_of("builtins", "eval") is not None
 
 

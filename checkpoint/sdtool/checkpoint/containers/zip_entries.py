@@ -1,0 +1,146 @@
+"""The entries of a zip directory; where they are many, a Member is made when it is asked for.
+
+    50 4b 01 02 ...           46 bytes, then name, extra, comment
+
+As objects the 200,000 entries of as many tensors would take a third of a KB each.
+
+Source: APPNOTE.TXT 6.3.10, sections 4.3.12 and 4.5.3; miniz.h (`mz_zip_reader_read_central_dir`).
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from struct import Struct
+from typing import overload
+
+from sdtool.checkpoint.containers.zip_members import zip64_sizes
+from sdtool.checkpoint.errors import Malformed
+from sdtool.checkpoint.reading import Member
+
+ENTRY_MAGIC = b"PK\x01\x02"
+
+_ENTRY = Struct("<4s6H3L5H2L")
+_HASH_BITS = 32
+_FEW = 4096
+"""Entries that are kept as Members: those of any checkpoint but the oddest."""
+
+
+class ZipEntries(Sequence[Member]):
+    """The members of an archive, in the order of its directory."""
+
+    __slots__ = ("_at", "_few", "_raw", "_start", "_where")
+
+    def __init__(self, raw: bytes, start: int, where: str) -> None:
+        """`raw` is the directory of the archive that begins at `start` of the file `where`.
+
+        Raises:
+            Malformed: what stands there is no entry, or a part of one. Where there are many, a
+                damaged zip64 field is found when its entry is asked for.
+        """
+        self._raw = raw
+        self._start = start
+        self._where = where
+        self._at = array("I")
+        """Where each entry begins."""
+        at = 0
+        while at < len(raw):
+            if len(raw) - at < _ENTRY.size or raw[at : at + 4] != ENTRY_MAGIC:
+                raise Malformed("the zip directory is damaged", where=where)
+            self._at.append(at)
+            at += _ENTRY.size + sum(
+                raw[at + field] | raw[at + field + 1] << 8 for field in (28, 30, 32)
+            )
+        if at > len(raw):
+            raise Malformed("the zip directory is damaged", where=where)
+        self._few = tuple(map(self._member, self._at)) if len(self._at) <= _FEW else None
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    @overload
+    def __getitem__(self, index: int) -> Member: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Member]: ...
+    def __getitem__(self, index: int | slice) -> Member | Sequence[Member]:
+        if self._few is not None:
+            return self._few[index]
+        if isinstance(index, slice):
+            return [self._member(at) for at in self._at[index]]
+        return self._member(self._at[index])
+
+    def __iter__(self) -> Iterator[Member]:
+        return map(self._member, self._at) if self._few is None else iter(self._few)
+
+    def names(self) -> Iterator[str]:
+        """The names alone."""
+        return map(self._name, self._at) if self._few is None else (m.name for m in self._few)
+
+    def _name(self, at: int) -> str:
+        raw = self._raw
+        begin = at + _ENTRY.size
+        written = raw[begin : begin + (raw[at + 28] | raw[at + 29] << 8)]
+        try:
+            return str(written, "utf-8")
+        except UnicodeDecodeError:
+            return str(written, "cp437")
+
+    def _member(self, at: int) -> Member:
+        (
+            _, _, _, flags, compression, _, _, crc32, stored_nbytes, nbytes,
+            name_nbytes, extra_nbytes, _, _, _, attributes, header_offset,
+        ) = _ENTRY.unpack_from(self._raw, at)  # fmt: skip
+        if 0xFFFFFFFF in (nbytes, stored_nbytes, header_offset):
+            begin = at + _ENTRY.size + name_nbytes
+            nbytes, stored_nbytes, header_offset = zip64_sizes(
+                self._raw[begin : begin + extra_nbytes],
+                nbytes, stored_nbytes, header_offset, self._where,
+            )  # fmt: skip
+        name = self._name(at)
+        # An entry with bytes is a file to zipfile and to np.load, whatever its name ends with.
+        marked = attributes & 0x10 > 0
+        is_folder = not (nbytes or stored_nbytes) and (name.endswith("/") or marked)
+        return Member(
+            name, self._start + header_offset, nbytes, stored_nbytes, crc32, compression, flags,
+            is_folder, marked and not is_folder,
+        )  # fmt: skip
+
+
+class ByName:
+    """The files of a folder by their names, in eight bytes each: a part of the hash, the place."""
+
+    __slots__ = ("_members", "_places")
+
+    def __init__(self, members: ZipEntries, folder: str) -> None:
+        """The names are whole ones, and begin with `folder`."""
+        self._members = members
+        hashed = (
+            _hashed(name) << _HASH_BITS | place
+            for place, name in enumerate(members.names())
+            if name.startswith(folder)
+        )
+        self._places = array("Q", sorted(hashed))
+
+    def __iter__(self) -> Iterator[Member]:
+        members = (self._members[place & _MASK] for place in self._places)
+        return (member for member in members if not member.is_folder)
+
+    def get(self, name: str) -> Member | None:
+        """The last file of that name."""
+        wanted = _hashed(name)
+        at = bisect_right(self._places, wanted << _HASH_BITS | _MASK) - 1
+        while at >= 0 and self._places[at] >> _HASH_BITS == wanted:
+            member = self._members[self._places[at] & _MASK]
+            if member.name == name and not member.is_folder:
+                return member
+            at -= 1
+        return None
+
+
+_MASK = (1 << _HASH_BITS) - 1
+
+
+def _hashed(name: str) -> int:
+    """Half of Python's own hash, which nobody who writes a file can foresee."""
+    return hash(name) & _MASK

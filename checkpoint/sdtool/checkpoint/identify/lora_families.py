@@ -1,0 +1,175 @@
+"""For which model a LoRA or one of its relatives is: by the layers that it changes, and its word.
+
+Names and sizes of the layers are compared with those of every known network (`layouts`): a network
+that contradicts one of them is none of it. What is left, metadata decides; then who has more of the
+layers, and whose last block is reached. If families are still alike, none is named.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sdtool.checkpoint.identify.identity import Confidence
+from sdtool.checkpoint.identify.layouts import Layout, Size, key_of, layouts
+from sdtool.checkpoint.identify.words import ALIKE, declared_family
+
+_PREFIX = re.compile(
+    r"(?:base_model\.model\.)?(?:model\.diffusion_model\.|diffusion_model\.|transformer\.|unet\."
+    r"|pipe\.dit\.|dit\.|net\.|model\.|module\.)?"
+    r"(?:(?:lora|oft|lokr|loha)_(?:unet|transformer|dit)_|lycoris_(?:unet_|transformer_(?!blocks_))?)?"
+)
+"""Which part of a model is changed, as trainers write it in front of a layer's name."""
+_TEXT = re.compile(
+    r"(?:base_model\.model\.)?(?:lora|lycoris|oft)_te\d?_|text_encoders?[._\d]|text_model[._]"
+    r"|te\d?[._]|cond_stage_model\."
+)
+_TEXT_WIDTHS: Mapping[frozenset[int], str] = {
+    frozenset({768}): "SD 1.x",
+    frozenset({1024}): "SD 2.x",
+    frozenset({768, 1280}): "SDXL",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """A family and what shows it; `note` is what does not fit together."""
+
+    family: str | None
+    version: str | None
+    confidence: Confidence
+    reason: str
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Changed layers of one name and size, with the highest index at each place."""
+
+    key: str
+    size: Size
+    highest: tuple[int, ...]
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """How many of the changed layers one network has, and of how many its last block is reached."""
+
+    layout: Layout
+    known: int
+    spanned: int
+
+
+def ground_of(modules: Mapping[str, Size], metadata: Mapping[str, str]) -> Ground:
+    """Return the family that the changed `modules` belong to, by name with inputs and outputs."""
+    declared = declared_family(metadata)
+    groups, text_widths = _grouped(modules)
+    fits = [fit for layout in layouts() if (fit := _fit_of(layout, groups)) is not None]
+    if declared is not None:
+        word, written = declared
+        agreeing = [fit for fit in fits if fit.layout.family == word]
+        if agreeing:
+            reason = f"its metadata says {written}, and its layers are {_layers(agreeing, groups)}"
+            return Ground(word, _version(agreeing), "certain", reason)
+        if not fits:
+            return Ground(word, None, "likely", f"its metadata says {written}")
+    found = _by_layers(fits, groups) or _by_names(groups) or _by_text(text_widths)
+    if found is None:
+        families = ", ".join(dict.fromkeys(fit.layout.family for fit in fits))
+        why = f"its layers fit {families}" if fits else "no known network has these layers"
+        return Ground(None, None, "likely", why)
+    if declared is None or found.family == declared[0]:
+        return found
+    note = f"its metadata says {declared[1]}; its layers are not those of {declared[0]}"
+    return Ground(found.family, found.version, found.confidence, found.reason, note)
+
+
+def _grouped(modules: Mapping[str, Size]) -> tuple[tuple[_Group, ...], set[int]]:
+    """Put layers of one name and size together; apart, the widths of text encoders."""
+    groups: dict[tuple[str, Size], tuple[tuple[int, ...], int]] = {}
+    text: set[int] = set()
+    for module, size in modules.items():
+        if _TEXT.match(module):
+            if "fc1" in module and size[0] is not None:
+                text.add(size[0])
+            continue
+        match = _PREFIX.match(module)
+        key, indices = key_of(module[match.end() :] if match else module)
+        highest, count = groups.get((key, size), (indices, 0))
+        groups[key, size] = tuple(map(max, highest, indices)), count + 1
+    return tuple(_Group(*at, *held) for at, held in groups.items()), text
+
+
+def _fit_of(layout: Layout, groups: Sequence[_Group]) -> _Fit | None:
+    """Compare; None if a size or an index contradicts, or most layers are unknown."""
+    known = spanned = 0
+    for group in groups:
+        rows = layout.layers.get(group.key)
+        if rows is None:
+            continue
+        holding = [row for row in rows if row.holds(group.highest, group.size)]
+        if not holding:
+            return None
+        known += group.count
+        spanned += any(row.is_spanned(group.highest) for row in holding)
+    return _Fit(layout, known, spanned) if 2 * known > _count(groups) else None
+
+
+def _count(groups: Sequence[_Group]) -> int:
+    return sum(group.count for group in groups)
+
+
+def _by_layers(fits: Sequence[_Fit], groups: Sequence[_Group]) -> Ground | None:
+    best = _best(fits)
+    if not best:
+        return None
+    family = best[0].layout.family
+    others = {fit.layout.family for fit in fits if fit.known == best[0].known} & ALIKE.get(
+        family, frozenset()
+    )
+    shared = f"; {' and '.join(sorted(others))} could be too" if others else ""
+    reason = f"its layers are {_layers(best, groups)}{shared}"
+    return Ground(family, _version(best), "guess" if others else "likely", reason)
+
+
+def _best(fits: Sequence[_Fit]) -> list[_Fit]:
+    """The fits of the one family that has most of the layers; none where several have."""
+    most = max(((fit.known, fit.spanned) for fit in fits), default=(0, 0))
+    best = [fit for fit in fits if (fit.known, fit.spanned) == most]
+    families = {fit.layout.family for fit in best}
+    family = next((word for word in families if families - {word} <= ALIKE.get(word, set())), None)
+    return [fit for fit in best if fit.layout.family == family]
+
+
+def _by_names(groups: Sequence[_Group]) -> Ground | None:
+    """The family whose names these are, in sizes that none of its releases has."""
+    fits = [
+        _Fit(layout, sum(group.count for group in groups if group.key in layout.layers), 0)
+        for layout in layouts()
+    ]
+    best = _best([fit for fit in fits if fit.known == _count(groups) > 0])
+    if not best:
+        return None
+    reason = f"only {best[0].layout.family} calls layers so, though not in these sizes"
+    return Ground(best[0].layout.family, None, "guess", reason)
+
+
+def _by_text(widths: set[int]) -> Ground | None:
+    """The family by the width of the text encoder, where only that was trained."""
+    family = _TEXT_WIDTHS.get(frozenset(widths))
+    if family is None:
+        return None
+    return Ground(family, None, "guess", "its text encoder is as wide as this family's")
+
+
+def _layers(fits: Sequence[_Fit], groups: Sequence[_Group]) -> str:
+    first = max(fits, key=lambda fit: fit.known)
+    count = f"{first.known:,} of {_count(groups):,} by name and size"
+    return f"those of {first.layout.family} ({count}; {first.layout.source})"
+
+
+def _version(fits: Sequence[_Fit]) -> str | None:
+    versions = {fit.layout.version for fit in fits}
+    return versions.pop() if len(versions) == 1 else None

@@ -1,0 +1,63 @@
+"""What shows a network: the rows of the tables, and when one holds.
+
+A row holds when each of its signs is there, with the sizes named. Names are relative to a prefix,
+or to the root of the file when they start with `^`. The first row that holds wins, so the special
+stand before the general.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sdtool.checkpoint.identify.architecture import UNetConfig
+from sdtool.checkpoint.reading import TensorEntry
+
+Sign = str | tuple[str, int, int]
+"""A name that must be there, or (name, dimension, size)."""
+
+LDM_SOURCE = "diffusers single_file_utils.py"
+COMFY_SOURCE = "ComfyUI model_detection.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One diffusion network. `network` is `unet` or `transformer`; `layout` the exact shapes, where
+    known.
+    """
+
+    family: str
+    version: str | None
+    signs: tuple[Sign, ...]
+    prediction: str
+    source: str
+    network: str = "unet"
+    layout: UNetConfig | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Anything but a diffusion network: the kind, and of which family and version."""
+
+    kind: str
+    family: str | None
+    version: str | None
+    signs: tuple[Sign, ...]
+    source: str
+    prefixes: tuple[str, ...] = ("",)
+
+
+def dit(family: str, version: str | None, source: str, *signs: Sign, p: str = "flow") -> Family:
+    """Return the row of a diffusion transformer; `p` is what it predicts."""
+    return Family(family, version, signs, p, source, "transformer")
+
+
+def holds(sign: Sign, prefix: str, named: Mapping[str, TensorEntry]) -> bool:
+    """Whether the tensor of `sign` is there below `prefix`, in the size it names."""
+    name = sign if isinstance(sign, str) else sign[0]
+    entry = named.get(name[1:] if name[0] == "^" else prefix + name)
+    if entry is None or isinstance(sign, str):
+        return entry is not None
+    _, dimension, size = sign
+    at = dimension if dimension >= 0 else len(entry.shape) + dimension
+    return 0 <= at < len(entry.shape) and entry.shape[at] == size
