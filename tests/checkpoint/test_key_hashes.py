@@ -8,6 +8,7 @@ import pytest
 from tests.scan.vectors.values import PRIME
 
 from sdtool.checkpoint.key_hashes import KeyHashes
+from sdtool.checkpoint.values import FROZENSET, Global, Instance
 
 
 def found(keys: list[Any]) -> str | None:
@@ -64,3 +65,30 @@ def test_it_is_told_once() -> None:
     numbers = [PRIME * number for number in range(1, 200)]
     assert hashes.add(numbers)
     assert not hashes.add(numbers)
+
+
+def objects(made: Global, count: int) -> list[Instance]:
+    """So many calls of one name, each with a number."""
+    return [Instance(made, (str(number),), "REDUCE", number) for number in range(count)]
+
+
+BY_VALUE = (
+    FROZENSET, Global("decimal", "Decimal"), Global("fractions", "Fraction"),
+    Global("uuid", "UUID"), Global("builtins", "complex"),
+    Global("numpy._core.multiarray", "scalar"),
+)  # fmt: skip
+TOO_MANY = "more than 1,000 keys that are hashed by what they hold"
+
+
+@pytest.mark.parametrize("made", BY_VALUE, ids=str)
+def test_objects_whose_hashes_the_file_chooses(made: Global) -> None:
+    keys = objects(made, 1001)
+    assert found(keys[:1000]) is None
+    assert found(keys[:1000] * 3) is None
+    assert found(keys) == TOO_MANY
+    assert found([(0, (key, "x")) for key in keys]) == TOO_MANY
+
+
+def test_objects_that_are_hashed_by_identity() -> None:
+    parameters = objects(Global("torch._utils", "_rebuild_parameter"), 5000)
+    assert found([*parameters, *((key, 0) for key in parameters)]) is None

@@ -451,7 +451,7 @@ def test_an_output_that_differs_never_stands_there(
         return right(entry, dtype, None if calls < 20 and scale else scale, **options)
 
     monkeypatch.setattr("sdtool.convert.copy.jobs.casting", wrong)
-    with pytest.raises(OutputError, match="not what the input holds"):
+    with pytest.raises(OutputError, match="failed verification and was deleted"):
         convert_unjudged(source, tmp_path / "bad.safetensors", dequantize=True, verify=True)
     assert not (tmp_path / "bad.safetensors").exists()
 

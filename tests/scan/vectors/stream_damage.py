@@ -279,15 +279,6 @@ def _sparse() -> Iterator[Vector]:
         (2,),
         False,
     )
-    many = (1 << 20) + 1
-    yield coo(
-        "many",
-        "a million indices, which are all one number",
-        _long_tensor("0", (1, many), (0, 0), 4),
-        tensor(storage("1", numel=2), (many,), (0,)),
-        (2,),
-        False,
-    )
     yield coo(
         "record-missing",
         "indices of a storage that is not there",
@@ -299,8 +290,6 @@ def _sparse() -> Iterator[Vector]:
     yield coo("edge", "an index that is the size", places, entries, (2, 1), False)
     body = call(rebuild, name("torch", "sparse_odd"), tuple_of(places, entries, (2, 2), False))
     yield _file("sparse-unknown-layout", "a layout that is none", body, good)
-    honest = call(rebuild, name("torch", "sparse_coo"), tuple_of(places, entries, (2, 2), False))
-    yield _file("sparse-many", "200 sparse tensors", list_of(*[honest] * 200), good)
     most = 1 << 23
     repeated = call(
         rebuild,

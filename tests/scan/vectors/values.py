@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from tests.forge import (
@@ -177,6 +177,11 @@ def _keys() -> Iterator[Vector]:
     numbers = [value(i * PRIME) for i in range(1, 300)]
     pairs = _pairs(300)
     none = Ops(b"N")
+    same = [i * PRIME + 1 for i in range(1001)]
+
+    def in_a_set(keys: Iterable[Ops]) -> Ops:
+        return ops(EMPTY_SET, MARK, *keys, b"\x90")
+
     keyed = ops(*(ops(key, none) for key in numbers))
     bodies = {
         "dict": ops(EMPTY_DICT, MARK, keyed, b"u"),
@@ -188,6 +193,10 @@ def _keys() -> Iterator[Vector]:
         "set-of-a-list": call(name("builtins", "set"), list_of(*numbers)),
         "pairs": call(name("collections", "OrderedDict"), list_of(*([n, 1] for n in numbers))),
         "tuples": ops(EMPTY_SET, MARK, *pairs, b"\x90"),
+        "fractions": in_a_set(call(name("fractions", "Fraction"), n, 1) for n in same),
+        "decimals": in_a_set(call(name("decimal", "Decimal"), str(n)) for n in same),
+        "uuids": in_a_set(build(newobj(name("uuid", "UUID")), {"int": n}) for n in same),
+        "frozensets": in_a_set(ops(MARK, value(n), b"\x91") for n in same),
         "nested": ops(
             value(()), put(0), POP,
             *(ops(tuple_of(get(i), get(i)), put(i + 1), POP) for i in range(40)),

@@ -111,7 +111,7 @@ def _from_type(args: Value) -> Anomaly | None:
         return Anomaly(RuleId.DANGEROUS_CALL, "calls a function that the file chooses")
     if type(cls) is not Global or cls not in _TENSOR_CLASSES:
         return odd("a tensor of a class that is not on the allowlist")
-    row = _TORCH[function]
+    row = ROWS[function]
     if row.call is None or row.call is _from_type:
         return odd("a rebuilt tensor inside a rebuilt tensor")
     return row.call(inner) or _tensor_state(state)
