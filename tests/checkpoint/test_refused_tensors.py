@@ -59,7 +59,7 @@ def test_an_honest_entry_is_taken() -> None:
 CASES: dict[str, tuple[Ops, str]] = {
     "a function used as a class": (
         forge.newobj(forge.name(UTILS, "_rebuild_tensor_v2"), forge.storage(), *TENSOR_ARGS),
-        "'b': torch._utils._rebuild_tensor_v2, which is no class, is used as one",
+        "'b': torch._utils._rebuild_tensor_v2, which is not a class, is used as one",
     ),
     "BUILD on a tensor": (
         forge.build(forge.tensor(), (1, 2)),
@@ -134,7 +134,7 @@ CASES: dict[str, tuple[Ops, str]] = {
     ),
     "an array that is none": (
         rebuilt("_rebuild_device_tensor_from_numpy", 1, forge.name("torch", "float32"), "cpu", 0),
-        "'b': a tensor from an array that is none",
+        "'b': a tensor built from something that is not an array",
     ),
     "an array of another dtype": (
         rebuilt(

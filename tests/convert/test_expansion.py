@@ -45,8 +45,8 @@ def test_many_views_of_one_storage(views: int, refused: bool) -> None:
     with pytest.raises(LimitExceeded) as caught:
         check_expansion(tensors, nbytes, "x.ckpt")
     assert str(caught.value) == (
-        "it would become a file of 335,544,320 bytes, of tensors that repeat or share"
-        " 67,108,864 bytes: x.ckpt"
+        "x.ckpt: it would become a file of 335,544,320 bytes, of tensors that repeat or share"
+        " 67,108,864 bytes"
     )
     assert caught.value.hint == "use --any-size to write it anyway"
 

@@ -53,7 +53,7 @@ def test_hashes_in_metadata_are_made_true_again(tmp_path: Path, hashes: bool, dt
         {
             "sshs_model_hash": "f" * 64,
             "sshs_legacy_hash": "12345678",
-            "modelspec_hash_sha256": "0x" + "e" * 64,
+            "modelspec.hash_sha256": "0x" + "e" * 64,
             "modelspec.title": "t",
             "modelspec.unet_dtype": "float32",
             "ss_network_dim": "4",
@@ -65,7 +65,7 @@ def test_hashes_in_metadata_are_made_true_again(tmp_path: Path, hashes: bool, dt
     data = digest(data_of(raw))
     expected = {
         "sshs_model_hash": data,
-        "modelspec_hash_sha256": "0x" + data,
+        "modelspec.hash_sha256": "0x" + data,
         "modelspec.title": "t",
         "ss_network_dim": "4",
         "format": "pt",

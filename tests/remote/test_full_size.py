@@ -69,6 +69,9 @@ def test_what_was_not_looked_at_is_said(sdtool: Run, server: Server, full_size: 
     (finding,) = report["findings"]
     assert (finding["rule"], finding["severity"]) == ("records-not-fetched", "info")
     assert "1,833" in finding["message"]
+    assert report["coverage"] == "partial"
+    first = sdtool("scan", url).out.splitlines()[0]
+    assert first == f"{url}: CLEAN (torch-zip, 7.70 GB, records not fetched)"
 
 
 def test_several_at_once_cost_no_more_each(sdtool: Run, server: Server, full_size: Holes) -> None:

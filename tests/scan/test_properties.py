@@ -216,7 +216,11 @@ _AUDITED = textwrap.dedent(
     expected = ""
     seen = []
     # `compile` is ast.literal_eval on the header of an .npy; to run it would be an `exec`.
-    QUIET = {"builtins.id", "compile", "object.__getattr__", "object.__setattr__", "sys._getframe"}
+    # `array.__new__` is an index of our own.
+    QUIET = {
+        "array.__new__", "builtins.id", "compile", "object.__getattr__", "object.__setattr__",
+        "sys._getframe",
+    }
     def hook(event, args):
         if event == "open" and str(args[0]) == expected:
             return

@@ -106,7 +106,7 @@ def judge(
             )
             for name, known in names
         ),
-        coverage="partial" if state.gaps else "deep" if deep else "full",
+        coverage=_coverage(state, findings, deep=deep),
         nbytes=source.nbytes,
         nbytes_read=source.nbytes_read if isinstance(source, File) else 0,
         requests=source.requests if isinstance(source, File) else 0,
@@ -114,6 +114,13 @@ def judge(
         error=error,
         hint=hint and escape(hint, LONGEST),
     )
+
+
+def _coverage(state: _State, findings: Iterable[Finding], *, deep: bool) -> str:
+    """`partial` as well where records of a file on a server were not fetched: see that rule."""
+    if state.gaps or any(finding.rule is RuleId.RECORDS_NOT_FETCHED for finding in findings):
+        return "partial"
+    return "deep" if deep else "full"
 
 
 _ORDER = (Severity.CRITICAL, Severity.HIGH, Severity.LOW, Severity.INFO)

@@ -118,7 +118,7 @@ TABLE: tuple[Kind, ...] = (
     Kind(
         "detector",
         "detector",
-        "finds faces, hands or other things in a picture, for ADetailer and its kin",
+        "finds faces, hands or other things in an image, for ADetailer and its kin",
         "models/adetailer",
         "models/ultralytics",
     ),

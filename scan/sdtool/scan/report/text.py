@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.wording import counted, escape, size
 from sdtool.scan.findings import LONGEST, Finding, Report, Severity, Verdict
 from sdtool.scan.rules import RULES
@@ -26,7 +27,9 @@ def lines(report: Report, *, colour: bool = False) -> Iterator[str]:
     what = f"{escape(report.format, LONGEST)}, {size(report.nbytes)}"
     if report.allowed:  # it is clean by a person's word, and says so where the verdict is read
         what = f"{counted(len(report.allowed), 'name')} allowed; {what}"
-    if report.coverage == "partial":
+    if any(finding.rule is RuleId.RECORDS_NOT_FETCHED for finding in report.findings):
+        what += ", records not fetched"
+    elif report.coverage == "partial":
         what += ", not read to the end"
     if report.unchanged_since:
         what += f"; unchanged since {report.unchanged_since}"
