@@ -64,6 +64,7 @@ class Ahead:
             for number in numbers
             for begin in (self._blocks[number][0],)
         ]
+        self._let_go(number for number in numbers if self._blocks[number][1] <= end)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def close(self) -> None:
@@ -83,6 +84,13 @@ class Ahead:
     def _nbytes(self, number: int) -> int:
         begin, end = self._blocks[number]
         return end - begin
+
+    def _let_go(self, numbers: Iterable[int]) -> None:
+        """Have others take the place of blocks that were read to their end, before all the rest."""
+        with self._lock:
+            for number in numbers:
+                if number in self._held:
+                    self._held.move_to_end(number, last=False)
 
     def _is_past(self, numbers: Iterable[int]) -> bool:
         """Whether a block had its turn, and gave its place to others."""
