@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.cli.conftest import Run
-from tests.remote.server import Reply, Server
+from tests.remote.server import Reply, Server, answered
 
 from sdtool.batch.remote import buckets, listing
 from sdtool.cli.exit_codes import DONE, TROUBLE
@@ -135,6 +135,22 @@ def store(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     use(monkeypatch, server.url)
     monkeypatch.setattr(buckets, "_RETRY", {"max_retries": 0})
     return server
+
+
+def test_a_store_that_takes_no_conditions_is_still_found_out(
+    sdtool: Run, store: Server, training: Path
+) -> None:
+    date = "Mon, 01 Jan 2024 00:00:00 GMT"
+    store.serve("/models/m.ckpt", training.read_bytes(), tag='"one"', date=date)
+
+    def ignores(path: str, asked: Mapping[str, str], good: Callable[[], Reply]) -> Reply:
+        if len(store.asked) == 1:
+            store.serve("/models/m.ckpt", training.read_bytes(), tag='"two"', date=date)
+        return answered(store.files[path], {"Range": asked["Range"]})
+
+    store.always = ignores
+    result = sdtool("convert", "s3://models/m.ckpt")
+    assert (result.code, "changed while it was read" in result.err) == (TROUBLE, True)
 
 
 @pytest.mark.parametrize(
