@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sdtool.batch.checking import VerificationError
     from sdtool.batch.converting import Converting
     from sdtool.batch.engines import Engine, Here, Processes, Threads
+    from sdtool.batch.expand import open_file
     from sdtool.batch.files import (
         Done,
         Identified,
@@ -68,14 +69,15 @@ __all__ = [
     "Progress", "Pruning", "Recipe", "Refused", "Remarks", "Report", "SdtoolError", "SetRecipe",
     "Shard", "Skipped", "Threads", "Truncated", "Unreadable", "UnsafeError", "Unsupported",
     "UsageError", "Verdict", "Verification", "VerificationError", "Written", "convert_file",
-    "identify_file", "open_judged", "prune_file", "run_batch", "scan_file", "verify_file",
-    "with_baked_vae",
+    "identify_file", "open_file", "open_judged", "prune_file", "run_batch", "scan_file",
+    "verify_file", "with_baked_vae",
 ]  # fmt: skip
 
 _HOMES = {
     "checking": ("VerificationError",),
     "converting": ("Converting",),
     "engines": ("Engine", "Here", "Processes", "Threads"),
+    "expand": ("open_file",),
     "files": ("Done", "Identified", "convert_file", "identify_file", "prune_file", "run_batch"),
     "making": ("Making", "Nothing", "Recipe", "SetRecipe"),
     "options": ("Options",),

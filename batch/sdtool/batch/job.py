@@ -17,6 +17,7 @@ from sdtool.batch.place import AnyJob, Job, SetJob, is_onto_itself, nbytes_of
 from sdtool.batch.sharded import make_set
 from sdtool.batch.writing import make_outputs
 from sdtool.checkpoint import NotACheckpoint, SdtoolError, UsageError
+from sdtool.checkpoint.wording import counted, size
 from sdtool.convert import is_training_state
 from sdtool.scan import Verdict, admit, judged, worst_message
 
@@ -82,7 +83,13 @@ def _made_of_file(
     progress: Callable[[int], None],
 ) -> list[Draft]:
     options = shared.options
-    with judged(job.item.path, options.allow) as (taken, report):
+    if job.item.remote is not None and options.replace is not None:
+        raise UsageError("--replace takes the place of files on this machine", where=draft.path)
+    with (
+        job.item.opened() as source,
+        judged(source, options.allow) as (taken, report),
+    ):
+        draft.nbytes = source.nbytes
         draft.verdict = report.verdict
         draft.allowed.extend(report.allowed)
         checkpoint = admit(taken, report, disarm=options.disarm)
@@ -100,7 +107,13 @@ def _made_of_file(
             idle(draft, onto_itself(checkpoint, job, makings), job)
             return [draft]
         _check_distinct(makings)
-        return make_outputs(draft, makings, job, checkpoint, originals, shared, progress)
+        made = make_outputs(draft, makings, job, checkpoint, originals, shared, progress)
+        if source.requests:
+            made[0].notes.append(
+                f"{size(source.nbytes_read)} of {size(source.nbytes)} were fetched,"
+                f" in {counted(source.requests, 'request')}"
+            )
+        return made
 
 
 def _check_distinct(makings: Sequence[Making | Nothing | SdtoolError]) -> None:

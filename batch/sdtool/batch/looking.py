@@ -8,14 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sdtool.batch.expand import Item
 from sdtool.checkpoint import (
     Checkpoint,
+    File,
     InputError,
-    LocalFile,
     TensorEntry,
     UsageError,
     checkpoint_of,
-    local_file,
+    opened,
     readings,
 )
 from sdtool.checkpoint.identify import Identity, identify, resolve
@@ -30,16 +31,21 @@ _PRUNABLE = frozenset({"checkpoint", "unet", "transformer", "vae"})
 class Seen:
     """One file. `pruned` and `pruned_fp16` are the bytes of its tensors after `sdtool prune`."""
 
-    path: str
+    item: Item
     nbytes: int
     verdict: Verdict
     identity: Identity
     checkpoint: Checkpoint
-    source: LocalFile
+    source: File
     """Open as long as the file is being looked at."""
     promises: tuple[str, ...]
     pruned: int | None = None
     pruned_fp16: int | None = None
+
+    @property
+    def path(self) -> str:
+        """What a person calls it."""
+        return self.item.path
 
     @property
     def tensors(self) -> tuple[TensorEntry, ...]:
@@ -57,6 +63,7 @@ class Seen:
         return {
             "format": self.checkpoint.format,
             "read_bytes": self.source.nbytes_read,
+            **({"requests": self.source.requests} if self.source.requests else {}),
             "verdict": str(self.verdict),
             **self.identity.as_json(),
             "notes": [*self.checkpoint.notes, *self.identity.notes],
@@ -69,21 +76,21 @@ class Seen:
 
 @contextmanager
 def looked_at(
-    path: str,
+    item: Item,
     *,
     allow: Mapping[str, str],
     progress: Callable[[int], object] | None = None,
 ) -> Generator[Seen]:
-    """Open `path` and say what it is; closed in the end.
+    """Open a file and say what it is; closed in the end.
 
     `progress` is called with the bytes of each read.
 
     Raises:
         InputError: it cannot be read, or is no checkpoint.
     """
-    with local_file(path, progress) as source:
+    with item.opened() as file, opened(file, progress) as source:
         taken = readings(source)
-        report = judge(taken, path=path, allow=allow)
+        report = judge(taken, path=item.path, allow=allow)
         checkpoint = checkpoint_of(taken)
         del taken
         identity = identify(
@@ -100,13 +107,13 @@ def looked_at(
             identity = replace(identity, notes=(*identity.notes, f"not decided: {e.what}"))
         pruned, pruned_fp16 = _after_prune(checkpoint, identity)
         yield Seen(
-            path,
+            item,
             source.nbytes,
             report.verdict,
             identity,
             checkpoint,
             source,
-            broken_promises(os.path.basename(path), identity, checkpoint.format),
+            broken_promises(os.path.basename(item.path), identity, checkpoint.format),
             pruned,
             pruned_fp16,
         )

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event
 
 from sdtool.batch.engines import Check, Engine, Here, Processes
-from sdtool.batch.expand import Item
+from sdtool.batch.expand import Item, item_of
 from sdtool.batch.failures import as_error
 from sdtool.batch.progress import Progress, Stop, stoppable
+from sdtool.checkpoint import File
 from sdtool.scan import Report, Verdict
 from sdtool.scan import scan_file as scan
 
@@ -19,26 +21,31 @@ _NO_NAMES: Mapping[str, str] = {}
 
 
 def scan_file(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | File,
     *,
     allow: Mapping[str, str] = _NO_NAMES,
     deep: bool = False,
+    download: bool = False,
     progress: Progress | None = None,
     cancelled: Event | None = None,
 ) -> Report:
     """Scan one file, as `sdtool scan` does; what is wrong with its content is in the report.
 
-    `progress` is called with the bytes of each read: some are read twice, and without `deep` most
-    never.
+    It is given by its path, by a URL, or open (see `open_file`). `download` is for a URL whose
+    server gives no parts of files: all of it is fetched first. `progress` is called with the bytes
+    of each read: some are read twice, and without `deep` most never.
 
     Raises:
         UsageError: a name of `allow` has no module.
-        Unreadable: the operating system refused to open or read the file.
+        InputError: the file cannot be opened or read, or the URL is not understood.
         Cancelled: `cancelled` was set.
     """
     advance = stoppable(progress, cancelled)
     try:
-        return scan(path, allow=allow, deep=deep, progress=advance)
+        if not isinstance(path, (str, os.PathLike)):
+            return _scanned(path, allow, deep, advance)
+        with item_of(path, download=download).opened() as source:
+            return _scanned(source, allow, deep, advance)
     except Stop as stop:
         raise stop.cause from None
 
@@ -48,9 +55,8 @@ def scanned(
     items: Sequence[Item], *, allow: Mapping[str, str], deep: bool, jobs: int
 ) -> Generator[Iterable[Report]]:
     """Give the report of each item; `jobs` is how many processes share the work."""
-    paths = [item.path for item in items]
-    engine: Engine = Here() if jobs == 1 or len(paths) < 2 else Processes(jobs, _lost)
-    with engine.results(_Scan(scan_one, dict(allow), deep), paths, []) as reports:
+    engine: Engine = Here() if jobs == 1 or len(items) < 2 else Processes(jobs, _lost)
+    with engine.results(_Scan(scan_one, dict(allow), deep), items, []) as reports:
         yield reports
 
 
@@ -62,26 +68,39 @@ class _Scan:
     allow: Mapping[str, str]
     deep: bool
 
-    def __call__(self, path: str, check: Check) -> Report:
-        return self.scan(path, allow=self.allow, deep=self.deep)
+    def __call__(self, item: Item, check: Check) -> Report:
+        return self.scan(item, allow=self.allow, deep=self.deep)
 
 
-def _lost(path: str, ending: str) -> Report:
+def _lost(item: Item, ending: str) -> Report:
     """Return the report of a file at which a worker process has ended twice."""
     return unread(
-        path,
+        item.path,
         f"the process that scanned it ended {ending}, and again when it was scanned alone",
         "memory has probably run out: scan fewer files at once, or use a machine with more memory",
     )
 
 
-def scan_one(path: str, *, allow: Mapping[str, str], deep: bool) -> Report:
+def scan_one(item: Item, *, allow: Mapping[str, str], deep: bool) -> Report:
     """Scan one file; what goes wrong is said in its report."""
+    begun = time.perf_counter()
     try:
-        return scan(path, allow=allow, deep=deep)
+        with item.opened() as source:
+            report = _scanned(source, allow, deep)
+        return replace(report, seconds=time.perf_counter() - begun)
     except Exception as e:
         error = as_error(e)
-        return unread(path, error.what, error.hint)
+        return unread(item.path, error.what, error.hint)
+
+
+def _scanned(
+    file: File, allow: Mapping[str, str], deep: bool, progress: Progress | None = None
+) -> Report:
+    if deep and file.requests:  # it is elsewhere, and all of it will be read
+        from sdtool.batch.remote.needs import expect_all
+
+        expect_all(file)
+    return scan(file, allow=allow, deep=deep, progress=progress)
 
 
 def unread(path: str, error: str, hint: str | None = None) -> Report:

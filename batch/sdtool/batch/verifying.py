@@ -8,8 +8,9 @@ from dataclasses import replace
 from threading import Event
 from typing import TypeAlias
 
+from sdtool.batch.expand import Item, item_of
 from sdtool.batch.progress import Progress, Stop, stoppable
-from sdtool.checkpoint import UsageError, open_checkpoint
+from sdtool.checkpoint import Checkpoint, File, UsageError, open_checkpoint
 from sdtool.checkpoint.wording import counted
 from sdtool.convert import Verification, check_reading, verify_against
 from sdtool.convert import verify_file as check_file
@@ -25,6 +26,7 @@ def verify_file(
     baked_vae: _Path | None = None,
     sha256: str | None = None,
     autov2: str | None = None,
+    download: bool = False,
     progress: Progress | None = None,
     cancelled: Event | None = None,
 ) -> Verification:
@@ -33,7 +35,8 @@ def verify_file(
     Without `against`: container, bounds, CRC-32, rules for headers, a hash that it should have; NaN
     and Inf are counted. With it, through the casts and renames of convert and prune; `baked_vae` is
     the file whose VAE was put in. What is wrong is in the result. Neither file is judged, nothing
-    of them is run. `progress` is called with bytes of `path` that are done.
+    of them is run. `download` fetches files whole whose servers give no parts of them; `progress`
+    is called with bytes of `path` that are done.
 
     Raises:
         UsageError: the arguments contradict each other, or what the file says of itself.
@@ -48,28 +51,29 @@ def verify_file(
         if digits is not None:
             _check_digits(name, digits, length)
     advance = stoppable(progress, cancelled)
+    item = item_of(path, download=download)
     try:
         if against is None:
-            return check_file(path, sha256=sha256, autov2=autov2, progress=advance)
-        return _against(path, against, baked_vae, advance)
+            with item.opened() as file:
+                _expect(file)
+                return check_file(file, sha256=sha256, autov2=autov2, progress=advance)
+        baked = None if baked_vae is None else item_of(baked_vae, download=download)
+        return _against(item, item_of(against, download=download), baked, advance)
     except Stop as stop:
         raise stop.cause from None
 
 
-def _against(
-    path: _Path, against: _Path, baked_vae: _Path | None, progress: Progress
-) -> Verification:
+def _against(item: Item, against: Item, baked_vae: Item | None, progress: Progress) -> Verification:
     """Compare with the input, through the renames and repairs that a pruned file has recorded."""
     with ExitStack() as stack:
-        out = stack.enter_context(open_checkpoint(path))
-        source = stack.enter_context(open_checkpoint(against))
+        out, source = _opened(item, stack), _opened(against, stack)
         for checkpoint in (out, source):
             check_reading(checkpoint.tensors, checkpoint.source.name)
         options = recorded_options(out)
         baked = None if options is None else options.pop("bake", None)
         if baked is None and baked_vae is not None:
-            raise UsageError("its metadata names no baked VAE", where=os.fspath(path))
-        vae = None if baked_vae is None else stack.enter_context(open_checkpoint(baked_vae))
+            raise UsageError("its metadata names no baked VAE", where=item.path)
+        vae = None if baked_vae is None else _opened(baked_vae, stack)
         if options is None:
             return verify_against(out, source, progress=progress)
         selection = plan_prune(source, **options, bake=vae).selection
@@ -89,6 +93,17 @@ def _against(
             " --baked-vae FILE compares them"
         )
         return replace(found, notes=(*found.notes, note))
+
+
+def _opened(item: Item, stack: ExitStack) -> Checkpoint:
+    return open_checkpoint(stack.enter_context(item.opened()))
+
+
+def _expect(file: File) -> None:
+    if file.requests:  # it is elsewhere, and all of it will be read
+        from sdtool.batch.remote.needs import expect_all
+
+        expect_all(file)
 
 
 def _check_digits(option: str, digits: str, length: int) -> None:

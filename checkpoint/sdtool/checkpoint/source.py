@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from sdtool.checkpoint.errors import Truncated, Unreadable
 from sdtool.checkpoint.wording import os_reason
@@ -40,8 +40,32 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class File(Source, Protocol):
+    """A source that was opened, and is closed in the end by whoever opened it."""
+
+    progress: Callable[[int], object] | None
+    """Called with the bytes of each read."""
+
+    @property
+    def nbytes_read(self) -> int:
+        """Bytes that were read of it, or fetched."""
+        ...
+
+    @property
+    def requests(self) -> int:
+        """How often a server was asked for them; 0 for a file on this machine."""
+        ...
+
+    def close(self) -> None:
+        """Close it; a second call does nothing."""
+        ...
+
+
 class LocalFile:
     """A file on this machine. `nbytes_read` counts what was read of it, `progress` hears of it."""
+
+    requests = 0
 
     def __init__(
         self, path: str | os.PathLike[str], progress: Callable[[int], object] | None = None
@@ -49,7 +73,7 @@ class LocalFile:
         self.path = Path(path)
         self.name = os.fspath(path)
         self.nbytes_read = 0
-        self._progress = progress
+        self.progress = progress
         self._lock = threading.Lock()  # where one descriptor has one position: Windows
         try:
             self._file = open(self.path, "rb", buffering=0, opener=_open_at_once)
@@ -84,8 +108,8 @@ class LocalFile:
         except OSError as e:
             raise Unreadable(_reason(e), where=self.name) from e
         self.nbytes_read += len(data)
-        if self._progress is not None:
-            self._progress(len(data))
+        if self.progress is not None:
+            self.progress(len(data))
         return data
 
     def locate(self, offset: int) -> tuple[LocalFile, int] | None:
@@ -197,6 +221,40 @@ def local_file(
         yield source
     finally:
         source.close()
+
+
+def is_far(source: Source) -> bool:
+    """Whether each place that is read of a file costs a request to a server, as of large ones."""
+    return getattr(source, "is_far", False)
+
+
+def abandon(source: Source) -> None:
+    """Keep nobody waiting for bytes of a file on a server: the work on it is over."""
+    while isinstance(source, Slice):
+        source = source.parent
+    stop = getattr(source, "abandon", None)
+    if stop is not None:
+        stop()
+
+
+@contextmanager
+def opened(
+    file: str | os.PathLike[str] | File, progress: Callable[[int], object] | None = None
+) -> Generator[File]:
+    """Give a file by its path, closed in the end; or one that is open, which stays so.
+
+    `progress` is called with the bytes of each read until then, if it is given.
+    """
+    if isinstance(file, (str, os.PathLike)):
+        with local_file(file, progress) as source:
+            yield source
+        return
+    before = file.progress
+    file.progress = progress or before
+    try:
+        yield file
+    finally:
+        file.progress = before
 
 
 def _reason(e: OSError) -> str:

@@ -72,7 +72,7 @@ def command(
         )
     target = Target(to) if to else None
     recipe = Converting(dtype, target, skip_unsupported, dequantize, names_given=out is not None)
-    found = search(console, paths, settings, writing=True)
+    found = search(console, paths, settings, writing=True, download=options["download"])
     items = without_outputs(console, found, out_dir)
     if out is not None and any(is_index(item.path) for item in items):
         raise UsageError("-o names one file, and a sharded set has several", hint="use --out-dir")

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 import click
 
 from sdtool.batch import verify_file
+from sdtool.batch.expand import shown_path
 from sdtool.checkpoint import InputError
 from sdtool.checkpoint.wording import counted, size
-from sdtool.cli.arguments import file_size
+from sdtool.cli.arguments import download_option, file_size
 from sdtool.cli.console import Console
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE
 from sdtool.cli.results import Results, about
@@ -32,6 +33,7 @@ _SHOWN = 8
 @click.option("--baked-vae", metavar="VAE", help="The file that was given to prune --bake-vae.")
 @click.option("--sha256", metavar="HEX", help="The SHA-256 that FILE should have.")
 @click.option("--autov2", metavar="HEX", help="The short hash (AutoV2) that FILE should have.")
+@download_option
 @format_options()
 def command(
     console: Console,
@@ -40,6 +42,7 @@ def command(
     baked_vae: str | None,
     sha256: str | None,
     autov2: str | None,
+    download: bool,
     form: str,
 ) -> int:
     """Check that a file is whole, or that it contains another file's values.
@@ -60,13 +63,16 @@ def command(
                 baked_vae=baked_vae,
                 sha256=sha256,
                 autov2=autov2,
+                download=download,
                 progress=progress,
             )
     except InputError as e:
         console.failed(e)
-        results.add(about(file, nbytes, time.monotonic() - begun, TROUBLE, e))
+        results.add(about(shown_path(file), nbytes, time.monotonic() - begun, TROUBLE, e))
         results.finish(TROUBLE)
         return TROUBLE
+    file = shown_path(file)
+    against, baked_vae = (name and shown_path(name) for name in (against, baked_vae))
     code = FOUND if found.is_wrong else DONE if found.ok else TROUBLE
     seconds = time.monotonic() - begun
     results.add(about(file, nbytes, seconds, code) | _as_json(found, against, baked_vae))
