@@ -52,7 +52,7 @@ def test_a_few_requests_tell_what_it_is(
 ) -> None:
     assert full_size.nbytes > 7_700_000_000
     url = server.serve("/sd-v1.ckpt", full_size)
-    result = sdtool(verb, url, "--format", "json")
+    result = sdtool(verb, url, *(["--format", "json"] if verb == "scan" else ["--json"]))
     assert (result.code, result.err) == (DONE, "")
     (report,) = json.loads(result.out)["files"]
     assert (report["verdict"], report["size_bytes"]) == ("clean", full_size.nbytes)

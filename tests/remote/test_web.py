@@ -168,8 +168,7 @@ def test_what_does_not_pass_is_one_line(
     result = sdtool("info", url + "?sig=SECRET")
     assert result.code == TROUBLE
     first, *hints = result.err.splitlines()
-    assert first.startswith(f"sdtool: error: {url}: ")
-    assert told in first
+    assert first.startswith(f"sdtool: error: {url}: ") and told in first
     assert all(line.startswith("sdtool: hint: ") for line in hints) and len(hints) <= 1
     assert "SECRET" not in result.out + result.err
     scan = sdtool("scan", url + "?sig=SECRET", "--format", "json")
@@ -184,9 +183,7 @@ def test_a_server_that_is_not_there(sdtool: Run) -> None:
         url = f"{gone.url}/x.ckpt"
     result = sdtool("info", url)
     assert result.code == TROUBLE
-    assert result.err.startswith(
-        f"sdtool: error: {url}: the connection failed (connection refused)"
-    )
+    assert f"{url}: the connection failed (connection refused)" in result.err
 
 
 def test_a_server_that_says_nothing(
@@ -423,9 +420,7 @@ def test_certificates_are_checked(
         assert url.startswith("https://")
         result = sdtool("info", url)
         assert result.code == TROUBLE
-        assert result.err.startswith(
-            f"sdtool: error: {url}: the certificate of 127.0.0.1:{server.port}"
-        )
+        assert f"{url}: the certificate of 127.0.0.1:{server.port} is not valid" in result.err
         assert not server.asked
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate.with_name("cert.pem")))
         assert sdtool("scan", url).code == DONE

@@ -66,18 +66,21 @@ class Item:
 
         return plain_folders(self.path[len(self.root) :])
 
-    def opened(self) -> AbstractContextManager[File]:
-        """Open it, wherever it is; closed in the end.
+    def opened(
+        self, progress: Callable[[int], object] | None = None
+    ) -> AbstractContextManager[File]:
+        """Open it, wherever it is; closed in the end. `progress` is called with the bytes of each
+        read.
 
         Raises:
             Unreadable: the operating system, or the server, refused.
             UsageError: a package is missing.
         """
         if self.remote is None:
-            return local_file(self.path)
+            return local_file(self.path, progress)
         from sdtool.batch.remote.opening import open_remote  # what is here needs none of it
 
-        return open_remote(self.remote)
+        return open_remote(self.remote, progress)
 
 
 @dataclass(slots=True)
@@ -136,7 +139,7 @@ def expand(
     searched once. What matches a pattern of `exclude` by its path or its name is left out, a folder
     with all it holds, and `excluded` is called with their number. In folders, `passed` is called
     with what has the name of a partial output; that is left out unless `with_partial`. `download`
-    says whether files elsewhere may be fetched whole where their servers give no parts of them.
+    says whether files elsewhere may be fetched as a whole where their servers give no parts.
 
     Raises:
         UsageError: `-` is given and there is no standard input, or no list.
@@ -181,6 +184,14 @@ def item_of(path: str | os.PathLike[str], *, download: bool = False) -> Item:
     return Item(location.shown, alone=True, remote=location)
 
 
+def shown(path: str) -> str:
+    """Return what may be shown of a path or a URL."""
+    try:
+        return item_of(path).path
+    except InputError as e:
+        return e.where or ""
+
+
 def open_file(
     path: str | os.PathLike[str], *, download: bool = False
 ) -> AbstractContextManager[File]:
@@ -191,14 +202,6 @@ def open_file(
         UsageError: a package is missing.
     """
     return item_of(path, download=download).opened()
-
-
-def shown_path(path: str) -> str:
-    """Return what may be shown of a path: of a URL neither a password nor a signature."""
-    try:
-        return item_of(path).path
-    except InputError as e:
-        return e.where or ""
 
 
 def own_files(items: Sequence[Item]) -> tuple[list[Item], list[InputError]]:

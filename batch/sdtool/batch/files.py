@@ -155,8 +155,8 @@ def identify_file(
         Cancelled: `cancelled` was set.
     """
     advance = stoppable(progress, cancelled)
-    item = item_of(path, download=download)
     try:
+        item = item_of(path, download=download)
         with looked_at(item, allow=allow, progress=advance) as seen:
             return Identified(
                 seen.path,

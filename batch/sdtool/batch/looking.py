@@ -16,7 +16,6 @@ from sdtool.checkpoint import (
     TensorEntry,
     UsageError,
     checkpoint_of,
-    opened,
     readings,
 )
 from sdtool.checkpoint.identify import Identity, identify, resolve
@@ -63,7 +62,7 @@ class Seen:
         return {
             "format": self.checkpoint.format,
             "read_bytes": self.source.nbytes_read,
-            **({"requests": self.source.requests} if self.source.requests else {}),
+            "requests": self.source.requests,
             "verdict": str(self.verdict),
             **self.identity.as_json(),
             "notes": [*self.checkpoint.notes, *self.identity.notes],
@@ -88,7 +87,7 @@ def looked_at(
     Raises:
         InputError: it cannot be read, or is no checkpoint.
     """
-    with item.opened() as file, opened(file, progress) as source:
+    with item.opened(progress) as source:
         taken = readings(source)
         report = judge(taken, path=item.path, allow=allow)
         checkpoint = checkpoint_of(taken)

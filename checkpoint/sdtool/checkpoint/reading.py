@@ -58,8 +58,7 @@ class Storage:
     that inflate to them (8 is deflate). `crc32` is the declared checksum of the record, None where
     there is none. `record_nbytes` is the size of the record, as well-formed files declare it.
     `dtype` is the type of its elements where it stands beside them; None where only a persistent
-    id gives it. `header_offset` is where the local header of its record begins, in an archive that
-    has some.
+    id gives it. `header_offset` is where the local header of its record begins, in a zip.
     """
 
     __slots__ = (

@@ -125,7 +125,7 @@ class Report:
             "coverage": self.coverage,
             "size_bytes": self.nbytes,
             "read_bytes": self.nbytes_read,
-            **({"requests": self.requests} if self.requests else {}),
+            "requests": self.requests,
             "seconds": round(self.seconds, 6),
             "error": self.error,
             "hint": self.advice,

@@ -16,7 +16,13 @@ from sdtool.checkpoint.crc32 import crc32_of
 from sdtool.checkpoint.foreign import foreign_folder
 from sdtool.checkpoint.wording import escape, size
 from sdtool.cli import card
-from sdtool.cli.arguments import download_option, file_size, paths_argument, say_nothing, search
+from sdtool.cli.arguments import (
+    download_option,
+    file_size,
+    paths_argument,
+    say_nothing,
+    search,
+)
 from sdtool.cli.console import Console, Progress, ReaderGone
 from sdtool.cli.exit_codes import DONE, TROUBLE
 from sdtool.cli.results import Results, about

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import click
 
 from sdtool.batch import verify_file
-from sdtool.batch.expand import shown_path
+from sdtool.batch.expand import shown
 from sdtool.checkpoint import InputError
 from sdtool.checkpoint.wording import counted, size
 from sdtool.cli.arguments import download_option, file_size
@@ -55,6 +55,8 @@ def command(
     results = Results("verify", form, console.data)
     begun = time.monotonic()
     nbytes = file_size(file)
+    name = shown(file)
+    source, vae = (path and shown(path) for path in (against, baked_vae))
     try:
         with console.progress(nbytes, "verifying") as progress:
             found = verify_file(
@@ -68,17 +70,15 @@ def command(
             )
     except InputError as e:
         console.failed(e)
-        results.add(about(shown_path(file), nbytes, time.monotonic() - begun, TROUBLE, e))
+        results.add(about(name, nbytes, time.monotonic() - begun, TROUBLE, e))
         results.finish(TROUBLE)
         return TROUBLE
-    file = shown_path(file)
-    against, baked_vae = (name and shown_path(name) for name in (against, baked_vae))
     code = FOUND if found.is_wrong else DONE if found.ok else TROUBLE
     seconds = time.monotonic() - begun
-    results.add(about(file, nbytes, seconds, code) | _as_json(found, against, baked_vae))
+    results.add(about(name, nbytes, seconds, code) | _as_json(found, source, vae))
     results.finish(code)
     if form == "text" and not (console.quiet and found.ok):
-        for line in _lines(found, file, against):
+        for line in _lines(found, name, source):
             console.line(line)
     return code
 
