@@ -96,6 +96,19 @@ def test_an_output_goes_to_the_current_folder(sdtool: Run, server: Server, train
     assert "x.safetensors already exists and is up to date" in again.out
 
 
+@pytest.mark.parametrize("option", ["-o", "--out-dir"])
+def test_nothing_is_written_elsewhere(sdtool: Run, training: Path, option: str) -> None:
+    result = sdtool("convert", training, option, "https://me:SECRET@host/x.safetensors?sig=SECRET")
+    assert (result.code, result.err.splitlines()) == (
+        TROUBLE,
+        [
+            "sdtool: error: https://host/x.safetensors: outputs are written on this machine only",
+            "sdtool: hint: name a file or folder here",
+        ],
+    )
+    assert {path.name for path in Path().iterdir()} == {"training.ckpt"}
+
+
 def test_an_unsafe_file_gives_nothing(sdtool: Run, server: Server, trapped: Path) -> None:
     url = server.serve("/x.ckpt", trapped.read_bytes())
     result = sdtool("convert", url)

@@ -181,7 +181,7 @@ def item_of(path: str | os.PathLike[str], *, download: bool = False) -> Item:
     return Item(location.shown, alone=True, remote=location)
 
 
-def shown(path: str) -> str:
+def shown_path(path: str) -> str:
     """Return what may be shown of a path: of a URL neither a password nor a signature."""
     try:
         return item_of(path).path
