@@ -11,6 +11,7 @@ from sdtool.batch.place import plan_outputs
 from sdtool.checkpoint import UsageError
 from sdtool.cli.arguments import paths_argument, search
 from sdtool.cli.console import Console
+from sdtool.cli.many import Many, many_options
 from sdtool.cli.options import (
     dequantize_option,
     dtype_option,
@@ -44,6 +45,7 @@ from sdtool.scan import Settings
     "--skip-unsupported", is_flag=True, help="Leave out tensors that the format cannot hold."
 )
 @writing_options
+@many_options
 @format_options()
 def command(
     console: Console,
@@ -56,6 +58,7 @@ def command(
     out: str | None,
     out_dir: str | None,
     form: str,
+    many: Many,
     **options: Any,
 ) -> int:
     """Write a checkpoint's weights as safetensors.
@@ -72,11 +75,14 @@ def command(
         )
     target = Target(to) if to else None
     recipe = Converting(dtype, target, skip_unsupported, dequantize, names_given=out is not None)
+    many.check_writing(options)
     found = search(console, paths, settings, writing=True, download=options["download"])
-    items = without_outputs(console, found, out_dir)
+    items = many.items(without_outputs(console, found, out_dir))
     if out is not None and any(is_index(item.path) for item in items):
         raise UsageError("-o names one file, and a sharded set has several", hint="use --out-dir")
-    jobs = plan_outputs(items, recipe.names, out=out, out_dir=out_dir)
+    jobs = many.jobs(plan_outputs(items, recipe.names, out=out, out_dir=many.folder(out_dir)))
     wanted = options_of(settings, options)
-    at_once = jobs_of(options)
-    return run(console, "convert", jobs, found, recipe, wanted, at_once=at_once, form=form)
+    return run(
+        console, "convert", jobs, found, recipe, wanted,
+        at_once=jobs_of(options), form=form, many=many,
+    )  # fmt: skip
