@@ -30,6 +30,7 @@ from tests.remote.server import (
     with_header,
 )
 
+from sdtool.batch import Cancelled, open_file, scan_file
 from sdtool.batch.remote import connections, patience
 from sdtool.checkpoint import Unreadable
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE
@@ -95,12 +96,45 @@ def test_an_output_goes_to_the_current_folder(sdtool: Run, server: Server, train
     assert "x.safetensors already exists and is up to date" in again.out
 
 
+@pytest.mark.parametrize("option", ["-o", "--out-dir"])
+def test_nothing_is_written_elsewhere(sdtool: Run, training: Path, option: str) -> None:
+    result = sdtool("convert", training, option, "https://me:SECRET@host/x.safetensors?sig=SECRET")
+    assert (result.code, result.err.splitlines()) == (
+        TROUBLE,
+        [
+            "sdtool: error: https://host/x.safetensors: outputs are written on this machine only",
+            "sdtool: hint: name a file or folder here",
+        ],
+    )
+    assert {path.name for path in Path().iterdir()} == {"training.ckpt"}
+
+
 def test_an_unsafe_file_gives_nothing(sdtool: Run, server: Server, trapped: Path) -> None:
     url = server.serve("/x.ckpt", trapped.read_bytes())
     result = sdtool("convert", url)
     assert result.code == FOUND
     assert not list(Path().glob("*.safetensors"))
     assert result.err == sdtool("convert", trapped).err.replace(str(trapped), url)
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_a_scan_from_python_is_followed_and_stopped(
+    server: Server, training: Path, is_open: bool
+) -> None:
+    url = server.serve("/x.ckpt", training.read_bytes())
+    done: list[int] = []
+    stop = threading.Event()
+    with open_file(url) as file:
+        report = scan_file(file if is_open else url, progress=done.append)
+        assert (report.verdict, report.path) == ("clean", url)
+        assert len(done) > 1 and all(0 < nbytes <= report.nbytes for nbytes in done)
+        reads, asked = len(done), len(server.asked)
+        stop.set()
+        with pytest.raises(Cancelled):
+            scan_file(file if is_open else url, progress=done.append, cancelled=stop)
+        assert (len(done), file.progress) == (reads, None)
+        assert len(server.asked) == (asked if is_open else asked + 1)  # the one that opens it
+        assert scan_file(file).findings == report.findings  # it stays open, and is read again
 
 
 def test_verify_takes_files_that_are_elsewhere(sdtool: Run, server: Server, training: Path) -> None:

@@ -66,21 +66,18 @@ class Item:
 
         return plain_folders(self.path[len(self.root) :])
 
-    def opened(
-        self, progress: Callable[[int], object] | None = None
-    ) -> AbstractContextManager[File]:
-        """Open it, wherever it is; closed in the end. `progress` is called with the bytes of each
-        read.
+    def opened(self) -> AbstractContextManager[File]:
+        """Open it, wherever it is; closed in the end.
 
         Raises:
             Unreadable: the operating system, or the server, refused.
             UsageError: a package is missing.
         """
         if self.remote is None:
-            return local_file(self.path, progress)
+            return local_file(self.path)
         from sdtool.batch.remote.opening import open_remote  # what is here needs none of it
 
-        return open_remote(self.remote, progress)
+        return open_remote(self.remote)
 
 
 @dataclass(slots=True)
@@ -184,8 +181,8 @@ def item_of(path: str | os.PathLike[str], *, download: bool = False) -> Item:
     return Item(location.shown, alone=True, remote=location)
 
 
-def shown(path: str) -> str:
-    """Return what may be shown of a path or a URL."""
+def shown_path(path: str) -> str:
+    """Return what may be shown of a path: of a URL neither a password nor a signature."""
     try:
         return item_of(path).path
     except InputError as e:

@@ -16,6 +16,7 @@ from sdtool.checkpoint import (
     TensorEntry,
     UsageError,
     checkpoint_of,
+    opened,
     readings,
 )
 from sdtool.checkpoint.identify import Identity, identify, resolve
@@ -87,7 +88,7 @@ def looked_at(
     Raises:
         InputError: it cannot be read, or is no checkpoint.
     """
-    with item.opened(progress) as source:
+    with item.opened() as file, opened(file, progress) as source:
         taken = readings(source)
         report = judge(taken, path=item.path, allow=allow)
         checkpoint = checkpoint_of(taken)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from sdtool.batch.clashes import takes_an_input, takes_an_output
-from sdtool.batch.expand import Item
+from sdtool.batch.expand import Item, is_remote, shown_path
 from sdtool.batch.rivals import made_of_another
 from sdtool.checkpoint import Format, InputError, OutputError, UsageError
 from sdtool.checkpoint.wording import os_reason
@@ -90,6 +90,10 @@ def plan_outputs(
             "-o names a file: nothing is written to standard output",
             hint="use ./- for a file called -",
         )
+    for place in (out, out_dir):
+        if place is not None and is_remote(place):
+            what = "outputs are written on this machine only"
+            raise UsageError(what, where=shown_path(place), hint="name a file or folder here")
     if out is not None and len(items) > 1:
         raise UsageError(
             f"-o names one output and there are {len(items)} inputs",

@@ -14,6 +14,7 @@ from sdtool.batch.engines import Check, Engine, Here
 from sdtool.batch.expand import Item, item_of
 from sdtool.batch.failures import as_error
 from sdtool.batch.progress import Progress, Stop, stoppable
+from sdtool.checkpoint import File
 from sdtool.scan import Finding, Name, Report, Verdict
 from sdtool.scan import scan_file as scan
 
@@ -24,7 +25,7 @@ _NO_NAMES: Mapping[str, str] = {}
 
 
 def scan_file(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | File,
     *,
     allow: Mapping[str, str] = _NO_NAMES,
     deep: bool = False,
@@ -34,18 +35,21 @@ def scan_file(
 ) -> Report:
     """Scan one file, as `sdtool scan` does; what is wrong with its content is in the report.
 
-    `progress` is called with the bytes of each read: some are read twice, and without `deep` most
-    never.
+    It is given by its path, by a URL, or open (see `open_file`). `download` is for a URL whose
+    server gives no parts of files: all of it is fetched first. `progress` is called with the bytes
+    of each read: some are read twice, and without `deep` most never.
 
     Raises:
         UsageError: a name of `allow` has no module.
-        Unreadable: the operating system refused to open or read the file.
+        InputError: the file cannot be opened or read, or the URL is not understood.
         Cancelled: `cancelled` was set.
     """
-    item = item_of(path, download=download)
     advance = stoppable(progress, cancelled)
     try:
-        return _scanned(item, allow=allow, deep=deep, progress=advance)
+        if not isinstance(path, (str, os.PathLike)):
+            return _scanned(path, allow, deep, advance)
+        with item_of(path, download=download).opened() as source:
+            return _scanned(source, allow, deep, advance)
     except Stop as stop:
         raise stop.cause from None
 
@@ -102,24 +106,24 @@ class _Scan:
 
 def scan_one(item: Item, *, allow: Mapping[str, str], deep: bool) -> Report:
     """Scan one file; what goes wrong is said in its report."""
+    begun = time.perf_counter()
     try:
-        return _scanned(item, allow=allow, deep=deep)
+        with item.opened() as source:
+            report = _scanned(source, allow, deep)
+        return replace(report, seconds=time.perf_counter() - begun)
     except Exception as e:
         error = as_error(e)
         return unread(item.path, error.what, error.hint)
 
 
 def _scanned(
-    item: Item, *, allow: Mapping[str, str], deep: bool, progress: Progress | None = None
+    file: File, allow: Mapping[str, str], deep: bool, progress: Progress | None = None
 ) -> Report:
-    begun = time.perf_counter()
-    with item.opened(progress) as source:
-        if deep and source.requests:
-            from sdtool.batch.remote.needs import expect_all
+    if deep and file.requests:  # it is elsewhere, and all of it will be read
+        from sdtool.batch.remote.needs import expect_all
 
-            expect_all(source)
-        report = scan(source, allow=allow, deep=deep)
-    return replace(report, seconds=time.perf_counter() - begun)
+        expect_all(file)
+    return scan(file, allow=allow, deep=deep, progress=progress)
 
 
 def unread(path: str, error: str, hint: str | None = None) -> Report:

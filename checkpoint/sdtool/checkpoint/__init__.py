@@ -29,7 +29,7 @@ from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.opening import open_checkpoint, readings
 from sdtool.checkpoint.reading import Checkpoint, Reading, Storage, Stream, TensorEntry
 from sdtool.checkpoint.records import storage_chunks
-from sdtool.checkpoint.source import File, LocalFile, Source, local_file
+from sdtool.checkpoint.source import File, LocalFile, Source, local_file, opened
 
 if TYPE_CHECKING:
     from sdtool.checkpoint.weights import checkpoint_of
@@ -60,6 +60,7 @@ __all__ = [
     "checkpoint_of",
     "local_file",
     "open_checkpoint",
+    "opened",
     "readings",
     "storage_chunks",
 ]

@@ -44,6 +44,9 @@ class Source(Protocol):
 class File(Source, Protocol):
     """A source that was opened, and is closed in the end by whoever opened it."""
 
+    progress: Callable[[int], object] | None
+    """Called with the bytes of each read."""
+
     @property
     def nbytes_read(self) -> int:
         """Bytes that were read of it, or fetched."""
@@ -70,7 +73,7 @@ class LocalFile:
         self.path = Path(path)
         self.name = os.fspath(path)
         self.nbytes_read = 0
-        self._progress = progress
+        self.progress = progress
         self._lock = threading.Lock()  # where one descriptor has one position: Windows
         try:
             self._file = open(self.path, "rb", buffering=0, opener=_open_at_once)
@@ -105,8 +108,8 @@ class LocalFile:
         except OSError as e:
             raise Unreadable(_reason(e), where=self.name) from e
         self.nbytes_read += len(data)
-        if self._progress is not None:
-            self._progress(len(data))
+        if self.progress is not None:
+            self.progress(len(data))
         return data
 
     def locate(self, offset: int) -> tuple[LocalFile, int] | None:
@@ -238,14 +241,20 @@ def abandon(source: Source) -> None:
 def opened(
     file: str | os.PathLike[str] | File, progress: Callable[[int], object] | None = None
 ) -> Generator[File]:
-    """Give a file by its path, closed in the end; or one that is open, which stays so, and was told
-    of its `progress` when it was opened.
+    """Give a file by its path, closed in the end; or one that is open, which stays so.
+
+    `progress` is called with the bytes of each read until then, if it is given.
     """
     if isinstance(file, (str, os.PathLike)):
         with local_file(file, progress) as source:
             yield source
-    else:
+        return
+    before = file.progress
+    file.progress = progress or before
+    try:
         yield file
+    finally:
+        file.progress = before
 
 
 def _reason(e: OSError) -> str:

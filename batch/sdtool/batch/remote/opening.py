@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
-from typing import TypeAlias
 from urllib.parse import unquote
 
 from sdtool.batch.remote.connections import basic
@@ -15,19 +14,15 @@ from sdtool.batch.remote.patience import Again
 from sdtool.batch.remote.ranged import Parts, RemoteFile
 from sdtool.batch.remote.web import NoParts, WebFile
 from sdtool.checkpoint import File, LocalFile, OutputError, UsageError
-
-_Progress: TypeAlias = Callable[[int], object]
+from sdtool.checkpoint.wording import os_reason
 
 
 @contextmanager
-def open_remote(
-    location: Location, progress: Callable[[int], object] | None = None
-) -> Generator[File]:
+def open_remote(location: Location) -> Generator[File]:
     """Open a file that is elsewhere; closed in the end.
 
     Where its server gives no parts of files and `location.download` is set, all of it is fetched
-    to a temporary file, which is removed in the end. `progress` is called with the bytes of each
-    read.
+    to a temporary file, which is removed in the end.
 
     Raises:
         Unreadable: there is no such file, no way to it, or its server gives no parts.
@@ -35,10 +30,10 @@ def open_remote(
         OutputError: the temporary file cannot be written.
     """
     with ExitStack() as stack:
-        yield _opened(location, stack, progress or _unheard)
+        yield _opened(location, stack)
 
 
-def _opened(location: Location, stack: ExitStack, progress: _Progress) -> File:
+def _opened(location: Location, stack: ExitStack) -> File:
     if location.is_folder:
         raise UsageError("names a folder, not a file", where=location.shown)
     if location.scheme not in WEB | {"hf"}:
@@ -47,7 +42,7 @@ def _opened(location: Location, stack: ExitStack, progress: _Progress) -> File:
         found = BucketFile(location)
         stack.callback(found.close)
         found.open()
-        return _remote(found, stack, progress)
+        return _remote(found, stack)
     if location.scheme == "hf":
         from sdtool.batch.remote.hub import hub_file
 
@@ -60,16 +55,12 @@ def _opened(location: Location, stack: ExitStack, progress: _Progress) -> File:
     except NoParts:
         if not location.download:
             raise
-        return _downloaded(file, stack, progress)
-    return _remote(file, stack, progress)
+        return _downloaded(file, stack)
+    return _remote(file, stack)
 
 
-def _unheard(nbytes: int) -> None:
-    """Take the progress that nobody asked for."""
-
-
-def _remote(parts: Parts, stack: ExitStack, progress: _Progress) -> RemoteFile:
-    file = RemoteFile(parts, progress)
+def _remote(parts: Parts, stack: ExitStack) -> RemoteFile:
+    file = RemoteFile(parts)
     stack.callback(file.close)
     return file
 
@@ -81,12 +72,12 @@ def _web_file(location: Location) -> WebFile:
     return WebFile(url, location.shown, login)
 
 
-def _downloaded(file: WebFile, stack: ExitStack, progress: _Progress) -> LocalFile:
+def _downloaded(file: WebFile, stack: ExitStack) -> LocalFile:
     """Fetch all of a file, and open what was fetched under the name that a person knows."""
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sdtool-"))
     path = os.path.join(folder, "download")
     file.patience.get(lambda: _fetch_whole(file, path), file.name)
-    local = LocalFile(path, progress)
+    local = LocalFile(path)
     local.name = file.name
     stack.callback(local.close)
     return local
@@ -97,9 +88,8 @@ def _fetch_whole(file: WebFile, path: str) -> None:
         with open(path, "wb") as out:
             out.writelines(file.whole())
     except OSError as e:
-        reason = (e.strerror or type(e).__name__).lower()
         raise OutputError(
-            f"the temporary file cannot be written ({reason})",
+            f"the temporary file cannot be written ({os_reason(e)})",
             where=path,
             hint="TMPDIR names another folder for it",
         ) from e

@@ -88,12 +88,11 @@ def changed(name: str) -> Unreadable:
 class RemoteFile:
     """A file elsewhere, read as any other (see `sdtool.checkpoint.Source`)."""
 
-    def __init__(self, parts: Parts, progress: Callable[[int], object] | None = None) -> None:
-        """`progress` is called with the bytes of each read."""
+    def __init__(self, parts: Parts) -> None:
         self.name = parts.name
         self.nbytes = parts.nbytes
+        self.progress: Callable[[int], object] | None = None
         self._parts = parts
-        self._progress = progress
         self._pages: OrderedDict[int, bytes] = OrderedDict()
         self._lock = threading.Lock()
         self._read_to = 0
@@ -122,18 +121,10 @@ class RemoteFile:
     def read_at(self, offset: int, nbytes: int) -> bytes:
         """See `Source.read_at`."""
         nbytes = min(nbytes, self.nbytes - offset)
-        if nbytes <= 0:
-            return b""
-        if self._progress is not None:
-            self._progress(nbytes)
-        ahead = self._ahead
-        if ahead is not None:
-            data = ahead.read(offset, nbytes)
-            if data is not None:
-                return data
-        return (
-            self._large(offset, nbytes) if nbytes >= _LARGE_NBYTES else self._small(offset, nbytes)
-        )
+        data = self._read(offset, nbytes) if nbytes > 0 else b""
+        if self.progress is not None:
+            self.progress(len(data))
+        return data
 
     def locate(self, offset: int) -> tuple[LocalFile, int] | None:
         """See `Source.locate`."""
@@ -156,6 +147,14 @@ class RemoteFile:
         """Hang up; a second call does nothing."""
         self._parts.close()
         self.expect(())
+
+    def _read(self, offset: int, nbytes: int) -> bytes:
+        data = None if self._ahead is None else self._ahead.read(offset, nbytes)
+        if data is not None:
+            return data
+        return (
+            self._large(offset, nbytes) if nbytes >= _LARGE_NBYTES else self._small(offset, nbytes)
+        )
 
     def _large(self, offset: int, nbytes: int) -> bytes:
         """Read what would push all else out of the pages."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import click
 
 from sdtool.batch import verify_file
-from sdtool.batch.expand import shown
+from sdtool.batch.expand import shown_path
 from sdtool.checkpoint import InputError
 from sdtool.checkpoint.wording import counted, size
 from sdtool.cli.arguments import download_option, file_size
@@ -55,8 +55,8 @@ def command(
     results = Results("verify", form, console.data)
     begun = time.monotonic()
     nbytes = file_size(file)
-    name = shown(file)
-    source, vae = (path and shown(path) for path in (against, baked_vae))
+    name = shown_path(file)
+    source, vae = (path and shown_path(path) for path in (against, baked_vae))
     try:
         with console.progress(nbytes, "verifying") as progress:
             found = verify_file(

@@ -23,11 +23,11 @@ RULES: dict[RuleId, Rule] = {
         Severity.INFO,
         title="records of tensors that were not fetched",
         why=(
-            "The file is large and on a server, and each of them would cost a request. torch takes "
-            "them as numbers, whatever they hold; only `numpy.load` with `allow_pickle=True`, "
-            "called on a checkpoint, would unpickle one that begins as an array file does."
+            "The file is large and on a server, and each of them would cost a request. torch reads "
+            "them as numbers, whatever they contain. Only `numpy.load` with `allow_pickle=True`, "
+            "called on a checkpoint, would unpickle a record that begins as an array file does."
         ),
-        hint="Nothing, if torch loads it; `--deep` reads all of it, and so does a scan of a copy.",
+        hint="Nothing, if torch loads it. `--deep` reads all of it, and so does a scan of a copy.",
     ),
     RuleId.STORAGE_CONFLICT: Rule(
         Severity.LOW,
