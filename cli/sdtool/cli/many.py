@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sdtool.batch import Engine, Here, Processes, Threads
-from sdtool.batch.expand import Item
+from sdtool.batch.expand import Item, is_remote
 from sdtool.checkpoint import UsageError
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ class Many:
 
     def folder(self, out_dir: str | None) -> str | None:
         """Return the folder of the outputs by such a name."""
-        return out_dir if self.cluster is None or out_dir is None else os.path.abspath(out_dir)
+        if self.cluster is None or out_dir is None or is_remote(out_dir):  # a URL is refused later
+            return out_dir
+        return os.path.abspath(out_dir)
 
     def has(self, item: Item) -> bool:
         """Whether a file belongs to this run."""
