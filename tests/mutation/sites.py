@@ -40,7 +40,7 @@ _OTHERS = frozenset({"__init__.py", "explaining.py", "second_opinion.py"})
 _ERRORS = frozenset(
     {"InputError", "NotACheckpoint", "Truncated", "Malformed", "Unsupported", "LimitExceeded"}
 )
-_FINDINGS = frozenset({"Anomaly", "Problem", "Finding", "_Seen", "Mutation", "Resolve"})
+_FINDINGS = frozenset({"Anomaly", "Finding", "Mutation", "Resolve"})
 _NOTES = frozenset(
     {
         "note", "disagree", "fail", "check_arguments", "check_memo_index", "check_objects",
@@ -166,7 +166,7 @@ def _outermost(tree: ast.Module) -> Iterator[tuple[str, Function]]:
 
 def _judges(node: Function) -> bool:
     """Whether it answers yes or no, or with what is wrong: each of its conditions counts."""
-    return _names_of(node.returns) & {"bool", "Problem", "Danger"} != frozenset()
+    return _names_of(node.returns) & {"bool", "Anomaly", "Danger"} != frozenset()
 
 
 def _names_of(node: ast.AST | None) -> frozenset[str]:
@@ -176,13 +176,28 @@ def _names_of(node: ast.AST | None) -> frozenset[str]:
 
 def _emitters(tree: ast.Module) -> frozenset[str]:
     """The names whose call makes or notes a finding or an error."""
-    words = _ERRORS | _FINDINGS
-    returning = {
+    imported = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sdtool.")
+        for alias in node.names
+    }
+    return _ERRORS | _FINDINGS | _NOTES | _returning(tree) | (imported & _returning_anywhere())
+
+
+def _returning(tree: ast.Module) -> frozenset[str]:
+    """The functions of a module that return a finding or an error."""
+    return frozenset(
         node.name
         for node in ast.walk(tree)
-        if isinstance(node, Function) and words & _names_of(node.returns)
-    }
-    return words | _NOTES | returning
+        if isinstance(node, Function) and (_ERRORS | _FINDINGS) & _names_of(node.returns)
+    )
+
+
+@cache
+def _returning_anywhere() -> frozenset[str]:
+    trees = (ast.parse(path.read_text("utf-8")) for path in files())
+    return frozenset[str]().union(*map(_returning, trees))
 
 
 # --- statements ---------------------------------------------------------------------------------
