@@ -54,6 +54,16 @@ class SetRecipe:
     dequantize: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class MakingFolder:
+    """A folder of diffusers to make of a single file."""
+
+    out: Path
+    dtype: str = "keep"
+    prediction: str | None = None
+    """What its UNet predicts, `epsilon` or `v`; None for what the file shows."""
+
+
 class Recipe(Protocol):
     """What to make of each input of a run."""
 
@@ -66,7 +76,9 @@ class Recipe(Protocol):
         """Return the names of the outputs of one input, before it is opened."""
         ...
 
-    def choose(self, checkpoint: Checkpoint, job: Job) -> Sequence[Making | Nothing | SdtoolError]:
+    def choose(
+        self, checkpoint: Checkpoint, job: Job
+    ) -> MakingFolder | Sequence[Making | Nothing | SdtoolError]:
         """Return what to make of an input, or why not, one for each output.
 
         Raises:

@@ -19,8 +19,15 @@ if TYPE_CHECKING:
     from sdtool.convert.plan.casts import DTYPES
     from sdtool.convert.plan.dequantize import treatment_of
     from sdtool.convert.plan.expansion import check_expansion, check_reading
+    from sdtool.convert.plan.layouts import has_both_layouts, select_single
     from sdtool.convert.verify.verify import Verification, verify_against, verify_file
     from sdtool.convert.write.hashes import Hashes, hash_file
+    from sdtool.convert.write.pipelines import (
+        facts_in,
+        is_pipeline,
+        pipeline_files,
+        plan_pipeline,
+    )
     from sdtool.convert.write.pt_file import PtPlan, plan_pt, write_pt
     from sdtool.convert.write.safetensors_file import Written, write_safetensors, write_together
     from sdtool.convert.write.shards import (
@@ -54,20 +61,26 @@ __all__ = [
     "check_output",
     "check_reading",
     "convert_unjudged",
+    "facts_in",
+    "has_both_layouts",
     "hash_file",
     "index_name",
     "is_index",
     "is_partial",
+    "is_pipeline",
     "is_training_state",
     "leftovers",
     "new_file",
     "output_name",
+    "pipeline_files",
+    "plan_pipeline",
     "plan_pt",
     "plan_safetensors",
     "plan_shards",
     "read_index",
     "select_all",
     "select_parts",
+    "select_single",
     "set_name",
     "split_name",
     "token_name",
@@ -89,6 +102,10 @@ _HOMES = {
         "check_expansion",
         "check_reading",
     ),
+    "plan.layouts": (
+        "has_both_layouts",
+        "select_single",
+    ),
     "verify.verify": (
         "Verification",
         "verify_against",
@@ -97,6 +114,12 @@ _HOMES = {
     "write.hashes": (
         "Hashes",
         "hash_file",
+    ),
+    "write.pipelines": (
+        "facts_in",
+        "is_pipeline",
+        "pipeline_files",
+        "plan_pipeline",
     ),
     "write.pt_file": (
         "PtPlan",

@@ -6,10 +6,11 @@ from typing import Any
 
 import click
 
-from sdtool.batch import Converting
-from sdtool.batch.place import plan_outputs
+from sdtool.batch import Recipe
+from sdtool.batch.layouts import ToFolder, ToSingle, assembly, converting
+from sdtool.batch.place import AnyJob, plan_outputs
 from sdtool.checkpoint import UsageError
-from sdtool.cli.arguments import paths_argument, search
+from sdtool.cli.arguments import Found, paths_argument, search
 from sdtool.cli.console import Console
 from sdtool.cli.options import (
     dequantize_option,
@@ -21,7 +22,7 @@ from sdtool.cli.options import (
 )
 from sdtool.cli.running import run
 from sdtool.cli.verb import machine_readable, verb
-from sdtool.convert import is_index
+from sdtool.convert import is_index, is_pipeline
 from sdtool.scan import Settings
 
 
@@ -30,6 +31,8 @@ from sdtool.scan import Settings
     examples=[
         "sdtool convert model.ckpt",
         "sdtool convert ~/models --out-dir ~/converted --dtype fp16 --verify",
+        "sdtool convert model.safetensors --to diffusers",
+        "sdtool convert --assemble unet=a.safetensors vae=b.pt text=c.ckpt -o m.safetensors",
     ],
 )
 @paths_argument
@@ -37,8 +40,19 @@ from sdtool.scan import Settings
 @dequantize_option
 @click.option(
     "--to",
-    type=click.Choice(["safetensors", "pt"]),
-    help="Format. Default: safetensors; pt for hypernetworks.",
+    type=click.Choice(["safetensors", "pt", "single", "diffusers"]),
+    help="Format (default safetensors; pt for hypernetworks) or layout: a folder of diffusers as"
+    " a single file, or a file as such a folder.",
+)
+@click.option(
+    "--prediction",
+    type=click.Choice(["epsilon", "v"]),
+    help="With --to diffusers: what the UNet predicts. Default: what the file shows.",
+)
+@click.option(
+    "--assemble",
+    is_flag=True,
+    help="Make one file of PATHs unet=FILE, vae=FILE, text=FILE (and text2=FILE).",
 )
 @click.option("--skip-unsupported", is_flag=True, help="Leave out what no output can hold.")
 @writing_options
@@ -50,6 +64,8 @@ def command(
     dtype: str,
     dequantize: bool,
     to: str | None,
+    prediction: str | None,
+    assemble: bool,
     skip_unsupported: bool,
     out: str | None,
     out_dir: str | None,
@@ -68,12 +84,43 @@ def command(
             "--skip-unsupported and --replace do not go together",
             hint="what is left out would be lost with the original",
         )
-    recipe = Converting(dtype, to, skip_unsupported, dequantize, names_given=out is not None)
-    found = search(console, paths, settings, writing=True)
-    items = without_outputs(console, found, out_dir)
-    if out is not None and any(is_index(item.path) for item in items):
-        raise UsageError("-o names one file, and a sharded set has several", hint="take --out-dir")
-    jobs = plan_outputs(items, recipe.names, out=out, out_dir=out_dir)
+    if assemble and to not in (None, "single"):
+        raise UsageError(f"--assemble makes a single file: it does not go with --to {to}")
+    recipe = converting(
+        dtype,
+        "single" if assemble else to,
+        skip_unsupported,
+        dequantize,
+        prediction,
+        names_given=out is not None,
+    )
+    jobs: list[AnyJob]
+    if assemble:
+        jobs = [assembly(paths, out)]
+        found = Found([job.item for job in jobs], [])
+    else:
+        found = search(console, paths, settings, writing=True)
+        jobs = _jobs(console, found, recipe, out, out_dir)
     wanted = options_of(settings, options)
     at_once = jobs_of(options)
     return run(console, "convert", jobs, found, recipe, wanted, at_once=at_once, as_json=as_json)
+
+
+def _jobs(
+    console: Console, found: Found, recipe: Recipe, out: str | None, out_dir: str | None
+) -> list[AnyJob]:
+    """Give every input its outputs.
+
+    Raises:
+        UsageError: they cannot be placed, or there is no folder for `--to single`.
+    """
+    items = without_outputs(console, found, recipe, out_dir)
+    if out is not None and any(is_index(item.path) for item in items):
+        raise UsageError("-o names one file, and a sharded set has several", hint="take --out-dir")
+    if isinstance(recipe, ToSingle) and items and not any(is_pipeline(item.path) for item in items):
+        raise UsageError(
+            "--to single wants a folder of diffusers, with a model_index.json",
+            where=items[0].path if len(items) == 1 else None,
+        )
+    folders = isinstance(recipe, ToFolder)
+    return plan_outputs(items, recipe.names, out=out, out_dir=out_dir, makes_folders=folders)

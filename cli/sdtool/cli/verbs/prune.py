@@ -109,7 +109,7 @@ def command(
             "-o names one output, and --all-variants makes several", hint="take --out-dir"
         )
     found = search(console, paths, settings, writing=True)
-    items = without_outputs(console, found, out_dir)
+    items = without_outputs(console, found, recipe, out_dir)
     wanted = replace(options_of(settings, options), nonfinite=True)
     jobs = plan_outputs(items, recipe.names, out=out, out_dir=out_dir)
     with ExitStack() as stack:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from sdtool.convert.plan.casts import target_dtype
 from sdtool.convert.plan.dequantize import REASON, Treatment, treatment_of, weight_dtype
 from sdtool.convert.plan.metadata import HASH_KEYS, metadata_of
 from sdtool.convert.plan.partial import nothing_to_write, refuse_partial
-from sdtool.convert.plan.selection import LeftOut, Selected, Selection
+from sdtool.convert.plan.selection import LeftOut, Selected, Selection, joined_shape
 
 ORDER = (
     "BOOL", "F4", "F6_E2M3", "F6_E3M2", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0",
@@ -50,6 +51,26 @@ class Placed:
     offset: int
     nbytes: int
     scale: Scale | None = None
+    joined: tuple[TensorEntry, ...] = ()
+    """What follows `entry` along the first dimension, where one tensor is made of several."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape in the file to come."""
+        return joined_shape(self.entry, self.joined)
+
+    @property
+    def pieces(self) -> tuple[Placed, ...]:
+        """The tensors that it is made of, each with its own place in the file."""
+        if not self.joined:
+            return (self,)
+        pieces: list[Placed] = []
+        at = self.offset
+        for entry in (self.entry, *self.joined):
+            nbytes = entry.numel * self.dtype.itemsize
+            pieces.append(Placed(self.name, entry, self.dtype, at, nbytes, self.scale))
+            at += nbytes
+        return tuple(pieces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +100,11 @@ class ConvertPlan:
     def hash_keys(self) -> tuple[str, ...]:
         """The metadata keys whose values are known once the data is written."""
         return tuple(key for key in HASH_KEYS if key in self.metadata)
+
+    @property
+    def pieces(self) -> Iterator[Placed]:
+        """What the tensors are made of, in file order."""
+        return (piece for tensor in self.tensors for piece in tensor.pieces)
 
     @property
     def casts(self) -> tuple[Placed, ...]:
@@ -249,7 +275,7 @@ def plan_safetensors(selection: Selection) -> ConvertPlan:
         Unsupported: a tensor of a type that the format has no name for.
         LimitExceeded: the header is longer than the format allows.
     """
-    supported(s.entry for s in selection.entries)
+    supported(part for s in selection.entries for part in s.parts)
     check_names(selection.entries)
     placeholders = {key: prefix + "0" * 64 for key, prefix in HASH_KEYS.items()}
     metadata = {
@@ -260,13 +286,14 @@ def plan_safetensors(selection: Selection) -> ConvertPlan:
     end = 0
     spans: list[tuple[Selected, int, int]] = []
     for selected in ordered:
-        begin, end = end, end + selected.entry.numel * selected.dtype.itemsize
+        begin, end = end, end + math.prod(selected.shape) * selected.dtype.itemsize
         spans.append((selected, begin, end))
-    header = header_bytes(metadata, ((s.name, s.dtype, s.entry.shape, b, e) for s, b, e in spans))
+    header = header_bytes(metadata, ((s.name, s.dtype, s.shape, b, e) for s, b, e in spans))
     start = 8 + len(header)
     return ConvertPlan(
         tensors=tuple(
-            Placed(s.name, s.entry, s.dtype, start + b, e - b, s.scale) for s, b, e in spans
+            Placed(s.name, s.entry, s.dtype, start + b, e - b, s.scale, s.joined)
+            for s, b, e in spans
         ),
         metadata=metadata,
         header=header,
