@@ -26,7 +26,8 @@ if TYPE_CHECKING:
         prune_file,
         run_batch,
     )
-    from sdtool.batch.making import Making, Nothing, Recipe, SetRecipe
+    from sdtool.batch.layouts import ToFolder, ToSingle, assembly, inputs_of, recipe_for
+    from sdtool.batch.making import Making, MakingFolder, Nothing, Recipe, SetRecipe
     from sdtool.batch.options import Options
     from sdtool.batch.outcome import (
         Failed,
@@ -62,12 +63,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Cancelled", "Converting", "Done", "Engine", "Failed", "Here", "Identified", "Input",
-    "InputError", "LimitExceeded", "Making", "Malformed", "NotACheckpoint", "Nothing",
-    "NothingToDo", "Options", "Outcome", "Output", "OutputError", "Planned", "Processes",
+    "InputError", "LimitExceeded", "Making", "MakingFolder", "Malformed", "NotACheckpoint",
+    "Nothing", "NothingToDo", "Options", "Outcome", "Output", "OutputError", "Planned", "Processes",
     "Progress", "Pruning", "Recipe", "Refused", "Remarks", "Report", "SdtoolError", "SetRecipe",
-    "Shard", "Skipped", "Threads", "Truncated", "Unreadable", "UnsafeError", "Unsupported",
-    "UsageError", "Verdict", "Verification", "VerificationError", "Written", "convert_file",
-    "identify_file", "open_judged", "prune_file", "run_batch", "scan_file", "verify_file",
+    "Shard", "Skipped", "Threads", "ToFolder", "ToSingle", "Truncated", "Unreadable", "UnsafeError",
+    "Unsupported", "UsageError", "Verdict", "Verification", "VerificationError", "Written",
+    "assembly", "convert_file", "identify_file", "inputs_of", "open_judged", "prune_file",
+    "recipe_for", "run_batch", "scan_file", "verify_file",
 ]  # fmt: skip
 
 _HOMES = {
@@ -75,7 +77,8 @@ _HOMES = {
     "converting": ("Converting",),
     "engines": ("Engine", "Here", "Processes", "Threads"),
     "files": ("Done", "Identified", "convert_file", "identify_file", "prune_file", "run_batch"),
-    "making": ("Making", "Nothing", "Recipe", "SetRecipe"),
+    "layouts": ("ToFolder", "ToSingle", "assembly", "inputs_of", "recipe_for"),
+    "making": ("Making", "MakingFolder", "Nothing", "Recipe", "SetRecipe"),
     "options": ("Options",),
     "outcome": (
         "Failed", "Input", "NothingToDo", "Outcome", "Output", "Planned", "Refused", "Remarks",

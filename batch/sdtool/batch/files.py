@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from sdtool.batch.engines import Engine
 from sdtool.batch.expand import Item, expand, own_files
-from sdtool.batch.layouts import ToFolder, ToSingle, converting, inputs_of
+from sdtool.batch.layouts import ToFolder, ToSingle, inputs_of, recipe_for
 from sdtool.batch.looking import looked_at
 from sdtool.batch.making import Recipe, Warn
 from sdtool.batch.options import Options
@@ -73,7 +73,7 @@ def convert_file(
         UsageError: the arguments contradict each other or the file.
         Cancelled: `cancelled` was set.
     """
-    recipe = converting(
+    recipe = recipe_for(
         dtype, to, skip_unsupported, dequantize, prediction, names_given=out is not None
     )
     return _one(path, out, out_dir, recipe, options, progress, cancelled)

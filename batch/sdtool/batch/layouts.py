@@ -30,6 +30,7 @@ from sdtool.convert import (
     plan_pipeline,
     select_single,
 )
+from sdtool.convert.plan.names import SUFFIXES
 
 ASSEMBLED = {"unet": "unet", "vae": "vae", "text": "text_encoder", "text2": "text_encoder_2"}
 """What a person calls the parts of a model, and their folders in diffusers."""
@@ -84,7 +85,7 @@ class ToFolder:
         return MakingFolder(out, self.dtype, self.prediction)
 
 
-def converting(
+def recipe_for(
     dtype: str = "keep",
     to: str | None = None,
     skip_unsupported: bool = False,
@@ -209,6 +210,12 @@ def make_pipeline(
         raise UsageError(
             "--replace does not go with --to diffusers: a folder does not hold all of the file",
             where=draft.path,
+        )
+    if making.out.suffix.lower() in SUFFIXES:
+        raise UsageError(
+            "-o names a file, and a folder is made: programs go by the suffix",
+            where=os.fspath(making.out),
+            hint="call it as a folder",
         )
     plan = plan_pipeline(
         checkpoint,

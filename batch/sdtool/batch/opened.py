@@ -1,4 +1,4 @@
-"""A file that is a part of what is made: opened and judged, and its verdict noted with the whole."""
+"""Files that are one input together: each opened and judged, the gravest verdict noted."""
 
 from __future__ import annotations
 

@@ -8,11 +8,10 @@ from typing import Any
 
 import click
 
-from sdtool.batch import Options, Recipe
+from sdtool.batch import Options, Recipe, inputs_of
 from sdtool.batch.amounts import counted
 from sdtool.batch.expand import Item
 from sdtool.batch.originals import check_trash
-from sdtool.batch.layouts import inputs_of
 from sdtool.batch.place import apart
 from sdtool.checkpoint import UsageError
 from sdtool.cli.arguments import Found, jobs_option

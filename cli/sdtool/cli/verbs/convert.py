@@ -6,8 +6,7 @@ from typing import Any
 
 import click
 
-from sdtool.batch import Recipe
-from sdtool.batch.layouts import ToFolder, ToSingle, assembly, converting
+from sdtool.batch import Recipe, ToFolder, ToSingle, assembly, recipe_for
 from sdtool.batch.place import AnyJob, plan_outputs
 from sdtool.checkpoint import UsageError
 from sdtool.cli.arguments import Found, paths_argument, search
@@ -31,8 +30,6 @@ from sdtool.scan import Settings
     examples=[
         "sdtool convert model.ckpt",
         "sdtool convert ~/models --out-dir ~/converted --dtype fp16 --verify",
-        "sdtool convert model.safetensors --to diffusers",
-        "sdtool convert --assemble unet=a.safetensors vae=b.pt text=c.ckpt -o m.safetensors",
     ],
 )
 @paths_argument
@@ -41,18 +38,20 @@ from sdtool.scan import Settings
 @click.option(
     "--to",
     type=click.Choice(["safetensors", "pt", "single", "diffusers"]),
-    help="Format (default safetensors; pt for hypernetworks) or layout: a folder of diffusers as"
-    " a single file, or a file as such a folder.",
+    metavar="FORMAT",
+    help="safetensors (default), pt (default for hypernetworks), diffusers (a folder), single"
+    " (one file of such a folder).",
 )
 @click.option(
     "--prediction",
     type=click.Choice(["epsilon", "v"]),
-    help="With --to diffusers: what the UNet predicts. Default: what the file shows.",
+    metavar="TYPE",
+    help="With --to diffusers: epsilon or v, where the file does not show it.",
 )
 @click.option(
     "--assemble",
     is_flag=True,
-    help="Make one file of PATHs unet=FILE, vae=FILE, text=FILE (and text2=FILE).",
+    help="Make one file of PATHs unet=A, vae=B, text=C (and text2=D).",
 )
 @click.option("--skip-unsupported", is_flag=True, help="Leave out what no output can hold.")
 @writing_options
@@ -86,7 +85,7 @@ def command(
         )
     if assemble and to not in (None, "single"):
         raise UsageError(f"--assemble makes a single file: it does not go with --to {to}")
-    recipe = converting(
+    recipe = recipe_for(
         dtype,
         "single" if assemble else to,
         skip_unsupported,

@@ -113,9 +113,13 @@ def _open_clip(shapes: _Shapes) -> Shapes:
     return architecture.open_clip(width, layers, tokens)
 
 
+_MOST_LAYERS = 64
+
+
 def _count(names: Collection[str], pattern: str) -> int:
+    """Count the layers of a text encoder, as far as one may have so many."""
     found = (re.match(pattern, name) for name in names)
-    return len({match[1] for match in found if match})
+    return min(_MOST_LAYERS, len({match[1] for match in found if match}))
 
 
 _BUFFERS = r"logit_scale|attn_mask"
@@ -176,7 +180,9 @@ SDXL = Model(
     ),
 )
 REFINER = Model(
-    "SDXL refiner", UNET_REFINER, _components(UNET_REFINER, _big_g("conditioner.embedders.0.model."))
+    "SDXL refiner",
+    UNET_REFINER,
+    _components(UNET_REFINER, _big_g("conditioner.embedders.0.model.")),
 )
 
 _MODELS: Mapping[tuple[str, str | None], Model] = {

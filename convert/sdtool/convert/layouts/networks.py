@@ -1,9 +1,9 @@
 """The tables of the networks of Stable Diffusion, made from how many blocks of each kind they have.
 
-The names of either side are facts: those of the single file from CompVis/stable-diffusion
-ldm/modules/diffusionmodules/{openaimodel,model}.py and mlfoundations/open_clip transformer.py, those
-of diffusers from its models/unets/unet_2d_condition.py and models/autoencoders/vae.py, and from
-transformers models/clip/modeling_clip.py.
+Source of the single file's names: CompVis/stable-diffusion
+ldm/modules/diffusionmodules/{openaimodel,model}.py, mlfoundations/open_clip transformer.py; of the
+folders': diffusers models/unets/unet_2d_condition.py and models/autoencoders/vae.py, transformers
+models/clip/modeling_clip.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One table of names for both directions: what a tensor is called in a single file and in diffusers.
+"""One table of names for both directions: those of a single file and those of diffusers.
 
 A row says how names begin in either layout; what follows (`weight`, `bias`, a path) is the same in
 both. Where the layouts store the same values in other shapes, the row says that, too: a 1x1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sdtool.checkpoint.dtypes import BY_NAME
 from sdtool.checkpoint.errors import Unsupported, UsageError
@@ -146,7 +146,9 @@ def select_folder(
     return Folder(model, selections, found, facts, tuple(left_out), (*checkpoint.notes, *notes))
 
 
-def facts_of(checkpoint: Checkpoint, prediction: str | None = None) -> tuple[Facts, tuple[str, ...]]:
+def facts_of(
+    checkpoint: Checkpoint, prediction: str | None = None
+) -> tuple[Facts, tuple[str, ...]]:
     """Return what a single file shows of what its UNet predicts, and a note that says how.
 
     Raises:
