@@ -22,7 +22,7 @@ from sdtool.batch.writing import make_outputs
 from sdtool.checkpoint import Checkpoint, UsageError, together
 from sdtool.convert import (
     facts_in,
-    has_both_layouts,
+    has_other_layout,
     is_index,
     is_pipeline,
     output_name,
@@ -79,8 +79,8 @@ class ToFolder:
 
     def choose(self, checkpoint: Checkpoint, job: Job) -> MakingFolder | Sequence[Nothing]:
         """Return what to make of a file."""
-        if not job.item.alone and not has_both_layouts(checkpoint):
-            return [Nothing("it is no model of which both layouts are known")]
+        if not job.item.alone and not has_other_layout(checkpoint):
+            return [Nothing("it is no whole model of SD 1.x, SD 2.x or SDXL")]
         (out,) = job.outs
         return MakingFolder(out, self.dtype, self.prediction)
 

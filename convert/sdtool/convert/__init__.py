@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sdtool.convert.plan.casts import DTYPES
     from sdtool.convert.plan.dequantize import treatment_of
     from sdtool.convert.plan.expansion import check_expansion, check_reading
-    from sdtool.convert.plan.layouts import has_both_layouts, select_single
+    from sdtool.convert.plan.layouts import has_other_layout, select_single
     from sdtool.convert.verify.verify import Verification, verify_against, verify_file
     from sdtool.convert.write.hashes import Hashes, hash_file
     from sdtool.convert.write.pipelines import (
@@ -62,7 +62,7 @@ __all__ = [
     "check_reading",
     "convert_unjudged",
     "facts_in",
-    "has_both_layouts",
+    "has_other_layout",
     "hash_file",
     "index_name",
     "is_index",
@@ -103,7 +103,7 @@ _HOMES = {
         "check_reading",
     ),
     "plan.layouts": (
-        "has_both_layouts",
+        "has_other_layout",
         "select_single",
     ),
     "verify.verify": (

@@ -99,7 +99,7 @@ def _unet(model: Model, tensors: Tensors, facts: Facts) -> Config:
         "_class_name": "UNet2DConditionModel",
         "act_fn": "silu",
         # SD 1.x has eight heads everywhere, the others have heads of 64 (diffusers calls either so)
-        "attention_head_dim": [width // 64 for width in widths] if layout.linear else 8,
+        "attention_head_dim": [max(1, w // 64) for w in widths] if layout.linear else 8,
         "block_out_channels": widths,
         "center_input_sample": False,
         "cross_attention_dim": layout.context,

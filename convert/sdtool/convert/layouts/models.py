@@ -219,7 +219,7 @@ def model_of(tensors: Mapping[str, TensorEntry], where: str) -> Model:
     model = _MODELS.get((family.family, family.version))
     if model is None:
         name = f"{family.family}, {family.version}" if family.version else family.family
-        raise Unsupported(f"is {name}, of which only one layout is known", where=where, hint=HINT)
+        raise Unsupported(f"is {name}, whose other layout is not known", where=where, hint=HINT)
     return model
 
 
@@ -232,5 +232,5 @@ def check_complete(model: Model, folders: Collection[str], where: str, hint: str
     absent = [part.label for part in model.components if part.folder not in folders]
     if absent:
         raise Unsupported(
-            f"lacks a part of {model.family}: {' and '.join(absent)}", where=where, hint=hint
+            f"lacks what {model.family} needs: {' and '.join(absent)}", where=where, hint=hint
         )

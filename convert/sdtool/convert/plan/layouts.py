@@ -44,13 +44,14 @@ class Folder:
     notes: tuple[str, ...]
 
 
-def has_both_layouts(checkpoint: Checkpoint) -> bool:
-    """Whether a file has a UNet of a model that is known as a single file and as a folder."""
+def has_other_layout(checkpoint: Checkpoint) -> bool:
+    """Whether a single file is a model that diffusers has as a folder, and not one component."""
+    named = {entry.name: entry for entry in plain_entries(checkpoint.tensors)}
     try:
-        model_of({e.name: e for e in plain_entries(checkpoint.tensors)}, checkpoint.source.name)
+        model = model_of(named, checkpoint.source.name)
     except Unsupported:
         return False
-    return True
+    return any(name.startswith(part.prefix) for part in model.components[1:] for name in named)
 
 
 def select_single(
