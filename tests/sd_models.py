@@ -81,8 +81,8 @@ def state_of(shapes: Shapes) -> dict[str, torch.Tensor]:
     return state
 
 
-def small_sd1(path: Path, metadata: dict[str, str] | None = None) -> dict[str, torch.Tensor]:
+def small_sd1(path: Path) -> dict[str, torch.Tensor]:
     """Write a small SD 1.x as a single file; returns what it holds."""
     state = state_of(shapes_of("SD 1.x", channels=32, layers=1))
-    save_file(state, path, {"format": "pt", **(metadata or {})})
+    save_file(state, path, {"format": "pt"})
     return state
