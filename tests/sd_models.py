@@ -15,6 +15,7 @@ from sdtool.checkpoint.identify.architecture import (
     UNET_V1,
     UNET_V2,
     UNET_XL,
+    Shape,
     Shapes,
     UNetConfig,
     clip_l,
@@ -56,7 +57,7 @@ def shapes_of(family: str, *, inputs: int = 4, channels: int = 0, layers: int = 
     return {prefix + name: shape for prefix, held in parts.items() for name, shape in held.items()}
 
 
-def entries_of(shapes: Shapes) -> dict[str, TensorEntry]:
+def entries_of(shapes: Mapping[str, Shape]) -> dict[str, TensorEntry]:
     """Tensors of these shapes, float32, without values."""
     storage = Storage("none", Memory(b"", "none"), 0, 0)
     result: dict[str, TensorEntry] = {}

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     )
     from sdtool.batch.progress import Cancelled, Progress
     from sdtool.batch.pruning import Pruning
+    from sdtool.batch.sets import as_models, files_of
     from sdtool.batch.verifying import verify_file
     from sdtool.checkpoint import (
         InputError,
@@ -68,8 +69,8 @@ __all__ = [
     "Progress", "Pruning", "Recipe", "Refused", "Remarks", "Report", "SdtoolError", "SetRecipe",
     "Shard", "Skipped", "Threads", "ToFolder", "ToSingle", "Truncated", "Unreadable", "UnsafeError",
     "Unsupported", "UsageError", "Verdict", "Verification", "VerificationError", "Written",
-    "assembly", "convert_file", "identify_file", "inputs_of", "open_judged", "prune_file",
-    "recipe_for", "run_batch", "scan_file", "verify_file",
+    "as_models", "assembly", "convert_file", "files_of", "identify_file", "inputs_of",
+    "open_judged", "prune_file", "recipe_for", "run_batch", "scan_file", "verify_file",
 ]  # fmt: skip
 
 _HOMES = {
@@ -86,6 +87,7 @@ _HOMES = {
     ),
     "progress": ("Cancelled", "Progress"),
     "pruning": ("Pruning",),
+    "sets": ("as_models", "files_of"),
     "verifying": ("verify_file",),
 }  # fmt: skip
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from sdtool.convert.plan.dequantize import treatment_of
     from sdtool.convert.plan.expansion import check_expansion, check_reading
     from sdtool.convert.plan.layouts import has_other_layout, select_single
-    from sdtool.convert.verify.verify import Verification, verify_against, verify_file
+    from sdtool.convert.verify.verify import (
+        Difference,
+        Verification,
+        verify_against,
+        verify_file,
+    )
     from sdtool.convert.write.hashes import Hashes, hash_file
     from sdtool.convert.write.pipelines import (
         facts_in,
@@ -47,6 +52,7 @@ __all__ = [
     "DTYPES",
     "Census",
     "ConvertPlan",
+    "Difference",
     "Hashes",
     "LeftOut",
     "Placed",
@@ -107,6 +113,7 @@ _HOMES = {
         "select_single",
     ),
     "verify.verify": (
+        "Difference",
         "Verification",
         "verify_against",
         "verify_file",

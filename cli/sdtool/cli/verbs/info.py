@@ -9,11 +9,12 @@ from typing import Any
 
 import click
 
+from sdtool.batch import as_models
 from sdtool.batch.amounts import size
 from sdtool.batch.failures import as_error
 from sdtool.batch.looking import Seen, looked_at
 from sdtool.batch.version import version
-from sdtool.checkpoint import NotACheckpoint, OutputError, Source
+from sdtool.checkpoint import NotACheckpoint, OutputError, Source, UsageError
 from sdtool.checkpoint.foreign import foreign_folder
 from sdtool.cli import card
 from sdtool.cli.arguments import paths_argument, say_nothing, search
@@ -64,7 +65,7 @@ def command(
     types decide, and nothing of a file is ever run.
     """
     found = search(console, paths, settings)
-    items, allow = found.items, settings.allow
+    items, allow = as_models(found.items), settings.allow
     for problem in found.problems:
         console.failed(problem)
     for path in paths:
@@ -162,9 +163,12 @@ def _record(
     if hashes:
         from sdtool.convert import hash_file
 
+        if seen.shards:
+            raise UsageError("--hash wants a file", where=seen.path, hint="name one of the shards")
+        (source,) = seen.sources
         with console.progress(2 * seen.nbytes, "hashing") as progress:
-            record["hashes"] = hash_file(seen.source, progress).as_json()
-            record["hashes"]["crc32"] = _crc32(seen.source, progress)
+            record["hashes"] = hash_file(source, progress).as_json()
+            record["hashes"]["crc32"] = _crc32(source, progress)
     return record
 
 
