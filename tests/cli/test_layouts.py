@@ -80,7 +80,7 @@ def test_a_training_checkpoint_loses_what_a_folder_does_not_hold(
     assert (result.code, result.err) == (0, "")
     (file,) = json.loads(result.out)["files"]
     assert {left["reason"]: left["tensors"] for left in file["left_out"]} == {
-        "noise schedule": 1, "EMA": 2
+        "noise schedule": 1, "EMA": 2, "training state": 1
     }  # fmt: skip
     for part, expected_metadata in (("unet", {"global_step": "5"}), ("vae", {})):
         weights = tmp_path / f"nai-diffusers/{part}/diffusion_pytorch_model.safetensors"

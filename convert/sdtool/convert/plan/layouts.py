@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from sdtool.checkpoint.dtypes import BY_NAME
 from sdtool.checkpoint.errors import Unsupported, UsageError
@@ -20,6 +21,7 @@ from sdtool.convert.layouts.rows import Parts
 from sdtool.convert.plan.casts import target_dtype
 from sdtool.convert.plan.dequantize import treatment_of
 from sdtool.convert.plan.metadata import metadata_of
+from sdtool.convert.plan.plan import besides
 from sdtool.convert.plan.selection import LeftOut, Selected, Selection, joined_shape
 
 _BESIDE = frozenset({"ema", "loss", "schedule", "marker"})
@@ -95,14 +97,16 @@ def select_single(
         metadata["modelspec.prediction_type"] = facts.prediction
     entries += [Selected(name, entry, entry.dtype) for name, entry in markers.items()]
     taken[id(unet)].update(markers)
+    given = tuple({id(one): one for one in parts.values()}.values())
     left_out = tuple(
         LeftOut(entry.name, entry.nbytes, "of no component that was asked for")
-        for one in {id(one): one for one in parts.values()}.values()
+        for one in given
         for entry in plain_entries(one.tensors)
         if entry.name not in taken[id(one)]
     )
-    notes = tuple(dict.fromkeys(note for one in parts.values() for note in one.notes))
-    return Selection(tuple(entries), metadata, left_out, notes)
+    notes = tuple(dict.fromkeys(note for one in given for note in one.notes))
+    beside = chain.from_iterable(map(besides, given))
+    return Selection(tuple(entries), metadata, (*left_out, *beside), notes)
 
 
 def select_folder(
@@ -144,6 +148,7 @@ def select_folder(
         )
         kept = metadata_of(checkpoint, selected) if part.folder == "unet" else {"format": "pt"}
         selections[part.folder] = Selection(selected, kept)
+    left_out.extend(besides(checkpoint))
     return Folder(model, selections, found, facts, tuple(left_out), (*checkpoint.notes, *notes))
 
 

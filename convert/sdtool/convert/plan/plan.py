@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from sdtool.checkpoint.dtypes import DType
@@ -15,6 +15,7 @@ from sdtool.checkpoint.reading import Checkpoint, TensorEntry, WeightSet
 from sdtool.checkpoint.sets import is_average
 from sdtool.checkpoint.training_state import holds_training
 from sdtool.convert.elements.scales import Scale
+from sdtool.convert.plan.aliases import alias_notes
 from sdtool.convert.plan.casts import target_dtype
 from sdtool.convert.plan.dequantize import REASON, Treatment, treatment_of, weight_dtype
 from sdtool.convert.plan.metadata import HASH_KEYS, metadata_of
@@ -173,9 +174,7 @@ def select_parts(
     every_left_out = (
         *left_out,
         *(LeftOut(e.name, e.nbytes, REASON) for e in checkpoint.tensors if e.name in dropped),
-        *once_more(checkpoint.others),
-        *(LeftOut(e.name, e.nbytes, _beside(e)) for e in checkpoint.training),
-        *(LeftOut(e.entry.name, e.entry.nbytes, e.why) for e in checkpoint.left_out),
+        *besides(checkpoint),
     )
     by_token = checkpoint.kind == "embedding" and to == "safetensors"
     groups = [(e.name, (e,)) for e in kept] if by_token else [("", kept)]
@@ -192,6 +191,15 @@ def select_parts(
         selection = Selection(selected, metadata, every_left_out, notes)
         parts.append((token if len(groups) > 1 else "", selection))
     return tuple(parts)
+
+
+def besides(checkpoint: Checkpoint) -> tuple[LeftOut, ...]:
+    """List as left out what stands beside the weights: further sets of them, training state."""
+    return (
+        *once_more(checkpoint.others),
+        *(LeftOut(e.name, e.nbytes, _beside(e)) for e in checkpoint.training),
+        *(LeftOut(e.entry.name, e.entry.nbytes, e.why) for e in checkpoint.left_out),
+    )
 
 
 def _beside(entry: TensorEntry) -> str:
@@ -299,7 +307,7 @@ def plan_safetensors(selection: Selection) -> ConvertPlan:
         header=header,
         data_nbytes=end,
         left_out=selection.left_out,
-        notes=(*selection.notes, *_aliases(selection.entries)),
+        notes=(*selection.notes, *alias_notes(selection.entries)),
     )
 
 
@@ -372,44 +380,3 @@ def _safetensors(dtype: DType) -> str:
     if dtype.safetensors is None:
         raise Unsupported(f"safetensors has no name for {dtype}")
     return dtype.safetensors
-
-
-_NAMES, _NOTES = 4, 20
-"""Names of one tensor that are listed, and tensors of several names."""
-
-
-def _aliases(entries: Sequence[Selected]) -> tuple[str, ...]:
-    """Name the tensors that were one in the input and become copies in the output."""
-    met: set[int] = set()
-    again: set[int] = set()
-    for s in entries:
-        key = hash(_elements(s.entry))
-        (again if key in met else met).add(key)
-    if not again:
-        return ()
-    same: dict[tuple[object, ...], list[str]] = {}
-    for s in entries:
-        elements = _elements(s.entry)
-        if s.entry.nbytes and hash(elements) in again:
-            same.setdefault(elements, []).append(s.name)
-    groups = [names for names in same.values() if len(names) > 1]
-    notes = [
-        f"{_listed(names)}: one tensor in the input, written {len(names):,} times"
-        for names in groups[:_NOTES]
-    ]
-    if len(groups) > _NOTES:
-        notes.append(f"and {len(groups) - _NOTES:,} more tensors of several names")
-    return tuple(notes)
-
-
-def _elements(entry: TensorEntry) -> tuple[object, ...]:
-    """What two names of one tensor have in common."""
-    return (
-        id(entry.storage), entry.offset, entry.shape, entry.stride, entry.dtype.name, entry.conj,
-        entry.neg,
-    )  # fmt: skip
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = " = ".join(names[:_NAMES])
-    return shown if len(names) <= _NAMES else f"{shown} and {len(names) - _NAMES:,} more names"

@@ -24,6 +24,8 @@ from sdtool.convert.plan.plan import plan_safetensors
 from sdtool.convert.write.shards import PlannedShard, SetPlan, is_index, json_text, read_index
 
 _JSON_NBYTES = 1 << 20
+_SHOWN = 40
+"""Characters of a value that is not understood."""
 _WEIGHTS = re.compile(
     r"(?:diffusion_pytorch_model|model|pytorch_model)(?:\.(?P<variant>\w+))?"
     r"\.(?P<suffix>safetensors|bin)(?:\.index(?:\.(?P<of_index>\w+))?\.json)?"
@@ -83,7 +85,8 @@ def facts_in(path: str | os.PathLike[str]) -> Facts | None:
         raise Malformed("is no configuration of a scheduler", where=os.fspath(file)) from e
     if kind not in ("epsilon", "v_prediction"):
         raise Unsupported(
-            f"its UNet predicts {kind!a}, which no single file can say", where=os.fspath(file)
+            f"its UNet predicts {ascii(kind)[:_SHOWN]}, which no single file can say",
+            where=os.fspath(file),
         )
     return Facts("v" if kind == "v_prediction" else "epsilon", zero_snr)
 
