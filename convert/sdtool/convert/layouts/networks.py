@@ -9,7 +9,7 @@ models/clip/modeling_clip.py.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from itertools import chain
 
 from sdtool.convert.layouts.rows import Change, Names, Row, below, row
@@ -95,7 +95,7 @@ def _unet_block(single: str, diffusers: str, i: int, depth: int) -> Iterator[Row
         yield row(f"{single}.1.", f"{diffusers}.attentions.{i}.")
 
 
-@cache
+@lru_cache(maxsize=8)
 def vae_names(levels: int = 4) -> Names:
     """The table of a VAE below `first_stage_model.`; `levels` is the number of its resolutions."""
     older = (
