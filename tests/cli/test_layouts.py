@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -94,9 +95,12 @@ def test_a_training_checkpoint_loses_what_a_folder_does_not_hold(
 
 def test_what_is_there_is_skipped_or_kept(sdtool: Run, tmp_path: Path, made: Path) -> None:
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
-    result = sdtool("convert", "m.safetensors", "--to", "diffusers", "--verify")
+    result = sdtool("convert", "m.safetensors", "--to", "diffusers", "--verify", "--hash")
     assert (result.code, result.err) == (0, "")
     assert "skipped: m-diffusers is there and was made of it; verified" in result.out
+    vae = "vae/diffusion_pytorch_model.safetensors"
+    digest = hashlib.sha256((tmp_path / "m-diffusers" / vae).read_bytes()).hexdigest()
+    assert f"  sha256  {digest}  {vae}" in result.out.replace("\\", "/").splitlines()
     config = tmp_path / "m-diffusers/vae/config.json"
     config.write_text("{}")
     result = sdtool("convert", "m.safetensors", "--to", "diffusers")
@@ -140,8 +144,15 @@ def test_a_model_of_its_parts(sdtool: Run, tmp_path: Path, made: Path) -> None:
     torch.save({"state_dict": state, "global_step": 3}, tmp_path / "whole.ckpt")
     unet = made / "m-diffusers/unet/diffusion_pytorch_model.safetensors"
     parts = (f"unet={unet}", "vae=v.safetensors", "text=whole.ckpt")
-    result = sdtool("convert", "--assemble", *parts, "-o", "m.safetensors", "--verify")
+    options = ("-o", "m.safetensors", "--verify", "--provenance")
+    result = sdtool("convert", "--assemble", *parts, *options)
     assert (result.code, result.err) == (0, "")
+    with safe_open("m.safetensors", "pt") as there:
+        told = there.metadata()
+    assert (told["sdtool.source.vae"], told["sdtool.source.text_encoder"]) == (
+        "v.safetensors", "whole.ckpt"
+    )  # fmt: skip
+    assert told["sdtool.source.unet.sha256"] == hashlib.sha256(unet.read_bytes()).hexdigest()
     found = load_file(tmp_path / "m.safetensors")
     expected = state | vae
     assert found.keys() == expected.keys()

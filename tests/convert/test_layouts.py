@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from tests.sd_models import entries_of, shapes_of, state_of
 
-from sdtool.checkpoint import TensorEntry, Unsupported, open_checkpoint
+from sdtool.checkpoint import Checkpoint, Reading, TensorEntry, Unsupported, open_checkpoint
 from sdtool.checkpoint.identify.architecture import open_clip, vae
+from sdtool.checkpoint.source import Memory
 from sdtool.convert import plan_safetensors, write_safetensors
 from sdtool.convert.layouts.models import REFINER, SD_1, SD_2, SDXL, Model, model_of
 from sdtool.convert.layouts.networks import open_clip_names, vae_names
 from sdtool.convert.layouts.rows import Names
+from sdtool.convert.plan.layouts import select_folder, select_single
 from sdtool.convert.plan.selection import Selected, Selection, joined_shape
 
 MODELS = (SD_1, SD_2, SDXL, REFINER)
@@ -187,3 +190,44 @@ def test_parts_of_one_tensor_have_one_type() -> None:
     entries[name] = replace(entries[name], shape=(4,))
     with pytest.raises(Unsupported, match="parts of one tensor, and not of one shape and type"):
         open_clip_names(1).to_single(entries)
+
+
+def checkpoint_of(name: str, tensors: Iterable[TensorEntry]) -> Checkpoint:
+    """A file of these tensors, without values."""
+    reading = Reading("safetensors", Memory(b"", name))
+    return Checkpoint(reading, "safetensors", tuple(tensors), (), {}, {})
+
+
+@each_model
+@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+def test_a_full_model_as_a_folder_and_as_one_file_again(model: Model, prediction: str) -> None:
+    shapes = shapes_of(model.family)
+    more = entries_of({"betas": (1000,), "model_ema.diffusion_modelout2bias": (4,)})
+    whole = checkpoint_of("m", (*entries_of(shapes).values(), *more.values()))
+    folder = select_folder(whole, prediction=prediction)
+    assert folder.model is model
+    gone = {left.name: left.reason for left in folder.left_out}
+    assert gone.pop("betas") == "noise schedule"
+    assert gone.pop("model_ema.diffusion_modelout2bias") == "EMA"
+    parts = {
+        part: checkpoint_of(part, (replace(s.entry, name=s.name) for s in selection.entries))
+        for part, selection in folder.selections.items()
+    }
+    single = select_single(parts, folder.facts, where="d")
+    made = {selected.name: selected.shape for selected in single.entries}
+    marker = {"v_pred": (0,)} if model is SDXL and prediction == "v" else {}
+    assert made == {n: s for n, s in shapes.items() if n not in gone} | marker
+    declared = {"modelspec.prediction_type": prediction} if model is SD_2 or not marker else {}
+    if prediction == "epsilon" and model is not SD_2:
+        declared = {}
+    assert single.metadata == {"format": "pt", **declared}
+    unused = {name.rpartition(".")[2] for name in gone if "resblocks" not in name}
+    last = [name for name in gone if "resblocks" in name]
+    if model is SD_2:  # the last layer of 24, and what follows it
+        assert unused == {"logit_scale", "text_projection"}
+        assert len(last) == 12
+        assert all(
+            name.startswith("cond_stage_model.model.transformer.resblocks.23.") for name in last
+        )
+    else:
+        assert (unused, last) == ({"logit_scale"} if model is not SD_1 else set(), [])
