@@ -15,7 +15,7 @@ from tests.sd_models import entries_of, shapes_of, state_of
 from sdtool.checkpoint import Checkpoint, Reading, TensorEntry, Unsupported, open_checkpoint
 from sdtool.checkpoint.identify.architecture import open_clip, vae
 from sdtool.checkpoint.source import Memory
-from sdtool.convert import plan_safetensors, write_safetensors
+from sdtool.convert import plan_safetensors, verify_against, write_safetensors
 from sdtool.convert.layouts.models import REFINER, SD_1, SD_2, SDXL, Model, model_of
 from sdtool.convert.layouts.networks import open_clip_names, vae_names
 from sdtool.convert.layouts.rows import Names
@@ -157,7 +157,15 @@ def convert(source: Path, out: Path, table: Names, *, to_single: bool) -> None:
             Selected(name, parts[0], parts[0].dtype, joined=parts[1:])
             for name, parts in whole.items()
         )
-        write_safetensors(plan_safetensors(Selection(entries, {"format": "pt"})), out)
+        selection = Selection(entries, {"format": "pt"})
+        write_safetensors(plan_safetensors(selection), out)
+        assert verify_against(out, checkpoint, selection=selection).ok
+        state = load_file(out)
+        name = max(state, key=lambda name: ("in_proj" in name, name))
+        state[name][-1] += 1  # of q, k and v the last
+        save_file(state, out.with_name("other"))
+        found = verify_against(out.with_name("other"), checkpoint, selection=selection)
+        assert [difference.name for difference in found.differences] == [name]
 
 
 @pytest.mark.parametrize("pickled", [False, True])
