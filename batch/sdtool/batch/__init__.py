@@ -26,7 +26,8 @@ if TYPE_CHECKING:
         prune_file,
         run_batch,
     )
-    from sdtool.batch.making import Making, Nothing, Recipe, SetRecipe
+    from sdtool.batch.layouts import ToFolder, ToSingle, assembly, inputs_of, recipe_for
+    from sdtool.batch.making import Making, MakingFolder, Nothing, Recipe, SetRecipe
     from sdtool.batch.options import Options
     from sdtool.batch.outcome import (
         Failed,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from sdtool.batch.progress import Cancelled, Progress
     from sdtool.batch.pruning import Pruning, with_baked_vae
     from sdtool.batch.scanning import scan_file
+    from sdtool.batch.sets import as_models, files_of
     from sdtool.batch.verifying import verify_file
     from sdtool.checkpoint import (
         InputError,
@@ -63,12 +65,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Cancelled", "Converting", "Done", "Engine", "Failed", "Here", "Identified", "Input",
-    "InputError", "LimitExceeded", "Making", "Malformed", "NotACheckpoint", "Nothing",
-    "NothingToDo", "Options", "Outcome", "Output", "OutputError", "Planned", "Processes",
+    "InputError", "LimitExceeded", "Making", "MakingFolder", "Malformed", "NotACheckpoint",
+    "Nothing", "NothingToDo", "Options", "Outcome", "Output", "OutputError", "Planned", "Processes",
     "Progress", "Pruning", "Recipe", "Refused", "Remarks", "Report", "SdtoolError", "SetRecipe",
-    "Shard", "Skipped", "Threads", "Truncated", "Unreadable", "UnsafeError", "Unsupported",
-    "UsageError", "Verdict", "Verification", "VerificationError", "Written", "convert_file",
-    "identify_file", "open_judged", "prune_file", "run_batch", "scan_file", "verify_file",
+    "Shard", "Skipped", "Threads", "ToFolder", "ToSingle", "Truncated", "Unreadable", "UnsafeError",
+    "Unsupported", "UsageError", "Verdict", "Verification", "VerificationError", "Written",
+    "as_models", "assembly", "convert_file", "files_of", "identify_file", "inputs_of",
+    "open_judged", "prune_file", "recipe_for", "run_batch", "scan_file", "verify_file",
     "with_baked_vae",
 ]  # fmt: skip
 
@@ -77,7 +80,8 @@ _HOMES = {
     "converting": ("Converting",),
     "engines": ("Engine", "Here", "Processes", "Threads"),
     "files": ("Done", "Identified", "convert_file", "identify_file", "prune_file", "run_batch"),
-    "making": ("Making", "Nothing", "Recipe", "SetRecipe"),
+    "layouts": ("ToFolder", "ToSingle", "assembly", "inputs_of", "recipe_for"),
+    "making": ("Making", "MakingFolder", "Nothing", "Recipe", "SetRecipe"),
     "options": ("Options",),
     "outcome": (
         "Failed", "Input", "NothingToDo", "Outcome", "Output", "Planned", "Refused", "Remarks",
@@ -86,6 +90,7 @@ _HOMES = {
     "progress": ("Cancelled", "Progress"),
     "pruning": ("Pruning", "with_baked_vae"),
     "scanning": ("scan_file",),
+    "sets": ("as_models", "files_of"),
     "verifying": ("verify_file",),
 }  # fmt: skip
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}

@@ -8,20 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sdtool.checkpoint import (
-    Checkpoint,
-    InputError,
-    LocalFile,
-    TensorEntry,
-    UsageError,
-    checkpoint_of,
-    local_file,
-    readings,
-)
+from sdtool.batch.sets import gravest, opened_model
+from sdtool.checkpoint import Checkpoint, InputError, LocalFile, TensorEntry, UsageError
 from sdtool.checkpoint.identify import Identity, identify, resolve
 from sdtool.checkpoint.identify.promises import broken_promises
 from sdtool.checkpoint.sets import two_sets
-from sdtool.scan import Verdict, judge
+from sdtool.scan import Verdict
 
 _PRUNABLE = frozenset({"checkpoint", "unet", "transformer", "vae"})
 
@@ -35,9 +27,11 @@ class Seen:
     verdict: Verdict
     identity: Identity
     checkpoint: Checkpoint
-    source: LocalFile
-    """Open as long as the file is being looked at."""
+    sources: tuple[LocalFile, ...]
+    """The file, or the shards, open as long as it is being looked at."""
     promises: tuple[str, ...]
+    shards: tuple[str, ...] = ()
+    """Of a sharded set, whose index `path` is: the files of its tensors."""
     pruned: int | None = None
     pruned_fp16: int | None = None
 
@@ -56,7 +50,7 @@ class Seen:
         """What JSON has of it, apart from its path and size."""
         return {
             "format": self.checkpoint.format,
-            "read_bytes": self.source.nbytes_read,
+            "read_bytes": sum(source.nbytes_read for source in self.sources),
             "verdict": str(self.verdict),
             **self.identity.as_json(),
             "notes": [*self.checkpoint.notes, *self.identity.notes],
@@ -64,6 +58,7 @@ class Seen:
             "pruned_bytes": self.pruned,
             "pruned_fp16_bytes": self.pruned_fp16,
             "wrappers": list(self.checkpoint.wrappers),
+            **({"shards": list(self.shards)} if self.shards else {}),
         }
 
 
@@ -74,18 +69,14 @@ def looked_at(
     allow: Mapping[str, str],
     progress: Callable[[int], object] | None = None,
 ) -> Generator[Seen]:
-    """Open `path` and say what it is; closed in the end.
+    """Open `path`, a file or the index of a sharded set, and say what it is; closed in the end.
 
     `progress` is called with the bytes of each read.
 
     Raises:
         InputError: it cannot be read, or is no checkpoint.
     """
-    with local_file(path, progress) as source:
-        taken = readings(source)
-        report = judge(taken, path=path, allow=allow)
-        checkpoint = checkpoint_of(taken)
-        del taken
+    with opened_model(path, allow=allow, progress=progress) as (checkpoint, reports, sources):
         identity = identify(
             checkpoint.tensors,
             checkpoint.leaves,
@@ -101,12 +92,13 @@ def looked_at(
         pruned, pruned_fp16 = _after_prune(checkpoint, identity)
         yield Seen(
             path,
-            source.nbytes,
-            report.verdict,
+            sum(source.nbytes for source in sources),
+            gravest(reports),
             identity,
             checkpoint,
-            source,
+            tuple(sources),
             broken_promises(os.path.basename(path), identity, checkpoint.format),
+            () if sources[0].name == path else tuple(source.name for source in sources),
             pruned,
             pruned_fp16,
         )

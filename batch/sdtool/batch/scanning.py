@@ -6,12 +6,15 @@ import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from threading import Event
 
 from sdtool.batch.engines import Check, Engine, Here, Processes
 from sdtool.batch.expand import Item
 from sdtool.batch.failures import as_error
 from sdtool.batch.progress import Progress, Stop, stoppable
+from sdtool.batch.sets import files_of, scan_set
+from sdtool.checkpoint import InputError
 from sdtool.scan import Report, Verdict
 from sdtool.scan import scan_file as scan
 
@@ -76,7 +79,13 @@ def _lost(path: str, ending: str) -> Report:
 
 
 def scan_one(path: str, *, allow: Mapping[str, str], deep: bool) -> Report:
-    """Scan one file; what goes wrong is said in its report."""
+    """Scan one file, or all shards of an index; what goes wrong is said in its report."""
+    try:
+        shards = files_of(path)
+    except InputError:  # called as an index is, and none: what else it is, is told
+        shards = (path,)
+    if shards != (path,):
+        return scan_set(path, shards, partial(scan_one, allow=allow, deep=deep))
     try:
         return scan(path, allow=allow, deep=deep)
     except Exception as e:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from threading import Event
 from typing import TypeAlias
 
 from sdtool.batch.progress import Progress, Stop, stoppable
-from sdtool.checkpoint import UsageError, open_checkpoint
+from sdtool.batch.sets import check_set, files_of, index_in
+from sdtool.checkpoint import Checkpoint, Malformed, UsageError, open_checkpoint, together
 from sdtool.checkpoint.wording import counted
-from sdtool.convert import Verification, check_reading, verify_against
+from sdtool.convert import Difference, Verification, check_reading, verify_against
 from sdtool.convert import verify_file as check_file
 from sdtool.prune import Role, plan_prune, recorded_options, weight_role
 
@@ -29,6 +32,8 @@ def verify_file(
     cancelled: Event | None = None,
 ) -> Verification:
     """Check that a file is whole, or that every value in it is one of the file `against`.
+
+    An index of shards, or a folder with one, stands for all of them.
 
     Without `against`: container, bounds, CRC-32, rules for headers, a hash that it should have; NaN
     and Inf are counted. With it, through the casts and renames of convert and prune; `baked_vae` is
@@ -49,20 +54,66 @@ def verify_file(
             _check_digits(name, digits, length)
     advance = stoppable(progress, cancelled)
     try:
-        if against is None:
+        model = index_in(os.fspath(path))
+        if against is not None:
+            return _against(model, index_in(os.fspath(against)), baked_vae, advance)
+        shards = files_of(model)
+        if shards == (model,):
             return check_file(path, sha256=sha256, autov2=autov2, progress=advance)
-        return _against(path, against, baked_vae, advance)
+        if sha256 or autov2:
+            raise UsageError(
+                "a hash is of one file, and this is an index of several",
+                where=model,
+                hint="name one of the shards",
+            )
+        return _of_set(model, shards, advance)
     except Stop as stop:
         raise stop.cause from None
 
 
-def _against(
-    path: _Path, against: _Path, baked_vae: _Path | None, progress: Progress
-) -> Verification:
+def _opened(path: str, stack: ExitStack) -> Checkpoint:
+    """Open a file, or all shards of an index as one checkpoint."""
+    files = files_of(path)
+    if files == (path,):
+        return stack.enter_context(open_checkpoint(path))
+    shards = {Path(file): stack.enter_context(open_checkpoint(file)) for file in files}
+    check_set(path, shards)
+    return together(list(shards.values()))
+
+
+def _of_set(path: str, shards: Sequence[str], progress: Progress) -> Verification:
+    """Check each shard of an index, and that they hold what it says."""
+    found = [check_file(shard, progress=progress) for shard in shards]
+    named = [os.path.basename(shard) for shard in shards]
+    wrong = [
+        replace(difference, name=f"{name}: {difference.name}")
+        for name, one in zip(named, found, strict=True)
+        for difference in one.differences
+    ]
+    failures = sum(one.failures for one in found)
+    if not failures:
+        with ExitStack() as stack:
+            try:
+                _opened(path, stack)
+            except Malformed as e:
+                wrong.append(Difference(os.path.basename(path), e.what))
+                failures += 1
+    return Verification(
+        tensors=sum(one.tensors for one in found),
+        nbytes=sum(one.nbytes for one in found),
+        differences=tuple(wrong),
+        failures=failures,
+        nan={name: count for one in found for name, count in one.nan.items()},
+        inf={name: count for one in found for name, count in one.inf.items()},
+        notes=tuple(dict.fromkeys(note for one in found for note in one.notes)),
+    )
+
+
+def _against(path: str, against: str, baked_vae: _Path | None, progress: Progress) -> Verification:
     """Compare with the input, through the renames and repairs that a pruned file has recorded."""
     with ExitStack() as stack:
-        out = stack.enter_context(open_checkpoint(path))
-        source = stack.enter_context(open_checkpoint(against))
+        out = _opened(path, stack)
+        source = _opened(against, stack)
         for checkpoint in (out, source):
             check_reading(checkpoint.tensors, checkpoint.source.name)
         options = recorded_options(out)

@@ -28,6 +28,7 @@ from sdtool.checkpoint.opening import open_checkpoint, readings
 from sdtool.checkpoint.reading import Checkpoint, Reading, Storage, Stream, TensorEntry
 from sdtool.checkpoint.records import storage_chunks
 from sdtool.checkpoint.source import LocalFile, Source, local_file
+from sdtool.checkpoint.together import together
 from sdtool.checkpoint.weights import checkpoint_of
 
 __all__ = [
@@ -57,4 +58,5 @@ __all__ = [
     "open_checkpoint",
     "readings",
     "storage_chunks",
+    "together",
 ]

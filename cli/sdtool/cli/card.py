@@ -27,7 +27,7 @@ def card(seen: Seen) -> list[str]:
     lines = [escape(os.path.basename(seen.path)), f"  {escape(identity.title)}"]
     kind = BY_SLUG[identity.kind]
     facts: list[tuple[str, str]] = [
-        ("format", f"{seen.checkpoint.format}, {size(seen.nbytes)}; scan: {seen.verdict}"),
+        ("format", f"{_format(seen)}, {size(seen.nbytes)}; scan: {seen.verdict}"),
         ("precision", identity.dtype),
     ]
     for part in identity.quantization:
@@ -48,6 +48,11 @@ def card(seen: Seen) -> list[str]:
     facts += [("warning", promise) for promise in seen.promises]
     facts.append(("confidence", f"{identity.confidence}: {identity.reason}"))
     return [*lines, "", *_laid_out(facts)]
+
+
+def _format(seen: Seen) -> str:
+    shards = f" in {counted(len(seen.shards), 'shard')}" if seen.shards else ""
+    return f"{seen.checkpoint.format}{shards}"
 
 
 def row(seen: Seen) -> str:

@@ -37,7 +37,7 @@ class Totals:
 
     def add(self, seen: Seen) -> bool:
         """Count one file; of several links to one file the first counts, and gives True."""
-        stat = seen.source.stat
+        stat = seen.sources[0].stat
         if stat.st_ino and (stat.st_dev, stat.st_ino) in self._files:
             self._again += 1
             return False

@@ -90,7 +90,7 @@ def command(
             "-o names one output, and --all-variants makes several", hint="use --out-dir"
         )
     found = search(console, paths, settings, writing=True)
-    items = without_outputs(console, found, out_dir)
+    items = without_outputs(console, found, recipe, out_dir)
     wanted = options_of(settings, options)
     jobs = plan_outputs(items, recipe.names, out=out, out_dir=out_dir)
     with with_baked_vae(recipe, bake_vae, wanted) as baked:

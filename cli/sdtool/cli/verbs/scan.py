@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 import click
 
+from sdtool.batch import as_models, files_of
 from sdtool.batch.scanning import scanned, unread
 from sdtool.batch.version import version
 from sdtool.checkpoint import InputError, local_file, readings
@@ -74,6 +76,7 @@ def command(
     names = with_allowed(settings, allow)
     # a name is no proof that a run of ours left it: it is read as any other file
     found = search(console, paths, settings, with_partial=True)
+    found = replace(found, items=as_models(found.items))
     if output is not None:
         check_report(output, (item.path for item in found.items), force=force)
     shown = _Shown(console, form, output, found, fail_on, force=force)
@@ -183,8 +186,9 @@ def _explanation(report: Report, allow: Mapping[str, str]) -> Iterator[str]:
     if report.verdict in (Verdict.UNSAFE, Verdict.SUSPICIOUS):
         from sdtool.scan.explaining import explain as explain_readings
 
-        with local_file(report.path) as source:
-            yield from explain_readings(readings(source), allow=allow)
+        for path in files_of(report.path):
+            with local_file(path) as source:
+                yield from explain_readings(readings(source), allow=allow)
 
 
 def _is_clean(report: Report) -> bool:
