@@ -16,7 +16,7 @@ import lzma
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 Shapes = dict[str, tuple[int, ...]]
@@ -26,15 +26,14 @@ Header = dict[str, Any]
 def header(
     file: str, kind: str, family: Iterable[str] | str | None, shapes: Shapes, **more: Any
 ) -> Header:
-    """Make one header; `more` is `version` and `metadata`."""
+    """Make one header; `more` is `version` (a list) and `metadata`."""
     families = [family] if isinstance(family, str) else None if family is None else list(family)
-    version = more.get("version")
     return {
         "file": f"{file}.safetensors",
         "expected": {
             "kind": kind.split("|"),
             "family": families,
-            "version": None if version is None else [version],
+            "version": more.get("version"),
             "pred": None,
         },
         "metadata": more.get("metadata"),
@@ -392,19 +391,20 @@ def upscalers() -> Iterator[Header]:
                     for scale in (None, 1, 2, 3, 4) if word else (None,):
                         with built(f"{name} x{scale}"):
                             options = dict(NEEDED.get(name, {}))
-                            if scale not in (None, 1) and "upsampler" in accepted:
+                            upsampler = accepted.get("upsampler")
+                            if scale and scale > 1 and upsampler and upsampler.default == "":
                                 options["upsampler"] = "pixelshuffle"
                             options |= {} if scale is None or word is None else {word: scale}
                             net = cls(**options)  # most compute as they are made
-                            version = None if scale is None else f"x{scale}"
-                            yield header(
-                                f"upscalers/{name}-{scale}", "upscaler", CALLED.get(name, found.name),
-                                shapes_of(net), version=version,
-                            )  # fmt: skip
+                            version = [f"x{scale}", f"{name}, x{scale}"] if scale else None
+                            family = CALLED.get(name, found.name)
+                            shapes = shapes_of(net)
+                            case = f"upscalers/{name}-{scale}"
+                            yield header(case, "upscaler", family, shapes, version=version)
 
 
 @contextlib.contextmanager
-def built(case: str) -> Iterator[None]:
+def built(case: str) -> Generator[None]:
     """Name what a library refuses, and go on."""
     try:
         yield

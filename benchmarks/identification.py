@@ -86,7 +86,9 @@ def _word(answer: str | None) -> str | None:
 
 def main() -> None:
     """Judge each header, and print counts by group and the time of one."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        description="How well `identify` names headers whose answers are known."
+    )
     parser.add_argument("headers", type=Path)
     parser.add_argument("--show", nargs="*", default=["wrong"], choices=JUDGED)
     options = parser.parse_args()

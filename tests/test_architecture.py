@@ -104,7 +104,7 @@ DEEPER = {
             "crc32", "foreign", "identify.ema", "identify.identity", "identify.kinds",
             "identify.quantization", "prefixes", "sets", "values", "wording",
         },
-        "scan": {"allowlist", "explaining", "report"},
+        "scan": {"explaining", "report"},
         "convert": {"elements.row_major", "plan.metadata", "verify.compare"},
         "batch": {
             "expand", "failures", "looking", "originals", "outcome", "place", "run",
@@ -228,3 +228,12 @@ def test_help_loads_nothing_heavy() -> None:
 def test_the_drawing_of_the_rooms_is_made_of_their_imports() -> None:
     """`python -m tests.rooms` prints the one that docs/design.md has to hold."""
     assert drawing() in (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+
+
+def test_an_installation_without_extras_is_light() -> None:
+    """It is what a pre-commit hook installs: nothing that takes more than a few megabytes."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    names = {re.split(r"[^a-z0-9-]", line, maxsplit=1)[0] for line in project["dependencies"]}
+    assert names == {"click", "fickling", "safetensors", "tqdm"}
+    extras = {name: set(lines) for name, lines in project["optional-dependencies"].items()}
+    assert extras["fast"] | extras["torch"] <= extras["test"]  # what tests hold casts against

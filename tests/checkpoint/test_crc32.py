@@ -15,9 +15,9 @@ from sdtool.checkpoint import crc32
 
 @pytest.fixture(autouse=True)
 def chosen_anew() -> Iterator[None]:
-    crc32._fastest.cache_clear()
+    crc32.fastest.cache_clear()
     yield
-    crc32._fastest.cache_clear()
+    crc32.fastest.cache_clear()
 
 
 def check() -> None:
@@ -31,13 +31,13 @@ def test_without_isal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "isal", None)
     monkeypatch.setitem(sys.modules, "isal.isal_zlib", None)
     check()
-    assert crc32._fastest() is zlib.crc32
+    assert crc32.fastest() is zlib.crc32
 
 
 def test_with_isal() -> None:
     isal = pytest.importorskip("isal.isal_zlib")
     check()
-    assert crc32._fastest() is isal.crc32
+    assert crc32.fastest() is isal.crc32
 
 
 def test_isal_is_taken_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ def _validator(name: str) -> Draft202012Validator:
     return Draft202012Validator({"$ref": name}, registry=registry)
 
 
-def errors(name: str, document: object) -> list[str]:
+def errors(name: str, document: Any) -> list[str]:
     """What is wrong with a document by the schema of that name."""
     return [
         f"{error.json_path}: {error.message}"

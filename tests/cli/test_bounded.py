@@ -35,8 +35,8 @@ def test_an_output_far_larger_than_its_input_is_refused(
     name = made(tmp_path, "views-few")
     done = sdtool(*verb.split(), name, "--out-dir", "out")
     first, hint = done.err.splitlines()
-    assert first.startswith("sdtool: error: it would become a file of 1,048,")
-    assert first.endswith(" bytes, of tensors that repeat or share 1,048,576 bytes: views-few.ckpt")
+    assert first.startswith("sdtool: error: views-few.ckpt: it would become a file of 1,048,")
+    assert first.endswith(" bytes, of tensors that repeat or share 1,048,576 bytes")
     assert hint == "sdtool: hint: use --any-size to write it anyway"
     assert (done.code, (tmp_path / "out").exists()) == (2, False)
 
@@ -44,8 +44,8 @@ def test_an_output_far_larger_than_its_input_is_refused(
 def test_prune_refuses_it_too_behind_the_warning(sdtool: Run, tmp_path: Path) -> None:
     done = sdtool("prune", "--dtype", "bf16", made(tmp_path, "stride-0-many"))
     warning, error, _ = done.err.splitlines()
-    assert warning.startswith("sdtool: warning: suspicious (a tensor claims far more elements")
-    assert error.startswith("sdtool: error: it would become a file of 2,147,483,")
+    assert ": suspicious (a tensor claims far more elements" in warning
+    assert ": it would become a file of 2,147,483," in error
     assert (done.code, len(list(tmp_path.iterdir()))) == (2, 1)
 
 
@@ -64,8 +64,8 @@ def test_verify_does_not_read_it_a_thousand_times(
 ) -> None:
     done = sdtool("verify", made(tmp_path, "views-few"), *arguments)
     assert done.err.splitlines()[0] == (
-        "sdtool: error: to read its tensors one by one takes 1,048,576,000 bytes: they repeat or"
-        " share 1,048,576 bytes: views-few.ckpt"
+        "sdtool: error: views-few.ckpt: to read its tensors one by one takes 1,048,576,000 bytes:"
+        " they repeat or share 1,048,576 bytes"
     )
     assert (done.code, done.out) == (2, "")
 
@@ -98,8 +98,8 @@ def test_info_does_not_read_it_a_thousand_times(sdtool: Run, tmp_path: Path) -> 
     (tmp_path / "other.ckpt").write_bytes((tmp_path / path).read_bytes())
     done = sdtool("info", "--compare", path, "other.ckpt")
     assert done.err.splitlines()[0] == (
-        "sdtool: error: to read its tensors one by one takes 1,048,576,000 bytes: they repeat or"
-        " share 1,048,576 bytes: views-few.ckpt"
+        "sdtool: error: views-few.ckpt: to read its tensors one by one takes 1,048,576,000 bytes:"
+        " they repeat or share 1,048,576 bytes"
     )
     assert done.code == 2
 

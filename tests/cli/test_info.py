@@ -17,10 +17,10 @@ from tests.cli.conftest import Run
 KEY = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
 
 
-def write_lora(path: str | Path, *, width: int = 768) -> None:
+def write_lora(path: str | Path, *, width: int = 768, out: int = 320) -> None:
     tensors = {
         f"{KEY}.lora_down.weight": torch.ones(4, width, dtype=torch.float16),
-        f"{KEY}.lora_up.weight": torch.zeros(320, 4, dtype=torch.float16),
+        f"{KEY}.lora_up.weight": torch.zeros(out, 4, dtype=torch.float16),
         f"{KEY}.alpha": torch.tensor(2.0, dtype=torch.float16),
     }
     save_file(tensors, path, {"ss_output_name": "cat", "ss_network_alpha": "2.0"})
@@ -127,7 +127,7 @@ def test_a_folder_is_a_line_each_and_a_total(sdtool: Run, training: Path) -> Non
     folder.mkdir()
     shutil.copy(training, folder / "a.ckpt")
     write_lora(folder / "b.safetensors")
-    write_lora(folder / "c.safetensors", width=2048)
+    write_lora(folder / "c.safetensors", width=2048, out=640)
     (folder / "README.md").write_text("some words here\n")
     result = sdtool("info", "models")
     assert (result.code, result.err) == (0, "")

@@ -37,7 +37,7 @@ def document(sdtool: Run, *arguments: str) -> dict[str, Any]:
     assert [sorted(file) for file in files] == [sorted(file) for file in made["files"]]
     assert sorted(last) == sorted(made.keys() - {"files"})
     for file in files:
-        assert list(file)[: len(ABOUT)] == ABOUT or not ABOUT - file.keys()
+        assert set(ABOUT) <= file.keys()
     return made
 
 
@@ -196,10 +196,11 @@ def test_the_schemas_are_closed_and_speak_one_language() -> None:
 def test_a_new_key_and_a_lost_one_are_noticed(sdtool: Run, training: Path) -> None:
     made = json.loads(sdtool("scan", "training.ckpt", "--json").out)
     assert errors("scan", made) == []
-    for steps in ((), ("summary",), ("files", 0)):
-        wrong = place = copy.deepcopy(made)
-        for step in steps:
-            place = place[step]
+    for path in ((), ("summary",), ("files", 0)):
+        wrong = copy.deepcopy(made)
+        place = wrong
+        for key in path:
+            place = place[key]
         place["news"] = 1
         assert errors("scan", wrong)
     for key in ENVELOPE:

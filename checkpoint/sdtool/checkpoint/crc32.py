@@ -10,11 +10,12 @@ from importlib import import_module
 
 def crc32_of(data: bytes | bytearray | memoryview, value: int = 0) -> int:
     """Return the CRC-32 of `data`, which goes on where `value` is that of what came before."""
-    return _fastest()(data, value)
+    return fastest()(data, value)
 
 
 @cache
-def _fastest() -> Callable[[bytes | bytearray | memoryview, int], int]:
+def fastest() -> Callable[[bytes | bytearray | memoryview, int], int]:
+    """Return the function that computes it: that of isal, or else of zlib."""
     try:
         found: Callable[[bytes | bytearray | memoryview, int], int]
         found = import_module("isal.isal_zlib").crc32

@@ -103,9 +103,11 @@ class StorageIds:
 
     def declare(self, declared: StorageId) -> None:
         """Note what an id says of its storage."""
-        said = Whole(declared.dtype, declared.nbytes, declared.is_text, declared.is_meta)
-        alike = said.dtype.name, said.nbytes, said.is_text, said.is_meta
-        whole = self._alike.setdefault(alike, said)
+        dtype = declared.dtype
+        alike = dtype.name, declared.nbytes, declared.is_text, declared.is_meta
+        whole = self._alike.get(alike)
+        if whole is None:
+            whole = self._alike[alike] = Whole(dtype, *alike[1:])
         if self._first.setdefault(declared.key, whole) is not whole:
             self._conflicts.add(declared.key)
         if (

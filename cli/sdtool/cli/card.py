@@ -21,8 +21,8 @@ _NAMED = 3
 _LONGEST = 200
 
 
-def card(seen: Seen) -> list[str]:
-    """Return the card of one file."""
+def card(seen: Seen, *, is_verbose: bool = False) -> list[str]:
+    """Return the card of one file; if `is_verbose`, with the names that showed what it is."""
     identity = seen.identity
     lines = [escape(os.path.basename(seen.path)), f"  {escape(identity.title)}"]
     kind = BY_SLUG[identity.kind]
@@ -46,7 +46,8 @@ def card(seen: Seen) -> list[str]:
         facts.append(("belongs in", belongs))
     facts += [("note", note) for note in (*seen.checkpoint.notes, *identity.notes)]
     facts += [("warning", promise) for promise in seen.promises]
-    facts.append(("confidence", f"{identity.confidence}: {identity.reason}"))
+    why = identity.reason if is_verbose else identity.plain_reason
+    facts.append(("confidence", f"{identity.confidence}: {why}"))
     return [*lines, "", *_laid_out(facts)]
 
 
@@ -140,7 +141,8 @@ def _particular(identity: Identity) -> Iterator[tuple[str, str]]:
         yield "rank", ranks or "-"
         if facts.alpha is not None:
             yield "alpha", f"{facts.alpha:g}"
-        yield "changes", ", ".join(f"{_modules(n)} of {part}" for part, n in facts.modules.items())
+        changed = (f"{_modules(n)} of the {part}" for part, n in facts.modules.items())
+        yield "changes", ", ".join(changed)
     if identity.embedding is not None:
         for token, (vectors, width) in identity.embedding.tokens.items():
             yield "token", f"{_cut(token)}: {vectors} vector{'s' * (vectors != 1)} of {width}"

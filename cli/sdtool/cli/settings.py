@@ -19,8 +19,7 @@ import click
 from sdtool.checkpoint import UsageError
 from sdtool.checkpoint.wording import counted
 from sdtool.cli.console import Console
-from sdtool.scan import Settings, load_settings
-from sdtool.scan.settings import allowed_globals
+from sdtool.scan import Settings, allowed_globals, load_settings
 
 FILE = "sdtool.toml"
 

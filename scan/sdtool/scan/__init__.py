@@ -10,9 +10,9 @@ from __future__ import annotations
 from sdtool.scan.findings import Finding, Report, Severity, Verdict
 from sdtool.scan.gate import admit, judged, open_judged, worst_message
 from sdtool.scan.scanner import judge, scan_file
-from sdtool.scan.settings import Settings, load_allow, load_settings
+from sdtool.scan.settings import Settings, allowed_globals, load_allow, load_settings
 
 __all__ = [
-    "Finding", "Report", "Settings", "Severity", "Verdict", "admit", "judge", "judged",
-    "load_allow", "load_settings", "open_judged", "scan_file", "worst_message",
+    "Finding", "Report", "Settings", "Severity", "Verdict", "admit", "allowed_globals", "judge",
+    "judged", "load_allow", "load_settings", "open_judged", "scan_file", "worst_message",
 ]  # fmt: skip

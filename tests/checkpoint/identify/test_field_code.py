@@ -188,8 +188,8 @@ MODELS: dict[str, tuple[Callable[[], Any], tuple[str, str | None, str | None]]] 
         lambda: sd3(24, 384, tuple(range(13))), ("transformer", "SD 3.5", "medium")
     ),
     "SD 3.5 large": (lambda: sd3(38, 192), ("transformer", "SD 3.5", "large")),
-    "VAE": (autoencoder, ("vae", "SD 1.x, 2.x or SDXL", None)),
-    "VAE of Flux": (lambda: autoencoder(16), ("vae", "SD 3 or Flux", None)),
+    "VAE": (autoencoder, ("vae", "SD 1.x, SD 2.x or SDXL", None)),
+    "VAE of Flux": (lambda: autoencoder(16), ("vae", "SD 3 or FLUX.1", None)),
     "CLIP-L": (lambda: clip_text(768, 12), ("text-encoder", "CLIP-L", None)),
     "CLIP-G": (lambda: clip_text(1280, 2), ("text-encoder", "OpenCLIP ViT-bigG", None)),
     "CLIP vision": (clip_vision, ("clip-vision", "CLIP ViT-H", None)),

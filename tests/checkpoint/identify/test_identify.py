@@ -130,11 +130,13 @@ def sd3(depth: int, pos_embed: int, *, dual: int = 0) -> Shapes:
     return shapes
 
 
-def lora(module: str, width: int, rank: int = 16, **more: tuple[int, ...]) -> Shapes:
+def lora(
+    module: str, width: int, rank: int = 16, out: int = 320, **more: tuple[int, ...]
+) -> Shapes:
     """A pair of kohya's names for one module, and tensors of other endings beside it."""
     shapes: Shapes = {
         f"{module}.lora_down.weight": (rank, width),
-        f"{module}.lora_up.weight": (320, rank),
+        f"{module}.lora_up.weight": (out, rank),
         f"{module}.alpha": (),
     }
     return shapes | {f"{module}.{ending}": shape for ending, shape in more.items()}
@@ -142,6 +144,8 @@ def lora(module: str, width: int, rank: int = 16, **more: tuple[int, ...]) -> Sh
 
 KEY = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
 XL_KEY = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k"
+XL_DEEP = "lora_unet_input_blocks_4_1_transformer_blocks_1_attn2_to_k"
+CONV_KEY = "lora_unet_down_blocks_0_resnets_0_conv1"
 PEFT_KEY = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
 CONTROL = "control_model."
 RRDB = {"conv_first.bias": (64,), "body.0.rdb1.conv1.weight": (32, 64, 3, 3)}
@@ -228,13 +232,13 @@ FILES: dict[str, tuple[Shapes, str, str | None, str | None]] = {
     ),
     "UNet of SD 1.5": (unet(UNET_V1), "unet", "SD 1.x", None),
     "UNet of SDXL": (below("model.diffusion_model.", unet(UNET_XL)), "unet", "SDXL", "base"),
-    "VAE": (vae(), "vae", "SD 1.x, 2.x or SDXL", None),
+    "VAE": (vae(), "vae", "SD 1.x, SD 2.x or SDXL", None),
     "VAE in training": (
         vae() | {ema_name(name): shape for name, shape in vae().items()}
         | {"loss.logvar": (), "loss.discriminator.main.0.weight": (64, 3, 4, 4)},
-        "vae", "SD 1.x, 2.x or SDXL", None,
+        "vae", "SD 1.x, SD 2.x or SDXL", None,
     ),
-    "VAE of Flux": (vae(16), "vae", "SD 3 or Flux", None),
+    "VAE of Flux": (vae(16), "vae", "SD 3 or FLUX.1", None),
     "CLIP-L": (clip_l(), "text-encoder", "CLIP-L", None),
     "CLIP-L without text_model": (
         {name.removeprefix("text_model."): shape for name, shape in clip_l().items()},
@@ -252,7 +256,7 @@ FILES: dict[str, tuple[Shapes, str, str | None, str | None]] = {
     ),
     "LoRA": (lora(KEY, 768), "lora", "SD 1.x", None),
     "LoRA of SD 2": (lora(KEY, 1024), "lora", "SD 2.x", None),
-    "LoRA of SDXL": (lora(XL_KEY, 2048), "lora", "SDXL", None),
+    "LoRA of SDXL": (lora(XL_KEY, 2048, out=640), "lora", "SDXL", None),
     "LoRA, PEFT": (
         {f"{PEFT_KEY}.lora_A.weight": (4, 2048), f"{PEFT_KEY}.lora_B.weight": (640, 4)},
         "lora", "SDXL", None,
@@ -264,24 +268,29 @@ FILES: dict[str, tuple[Shapes, str, str | None, str | None]] = {
          (1280, 4)},
         "lora", "SD 1.x", None,
     ),
-    "LoRA of Flux": (lora("lora_unet_double_blocks_0_img_attn_qkv", 3072), "lora", "FLUX", None),
+    "LoRA of Flux": (
+        lora("lora_unet_double_blocks_18_img_attn_qkv", 3072, out=9216), "lora", "FLUX.1", None
+    ),
     "LoRA of Flux, XLabs": (
         {"double_blocks.0.processor.qkv_lora1.down.weight": (16, 3072),
          "double_blocks.0.processor.qkv_lora1.up.weight": (9216, 16)},
-        "lora", "FLUX", None,
+        "lora", "FLUX.1", None,
     ),
     "LoCon": (
-        lora(KEY, 768) | {"lora_unet_x_conv1.lora_down.weight": (8, 320, 3, 3),
-                          "lora_unet_x_conv1.lora_up.weight": (320, 8, 1, 1)},
+        lora(KEY, 768) | {f"{CONV_KEY}.lora_down.weight": (8, 320, 3, 3),
+                          f"{CONV_KEY}.lora_up.weight": (320, 8, 1, 1)},
         "locon", "SD 1.x", None,
     ),
     "DoRA": (lora(KEY, 768, dora_scale=(1, 768)), "dora", "SD 1.x", None),
     "LoHa": (
-        {f"{XL_KEY}.hada_w{i}_{side}": (8, 8) for i in (1, 2) for side in "ab"},
+        {f"{XL_KEY}.hada_w{i}_{side}": shape for i in (1, 2)
+         for side, shape in (("a", (640, 8)), ("b", (8, 2048)))},
         "loha", "SDXL", None,
     ),
     "LoKr": ({f"{XL_KEY}.lokr_w1": (8, 8), f"{XL_KEY}.lokr_w2": (80, 256)}, "lokr", "SDXL", None),
     "OFT": ({"oft_unet_x.oft_blocks": (4, 80, 80), "oft_unet_x.alpha": ()}, "oft", None, None),
+    "BOFT": ({f"{XL_DEEP}.oft_blocks": (4, 16, 40, 40), f"{XL_DEEP}.alpha": ()}, "boft", "SDXL",
+             None),
     "IA3": ({f"{KEY}.weight": (320,), f"{KEY}.on_input": ()}, "ia3", None, None),
     "GLoRA": ({f"{KEY}.{part}.weight": (8, 8) for part in ("a1", "a2", "b1", "b2")},
               "glora", None, None),
@@ -335,10 +344,16 @@ FILES: dict[str, tuple[Shapes, str, str | None, str | None]] = {
         {"model.0.weight": (64, 3, 3, 3), "model.1.sub.0.RDB1.conv1.0.weight": (32, 64, 3, 3)},
         "upscaler", "ESRGAN", None,
     ),
+    "YOLO": (
+        {"model.0.conv.weight": (16, 3, 3, 3), "model.22.dfl.conv.weight": (1, 16, 1, 1)},
+        "detector", "YOLO", None,
+    ),
     "SwinIR": (
         {"conv_first.weight": (180, 3, 3, 3),
-         "layers.0.residual_group.blocks.0.attn.qkv.weight": (540, 180)},
-        "upscaler", "SwinIR", None,
+         "layers.0.residual_group.blocks.0.norm1.weight": (180,),
+         "layers.0.residual_group.blocks.0.attn.qkv.weight": (540, 180),
+         "upsample.0.weight": (256, 64, 3, 3), "upsample.2.weight": (256, 64, 3, 3)},
+        "upscaler", "SwinIR", "x4",
     ),
     "a classifier": (
         {"conv1.weight": (64, 3, 7, 7), "layer1.0.conv1.weight": (64, 64, 3, 3),
@@ -638,7 +653,7 @@ def test_values_that_are_not_finite_decide_nothing(tmp_path: Path) -> None:
         ("X-EMA-only.safetensors", "SD 1.5 with EMA",
          "its name says emaonly; 686 EMA weights stand beside the raw ones"),
         ("x-emaonly.safetensors", "SD 1.5", None),
-        ("my_lora.safetensors", "VAE", "its name says LoRA; it is an SD 1.x, 2.x or SDXL VAE"),
+        ("my_lora.safetensors", "VAE", "its name says LoRA; it is an SD 1.x, SD 2.x or SDXL VAE"),
         ("x-bf16.safetensors", "SDXL base", "its name says bf16; most of its weights are fp16"),
         ("x.fp16.safetensors", "SDXL base", None),
         ("half-life.safetensors", "a classifier", None),

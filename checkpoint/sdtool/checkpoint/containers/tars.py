@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from sdtool.checkpoint.containers.tar_archive import TarArchive
 
 _BLOCK_NBYTES = 512
+_BEGINS_NUMBER = frozenset(bytes((byte,)) for byte in b"0123456789+\x80\xff")
 
 
 def begins_tar(head: bytes) -> bool:
     """Whether `tarfile` would take the first 512 bytes for a header: their checksum says so."""
-    block = head[:_BLOCK_NBYTES]
-    if len(block) < _BLOCK_NBYTES or not any(block):
+    if len(head) < _BLOCK_NBYTES or head[148:156].lstrip()[:1] not in _BEGINS_NUMBER:
         return False
+    block = head[:_BLOCK_NBYTES]
     expected = _number(block[148:156])
     if expected is None:
         return False

@@ -26,6 +26,7 @@ from sdtool.checkpoint.identify.identity import EmaState as EmaState
 from sdtool.checkpoint.identify.kinds import BY_SLUG
 from sdtool.checkpoint.identify.lora_families import ground_of
 from sdtool.checkpoint.identify.oddities import odd_notes
+from sdtool.checkpoint.identify.others import commonest_prefixes, likely_reason, other_network
 from sdtool.checkpoint.identify.parts import Part
 from sdtool.checkpoint.identify.precision import with_quantization
 from sdtool.checkpoint.identify.prediction import decide_prediction, prediction_of
@@ -34,10 +35,9 @@ from sdtool.checkpoint.identify.signatures import (
     ADD_ONS,
     BEGINNINGS,
     PARTS,
-    Signature,
     first_match,
 )
-from sdtool.checkpoint.identify.signs import Family
+from sdtool.checkpoint.identify.signs import Family, Signature, with_weights
 from sdtool.checkpoint.identify.simo import simo_of
 from sdtool.checkpoint.identify.small import Leaves, embedding_of, hypernetwork_of
 from sdtool.checkpoint.prefixes import plain_entries
@@ -86,7 +86,7 @@ def identify(
     whole = tensors if sets is None else sets.raw
     seen = plain_entries(whole)
     named = {entry.name: entry for entry in seen}
-    answer = _kind(seen, named, leaves, metadata, state)
+    answer = _kind(seen, with_weights(named), leaves, metadata, state)
     answer = with_quantization(answer, seen, metadata)
     notes = [*odd_notes(whole), *_notes(named, metadata)]
     if sets is not None and sets.is_flat:
@@ -162,12 +162,15 @@ def _kind(
         adapter = adapter_of(tensors, metadata)
         if adapter is not None:
             return _adapter(adapter, tensors, metadata, state)
+    other = other_network(named) if found is None else None
+    if other is not None:
+        return _unknown(tensors, named, other, state)
     if found is None and network is not None:
         return _diffusion(network, tensors, named, leaves, metadata, state)
     found = found or first_match(PARTS, named)
     if found is not None:
         return _signed(*found, tensors, named, state)
-    return _small(tensors, leaves, state)
+    return _small(tensors, leaves, state) or _unknown(tensors, named, likely_reason(named), state)
 
 
 def _adapter(
@@ -236,7 +239,7 @@ def _signed(
     return _answer(row.kind, row.family, version, confidence, reason, parts, state)
 
 
-def _small(tensors: Sequence[TensorEntry], leaves: Leaves, state: Training) -> Identity:
+def _small(tensors: Sequence[TensorEntry], leaves: Leaves, state: Training) -> Identity | None:
     hypernetwork = hypernetwork_of(tensors, leaves)
     if hypernetwork is not None:
         reason = "names are widths of attention, each with two networks (A1111 hypernetwork.py)"
@@ -252,9 +255,18 @@ def _small(tensors: Sequence[TensorEntry], leaves: Leaves, state: Training) -> I
         reason = "a few vectors as wide as a text encoder's tokens"
         answer = _answer("textual-inversion", family, None, confidence, reason, parts, state)
         return replace(answer, embedding=facts)
+    return None
+
+
+def _unknown(
+    tensors: Sequence[TensorEntry],
+    named: Mapping[str, TensorEntry],
+    reason: str,
+    state: Training,
+) -> Identity:
     parts = components_of(tensors, Part("", "other", "tensors"), None)
-    reason = "no row of the tables fits its names and shapes"
-    return _answer("unknown", None, None, "none", reason, parts, state)
+    answer = _answer("unknown", None, None, "none", reason, parts, state)
+    return replace(answer, notes=(commonest_prefixes(named),))
 
 
 def _answer(

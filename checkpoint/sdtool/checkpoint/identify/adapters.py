@@ -81,18 +81,12 @@ SUFFIXES: Mapping[str, tuple[str, str, int | None]] = {
 
 _RANKING = ("dora", "loha", "lokr", "boft", "oft", "ia3", "glora", "locon", "lora", "full-diff")
 """Which algorithm names a file that uses several: a DoRA's modules are LoRA modules as well."""
+_RANK = {name: place for place, name in enumerate(_RANKING)}
 
-_PARTS = (
-    # the beginning of a name: which part of the model its module belongs to
-    ("lora_te1_", "text-encoder"),
-    ("lora_te2_", "text-encoder-2"),
-    ("lora_te3_", "text-encoder-3"),
-    ("lora_te_", "text-encoder"),
-    ("text_encoder_2.", "text-encoder-2"),
-    ("text_encoders.", "text-encoder"),
-    ("text_encoder.", "text-encoder"),
-    ("text_model.", "text-encoder"),
+_TEXT = re.compile(
+    r"(?:base_model\.model\.)?(?:lora_te(\d?)_|text_encoder(?:_(\d)|s)?\.|text_model\.)"
 )
+"""A text encoder's module, with its number where there are several."""
 _UNET = re.compile(
     r"(?:\A|[._])(?:(?:down|up)_blocks[._]\d|mid_block[._]|(?:input|output)_blocks[._]\d|middle_block)"
 )
@@ -153,7 +147,7 @@ def adapter_of(tensors: Iterable[TensorEntry], metadata: Mapping[str, str]) -> A
         elif suffix == "oft_blocks" and len(shape) == 4:
             algorithm = "boft"
         known = algorithms.get(module)
-        if known is None or _RANKING.index(algorithm) < _RANKING.index(known):
+        if known is None or _RANK[algorithm] < _RANK[known]:
             algorithms[module] = algorithm
         namings[naming] += 1
         if rank_at is not None and shape:
@@ -177,13 +171,13 @@ def adapter_of(tensors: Iterable[TensorEntry], metadata: Mapping[str, str]) -> A
 
 def _layer(module: str, suffix: str) -> tuple[str, str]:
     """The layer that a tensor belongs to, and which of its matrices it is."""
+    if "_lora" not in suffix:
+        return module, suffix
     first, _, half = suffix.partition(".")
     name = first.removesuffix("_lora")
     if name in _HALVES:
         return f"{module.removesuffix('.processor')}.{name}", f"lora.{half}"
-    if "_lora" in first and first[-1].isdigit():  # XLabs
-        return f"{module}.{first}", f"lora.{half}"
-    return module, suffix
+    return f"{module}.{first}", f"lora.{half}"  # XLabs
 
 
 _DOWN = ("lora_down.weight", "lora_A.weight", "lora_A.default.weight", "lora.down.weight",
@@ -221,9 +215,11 @@ def _times(a: int | None, b: int | None) -> int | None:
 
 
 def _part(module: str) -> str:
-    module = module.removeprefix("base_model.model.")
-    text = next((part for start, part in _PARTS if module.startswith(start)), None)
-    return text or ("unet" if _UNET.search(module) else "transformer")
+    text = _TEXT.match(module)
+    if text is not None:
+        number = text[1] or text[2] or "1"
+        return "text-encoder" if number == "1" else f"text-encoder-{number}"
+    return "unet" if _UNET.search(module) else "transformer"
 
 
 def _alpha(metadata: Mapping[str, str]) -> float | None:

@@ -109,7 +109,8 @@ ENCODERS: tuple[Signature, ...] = (
                   "transformers T5EncoderModel", _T5)
         for size, width in _T5_SIZES
     ),
-    Signature("text-encoder", "T5", "non-standard size", (_T5_Q,), "transformers T5EncoderModel", _T5),
+    Signature("text-encoder", "T5", "non-standard size", (_T5_Q,), "transformers T5EncoderModel",
+              _T5),
     Signature("text-encoder", "XLM-RoBERTa", None, ("roberta.embeddings.word_embeddings.weight",),
               "A1111 sd_models_config.py", ("", "cond_stage_model.")),
     Signature("text-encoder", "ChatGLM3", None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -15,6 +16,20 @@ from sdtool.checkpoint.reading import TensorEntry
 Confidence = Literal["certain", "likely", "guess", "none"]
 """`certain`: every tensor stands where a known layout has it; `likely`: a signature that only one
 kind has; `guess`: shapes that more than one kind could have; `none`: unknown."""
+
+_PLAIN: dict[Confidence, str] = {
+    "certain": "every tensor stands where this network has it",
+    "likely": "it has names and shapes that only this network has",
+    "guess": "more than one network could have these names and shapes",
+}
+_SHOWN_BY_NAMES = BY_SLUG.keys() - {
+    "unknown",
+    "training-state",
+    "textual-inversion",
+    "hypernetwork",
+}
+"""Kinds whose reason names a tensor."""
+_SOURCES = re.compile(r" \([^()]*\)")
 
 SHORT = {
     "float64": "fp64",
@@ -167,6 +182,13 @@ class Identity:
         label = BY_SLUG[self.kind].label
         title = f"{self.family} {label}" if self.family else label
         return f"{title}, {self.version}" if self.version else title
+
+    @property
+    def plain_reason(self) -> str:
+        """The reason without names of tensors and sources."""
+        if self.adapter is not None or self.kind not in _SHOWN_BY_NAMES:
+            return _SOURCES.sub("", self.reason)
+        return _PLAIN.get(self.confidence, self.reason)
 
     @property
     def tensors(self) -> int:

@@ -116,10 +116,17 @@ TABLE: tuple[Kind, ...] = (
         "models/upscale_models",
     ),
     Kind(
+        "detector",
+        "detector",
+        "finds faces, hands or other things in a picture, for ADetailer and its kin",
+        "models/adetailer",
+        "models/ultralytics",
+    ),
+    Kind(
         "training-state",
         "training state",
         "optimizer, scheduler or random state: for going on with a training, no weights",
     ),
-    Kind("unknown", "unknown", "nothing in the tables fits; its tensors are listed all the same"),
+    Kind("unknown", "unknown", "nothing in the tables fits"),
 )
 BY_SLUG = {kind.slug: kind for kind in TABLE}

@@ -67,14 +67,8 @@ def key_of(module: str) -> tuple[str, tuple[int, ...]]:
 
     Dots and underscores are one: kohya's trainers write `blocks_0_attn` for `blocks.0.attn`.
     """
-    indices: list[int] = []
-
-    def taken(match: re.Match[str]) -> str:
-        indices.append(int(match[1].lstrip("#")[:9]))
-        return "#"
-
-    key = _INDEX.sub(taken, module.replace(".", "_"))
-    return key, tuple(indices)
+    name = module.replace(".", "_")
+    return _INDEX.sub("#", name), tuple(int(index[:9]) for index in _INDEX.findall(name))
 
 
 @cache
@@ -100,7 +94,7 @@ def _parsed(text: str) -> Iterator[Layout]:
             names, *sizes = line.split(" ")
             pairs = frozenset(_size(size) for size in sizes)
             for name in _expanded(names):
-                key, _ = key_of(name)
+                key = _INDEX.sub("#", name.replace(".", "_"))
                 layers.setdefault(key, []).append(Layer(_ends(name), pairs))
 
 

@@ -125,10 +125,12 @@ def _by_layers(fits: Sequence[_Fit], groups: Sequence[_Group]) -> Ground | None:
     best = _best(fits)
     if not best:
         return None
-    family = best[0].layout.family
-    others = {fit.layout.family for fit in fits if fit.known == best[0].known} & ALIKE.get(
-        family, frozenset()
-    )
+    first, family = best[0], best[0].layout.family
+    others = {
+        fit.layout.family
+        for fit in fits
+        if (fit.known, fit.spanned) == (first.known, first.spanned)
+    } - {family}
     shared = f"; {' and '.join(sorted(others))} could be too" if others else ""
     reason = f"its layers are {_layers(best, groups)}{shared}"
     return Ground(family, _version(best), "guess" if others else "likely", reason)

@@ -183,6 +183,11 @@ PARTS: tuple[Part, ...] = (
     Part("", "vae", "VAE", "ldm/models/autoencoder.py; diffusers AutoencoderKL", "no fp8",
          pattern=r"(?:post_)?quant_conv\.|(?:encoder|decoder)\.(?:conv_in|conv_out|norm_out"
                  r"|conv_norm_out|down|up|mid|down_blocks|up_blocks|mid_block)\."),
+    Part("", "vae", "VAE", "identify/autoencoders.py: Wan, DC-AE, Mochi, Allegro, TAESD", "no fp8",
+         pattern=r"(?:encoder|decoder)\.(?:(?:downsamples|upsamples|middle|head|stages)\.\d"
+                 r"|block_(?:in|out)\.|temp_conv_(?:in|out)\."
+                 r"|layers\.\d+\.(?:conv\.|weight\Z|bias\Z))"
+                 r"|(?:taesd_(?:encoder|decoder)|decoder_unet)\."),
     Part("", "text-encoder", "text encoder",
          "transformers CLIPTextModelWithProjection; open_clip model.py",
          pattern=r"text_model\.|transformer\.resblocks\.|(?:token_embedding|ln_final)\."

@@ -67,7 +67,7 @@ def _doublings(*names: str) -> Callable[[_Named, str], int | None]:
     """One doubling for each convolution that is there; none of them is 1."""
 
     def scale(named: _Named, root: str) -> int | None:
-        return 2 ** sum(f"{root}{name}.weight" in named for name in names)
+        return 1 << sum(f"{root}{name}.weight" in named for name in names)
 
     return scale
 
@@ -81,7 +81,7 @@ def _unshuffled(named: _Named, root: str) -> int | None:
 def _old_esrgan(named: _Named, root: str) -> int | None:
     """Three modules for each doubling, between the body and the two last convolutions."""
     numbers = [i for i in range(3 * _STEPS + 5) if f"{root}model.{i}.weight" in named and i > 1]
-    return 2 ** max(0, (max(numbers) - 4) // 3) if numbers else None
+    return 1 << max(0, (max(numbers) - 4) // 3) if numbers else None
 
 
 def _cugan(named: _Named, root: str) -> int | None:
@@ -102,7 +102,7 @@ def _dysample(named: _Named, root: str, at: str) -> int | None:
 def _swift(named: _Named, root: str) -> int | None:
     """One block with a shuffle of 2 for each doubling."""
     steps = (f"{root}upsampler.{i}.conv.weight" in named for i in range(_STEPS))
-    return 2 ** sum(steps)
+    return 1 << sum(steps)
 
 
 def _first_of(*rules: Callable[[_Named, str], int | None]) -> Callable[[_Named, str], int | None]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from sdtool.checkpoint.identify.autoencoders import AUTOENCODERS
 from sdtool.checkpoint.identify.encoders import ENCODERS
+from sdtool.checkpoint.identify.others import DETECTORS
 from sdtool.checkpoint.identify.signs import Signature, holds
 from sdtool.checkpoint.identify.upscalers import UPSCALERS
 from sdtool.checkpoint.reading import TensorEntry
@@ -124,7 +125,7 @@ BEGINNINGS: tuple[tuple[str, Signature], ...] = (
 )
 """Kinds whose every name begins alike and is otherwise the name of any module."""
 
-PARTS: tuple[Signature, ...] = (*AUTOENCODERS, *ENCODERS, *UPSCALERS)
+PARTS: tuple[Signature, ...] = (*UPSCALERS, *AUTOENCODERS, *ENCODERS, *DETECTORS)
 """Parts of a model and networks that stand alone: asked after the diffusion networks."""
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sdtool.checkpoint.identify.architecture import UNetConfig
+from sdtool.checkpoint.identify.schemes import TABLE as SCHEMES
 from sdtool.checkpoint.reading import TensorEntry
 
 Sign = str | tuple[str, int, int]
@@ -50,6 +51,33 @@ class Signature:
 def dit(family: str, version: str | None, source: str, *signs: Sign, p: str = "flow") -> Family:
     """Return the row of a diffusion transformer; `p` is what it predicts."""
     return Family(family, version, signs, p, source, "transformer")
+
+
+_CODES = tuple(
+    sorted(
+        {row.codes for row in SCHEMES if row.codes not in ("", ".weight")}, key=len, reverse=True
+    )
+)
+"""What codes are called behind the name of their layer or weight, the longest first."""
+
+
+def with_weights(named: dict[str, TensorEntry]) -> Mapping[str, TensorEntry]:
+    """Return `named` with the codes of quantized layers under the names of their weights, too.
+
+    `X.qweight` is `X.weight` to the tables. Its shape is that of the codes, so no sign with a size
+    holds for it.
+    """
+    weights = {
+        _weight_of(name): entry
+        for name, entry in named.items()
+        if name.endswith(_CODES) and not name.endswith(".weight")
+    }
+    return {**weights, **named} if weights else named
+
+
+def _weight_of(name: str) -> str:
+    base = name.removesuffix(next(suffix for suffix in _CODES if name.endswith(suffix)))
+    return base if base.endswith(".weight") else f"{base}.weight"
 
 
 def holds(sign: Sign, prefix: str, named: Mapping[str, TensorEntry]) -> bool:

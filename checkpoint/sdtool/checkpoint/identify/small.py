@@ -13,7 +13,7 @@ from sdtool.checkpoint.reading import TensorEntry
 
 Leaves = Mapping[str, bool | int | float | str | None]
 
-WIDTHS = {768: "SD 1.x", 1024: "SD 2.x", 1280: "SDXL", 4096: "T5 (SD 3, Flux)"}
+WIDTHS = {768: "SD 1.x", 1024: "SD 2.x", 1280: "SDXL", 4096: "SD 3 or FLUX.1"}
 """Width of a text encoder's token vectors -> whose embedding it is."""
 _MOST_TOKENS = 64
 _MOST_VECTORS = 1000

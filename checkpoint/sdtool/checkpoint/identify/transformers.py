@@ -60,6 +60,7 @@ TRANSFORMERS: tuple[Family, ...] = (
     dit("FLUX.1", "Depth or Canny dev", _SF, _FLUX, _GUIDED, ("img_in.weight", 1, 128)),
     dit("FLUX.1", "dev", _SF, _FLUX, _GUIDED, ("img_in.weight", 1, 64)),
     dit("FLUX.1", "schnell", _SF, _FLUX, "vector_in.in_layer.weight", ("img_in.weight", 1, 64)),
+    dit("FLUX.1", None, _SF, _FLUX, "vector_in.in_layer.weight"),
     dit("Qwen-Image", None, _SF, "txt_in.text_norm.weight"),
     # --- others
     dit("AuraFlow", None, _SF, "double_layers.0.attn.w1q.weight", "cond_seq_linear.weight"),

@@ -59,6 +59,13 @@ DIFFUSERS: tuple[Family, ...] = (
             ("SD 3", "medium", "transformer_blocks.23.attn.to_k.weight"),
         )
     ),
+    dit("FLUX.1", None, "diffusers FluxTransformer2DModel", _FLUX,
+        "time_text_embed.text_embedder.linear_1.weight", "x_embedder.weight"),
+    dit("FLUX.1", None, "nunchaku transformer_flux.py",
+        "single_transformer_blocks.0.qkv_proj.weight",
+        "transformer_blocks.0.qkv_proj_context.weight"),
+    dit("Qwen-Image", None, "nunchaku transformer_qwenimage.py",
+        "transformer_blocks.0.attn.to_qkv.weight", "txt_norm.weight", "img_in.weight"),
     dit("Qwen-Image", "2.1", "diffusers QwenImage21Transformer2DModel",
         "transformer_blocks.0.img_mlp.gate_layer.weight", "txt_in.in_layer.weight"),
     dit("AuraFlow", None, "diffusers AuraFlowTransformer2DModel",

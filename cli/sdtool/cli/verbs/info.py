@@ -195,7 +195,7 @@ def _show(
     metadata: bool,
     alone: bool,
 ) -> None:
-    lines = card.card(seen) if alone else [card.row(seen)]
+    lines = card.card(seen, is_verbose=console.verbose) if alone else [card.row(seen)]
     lines += [f"  {name:<22} {value}" for name, value in file.get("hashes", {}).items()]
     if tree:
         lines += ["", *card.tree(seen.tensors)]
