@@ -28,6 +28,7 @@ HOMES = {
     "click": ("cli/sdtool/cli/",),
     "tqdm": ("cli/sdtool/cli/console.py",),
     "send2trash": ("batch/sdtool/batch/originals.py",),
+    "obstore": ("batch/sdtool/batch/remote/buckets.py",),
     "fickling": ("scan/sdtool/scan/second_opinion.py",),
     "safetensors": ("convert/sdtool/convert/verify/verify.py",),
     "isal": ("checkpoint/sdtool/checkpoint/crc32.py",),
@@ -140,7 +141,7 @@ def test_heavy_packages_are_imported_when_needed(path: Path) -> None:
     tree = ast.parse(path.read_text("utf-8"))
     at_the_top = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
     tops = {n.split(".")[0] for n in imports(ast.Module(list(at_the_top), type_ignores=[]))}
-    assert not tops & {"torch", "numpy", "fickling", "tqdm", "safetensors"}
+    assert not tops & {"torch", "numpy", "fickling", "tqdm", "safetensors", "obstore"}
 
 
 @each_module

@@ -15,6 +15,7 @@ import pytest
 from tests.cli.conftest import Result, Run
 
 from sdtool.batch import looking, scanning
+from sdtool.batch.expand import Item
 from sdtool.batch.job import work
 from sdtool.batch.place import Job
 from sdtool.cli.main import VERBS, main
@@ -307,10 +308,10 @@ def test_what_was_scanned_before_an_interrupt_is_told(
     Path("z.ckpt").write_bytes(training.read_bytes())
     scan = scanning.scan_one
 
-    def interrupted(path: str, **options: object) -> object:
-        if path.endswith("z.ckpt"):
+    def interrupted(item: Item, **options: object) -> object:
+        if item.path.endswith("z.ckpt"):
             raise KeyboardInterrupt
-        return scan(path, **options)  # type: ignore[arg-type]
+        return scan(item, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(scanning, "scan_one", interrupted)
     result = sdtool("scan", ".", "--format", "json")
@@ -329,10 +330,10 @@ def test_what_info_saw_before_an_interrupt_is_told(
     Path("z.ckpt").write_bytes(training.read_bytes())
     look = looking.looked_at
 
-    def interrupted(path: str, **options: object) -> object:
-        if path.endswith("z.ckpt"):
+    def interrupted(item: Item, **options: object) -> object:
+        if item.path.endswith("z.ckpt"):
             raise KeyboardInterrupt
-        return look(path, **options)  # type: ignore[arg-type]
+        return look(item, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr("sdtool.cli.verbs.info.looked_at", interrupted)
     result = sdtool("info", ".", "--json")

@@ -16,6 +16,7 @@ from tests.cli.conftest import Run
 from tests.forge import dict_of, pickled, tensor, torch_zip
 
 from sdtool.batch import scanning, workers
+from sdtool.batch.expand import Item
 from sdtool.batch.scanning import scan_one
 from sdtool.batch.workers import in_order
 from sdtool.scan.findings import Report
@@ -23,18 +24,18 @@ from sdtool.scan.findings import Report
 kills = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 
 
-def deadly_scan(path: str, *, allow: Mapping[str, str], deep: bool) -> Report:
+def deadly_scan(item: Item, *, allow: Mapping[str, str], deep: bool) -> Report:
     """Scan, but for files of certain names: they kill the process, once or every time."""
-    name = Path(path).name
+    name = Path(item.path).name
     if name.startswith("kills-once"):
-        first = Path(path).with_suffix(".was-here")
+        first = Path(item.path).with_suffix(".was-here")
         if not first.exists():
             first.touch()
             os.kill(os.getpid(), signal.SIGKILL)
     if name.startswith("kills-always"):
         time.sleep(0.1)
         os.kill(os.getpid(), signal.SIGKILL)
-    return scan_one(path, allow=allow, deep=deep)
+    return scan_one(item, allow=allow, deep=deep)
 
 
 def doubled(item: str) -> str:

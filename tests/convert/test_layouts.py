@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tests.sd_models import entries_of, shapes_of, state_of
 
-from sdtool.checkpoint import Checkpoint, Reading, TensorEntry, Unsupported, open_checkpoint
+from sdtool.checkpoint import Checkpoint, Format, Reading, TensorEntry, Unsupported, open_checkpoint
 from sdtool.checkpoint.identify.architecture import open_clip, vae
 from sdtool.checkpoint.source import Memory
 from sdtool.convert import Predicts, plan_safetensors, verify_against, write_safetensors
@@ -204,8 +204,8 @@ def test_parts_of_one_tensor_have_one_type() -> None:
 
 def checkpoint_of(name: str, tensors: Iterable[TensorEntry]) -> Checkpoint:
     """A file of these tensors, without values."""
-    reading = Reading("safetensors", Memory(b"", name))
-    return Checkpoint(reading, "safetensors", tuple(tensors), (), {}, {})
+    reading = Reading(Format.SAFETENSORS, Memory(b"", name))
+    return Checkpoint(reading, Format.SAFETENSORS, tuple(tensors), (), {}, {})
 
 
 @each_model

@@ -162,7 +162,7 @@ def test_the_json_of_a_file_is_the_contract(hostile: Report) -> None:
     document = json.loads(json.dumps(hostile.as_json()))
     assert list(document) == [
         "path", "format", "verdict", "findings", "globals", "allowed", "coverage",
-        "size_bytes", "read_bytes", "seconds", "error", "hint",
+        "size_bytes", "read_bytes", "requests", "seconds", "error", "hint",
     ]  # fmt: skip
     assert document["verdict"] == "unsafe"
     assert document["size_bytes"] == len(HOSTILE)

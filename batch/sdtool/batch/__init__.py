@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sdtool.batch.checking import VerificationError
     from sdtool.batch.converting import Converting
     from sdtool.batch.engines import Engine, Here, Processes, Threads
+    from sdtool.batch.expand import open_file
     from sdtool.batch.files import (
         Done,
         Identified,
@@ -71,14 +72,15 @@ __all__ = [
     "Shard", "Skipped", "Threads", "ToFolder", "ToSingle", "Truncated", "Unreadable", "UnsafeError",
     "Unsupported", "UsageError", "Verdict", "Verification", "VerificationError", "Written",
     "as_models", "assembly", "convert_file", "files_of", "identify_file", "inputs_of",
-    "open_judged", "prune_file", "recipe_for", "run_batch", "scan_file", "verify_file",
-    "with_baked_vae",
+    "open_file", "open_judged", "prune_file", "recipe_for", "run_batch", "scan_file",
+    "verify_file", "with_baked_vae",
 ]  # fmt: skip
 
 _HOMES = {
     "checking": ("VerificationError",),
     "converting": ("Converting",),
     "engines": ("Engine", "Here", "Processes", "Threads"),
+    "expand": ("open_file",),
     "files": ("Done", "Identified", "convert_file", "identify_file", "prune_file", "run_batch"),
     "layouts": ("ToFolder", "ToSingle", "assembly", "inputs_of", "recipe_for"),
     "making": ("Making", "MakingFolder", "Nothing", "Recipe", "SetRecipe"),

@@ -54,7 +54,7 @@ class Converting:
 
     def choose(self, checkpoint: Checkpoint, job: Job) -> Sequence[Making | Nothing]:
         """Return what to make of an input, one for each output."""
-        named, source = self._named, job.item.path
+        named, source = self._named, job.item.called
         target = self.to or Target.of_kind(checkpoint.kind)
         (place,) = job.outs
         if self.to is None and target is Target.PT and not self.names_given:
@@ -64,7 +64,7 @@ class Converting:
             label = called_by_name(checkpoint)
         if label is not None:  # what a prompt calls keeps its name, in its new type as well
             place = place.with_name(output_name(source, to=target))
-            if same_file(place, source):
+            if same_file(place, job.item.path):
                 keeps = f"a {label} keeps its name, by which prompts refer to it"
                 return [Nothing(f"{keeps}; use --out-dir to cast it under the same name")]
         treatment = treatment_of([checkpoint], dequantize=self.dequantize)

@@ -7,12 +7,16 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from sdtool.checkpoint import Format, InputError, Unreadable, UsageError
+from sdtool.checkpoint import File, Format, InputError, Unreadable, UsageError, local_file
 from sdtool.checkpoint.wording import os_reason
+
+if TYPE_CHECKING:
+    from sdtool.batch.remote.location import Location
 
 MODEL_SUFFIXES = frozenset(
     {".gguf", ".h5", ".onnx", *(suffix for row in Format for suffix in row.suffixes)}
@@ -21,22 +25,62 @@ MODEL_SUFFIXES = frozenset(
 
 
 _SEPARATOR = r"[/\\]" if os.name == "nt" else "/"
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _RECURSIVE = re.compile(rf"(?:^|(?<={_SEPARATOR}))\*\*(?={_SEPARATOR}|$)")
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One file to work on. `root` is the folder that was named and that it was found in."""
+    """One file to work on. `root` is the folder that was named and that it was found in.
+
+    Of a file that is elsewhere `path` is what may be shown of its URL.
+    """
 
     path: str
     root: str | None = None
     alone: bool = False
     """Whether it was named by itself, and not through a folder, a pattern or a list."""
+    remote: Location | None = None
+    """Where it is, if not on this machine."""
 
     @property
     def looks_like_model(self) -> bool:
         """Whether a person expects a model here: it was named itself, or its suffix says so."""
         return self.alone or os.path.splitext(self.path)[1].lower() in MODEL_SUFFIXES
+
+    @property
+    def called(self) -> str:
+        """The path that outputs are named by; of a file that is elsewhere a plain file name."""
+        if self.remote is None:
+            return self.path
+        from sdtool.batch.remote.location import file_name
+
+        return file_name(self.remote)
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Of a file elsewhere: the folders between `root` and it, as plain names."""
+        if self.remote is None or self.root is None:
+            return ()
+        from sdtool.batch.remote.location import plain_folders
+
+        return plain_folders(self.path[len(self.root) :])
+
+    def opened(
+        self, progress: Callable[[int], object] | None = None
+    ) -> AbstractContextManager[File]:
+        """Open it, wherever it is; closed in the end. `progress` is called with the bytes of each
+        read.
+
+        Raises:
+            Unreadable: the operating system, or the server, refused.
+            UsageError: a package is missing.
+        """
+        if self.remote is None:
+            return local_file(self.path, progress)
+        from sdtool.batch.remote.opening import open_remote  # what is here needs none of it
+
+        return open_remote(self.remote, progress)
 
 
 @dataclass(slots=True)
@@ -44,6 +88,7 @@ class _Search:
     """What one search has seen, and what it leaves out."""
 
     exclude: Sequence[str]
+    download: bool = False
     problems: list[InputError] = field(default_factory=list[InputError])
     excluded: int = 0
     _folders: dict[str, str] = field(default_factory=dict[str, str])
@@ -64,9 +109,11 @@ class _Search:
         self._walked.add(real)
         return True
 
-    def key(self, path: str) -> str:
+    def key(self, item: Item) -> str:
         """Return what two paths of one name in one folder share, through links to the folder."""
-        folder, name = os.path.split(path)
+        if item.remote is not None:
+            return item.path
+        folder, name = os.path.split(item.path)
         return os.path.join(self.real(folder), os.path.normcase(name))
 
     def real(self, folder: str) -> str:
@@ -84,19 +131,21 @@ def expand(
     excluded: Callable[[int], object] | None = None,
     passed: Callable[[str], object] | None = None,
     with_partial: bool = False,
+    download: bool = False,
 ) -> tuple[list[Item], list[InputError]]:
     """Return the files that the arguments name, each once, and what could not be found or read.
 
     Links to folders are followed, as the programs that load models follow them; each folder is
     searched once. What matches a pattern of `exclude` by its path or its name is left out, a folder
     with all it holds, and `excluded` is called with their number. In folders, `passed` is called
-    with what has the name of a partial output; that is left out unless `with_partial`.
+    with what has the name of a partial output; that is left out unless `with_partial`. `download`
+    says whether files elsewhere may be fetched as a whole where their servers give no parts.
 
     Raises:
         UsageError: `-` is given and there is no standard input, or no list.
     """
     items: dict[str, Item] = {}
-    search = _Search(exclude)
+    search = _Search(exclude, download)
     alone = len(arguments) == 1 and arguments[0] != "-"
     for argument in arguments:
         if argument == "-":
@@ -112,10 +161,47 @@ def expand(
                     passed(item.path)
                 if not with_partial:
                     continue
-            items.setdefault(search.key(item.path), item)
+            known = items.setdefault(search.key(item), item)
+            if known.remote != item.remote:
+                search.problems.append(_only_hidden(item))
     if excluded is not None:
         excluded(search.excluded)
     return list(items.values()), search.problems
+
+
+def item_of(path: str | os.PathLike[str], *, download: bool = False) -> Item:
+    """Return the one file that a path or a URL names.
+
+    Raises:
+        InputError: the URL is not understood.
+    """
+    name = os.fspath(path)
+    if not is_remote(name):
+        return Item(name, alone=True)
+    from sdtool.batch.remote.location import parse
+
+    location = replace(parse(name), download=download)
+    return Item(location.shown, alone=True, remote=location)
+
+
+def shown(path: str) -> str:
+    """Return what may be shown of a path or a URL."""
+    try:
+        return item_of(path).path
+    except InputError as e:
+        return e.where or ""
+
+
+def open_file(
+    path: str | os.PathLike[str], *, download: bool = False
+) -> AbstractContextManager[File]:
+    """Open a path or a URL, for `scan_file`, `open_judged` and `open_checkpoint`.
+
+    Raises:
+        InputError: it cannot be read, or the URL is not understood.
+        UsageError: a package is missing.
+    """
+    return item_of(path, download=download).opened()
 
 
 def own_files(items: Sequence[Item]) -> tuple[list[Item], list[InputError]]:
@@ -140,6 +226,11 @@ def _is_borrowed(path: str) -> bool:
     """Whether a path is but another name of a file that some process has open."""
     folder = os.path.realpath(os.path.dirname(path) or ".")
     return os.name == "posix" and (folder == "/dev" or folder.startswith("/proc/"))
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path begins as a URL does, such as `https://`; one letter is a drive."""
+    return _URL.match(path) is not None
 
 
 def listed(data: bytes) -> list[str]:
@@ -183,7 +274,7 @@ def _matches(inside: str, pattern: str) -> bool:
 
 def _argument(argument: str, alone: bool, search: _Search) -> Iterator[Item]:
     # A shell on Windows leaves patterns to the program; a file may be called so all the same.
-    if os.path.lexists(argument) or not glob.has_magic(argument):
+    if os.path.lexists(argument) or not glob.has_magic(argument) or is_remote(argument):
         yield from _named(argument, alone, search)
         return
     found = len(search.problems)
@@ -231,6 +322,9 @@ def _fits(names: Sequence[str], parts: Sequence[str]) -> bool:
 
 
 def _named(path: str, alone: bool, search: _Search) -> Iterator[Item]:
+    if is_remote(path) and not os.path.lexists(path):
+        yield from _elsewhere(path, alone, search)
+        return
     try:
         mode = os.stat(path).st_mode
     except OSError as e:
@@ -247,6 +341,31 @@ def _named(path: str, alone: bool, search: _Search) -> Iterator[Item]:
         yield Item(path, alone=alone)
     else:
         search.problems.append(Unreadable("not a regular file", where=path))
+
+
+def _elsewhere(url: str, alone: bool, search: _Search) -> Iterator[Item]:
+    """Yield the file behind a URL, or those in a repository or bucket."""
+    from sdtool.batch.remote.listing import is_several, listed_in, root_of
+    from sdtool.batch.remote.location import parse
+
+    try:
+        location = replace(parse(url), download=search.download)
+        if search.leaves_out(location.shown):
+            return
+        if not is_several(location):
+            yield Item(location.shown, alone=alone, remote=location)
+            return
+        root = root_of(location)
+        for found in list(listed_in(location)):  # all of it, or nothing: a list may break off
+            if not search.leaves_out(found.path.removeprefix(root.path)):
+                yield Item(found.shown, root.shown, remote=found)
+    except InputError as e:
+        search.problems.append(e)
+
+
+def _only_hidden(item: Item) -> Unreadable:
+    what = "differs from another input only in what is not shown (what follows the ?)"
+    return Unreadable(what, where=item.path, hint="give each of them in a run of its own")
 
 
 def _walk(root: str, search: _Search) -> Iterator[Item]:

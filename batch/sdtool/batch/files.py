@@ -9,7 +9,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from sdtool.batch.engines import Engine
-from sdtool.batch.expand import Item, expand, own_files
+from sdtool.batch.expand import Item, expand, item_of, own_files
 from sdtool.batch.layouts import ToFolder, ToSingle, inputs_of, recipe_for
 from sdtool.batch.looking import looked_at
 from sdtool.batch.making import Recipe, Warn
@@ -146,6 +146,7 @@ def identify_file(
     path: _Path,
     *,
     allow: Mapping[str, str] = _NO_NAMES,
+    download: bool = False,
     progress: Progress | None = None,
     cancelled: Event | None = None,
 ) -> Identified:
@@ -160,7 +161,8 @@ def identify_file(
     """
     advance = stoppable(progress, cancelled)
     try:
-        with looked_at(os.fspath(path), allow=allow, progress=advance) as seen:
+        item = item_of(path, download=download)
+        with looked_at(item, allow=allow, progress=advance) as seen:
             return Identified(
                 seen.path,
                 seen.checkpoint.format,
@@ -198,7 +200,8 @@ def run_batch(
         UsageError: the outputs cannot be placed.
         Cancelled: `cancelled` was set.
     """
-    items, problems = expand([os.fspath(path) for path in paths], exclude=exclude)
+    names = [os.fspath(path) for path in paths]
+    items, problems = expand(names, exclude=exclude, download=options.download)
     items, borrowed = own_files(items)
     missing: list[Outcome] = [
         Failed(input=Input(one.where or ""), error=one) for one in (*problems, *borrowed)
@@ -252,7 +255,7 @@ def _one(
     path = os.fspath(path)
     if os.path.isdir(path) and not isinstance(recipe, ToSingle):
         raise UsageError("is a folder", where=path, hint="run_batch takes folders")
-    items, problems = expand([path])
+    items, problems = expand([path], download=options.download)
     items, borrowed = own_files(items)
     for problem in (*problems, *borrowed):
         raise problem

@@ -18,6 +18,7 @@ from sdtool.batch.place import AnyJob, Job, PartsJob, SetJob, is_onto_itself, nb
 from sdtool.batch.sharded import make_set
 from sdtool.batch.writing import make_outputs
 from sdtool.checkpoint import NotACheckpoint, SdtoolError, UsageError
+from sdtool.checkpoint.wording import counted, size
 from sdtool.convert import is_training_state
 from sdtool.scan import Verdict, admit, judged, worst_message
 
@@ -85,7 +86,13 @@ def _made_of_file(
     progress: Callable[[int], None],
 ) -> list[Draft]:
     options = shared.options
-    with judged(job.item.path, options.allow) as (taken, report):
+    if job.item.remote is not None and options.replace is not None:
+        raise UsageError("--replace takes the place of files on this machine", where=draft.path)
+    with (
+        job.item.opened() as source,
+        judged(source, options.allow) as (taken, report),
+    ):
+        draft.nbytes = source.nbytes
         draft.verdict = report.verdict
         draft.allowed.extend(report.allowed)
         checkpoint = admit(taken, report, disarm=options.disarm)
@@ -101,12 +108,19 @@ def _made_of_file(
         makings = shared.recipe.choose(checkpoint, job)
         if isinstance(makings, MakingFolder):
             make_pipeline(draft, makings, checkpoint, originals, shared, progress)
-            return [draft]
-        if is_onto_itself(job):
+            made = [draft]
+        elif is_onto_itself(job):
             idle(draft, onto_itself(checkpoint, job, makings), job)
             return [draft]
-        _check_distinct(makings)
-        return make_outputs(draft, makings, job, checkpoint, originals, shared, progress)
+        else:
+            _check_distinct(makings)
+            made = make_outputs(draft, makings, job, checkpoint, originals, shared, progress)
+        if source.requests:
+            made[0].notes.append(
+                f"{size(source.nbytes_read)} of {size(source.nbytes)} were fetched,"
+                f" in {counted(source.requests, 'request')}"
+            )
+        return made
 
 
 def _check_distinct(makings: Sequence[Making | Nothing | SdtoolError]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sdtool.batch.converting import Converting
 from sdtool.batch.draft import Draft
-from sdtool.batch.expand import Item
+from sdtool.batch.expand import Item, is_remote, shown
 from sdtool.batch.making import Making, MakingFolder, Nothing, Recipe, Shared
 from sdtool.batch.opened import open_part
 from sdtool.batch.originals import Originals
@@ -143,9 +143,11 @@ def assembly(parts: Sequence[str], out: str | None) -> PartsJob:
         if folder is None or not is_given or not path:
             raise UsageError(
                 "is not a part of a model",
-                where=part,
+                where=shown(part),
                 hint=f"use {'=FILE, '.join(ASSEMBLED)}=FILE",
             )
+        if is_remote(path):
+            raise UsageError("--assemble takes files on this machine", where=shown(path))
         if folder in named:
             raise UsageError(f"--assemble names {name} twice")
         named[folder] = shards_of(path) if is_index(path) else (path,)
@@ -161,7 +163,7 @@ def inputs_of(recipe: Recipe, items: Sequence[Item]) -> list[Item]:
 
 def pipelines_in(items: Sequence[Item]) -> list[Item]:
     """Put each pipeline of diffusers in the place of the files that were found in its folder."""
-    above = {item.path: Path(item.path).parents for item in items}
+    above = {i.path: Path(i.path).parents if i.remote is None else () for i in items}
     folders = {f for f in dict.fromkeys(chain.from_iterable(above.values())) if is_pipeline(f)}
     found: dict[str, Item] = {}
     for item in items:

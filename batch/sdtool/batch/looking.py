@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sdtool.batch.expand import Item
 from sdtool.batch.sets import gravest, opened_model
-from sdtool.checkpoint import Checkpoint, InputError, LocalFile, TensorEntry, UsageError
+from sdtool.checkpoint import Checkpoint, File, InputError, TensorEntry, UsageError
 from sdtool.checkpoint.identify import Identity, identify, resolve
 from sdtool.checkpoint.identify.promises import broken_promises
 from sdtool.checkpoint.sets import two_sets
@@ -22,18 +23,23 @@ _PRUNABLE = frozenset({"checkpoint", "unet", "transformer", "vae"})
 class Seen:
     """One file. `pruned` and `pruned_fp16` are the bytes of its tensors after `sdtool prune`."""
 
-    path: str
+    item: Item
     nbytes: int
     verdict: Verdict
     identity: Identity
     checkpoint: Checkpoint
-    sources: tuple[LocalFile, ...]
+    sources: tuple[File, ...]
     """The file, or the shards, open as long as it is being looked at."""
     promises: tuple[str, ...]
     shards: tuple[str, ...] = ()
     """Of a sharded set, whose index `path` is: the files of its tensors."""
     pruned: int | None = None
     pruned_fp16: int | None = None
+
+    @property
+    def path(self) -> str:
+        """What a person calls it."""
+        return self.item.path
 
     @property
     def tensors(self) -> tuple[TensorEntry, ...]:
@@ -51,6 +57,7 @@ class Seen:
         return {
             "format": self.checkpoint.format,
             "read_bytes": sum(source.nbytes_read for source in self.sources),
+            "requests": sum(source.requests for source in self.sources),
             "verdict": str(self.verdict),
             **self.identity.as_json(),
             "notes": [*self.checkpoint.notes, *self.identity.notes],
@@ -64,19 +71,19 @@ class Seen:
 
 @contextmanager
 def looked_at(
-    path: str,
+    item: Item,
     *,
     allow: Mapping[str, str],
     progress: Callable[[int], object] | None = None,
 ) -> Generator[Seen]:
-    """Open `path`, a file or the index of a sharded set, and say what it is; closed in the end.
+    """Open a file, or the shards of an index, and say what it is; closed in the end.
 
     `progress` is called with the bytes of each read.
 
     Raises:
         InputError: it cannot be read, or is no checkpoint.
     """
-    with opened_model(path, allow=allow, progress=progress) as (checkpoint, reports, sources):
+    with opened_model(item, allow=allow, progress=progress) as (checkpoint, reports, sources):
         identity = identify(
             checkpoint.tensors,
             checkpoint.leaves,
@@ -91,14 +98,14 @@ def looked_at(
             identity = replace(identity, notes=(*identity.notes, f"not decided: {e.what}"))
         pruned, pruned_fp16 = _after_prune(checkpoint, identity)
         yield Seen(
-            path,
+            item,
             sum(source.nbytes for source in sources),
             gravest(reports),
             identity,
             checkpoint,
             tuple(sources),
-            broken_promises(os.path.basename(path), identity, checkpoint.format),
-            () if sources[0].name == path else tuple(source.name for source in sources),
+            broken_promises(os.path.basename(item.path), identity, checkpoint.format),
+            () if sources[0].name == item.path else tuple(source.name for source in sources),
             pruned,
             pruned_fp16,
         )

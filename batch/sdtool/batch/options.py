@@ -29,3 +29,5 @@ class Options:
     """Whether the tensors of unsafe files are taken, too."""
     allow_overflow: bool = False
     any_size: bool = False
+    download: bool = False
+    """Whether inputs elsewhere, whose servers give no parts, are fetched whole first."""

@@ -124,7 +124,7 @@ def plan_outputs(
             "-o names a file, and this is a folder", where=out, hint="--out-dir takes a folder"
         )
     jobs = [
-        _job(item, tuple(_place(item, name, out_dir) for name in names(item.path)))
+        _job(item, tuple(_place(item, name, out_dir) for name in names(item.called)))
         if out is None
         else _job(item, (Path(out),))
         for item in items
@@ -179,7 +179,11 @@ def apart(items: Sequence[Item], out_dir: str | None) -> tuple[list[Item], int]:
         return real[folder]
 
     def is_output(item: Item) -> bool:
-        if item.root is None or not _is_below(place(out_dir), place(item.root)):
+        if (
+            item.remote is not None
+            or item.root is None
+            or not _is_below(place(out_dir), place(item.root))
+        ):
             return False
         folder = place(os.path.dirname(item.path))
         return folder == place(out_dir) or _is_below(folder, place(out_dir))
@@ -257,7 +261,7 @@ def same_file(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:
 
 
 def _job(item: Item, outs: tuple[Path, ...]) -> AnyJob:
-    if is_index(item.path):
+    if item.remote is None and is_index(item.path):
         return SetJob(item, outs, shards_of(item.path))
     if os.path.isdir(item.path):
         return PartsJob(item, outs, parts_of(item.path))
@@ -265,6 +269,8 @@ def _job(item: Item, outs: tuple[Path, ...]) -> AnyJob:
 
 
 def _place(item: Item, name: str, out_dir: str | None) -> Path:
+    if item.remote is not None:
+        return Path(out_dir or ".", *item.folders, name)
     folder = os.path.dirname(item.path)
     if out_dir is not None:
         inside = os.path.relpath(folder, item.root) if item.root is not None else "."

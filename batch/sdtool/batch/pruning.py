@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from sdtool.batch.expand import Item
+from sdtool.batch.expand import Item, open_file
 from sdtool.batch.kinds import called_by_name
 from sdtool.batch.making import Making, Nothing
 from sdtool.batch.options import Options
@@ -87,7 +87,7 @@ class Pruning:
 
     def choose(self, checkpoint: Checkpoint, job: Job) -> Sequence[Making | Nothing | SdtoolError]:
         """Return what to make of an input, one for each output; what is said twice is left out."""
-        forms = self._named_forms(job.item.path).values()
+        forms = self._named_forms(job.item.called).values()
         result: list[Making | Nothing | SdtoolError] = []
         given: set[str] = set()
         for form, place in zip(forms, job.outs, strict=True):
@@ -191,7 +191,10 @@ def with_baked_vae(
     if vae is None:
         yield recipe
         return
-    with open_judged(vae, allow=options.allow, disarm=options.disarm) as (baked, _):
+    with (
+        open_file(vae, download=options.download) as file,
+        open_judged(file, allow=options.allow, disarm=options.disarm) as (baked, _),
+    ):
         yield replace(recipe, baked=baked)
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import Event
 
 from sdtool.batch.engines import Check, Engine, Here, Processes
-from sdtool.batch.expand import Item
+from sdtool.batch.expand import Item, item_of
 from sdtool.batch.failures import as_error
 from sdtool.batch.progress import Progress, Stop, stoppable
 from sdtool.batch.sets import files_of, scan_set
@@ -26,10 +27,13 @@ def scan_file(
     *,
     allow: Mapping[str, str] = _NO_NAMES,
     deep: bool = False,
+    download: bool = False,
     progress: Progress | None = None,
     cancelled: Event | None = None,
 ) -> Report:
-    """Scan one file, as `sdtool scan` does; what is wrong with its content is in the report.
+    """Scan one file, or the shards of an index, as `sdtool scan` does.
+
+    What is wrong with its content is in the report.
 
     `progress` is called with the bytes of each read: some are read twice, and without `deep` most
     never.
@@ -39,9 +43,10 @@ def scan_file(
         Unreadable: the operating system refused to open or read the file.
         Cancelled: `cancelled` was set.
     """
+    item = item_of(path, download=download)
     advance = stoppable(progress, cancelled)
     try:
-        return scan(path, allow=allow, deep=deep, progress=advance)
+        return _scanned(item, allow=allow, deep=deep, progress=advance)
     except Stop as stop:
         raise stop.cause from None
 
@@ -51,9 +56,8 @@ def scanned(
     items: Sequence[Item], *, allow: Mapping[str, str], deep: bool, jobs: int
 ) -> Generator[Iterable[Report]]:
     """Give the report of each item; `jobs` is how many processes share the work."""
-    paths = [item.path for item in items]
-    engine: Engine = Here() if jobs == 1 or len(paths) < 2 else Processes(jobs, _lost)
-    with engine.results(_Scan(scan_one, dict(allow), deep), paths, []) as reports:
+    engine: Engine = Here() if jobs == 1 or len(items) < 2 else Processes(jobs, _lost)
+    with engine.results(_Scan(scan_one, dict(allow), deep), items, []) as reports:
         yield reports
 
 
@@ -65,32 +69,57 @@ class _Scan:
     allow: Mapping[str, str]
     deep: bool
 
-    def __call__(self, path: str, check: Check) -> Report:
-        return self.scan(path, allow=self.allow, deep=self.deep)
+    def __call__(self, item: Item, check: Check) -> Report:
+        return self.scan(item, allow=self.allow, deep=self.deep)
 
 
-def _lost(path: str, ending: str) -> Report:
+def _lost(item: Item, ending: str) -> Report:
     """Return the report of a file at which a worker process has ended twice."""
     return unread(
-        path,
+        item.path,
         f"the process that scanned it ended {ending}, and again when it was scanned alone",
         "memory has probably run out: scan fewer files at once, or use a machine with more memory",
     )
 
 
-def scan_one(path: str, *, allow: Mapping[str, str], deep: bool) -> Report:
+def scan_one(item: Item, *, allow: Mapping[str, str], deep: bool) -> Report:
     """Scan one file, or all shards of an index; what goes wrong is said in its report."""
+    return _reported(partial(_scanned, allow=allow, deep=deep), item)
+
+
+def _reported(scan_it: Callable[[Item], Report], item: Item) -> Report:
     try:
-        shards = files_of(path)
-    except InputError:  # called as an index is, and none: what else it is, is told
-        shards = (path,)
-    if shards != (path,):
-        return scan_set(path, shards, partial(scan_one, allow=allow, deep=deep))
-    try:
-        return scan(path, allow=allow, deep=deep)
+        return scan_it(item)
     except Exception as e:
         error = as_error(e)
-        return unread(path, error.what, error.hint)
+        return unread(item.path, error.what, error.hint)
+
+
+def _scanned(
+    item: Item, *, allow: Mapping[str, str], deep: bool, progress: Progress | None = None
+) -> Report:
+    """Scan one file, or all shards of an index."""
+    scan_it = partial(_scanned_file, allow=allow, deep=deep, progress=progress)
+    try:
+        files = files_of(item)
+    except InputError:  # called as an index is, and none: what else it is, is reported
+        files = (item,)
+    if files == (item,):
+        return scan_it(item)
+    return scan_set(item.path, files, partial(_reported, scan_it))
+
+
+def _scanned_file(
+    item: Item, *, allow: Mapping[str, str], deep: bool, progress: Progress | None
+) -> Report:
+    begun = time.perf_counter()
+    with item.opened(progress) as source:
+        if deep and source.requests:
+            from sdtool.batch.remote.needs import expect_all
+
+            expect_all(source)
+        report = scan(source, allow=allow, deep=deep)
+    return replace(report, seconds=time.perf_counter() - begun)
 
 
 def unread(path: str, error: str, hint: str | None = None) -> Report:

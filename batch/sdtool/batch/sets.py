@@ -11,10 +11,9 @@ from pathlib import Path
 from sdtool.batch.expand import Item
 from sdtool.checkpoint import (
     Checkpoint,
-    LocalFile,
+    File,
     Malformed,
     checkpoint_of,
-    local_file,
     readings,
     together,
 )
@@ -38,35 +37,41 @@ def as_models(items: Sequence[Item]) -> list[Item]:
     return without_shards(items)
 
 
-def index_in(path: str) -> str:
-    """Return the index in a folder that has one; of anything else, `path` itself."""
+def index_in(item: Item) -> Item:
+    """Return the index in a folder that has one; of anything else, the item itself."""
+    if item.remote is not None:
+        return item
     try:
-        found = [name for name in os.listdir(path) if may_be_index(name)]
+        found = [name for name in os.listdir(item.path) if may_be_index(name)]
     except OSError:
-        return path
-    return os.path.join(path, found[0]) if len(found) == 1 else path
+        return item
+    return replace(item, path=os.path.join(item.path, found[0])) if len(found) == 1 else item
 
 
-def files_of(path: str) -> tuple[str, ...]:
-    """Return the files that hold a model: `path`, or the shards of which it is the index.
+def files_of(item: Item) -> tuple[Item, ...]:
+    """Return the files that hold a model: the item, or the shards of which it is the index.
+
+    The shards of an index that is elsewhere are inputs of their own.
 
     Raises:
         InputError: it is called as an index is, and cannot be read as one.
     """
-    if not may_be_index(path):
-        return (path,)
+    if item.remote is not None or not may_be_index(item.path):
+        return (item,)
     from sdtool.convert import is_index, read_index
 
-    return tuple(map(os.fspath, read_index(path).shards)) if is_index(path) else (path,)
+    if not is_index(item.path):
+        return (item,)
+    return tuple(replace(item, path=os.fspath(shard)) for shard in read_index(item.path).shards)
 
 
 @contextmanager
 def opened_model(
-    path: str,
+    item: Item,
     *,
     allow: Mapping[str, str],
     progress: Callable[[int], object] | None = None,
-) -> Generator[tuple[Checkpoint, Sequence[Report], Sequence[LocalFile]]]:
+) -> Generator[tuple[Checkpoint, Sequence[Report], Sequence[File]]]:
     """Open a file, or all shards of a set as one checkpoint, with the report on each file.
 
     Unsafe files are given too: no code of them is run. `progress` is called with the bytes of each
@@ -75,20 +80,20 @@ def opened_model(
     Raises:
         InputError: one cannot be read, is no checkpoint, or is not what the index says.
     """
-    files = files_of(path)
+    files = files_of(item)
     with ExitStack() as stack:
-        sources: list[LocalFile] = []
+        sources: list[File] = []
         reports: list[Report] = []
         opened: dict[Path, Checkpoint] = {}
         for file in files:
-            source = stack.enter_context(local_file(file, progress))
+            source = stack.enter_context(file.opened(progress))
             taken = readings(source)
-            reports.append(judge(taken, path=file, allow=allow))
-            opened[Path(file)] = checkpoint_of(taken)
+            reports.append(judge(taken, path=file.path, allow=allow))
+            opened[Path(file.path)] = checkpoint_of(taken)
             del taken  # what a pickle holds beside its tensors is much
             sources.append(source)
-        if files != (path,):
-            check_set(path, opened)
+        if files != (item,):
+            check_set(item.path, opened)
         yield together(list(opened.values())), reports, sources
 
 
@@ -119,7 +124,7 @@ def gravest(reports: Sequence[Report]) -> Verdict:
     return max(worst, Verdict.UNDECIDED, key=_GRAVEST.index) if is_gap else worst
 
 
-def scan_set(path: str, shards: Sequence[str], scan: Callable[[str], Report]) -> Report:
+def scan_set(path: str, shards: Sequence[Item], scan: Callable[[Item], Report]) -> Report:
     """Scan all shards of an index and return one report; each finding names its shard."""
     reports = [scan(shard) for shard in shards]
     troubles = [

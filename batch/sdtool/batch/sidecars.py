@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from sdtool.batch.draft import Draft
+from sdtool.batch.expand import is_remote
 from sdtool.batch.place import same_file
 from sdtool.checkpoint import OutputError
 from sdtool.checkpoint.wording import os_reason
@@ -70,7 +71,12 @@ def copy_sidecar(sidecar: Path, to: Path) -> bool:
 
 
 def mind_sidecars(draft: Draft, source: Path, out: Path, *, copy: bool) -> None:
-    """Name the files that programs would look for under the output's name, or copy them."""
+    """Name the files that programs would look for under the output's name, or copy them.
+
+    What is beside a file elsewhere is not looked for.
+    """
+    if is_remote(draft.path):
+        return
     stem, out_stem = "".join(split_name(source.name)), "".join(split_name(out.name))
     for sidecar in sidecars(source, stem):
         to = renamed(sidecar, stem, out, out_stem)

@@ -10,9 +10,10 @@ from pathlib import Path
 from threading import Event
 from typing import TypeAlias
 
+from sdtool.batch.expand import Item, item_of
 from sdtool.batch.progress import Progress, Stop, stoppable
 from sdtool.batch.sets import check_set, files_of, index_in
-from sdtool.checkpoint import Checkpoint, Malformed, UsageError, open_checkpoint, together
+from sdtool.checkpoint import Checkpoint, File, Malformed, UsageError, open_checkpoint, together
 from sdtool.checkpoint.wording import counted
 from sdtool.convert import Difference, Verification, check_reading, verify_against
 from sdtool.convert import verify_file as check_file
@@ -28,6 +29,7 @@ def verify_file(
     baked_vae: _Path | None = None,
     sha256: str | None = None,
     autov2: str | None = None,
+    download: bool = False,
     progress: Progress | None = None,
     cancelled: Event | None = None,
 ) -> Verification:
@@ -38,7 +40,8 @@ def verify_file(
     Without `against`: container, bounds, CRC-32, rules for headers, a hash that it should have; NaN
     and Inf are counted. With it, through the casts and renames of convert and prune; `baked_vae` is
     the file whose VAE was put in. What is wrong is in the result. Neither file is judged, nothing
-    of them is run. `progress` is called with bytes of `path` that are done.
+    of them is run. `download` fetches files whole whose servers give no parts of them; `progress`
+    is called with bytes of `path` that are done.
 
     Raises:
         UsageError: the arguments contradict each other, or what the file says of itself.
@@ -53,38 +56,33 @@ def verify_file(
         if digits is not None:
             _check_digits(name, digits, length)
     advance = stoppable(progress, cancelled)
+    item = item_of(path, download=download)
     try:
-        model = index_in(os.fspath(path))
+        model = index_in(item)
         if against is not None:
-            return _against(model, index_in(os.fspath(against)), baked_vae, advance)
+            source = index_in(item_of(against, download=download))
+            baked = None if baked_vae is None else item_of(baked_vae, download=download)
+            return _against(model, source, baked, advance)
         shards = files_of(model)
-        if shards == (model,):
-            return check_file(path, sha256=sha256, autov2=autov2, progress=advance)
-        if sha256 or autov2:
-            raise UsageError(
-                "a hash is of one file, and this is an index of several",
-                where=model,
-                hint="name one of the shards",
-            )
-        return _of_set(model, shards, advance)
+        if shards != (model,):
+            if sha256 or autov2:
+                raise UsageError(
+                    "a hash is of one file, and this is an index of several",
+                    where=model.path,
+                    hint="name one of the shards",
+                )
+            return _of_set(model, shards, advance)
+        with model.opened() as file:
+            _expect(file)
+            return check_file(file, sha256=sha256, autov2=autov2, progress=advance)
     except Stop as stop:
         raise stop.cause from None
 
 
-def _opened(path: str, stack: ExitStack) -> Checkpoint:
-    """Open a file, or all shards of an index as one checkpoint."""
-    files = files_of(path)
-    if files == (path,):
-        return stack.enter_context(open_checkpoint(path))
-    shards = {Path(file): stack.enter_context(open_checkpoint(file)) for file in files}
-    check_set(path, shards)
-    return together(list(shards.values()))
-
-
-def _of_set(path: str, shards: Sequence[str], progress: Progress) -> Verification:
+def _of_set(index: Item, shards: Sequence[Item], progress: Progress) -> Verification:
     """Check each shard of an index, and that they hold what it says."""
-    found = [check_file(shard, progress=progress) for shard in shards]
-    named = [os.path.basename(shard) for shard in shards]
+    found = [check_file(shard.path, progress=progress) for shard in shards]
+    named = [os.path.basename(shard.path) for shard in shards]
     wrong = [
         replace(difference, name=f"{name}: {difference.name}")
         for name, one in zip(named, found, strict=True)
@@ -94,9 +92,9 @@ def _of_set(path: str, shards: Sequence[str], progress: Progress) -> Verificatio
     if not failures:
         with ExitStack() as stack:
             try:
-                _opened(path, stack)
+                _opened(index, stack)
             except Malformed as e:
-                wrong.append(Difference(os.path.basename(path), e.what))
+                wrong.append(Difference(os.path.basename(index.path), e.what))
                 failures += 1
     return Verification(
         tensors=sum(one.tensors for one in found),
@@ -109,18 +107,17 @@ def _of_set(path: str, shards: Sequence[str], progress: Progress) -> Verificatio
     )
 
 
-def _against(path: str, against: str, baked_vae: _Path | None, progress: Progress) -> Verification:
+def _against(item: Item, against: Item, baked_vae: Item | None, progress: Progress) -> Verification:
     """Compare with the input, through the renames and repairs that a pruned file has recorded."""
     with ExitStack() as stack:
-        out = _opened(path, stack)
-        source = _opened(against, stack)
+        out, source = _opened(item, stack), _opened(against, stack)
         for checkpoint in (out, source):
             check_reading(checkpoint.tensors, checkpoint.source.name)
         options = recorded_options(out)
         baked = None if options is None else options.pop("bake", None)
         if baked is None and baked_vae is not None:
-            raise UsageError("its metadata names no baked VAE", where=os.fspath(path))
-        vae = None if baked_vae is None else stack.enter_context(open_checkpoint(baked_vae))
+            raise UsageError("its metadata names no baked VAE", where=item.path)
+        vae = None if baked_vae is None else _opened(baked_vae, stack)
         if options is None:
             return verify_against(out, source, progress=progress)
         selection = plan_prune(source, **options, bake=vae).selection
@@ -140,6 +137,22 @@ def _against(path: str, against: str, baked_vae: _Path | None, progress: Progres
             " --baked-vae FILE compares them"
         )
         return replace(found, notes=(*found.notes, note))
+
+
+def _opened(item: Item, stack: ExitStack) -> Checkpoint:
+    """Open a file, or all shards of an index as one checkpoint."""
+    files = files_of(item)
+    opened = {Path(one.path): open_checkpoint(stack.enter_context(one.opened())) for one in files}
+    if files != (item,):
+        check_set(item.path, opened)
+    return together(list(opened.values()))
+
+
+def _expect(file: File) -> None:
+    if file.requests:  # it is elsewhere, and all of it will be read
+        from sdtool.batch.remote.needs import expect_all
+
+        expect_all(file)
 
 
 def _check_digits(option: str, digits: str, length: int) -> None:

@@ -20,7 +20,7 @@ from sdtool.batch.provenance import provenance
 from sdtool.batch.sidecars import mind_sidecars
 from sdtool.batch.skipped import mind_there
 from sdtool.batch.up_to_date import is_made_of
-from sdtool.checkpoint import Checkpoint, SdtoolError
+from sdtool.checkpoint import Checkpoint, LocalFile, SdtoolError
 from sdtool.convert import (
     ConvertPlan,
     PtPlan,
@@ -150,6 +150,8 @@ def _write(
     """Write the outputs of one input in one reading of it, and note in each what was written."""
     if not ready:
         return
+    if not isinstance(checkpoint.source, LocalFile):
+        ready = _as_it_comes(ready, checkpoint)
     wanted = shared.options
     # progress counts bytes of inputs: those written and those verified stand for a share of them
     total = sum(one.plan.nbytes for one in ready) * (1 + wanted.verify)
@@ -159,15 +161,17 @@ def _write(
 
     def check(out: Path, written: Path) -> None:
         if wanted.verify:
-            (selection,) = (one.selection for one in ready if one.out == out)
-            verify(written, out, checkpoint, selection, advance)
+            (this,) = (one for one in ready if one.out == out)
+            if not isinstance(checkpoint.source, LocalFile):
+                _expect_again(checkpoint, this.plan)
+            verify(written, out, checkpoint, this.selection, advance)
 
     options: Any = {
         "force": wanted.force,
         "progress": advance,
         "hashes": wanted.hashes,
         "allow_overflow": wanted.allow_overflow,
-        "mode": _mode(ready[0].draft.path),
+        "mode": _mode(checkpoint),
     }
     plans = {one.out: one.plan for one in ready if isinstance(one.plan, ConvertPlan)}
     done: dict[Path, Written | SdtoolError] = {}
@@ -184,12 +188,26 @@ def _write(
             one.draft.fail(e)
 
 
-def _mode(path: str) -> int:
+def _as_it_comes(ready: Sequence[_Ready], checkpoint: Checkpoint) -> Sequence[_Ready]:
+    """Write what is fetched from elsewhere in the order in which it comes."""
+    from sdtool.batch.remote.needs import as_it_comes
+
+    plans = as_it_comes([one.plan for one in ready], checkpoint)
+    return [replace(one, plan=plan) for one, plan in zip(ready, plans, strict=True)]
+
+
+def _expect_again(checkpoint: Checkpoint, plan: ConvertPlan | PtPlan) -> None:
+    """Foresee the look at an output, which compares in that file's own order."""
+    from sdtool.batch.remote.needs import expect_tensors
+
+    there = sorted(plan.tensors, key=lambda placed: placed.offset)
+    expect_tensors(checkpoint, [placed.entry for placed in there])
+
+
+def _mode(checkpoint: Checkpoint) -> int:
     """How open an input is to others: what is made of it is not more open, unpacked or not."""
-    try:
-        return os.stat(path).st_mode & 0o666
-    except OSError:
-        return 0o600
+    file = checkpoint.source
+    return file.stat.st_mode & 0o666 if isinstance(file, LocalFile) else 0o666
 
 
 def _note_written(ready: _Ready, written: Written | SdtoolError, shared: Shared) -> None:

@@ -27,13 +27,14 @@ from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.opening import open_checkpoint, readings
 from sdtool.checkpoint.reading import Checkpoint, Reading, Storage, Stream, TensorEntry
 from sdtool.checkpoint.records import storage_chunks
-from sdtool.checkpoint.source import LocalFile, Source, local_file
+from sdtool.checkpoint.source import File, LocalFile, Source, local_file
 from sdtool.checkpoint.together import together
 from sdtool.checkpoint.weights import checkpoint_of
 
 __all__ = [
     "DEFAULT_LIMITS",
     "Checkpoint",
+    "File",
     "Format",
     "InputError",
     "LimitExceeded",

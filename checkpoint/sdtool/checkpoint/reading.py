@@ -58,11 +58,12 @@ class Storage:
     that inflate to them (8 is deflate). `crc32` is the declared checksum of the record, None where
     there is none. `record_nbytes` is the size of the record, as well-formed files declare it.
     `dtype` is the type of its elements where it stands beside them; None where only a persistent
-    id gives it.
+    id gives it. `header_offset` is where the local header of its record begins, in a zip.
     """
 
     __slots__ = (
-        "_locate", "_offset", "byteorder", "compression", "crc32", "dtype", "key", "member",
+        "_locate", "_offset", "byteorder", "compression", "crc32", "dtype", "header_offset", "key",
+        "member",
         "nbytes", "record_nbytes", "source", "stored_nbytes",
     )  # fmt: skip
 
@@ -80,6 +81,7 @@ class Storage:
         compression: int = 0,
         stored_nbytes: int | None = None,
         record_nbytes: int | None = None,
+        header_offset: int | None = None,
     ) -> None:
         self.key = key
         self.source = source
@@ -93,6 +95,7 @@ class Storage:
         self.compression = compression
         self.stored_nbytes = nbytes if stored_nbytes is None else stored_nbytes
         self.record_nbytes = nbytes if record_nbytes is None else record_nbytes
+        self.header_offset = header_offset
 
     @property
     def offset(self) -> int:

@@ -47,6 +47,7 @@ class RuleId(StrEnum):
     POLYGLOT = "polyglot"
     PREFIX_DATA = "prefix-data"
     RECORD_SIZE_MISMATCH = "record-size-mismatch"
+    RECORDS_NOT_FETCHED = "records-not-fetched"
     STORAGE_CONFLICT = "storage-conflict"
     TENSOR_BOMB = "tensor-bomb"
     TENSOR_OUT_OF_BOUNDS = "tensor-out-of-bounds"

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from sdtool.checkpoint.errors import Truncated, Unreadable
 from sdtool.checkpoint.wording import os_reason
@@ -40,8 +40,29 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class File(Source, Protocol):
+    """A source that was opened, and is closed in the end by whoever opened it."""
+
+    @property
+    def nbytes_read(self) -> int:
+        """Bytes that were read of it, or fetched."""
+        ...
+
+    @property
+    def requests(self) -> int:
+        """How often a server was asked for them; 0 for a file on this machine."""
+        ...
+
+    def close(self) -> None:
+        """Close it; a second call does nothing."""
+        ...
+
+
 class LocalFile:
     """A file on this machine. `nbytes_read` counts what was read of it, `progress` hears of it."""
+
+    requests = 0
 
     def __init__(
         self, path: str | os.PathLike[str], progress: Callable[[int], object] | None = None
@@ -197,6 +218,34 @@ def local_file(
         yield source
     finally:
         source.close()
+
+
+def is_far(source: Source) -> bool:
+    """Whether each place that is read of a file costs a request to a server, as of large ones."""
+    return getattr(source, "is_far", False)
+
+
+def abandon(source: Source) -> None:
+    """Keep nobody waiting for bytes of a file on a server: the work on it is over."""
+    while isinstance(source, Slice):
+        source = source.parent
+    stop = getattr(source, "abandon", None)
+    if stop is not None:
+        stop()
+
+
+@contextmanager
+def opened(
+    file: str | os.PathLike[str] | File, progress: Callable[[int], object] | None = None
+) -> Generator[File]:
+    """Give a file by its path, closed in the end; or one that is open, which stays so, and was told
+    of its `progress` when it was opened.
+    """
+    if isinstance(file, (str, os.PathLike)):
+        with local_file(file, progress) as source:
+            yield source
+    else:
+        yield file
 
 
 def _reason(e: OSError) -> str:

@@ -26,6 +26,10 @@ jobs_option = click.option(
     help="Files at once (default 1); 0 for one per core.",
 )
 
+download_option = click.option(
+    "--download", is_flag=True, help="Fetch all of a file whose server gives no parts."
+)
+
 paths_argument = click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 
 
@@ -45,6 +49,7 @@ def search(
     *,
     with_partial: bool = False,
     writing: bool = False,
+    download: bool = False,
 ) -> Found:
     """Look for the files that a person named.
 
@@ -62,6 +67,7 @@ def search(
         excluded=counts.append,
         passed=console.leftover,
         with_partial=with_partial,
+        download=download,
     )
     if writing:
         items, borrowed = own_files(items)

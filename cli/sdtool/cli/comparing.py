@@ -101,7 +101,7 @@ def compare_files(console: Console, found: Found, allow: Mapping[str, str], form
         for item in found.items:
             begun = time.monotonic()
             try:
-                seen = stack.enter_context(looked_at(item.path, allow=allow))
+                seen = stack.enter_context(looked_at(item, allow=allow))
             except Exception as e:
                 problems.append((item.path, as_error(e, item.path)))
                 continue

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from sdtool.batch.expand import Item
 from sdtool.batch.looking import Seen, looked_at
 from sdtool.checkpoint import TensorEntry
 from sdtool.checkpoint.identify.identity import Component
@@ -17,7 +18,7 @@ from sdtool.convert.elements.row_major import row_major_chunks
 
 
 def duplicates_among(
-    console: Console, parts: Mapping[Alike, list[tuple[str, str]]], allow: Mapping[str, str]
+    console: Console, parts: Mapping[Alike, list[tuple[Item, str]]], allow: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     """Hash the components that could be equal, and return the groups of those that are.
 
@@ -29,16 +30,16 @@ def duplicates_among(
     with console.progress(total, "comparing") as progress:
         for alike, places in several.items():
             found: dict[str, list[str]] = {}
-            for path, prefix in places:
-                with looked_at(path, allow=allow) as seen:
+            for item, prefix in places:
+                with looked_at(item, allow=allow) as seen:
                     part = next(
                         part
                         for part in seen.identity.components
                         if (part.label, part.prefix) == (alike[0], prefix)
                     )
                     entries = _of_part(seen, part)
-                    check_reading(entries, path)
-                    found.setdefault(_digest(entries, prefix, progress), []).append(path)
+                    check_reading(entries, item.path)
+                    found.setdefault(_digest(entries, prefix, progress), []).append(item.path)
             groups += [
                 {"label": alike[0], "size_bytes": alike[2], "sha256": digest, "paths": paths}
                 for digest, paths in found.items()

@@ -14,7 +14,7 @@ from sdtool.batch.originals import check_trash
 from sdtool.batch.place import apart
 from sdtool.checkpoint import UsageError
 from sdtool.checkpoint.wording import counted
-from sdtool.cli.arguments import Found, jobs_option
+from sdtool.cli.arguments import Found, download_option, jobs_option
 from sdtool.cli.console import Console
 from sdtool.cli.settings import settings_options
 from sdtool.convert import DTYPES
@@ -47,6 +47,7 @@ def writing_options(function: Verb) -> Verb:
     for option in reversed(
         (
             jobs_option,
+            download_option,
             click.option("-o", "--out", metavar="FILE", help="Output file, for a single input."),
             click.option(
                 "--out-dir", metavar="DIR", help="Output folder; it mirrors those of the inputs."
@@ -110,6 +111,7 @@ def options_of(settings: Settings, options: Mapping[str, Any]) -> Options:
         disarm=options["disarm"],
         allow_overflow=options["allow_overflow"],
         any_size=options["any_size"],
+        download=options["download"],
     )
 
 

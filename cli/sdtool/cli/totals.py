@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
+from sdtool.batch.expand import Item
 from sdtool.batch.looking import Seen
+from sdtool.checkpoint import LocalFile
 from sdtool.checkpoint.wording import escape, size
 
 Alike: TypeAlias = tuple[str, int, int, tuple[tuple[str, int], ...]]
@@ -22,7 +24,7 @@ class Totals:
         self.passed_over = 0
         self.failed = 0
         self.excluded = excluded
-        self.parts: dict[Alike, list[tuple[str, str]]] = {}
+        self.parts: dict[Alike, list[tuple[Item, str]]] = {}
         """Components that could be equal -> the files they are in, and their prefix there."""
         self._kinds: dict[str, list[int]] = {}
         self._freed = 0
@@ -37,11 +39,13 @@ class Totals:
 
     def add(self, seen: Seen) -> bool:
         """Count one file; of several links to one file the first counts, and gives True."""
-        stat = seen.sources[0].stat
-        if stat.st_ino and (stat.st_dev, stat.st_ino) in self._files:
-            self._again += 1
-            return False
-        self._files.add((stat.st_dev, stat.st_ino))
+        first = seen.sources[0]
+        if isinstance(first, LocalFile):
+            stat = first.stat
+            if stat.st_ino and (stat.st_dev, stat.st_ino) in self._files:
+                self._again += 1
+                return False
+            self._files.add((stat.st_dev, stat.st_ino))
         held = self._kinds.setdefault(seen.identity.title, [0, 0])
         held[0] += 1
         held[1] += seen.nbytes
@@ -56,7 +60,7 @@ class Totals:
             if part.nbytes >= _LEAST_NBYTES:
                 elements = tuple(sorted(part.precision.items()))
                 alike = (part.label, part.tensors, part.nbytes, elements)
-                self.parts.setdefault(alike, []).append((seen.path, part.prefix))
+                self.parts.setdefault(alike, []).append((seen.item, part.prefix))
 
     def as_json(self) -> dict[str, Any]:
         """The totals as JSON has them."""

@@ -97,6 +97,8 @@ class Report:
     error: str | None = None
     hint: str | None = None
     """What to do about `error`."""
+    requests: int = 0
+    """How often a server was asked for bytes of it."""
 
     @property
     def allowed(self) -> tuple[str, ...]:
@@ -123,6 +125,7 @@ class Report:
             "coverage": self.coverage,
             "size_bytes": self.nbytes,
             "read_bytes": self.nbytes_read,
+            "requests": self.requests,
             "seconds": round(self.seconds, 6),
             "error": self.error,
             "hint": self.advice,

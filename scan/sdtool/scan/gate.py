@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from sdtool.checkpoint import checkpoint_of, readings
 from sdtool.checkpoint.errors import InputError, UnsafeError
 from sdtool.checkpoint.reading import Checkpoint, Reading
-from sdtool.checkpoint.source import local_file
+from sdtool.checkpoint.source import File, opened
 from sdtool.scan.findings import Report, Verdict
 from sdtool.scan.scanner import judge
 
@@ -22,7 +22,7 @@ _NO_NAMES: Mapping[str, str] = {}
 
 @contextmanager
 def open_judged(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | File,
     *,
     allow: Mapping[str, str] = _NO_NAMES,
     disarm: bool = False,
@@ -43,18 +43,19 @@ def open_judged(
 
 @contextmanager
 def judged(
-    path: str | os.PathLike[str], allow: Mapping[str, str]
+    path: str | os.PathLike[str] | File, allow: Mapping[str, str]
 ) -> Generator[tuple[list[Reading], Report]]:
-    """Open `path` once and give its readings with the report on them; closed in the end.
+    """Open `path` once and give its readings with the report on them; closed in the end. A file
+    that is open already stays so.
 
     Whoever has the checkpoint clears the list: what a pickle holds beside it is much.
 
     Raises:
         Unreadable: the operating system refused.
     """
-    with local_file(path) as source:
+    with opened(path) as source:
         taken = list(readings(source))
-        yield taken, judge(taken, path=path, allow=allow)
+        yield taken, judge(taken, path=source.name, allow=allow)
 
 
 def admit(taken: list[Reading], report: Report, *, disarm: bool) -> Checkpoint:

@@ -14,7 +14,7 @@ from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.numpy_values import as_bytes
 from sdtool.checkpoint.reading import Reading, Stream
 from sdtool.checkpoint.rule_ids import RuleId
-from sdtool.checkpoint.source import LocalFile, Memory, Slice, Source, local_file
+from sdtool.checkpoint.source import File, Memory, Slice, Source, opened
 from sdtool.checkpoint.trace import Anomaly
 from sdtool.checkpoint.values import Extent, Value
 from sdtool.checkpoint.wording import escape
@@ -26,14 +26,14 @@ _NO_NAMES: Mapping[str, str] = {}
 
 
 def scan_file(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | File,
     *,
     allow: Mapping[str, str] = _NO_NAMES,
     deep: bool = False,
     limits: Limits = DEFAULT_LIMITS,
     progress: Callable[[int], object] | None = None,
 ) -> Report:
-    """Scan one file; nothing in it is imported, called or unpickled.
+    """Scan one file, by its path or open; nothing in it is imported, called or unpickled.
 
     `allow` maps names to the reason why they may load. `progress` is called with the bytes of each
     read.
@@ -43,9 +43,9 @@ def scan_file(
         Unreadable: the operating system refused to open or read the file.
     """
     start = time.perf_counter()
-    with local_file(path, progress) as source:
+    with opened(path, progress) as source:
         found = readings(source, limits=limits, deep=deep)
-        report = judge(found, path=path, allow=allow, deep=deep, limits=limits)
+        report = judge(found, path=source.name, allow=allow, deep=deep, limits=limits)
         return replace(report, seconds=time.perf_counter() - start)
 
 
@@ -108,7 +108,8 @@ def judge(
         ),
         coverage="partial" if state.gaps else "deep" if deep else "full",
         nbytes=source.nbytes,
-        nbytes_read=source.nbytes_read if isinstance(source, LocalFile) else 0,
+        nbytes_read=source.nbytes_read if isinstance(source, File) else 0,
+        requests=source.requests if isinstance(source, File) else 0,
         seconds=time.perf_counter() - start,
         error=error,
         hint=hint and escape(hint, LONGEST),

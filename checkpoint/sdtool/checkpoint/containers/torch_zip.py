@@ -46,7 +46,7 @@ from sdtool.checkpoint.reading import (
     Stream,
 )
 from sdtool.checkpoint.rule_ids import RuleId
-from sdtool.checkpoint.source import Inflated, Slice, Source
+from sdtool.checkpoint.source import Inflated, Slice, Source, is_far
 from sdtool.checkpoint.storage_ids import StorageIds
 from sdtool.checkpoint.trace import Anomaly, Trace
 
@@ -85,6 +85,8 @@ class _Found:
     inner: list[Reading] = field(default_factory=list[Reading])
     anomalies: list[Anomaly] = field(default_factory=list[Anomaly])
     unread: list[str] = field(default_factory=list[str])
+    not_fetched: int = 0
+    """Records of tensors, of a file of which each part costs a request."""
     error: InputError | None = None
 
 
@@ -137,6 +139,8 @@ def read_torch_zip(opening: Opening, archive: ZipArchive, root: str) -> Reading:
             _script_member(opening, member, inner, found)
         else:
             _other_member(opening, member, inner, found)
+    if found.not_fetched:
+        found.anomalies.append(Anomaly(RuleId.RECORDS_NOT_FETCHED, f"{found.not_fetched:,}"))
     missing = min((key for key in referenced if key not in storages), default=None)
     if missing is not None and error is None and not is_script:
         error = Malformed(
@@ -292,7 +296,9 @@ def _storage_record(opening: Opening, member: Member, found: _Found) -> None:
     `numpy.load` opens any zip and reads the members that begin as an array file does. No other
     loader takes these bytes for anything, so what else they begin like means nothing.
     """
-    if member_head(opening.source, member, len(NPY_MAGIC)) == NPY_MAGIC:
+    if is_far(opening.source) and not opening.deep:
+        found.not_fetched += 1
+    elif member_head(opening.source, member, len(NPY_MAGIC)) == NPY_MAGIC:
         _other_member(opening, member, "", found)
 
 

@@ -45,6 +45,7 @@ class ZipStorages(Mapping[str, Storage]):
                 crc32=member.crc32 if self._has_crc32 else None,
                 compression=member.compression,
                 stored_nbytes=member.stored_nbytes,
+                header_offset=member.header_offset,
             )
         return made
 

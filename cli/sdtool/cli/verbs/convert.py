@@ -100,7 +100,7 @@ def command(
         jobs = [assembly(paths, out)]
         found = Found([job.item for job in jobs], [])
     else:
-        found = search(console, paths, settings, writing=True)
+        found = search(console, paths, settings, writing=True, download=options["download"])
         jobs = _jobs(console, found, recipe, out, out_dir)
     wanted = options_of(settings, options)
     at_once = jobs_of(options)

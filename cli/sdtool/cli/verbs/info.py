@@ -18,7 +18,13 @@ from sdtool.checkpoint.crc32 import crc32_of
 from sdtool.checkpoint.foreign import foreign_folder
 from sdtool.checkpoint.wording import escape, size
 from sdtool.cli import card
-from sdtool.cli.arguments import file_size, paths_argument, say_nothing, search
+from sdtool.cli.arguments import (
+    download_option,
+    file_size,
+    paths_argument,
+    say_nothing,
+    search,
+)
 from sdtool.cli.console import Console, Progress, ReaderGone
 from sdtool.cli.exit_codes import DONE, TROUBLE
 from sdtool.cli.results import Results, about
@@ -46,6 +52,7 @@ from sdtool.scan import Settings
     "--compare", is_flag=True,
     help="Compare the weights of two files, or EMA and raw of one.",
 )  # fmt: skip
+@download_option
 @settings_options
 @format_options()
 def command(
@@ -58,6 +65,7 @@ def command(
     hashes: bool,
     duplicates: bool,
     compare: bool,
+    download: bool,
     form: str,
 ) -> int:
     """Show what a file is and what it contains.
@@ -66,7 +74,7 @@ def command(
     One file gets a card; several get a line each and a total. Names, shapes
     and types decide. No code from the file is ever run.
     """
-    found = search(console, paths, settings)
+    found = search(console, paths, settings, download=download)
     found = replace(found, items=as_models(found.items))
     items, allow = found.items, settings.allow
     if compare:
@@ -107,7 +115,7 @@ def command(
         for item in items:
             begun = time.monotonic()
             try:
-                with looked_at(item.path, allow=allow) as seen:
+                with looked_at(item, allow=allow) as seen:
                     is_new = totals.add(seen)
                     if duplicates and is_new:
                         totals.remember(seen)

@@ -89,7 +89,7 @@ def command(
         raise UsageError(
             "-o names one output, and --all-variants makes several", hint="use --out-dir"
         )
-    found = search(console, paths, settings, writing=True)
+    found = search(console, paths, settings, writing=True, download=options["download"])
     items = without_outputs(console, found, recipe, out_dir)
     wanted = options_of(settings, options)
     jobs = plan_outputs(items, recipe.names, out=out, out_dir=out_dir)

@@ -11,10 +11,19 @@ from typing import Any
 import click
 
 from sdtool.batch import as_models, files_of
+from sdtool.batch.expand import Item
 from sdtool.batch.scanning import scanned, unread
 from sdtool.batch.version import version
-from sdtool.checkpoint import InputError, local_file, readings
-from sdtool.cli.arguments import Found, file_size, jobs_option, paths_argument, say_nothing, search
+from sdtool.checkpoint import InputError, readings
+from sdtool.cli.arguments import (
+    Found,
+    download_option,
+    file_size,
+    jobs_option,
+    paths_argument,
+    say_nothing,
+    search,
+)
 from sdtool.cli.console import Console, as_json
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE, worst
 from sdtool.cli.report_file import check_report, write_report
@@ -51,6 +60,7 @@ from sdtool.scan.report import text
 @click.option(
     "--fail-on-nothing", is_flag=True, help="Exit with 2 when no file was scanned."
 )  # fmt: skip
+@download_option
 @jobs_option
 @settings_options
 def command(
@@ -65,6 +75,7 @@ def command(
     explain: bool,
     deep: bool,
     fail_on_nothing: bool,
+    download: bool,
     jobs: int,
 ) -> int:
     """Report what a file would do if a program loaded it.
@@ -75,7 +86,7 @@ def command(
     """
     names = with_allowed(settings, allow)
     # a name is no proof that a run of ours left it: it is read as any other file
-    found = search(console, paths, settings, with_partial=True)
+    found = search(console, paths, settings, with_partial=True, download=download)
     found = replace(found, items=as_models(found.items))
     if output is not None:
         check_report(output, (item.path for item in found.items), force=force)
@@ -94,7 +105,7 @@ def command(
                 if report.verdict is Verdict.NOT_A_CHECKPOINT and not item.looks_like_model:
                     shown.passed_over += 1
                 else:
-                    shown.add(report, _explanation(report, names) if explain else ())
+                    shown.add(report, _explanation(item, report, names) if explain else ())
     except (KeyboardInterrupt, Stopped) as e:
         shown.finish(code_of(e), interrupted=True)
         raise
@@ -181,13 +192,13 @@ def _file(report: Report, fail_on: str) -> dict[str, Any]:
     return {**report.as_json(), "exit_code": _code(report, fail_on)}
 
 
-def _explanation(report: Report, allow: Mapping[str, str]) -> Iterator[str]:
+def _explanation(item: Item, report: Report, allow: Mapping[str, str]) -> Iterator[str]:
     """Yield what the flagged pickles of a file do, step by step."""
     if report.verdict in (Verdict.UNSAFE, Verdict.SUSPICIOUS):
         from sdtool.scan.explaining import explain as explain_readings
 
-        for path in files_of(report.path):
-            with local_file(path) as source:
+        for file in files_of(item):
+            with file.opened() as source:
                 yield from explain_readings(readings(source), allow=allow)
 
 

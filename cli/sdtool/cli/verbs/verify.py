@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 import click
 
 from sdtool.batch import verify_file
+from sdtool.batch.expand import shown
 from sdtool.checkpoint import InputError
 from sdtool.checkpoint.wording import counted, size
-from sdtool.cli.arguments import file_size
+from sdtool.cli.arguments import download_option, file_size
 from sdtool.cli.console import Console
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE
 from sdtool.cli.results import Results, about
@@ -32,6 +33,7 @@ _SHOWN = 8
 @click.option("--baked-vae", metavar="VAE", help="The file that was given to prune --bake-vae.")
 @click.option("--sha256", metavar="HEX", help="The SHA-256 that FILE should have.")
 @click.option("--autov2", metavar="HEX", help="The short hash (AutoV2) that FILE should have.")
+@download_option
 @format_options()
 def command(
     console: Console,
@@ -40,6 +42,7 @@ def command(
     baked_vae: str | None,
     sha256: str | None,
     autov2: str | None,
+    download: bool,
     form: str,
 ) -> int:
     """Check that a file is whole, or that it contains another file's values.
@@ -52,6 +55,8 @@ def command(
     results = Results("verify", form, console.data)
     begun = time.monotonic()
     nbytes = file_size(file)
+    name = shown(file)
+    source, vae = (path and shown(path) for path in (against, baked_vae))
     try:
         with console.progress(nbytes, "verifying") as progress:
             found = verify_file(
@@ -60,19 +65,20 @@ def command(
                 baked_vae=baked_vae,
                 sha256=sha256,
                 autov2=autov2,
+                download=download,
                 progress=progress,
             )
     except InputError as e:
         console.failed(e)
-        results.add(about(file, nbytes, time.monotonic() - begun, TROUBLE, e))
+        results.add(about(name, nbytes, time.monotonic() - begun, TROUBLE, e))
         results.finish(TROUBLE)
         return TROUBLE
     code = FOUND if found.is_wrong else DONE if found.ok else TROUBLE
     seconds = time.monotonic() - begun
-    results.add(about(file, nbytes, seconds, code) | _as_json(found, against, baked_vae))
+    results.add(about(name, nbytes, seconds, code) | _as_json(found, source, vae))
     results.finish(code)
     if form == "text" and not (console.quiet and found.ok):
-        for line in _lines(found, file, against):
+        for line in _lines(found, name, source):
             console.line(line)
     return code
 

@@ -21,7 +21,7 @@ from sdtool.checkpoint.crc32 import crc32_of
 from sdtool.checkpoint.errors import Truncated, Unreadable
 from sdtool.checkpoint.reading import Storage
 from sdtool.checkpoint.records import storage_chunks
-from sdtool.checkpoint.source import LocalFile
+from sdtool.checkpoint.source import LocalFile, abandon
 from sdtool.checkpoint.wording import os_reason
 from sdtool.convert.copy.in_kernel import Checks, copy_straight
 from sdtool.convert.copy.jobs import Filling, Job, Span, damaged, jobs_of
@@ -72,6 +72,10 @@ def _copy(jobs: Sequence[Job], progress: Progress | None) -> None:
         for thread in threads:
             thread.start()
         _write(run, progress)
+    except BaseException:
+        for source in {id(job.storage.source): job.storage.source for job in jobs}.values():
+            abandon(source)
+        raise
     finally:
         run.stopped.set()
         for thread in threads:
@@ -86,6 +90,8 @@ def _write(run: _Run, progress: Progress | None) -> None:
         try:
             item = run.ready.get(timeout=_WAIT)
         except queue.Empty:
+            if progress is not None:
+                progress(0)  # it raises where the run was stopped meanwhile
             continue
         if item is None:
             reading -= 1

@@ -54,6 +54,8 @@ def _located(job: Job) -> tuple[LocalFile, int] | None:
     storage = job.storage
     if len(job.spans) > 1 or storage.compression:
         return None
+    if storage.source.locate(0) is None:
+        return None  # its offset stands before its bytes, and is read when those are
     entry = job.spans[0].entry
     if not entry.is_plain_copy or not job.spans[0].is_copied:
         return None

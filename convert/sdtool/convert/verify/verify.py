@@ -20,7 +20,7 @@ from sdtool.checkpoint.errors import InputError, LimitExceeded, Truncated, Unrea
 from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.identify.ema import PREFIX, ema_name
 from sdtool.checkpoint.reading import Checkpoint, TensorEntry
-from sdtool.checkpoint.source import LocalFile
+from sdtool.checkpoint.source import File, LocalFile, opened
 from sdtool.convert.copy.buffered import READERS
 from sdtool.convert.elements.chunks import Buffer
 from sdtool.convert.elements.nonfinite import nonfinite
@@ -130,7 +130,7 @@ def verify_against(
 
 
 def verify_file(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | File,
     *,
     sha256: str | None = None,
     autov2: str | None = None,
@@ -143,11 +143,8 @@ def verify_file(
     Raises:
         Unreadable: the operating system refused.
     """
-    file = LocalFile(path)
-    try:
+    with opened(path) as file:
         return _verified(file, sha256, autov2, progress)
-    finally:
-        file.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,7 +326,7 @@ def _shown(raw: bytes, dtype: DType) -> str:
 
 
 def _verified(
-    file: LocalFile, sha256: str | None, autov2: str | None, progress: Progress | None
+    file: File, sha256: str | None, autov2: str | None, progress: Progress | None
 ) -> Verification:
     wrong: list[Difference] = []
     notes: list[str] = []
@@ -352,7 +349,8 @@ def _verified(
             Difference(anomaly.member or reading.slug, anomaly.detail)
             for anomaly in reading.anomalies
         )
-        if reading.format is Format.SAFETENSORS and reading.error is None:
+        is_plain = reading.format is Format.SAFETENSORS and reading.error is None
+        if is_plain and isinstance(file, LocalFile):
             wrong.extend(_second_reader(file))
         if any(s.crc32 is None for s in reading.storages.values()):
             notes.append("the file carries no checksums: damaged values would go unseen")
@@ -368,7 +366,7 @@ def _verified(
         except (Unreadable, LimitExceeded):
             raise  # not wrong: not known
         except InputError as e:
-            wrong.append(Difference(file.path.name, e.what))
+            wrong.append(Difference(os.path.basename(file.name), e.what))
     return Verification(
         tensors=len(tensors),
         nbytes=file.nbytes,

@@ -19,6 +19,16 @@ RULES: dict[RuleId, Rule] = {
         why="A plain load fails on it. With mmap the program reads what follows.",
         hint=COMPARE,
     ),
+    RuleId.RECORDS_NOT_FETCHED: Rule(
+        Severity.INFO,
+        title="records of tensors that were not fetched",
+        why=(
+            "The file is large and on a server, and each of them would cost a request. torch takes "
+            "them as numbers, whatever they hold; only `numpy.load` with `allow_pickle=True`, "
+            "called on a checkpoint, would unpickle one that begins as an array file does."
+        ),
+        hint="Nothing, if torch loads it; `--deep` reads all of it, and so does a scan of a copy.",
+    ),
     RuleId.STORAGE_CONFLICT: Rule(
         Severity.LOW,
         title="a storage is declared in two ways",

@@ -1,0 +1,168 @@
+"""One question to a web server: sent, answered, and its body taken, all within bounds."""
+
+from __future__ import annotations
+
+import email.utils
+import http.client
+import re
+import socket
+import ssl
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from sdtool.batch.remote.connections import Connections, Origin
+from sdtool.batch.remote.patience import Again
+from sdtool.batch.version import version
+from sdtool.checkpoint import Unreadable
+
+_BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
+_PIECE_NBYTES = 1 << 18
+_LEAST_RATE = 10_000
+"""Bytes a second: what sends less than this is not there, whatever it drips."""
+_GRACE_SECONDS = 60.0
+
+
+@dataclass(slots=True)
+class Answer:
+    """The head of an answer; its body is still to come."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    _response: http.client.HTTPResponse
+    _connection: http.client.HTTPConnection
+    _origin: Origin
+    _connections: Connections
+    _begun: float = field(default_factory=time.monotonic)
+
+    @property
+    def length(self) -> int | None:
+        """The size of the body, where the server tells it."""
+        told = self.headers.get("Content-Length", "")
+        return int(told) if re.fullmatch(r"\d{1,18}", told, re.ASCII) else None
+
+    def take(self, nbytes: int) -> bytes:
+        """Return the body, which has to be `nbytes` bytes.
+
+        Raises:
+            Again: it is shorter, or does not come.
+        """
+        data = b"".join(self.pieces(nbytes))
+        if len(data) != nbytes:
+            raise Again(f"the answer ended after {len(data):,} of {nbytes:,} bytes")
+        return data
+
+    def pieces(self, most: int) -> Iterator[bytes]:
+        """Yield the body, `most` bytes of it at most; the connection is used again at its end.
+
+        Raises:
+            Again: it is cut, or does not come.
+        """
+        left = most
+        try:
+            while left:
+                piece = self._response.read(min(left, _PIECE_NBYTES))
+                if not piece:
+                    break
+                left -= len(piece)
+                seconds = time.monotonic() - self._begun
+                if seconds > _GRACE_SECONDS + (most - left) / _LEAST_RATE:
+                    raise Again("the server sends next to nothing")
+                yield piece
+        except (OSError, http.client.HTTPException) as e:
+            raise again(e) from e
+        else:
+            if self._response.isclosed() and not self._response.will_close:
+                self._connections.give_back(self._origin, self._connection)
+                return
+        finally:
+            if not self._response.isclosed():
+                self.close()
+
+    def close(self) -> None:
+        """Hang up: what of the body was not taken is not wanted."""
+        self._response.close()
+        self._connections.hang_up(self._connection)
+
+
+def ask(connections: Connections, url: str, headers: Mapping[str, str], where: str) -> Answer:
+    """Ask for a URL and return the answer, whatever it is, but for those to ask again after.
+
+    Raises:
+        Again: there is no connection, or the server is busy.
+        Unreadable: there is no way to this server that may be taken.
+    """
+    origin = Origin.of(url)
+    while True:
+        try:
+            connection, is_used = connections.take(origin)
+        except Unreadable as e:
+            raise Unreadable(e.what, where=where, hint=e.hint) from e
+        except ssl.SSLCertVerificationError as e:
+            raise Unreadable(
+                f"the certificate of {origin} is not valid ({e.verify_message})",
+                where=where,
+                hint="SSL_CERT_FILE may name the certificates of an authority of your own",
+            ) from e
+        except socket.gaierror as e:
+            raise Unreadable(f"there is no server called {origin.host}", where=where) from e
+        except UnicodeError as e:  # a label of more than 63 letters
+            raise Unreadable("there is no server of such a name", where=where) from e
+        except OSError as e:
+            raise again(e) from e
+        try:
+            connection.request("GET", _target(url), headers=_headers(headers))
+            response = connection.getresponse()
+            break
+        except (OSError, http.client.HTTPException) as e:
+            connections.hang_up(connection)
+            if not is_used:  # an idle connection may have been closed by the server
+                raise again(e) from e
+    answer = Answer(response.status, response.msg, response, connection, origin, connections)
+    if response.status in _BUSY:
+        answer.close()
+        raise Again(f"the server answers {_named(response)}", _seconds(response.msg))
+    return answer
+
+
+def _headers(wanted: Mapping[str, str]) -> dict[str, str]:
+    ours = {"Accept-Encoding": "identity", "User-Agent": f"sdtool/{version()}"}
+    return {**ours, **wanted}
+
+
+def again(e: Exception) -> Again:
+    """Return what went wrong with a connection, without what it was told."""
+    if isinstance(e, TimeoutError):
+        return Again("the server does not answer")
+    if isinstance(e, ssl.SSLError):
+        return Again(f"the encrypted connection broke ({e.reason or 'no reason given'})")
+    if isinstance(e, http.client.HTTPException):
+        return Again("the connection was closed in the middle of an answer")
+    reason = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
+    return Again(f"the connection failed ({reason.lower() or type(e).__name__})")
+
+
+def _named(response: http.client.HTTPResponse) -> str:
+    reason = http.client.responses.get(response.status, "")
+    return f"{response.status} {reason}".strip()
+
+
+def _target(url: str) -> str:
+    parts = urlsplit(url)
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+def _seconds(headers: http.client.HTTPMessage) -> float:
+    """How long the server asks us to wait."""
+    told = headers.get("Retry-After", "").strip()
+    if told.isdecimal():
+        return float(told[:9])
+    if told:
+        try:
+            return max(0.0, email.utils.parsedate_to_datetime(told).timestamp() - time.time())
+        except (ValueError, OverflowError):
+            return 0.0
+    # Hugging Face: `RateLimit: "resolvers";r=0;t=55`
+    left = re.search(r"\br=0\b.*?\bt=(\d{1,9})", headers.get("RateLimit", ""))
+    return float(left[1]) if left else 0.0

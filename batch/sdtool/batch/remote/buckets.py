@@ -1,0 +1,216 @@
+"""Files in buckets: S3 and what speaks like it, Google Cloud Storage, Azure Blob Storage.
+
+Who asks is settled by the store's own means (`AWS_*`, `GOOGLE_*`, `AZURE_*`, the machine's role):
+obstore looks for them; nothing here sees a key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from importlib import import_module
+from typing import Any, TypeVar
+
+from sdtool.batch.remote.location import Location
+from sdtool.batch.remote.ranged import PAGE_NBYTES, Moved, changed
+from sdtool.checkpoint import Unreadable, UsageError
+
+T = TypeVar("T")
+
+_RETRY = {"max_retries": 5, "retry_timeout": timedelta(seconds=180)}
+LIST_SECONDS = 60.0
+"""How long a store may think about the next files of a list."""
+_CHUNKS = 4
+"""Pages of a list that wait to be taken."""
+_NO_LOGIN = re.compile(
+    r"/latest/(?:api/token|meta-data)|computeMetadata|metadata/identity|MissingAccount|[Cc]redential"
+)
+"""Where a machine would have its role, which is asked last; or what the package says instead."""
+_LOGINS = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; of a public bucket AWS_SKIP_SIGNATURE=true",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS; of a public bucket GOOGLE_SKIP_SIGNATURE=true",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME, and AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_KEY",
+}
+
+
+class _OutOfRange(Unreadable):
+    """The object ends before the part that was asked for."""
+
+
+@dataclass(slots=True)
+class BucketFile:
+    """One version of an object."""
+
+    location: Location
+    nbytes: int = 0
+    first: bytes = b""
+    moved: Moved = field(default_factory=Moved)
+    _store: Any = None
+    _tag: str | None = None
+    _date: Any = None
+
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+        return self.location.shown
+
+    def open(self) -> None:
+        """Ask for the first bytes: size and version come with them.
+
+        Raises:
+            Unreadable: there is no such object, or nobody who may read it.
+            UsageError: the package that reads buckets is not installed.
+        """
+        self._store = store_of(self.location)
+        try:
+            result = self._get({"range": (0, PAGE_NBYTES)})
+        except _OutOfRange:  # of an empty object there is no part
+            self._note(self._get({"head": True}).meta)
+            if self.nbytes:
+                raise
+            return
+        self._note(result.meta)
+        self.first = self._bytes(result)
+        if len(self.first) != min(PAGE_NBYTES, self.nbytes):
+            raise Unreadable("the store gives other bytes than it was asked for", where=self.name)
+
+    def fetch(self, offset: int, nbytes: int) -> bytes:
+        """See `Parts`."""
+        wanted: dict[str, Any] = {"range": (offset, offset + nbytes)}
+        if self._tag is not None:
+            wanted["if_match"] = self._tag
+        result = self._get(wanted)
+        meta = result.meta
+        is_same = (meta["size"], meta["e_tag"]) == (self.nbytes, self._tag)
+        if not is_same or (self._tag is None and meta["last_modified"] != self._date):
+            raise changed(self.name)
+        data = self._bytes(result)
+        if len(data) != nbytes:
+            raise Unreadable("the store gives other bytes than it was asked for", where=self.name)
+        return data
+
+    def close(self) -> None:
+        """See `Parts`; the connections are the package's."""
+        self._store = None
+
+    def _get(self, wanted: dict[str, Any]) -> Any:
+        self.moved.count(0, requests=1)
+        get = _package().get
+        return _asked(lambda: get(self._store, self.location.path, options=wanted), self.location)
+
+    def _note(self, meta: Any) -> None:
+        self.nbytes, self._tag, self._date = meta["size"], meta["e_tag"], meta["last_modified"]
+
+    def _bytes(self, result: Any) -> bytes:
+        data = bytes(_asked(result.bytes, self.location))
+        self.moved.count(len(data))
+        return data
+
+
+def bucket_listing(location: Location) -> Iterator[Location]:
+    """Yield the objects below a prefix.
+
+    Raises:
+        Unreadable: they cannot be listed, or the store thinks too long about the next.
+        UsageError: the package that reads buckets is not installed.
+    """
+    store = store_of(location)
+    listed: queue.Queue[list[Any] | Unreadable] = queue.Queue(_CHUNKS)
+    stopped = threading.Event()
+
+    def hand_over(chunk: list[Any] | Unreadable) -> None:
+        while not stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                listed.put(chunk, timeout=0.1)
+                return
+
+    def work() -> None:  # a thread of its own: one that gets no answer can be left alone
+        try:
+            chunks = iter(_package().list(store, prefix=location.path or None, chunk_size=1000))
+            while not stopped.is_set():
+                chunk: list[Any] = _asked(lambda: list(next(chunks, ())), location)
+                hand_over(chunk)
+                if not chunk:
+                    return
+        except Unreadable as e:
+            hand_over(e)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        while chunk := _next(listed, location):
+            for meta in chunk:
+                if not meta["path"].endswith("/"):  # what a console makes to show a folder
+                    yield location.at(meta["path"])
+    finally:
+        stopped.set()
+
+
+def _next(listed: queue.Queue[list[Any] | Unreadable], location: Location) -> list[Any]:
+    try:
+        chunk = listed.get(timeout=LIST_SECONDS)
+    except queue.Empty:
+        what = f"the store has listed nothing for {LIST_SECONDS:.0f} seconds"
+        raise Unreadable(what, where=location.shown) from None
+    if isinstance(chunk, Unreadable):
+        raise chunk
+    return chunk
+
+
+def store_of(location: Location) -> Any:
+    """Return the package's view of a bucket; nothing is asked for yet.
+
+    Raises:
+        Unreadable: the environment says nothing of who asks, or nonsense.
+        UsageError: the package is not installed.
+    """
+    from_url = _package("obstore.store").from_url
+    url = f"{location.scheme}://{location.place}"
+    return _asked(lambda: from_url(url, retry_config=_RETRY), location)
+
+
+def _asked(call: Callable[[], T], location: Location) -> T:
+    """Return what a call to the package gives; its errors quote requests, so only their kind is."""
+    try:
+        return call()
+    except Exception as e:
+        name, where = type(e).__name__, location.shown
+        hint = _LOGINS[location.scheme]
+        match name:
+            case "NotFoundError" | "FileNotFoundError":
+                raise Unreadable(
+                    "no such file in the bucket, or no such bucket", where=where
+                ) from None
+            case "PermissionDeniedError" | "UnauthenticatedError":
+                raise Unreadable(
+                    "the store does not give it to us", where=where, hint=hint
+                ) from None
+            case "PreconditionError":
+                raise changed(where) from None
+            case "NotSupportedError":
+                raise Unreadable("the store gives no parts of files", where=where) from None
+            case _:
+                pass
+        text = str(e)
+        if _NO_LOGIN.search(text):
+            raise Unreadable("no credentials for the store", where=where, hint=hint) from None
+        status = re.search(r"status code: (\d{3})", text)
+        if status and status[1] == "416":
+            raise _OutOfRange("the store has no such part", where=where) from None
+        what = f"the store answers {status[1]}" if status else "the store cannot be reached"
+        raise Unreadable(what, where=where) from None
+
+
+def _package(name: str = "obstore") -> Any:
+    try:
+        return import_module("obstore") if name == "obstore" else import_module("obstore.store")
+    except ImportError as e:
+        raise UsageError(
+            "buckets are read with the package obstore, which is not installed",
+            hint=f"{sys.executable} -m pip install 'obstore>=0.12,<0.13'",
+        ) from e

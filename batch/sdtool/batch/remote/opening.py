@@ -1,0 +1,107 @@
+"""From a location to a file that can be read like any other."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
+from typing import TypeAlias
+from urllib.parse import unquote
+
+from sdtool.batch.remote.connections import basic
+from sdtool.batch.remote.location import WEB, Location
+from sdtool.batch.remote.patience import Again
+from sdtool.batch.remote.ranged import Parts, RemoteFile
+from sdtool.batch.remote.web import NoParts, WebFile
+from sdtool.checkpoint import File, LocalFile, OutputError, UsageError
+
+_Progress: TypeAlias = Callable[[int], object]
+
+
+@contextmanager
+def open_remote(
+    location: Location, progress: Callable[[int], object] | None = None
+) -> Generator[File]:
+    """Open a file that is elsewhere; closed in the end.
+
+    Where its server gives no parts of files and `location.download` is set, all of it is fetched
+    to a temporary file, which is removed in the end. `progress` is called with the bytes of each
+    read.
+
+    Raises:
+        Unreadable: there is no such file, no way to it, or its server gives no parts.
+        UsageError: a package is missing, or the environment has a setting that is none.
+        OutputError: the temporary file cannot be written.
+    """
+    with ExitStack() as stack:
+        yield _opened(location, stack, progress or _unheard)
+
+
+def _opened(location: Location, stack: ExitStack, progress: _Progress) -> File:
+    if location.is_folder:
+        raise UsageError("names a folder, not a file", where=location.shown)
+    if location.scheme not in WEB | {"hf"}:
+        from sdtool.batch.remote.buckets import BucketFile
+
+        found = BucketFile(location)
+        stack.callback(found.close)
+        found.open()
+        return _remote(found, stack, progress)
+    if location.scheme == "hf":
+        from sdtool.batch.remote.hub import hub_file
+
+        file = hub_file(location)
+    else:
+        file = _web_file(location)
+    stack.callback(file.close)
+    try:
+        file.open()
+    except NoParts:
+        if not location.download:
+            raise
+        return _downloaded(file, stack, progress)
+    return _remote(file, stack, progress)
+
+
+def _unheard(nbytes: int) -> None:
+    """Take the progress that nobody asked for."""
+
+
+def _remote(parts: Parts, stack: ExitStack, progress: _Progress) -> RemoteFile:
+    file = RemoteFile(parts, progress)
+    stack.callback(file.close)
+    return file
+
+
+def _web_file(location: Location) -> WebFile:
+    query = f"?{location.query}" if location.query else ""
+    url = f"{location.scheme}://{location.place}/{location.path}{query}"
+    login = {"Authorization": basic(unquote(location.login))} if location.login else {}
+    return WebFile(url, location.shown, login)
+
+
+def _downloaded(file: WebFile, stack: ExitStack, progress: _Progress) -> LocalFile:
+    """Fetch all of a file, and open what was fetched under the name that a person knows."""
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sdtool-"))
+    path = os.path.join(folder, "download")
+    file.patience.get(lambda: _fetch_whole(file, path), file.name)
+    local = LocalFile(path, progress)
+    local.name = file.name
+    stack.callback(local.close)
+    return local
+
+
+def _fetch_whole(file: WebFile, path: str) -> None:
+    try:
+        with open(path, "wb") as out:
+            out.writelines(file.whole())
+    except OSError as e:
+        reason = (e.strerror or type(e).__name__).lower()
+        raise OutputError(
+            f"the temporary file cannot be written ({reason})",
+            where=path,
+            hint="TMPDIR names another folder for it",
+        ) from e
+    if os.path.getsize(path) != file.nbytes:
+        raise Again("the answer ended early")

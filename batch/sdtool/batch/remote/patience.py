@@ -1,0 +1,60 @@
+"""Trying again: how often, how long in between, and when to give up."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from sdtool.checkpoint import Unreadable
+
+T = TypeVar("T")
+
+ATTEMPTS = 5
+MOST_SECONDS = 300.0
+"""What a server may ask us to wait: the window of Hugging Face's rate limits."""
+
+
+class Again(Exception):
+    """Something that may go better the next time, and how many seconds to wait at least."""
+
+    def __init__(self, what: str, seconds: float = 0.0) -> None:
+        super().__init__(what)
+        self.what = what
+        self.seconds = seconds
+
+
+FIRST_SECONDS = 0.5
+"""The first wait; each further one is twice as long."""
+
+
+@dataclass(slots=True)
+class Patience:
+    """How to try again; who sets `stopped` ends every wait."""
+
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def get(self, attempt: Callable[[], T], where: str) -> T:
+        """Return what `attempt` gives, which may raise `Again` some times.
+
+        Raises:
+            Unreadable: it did so too often, or the server wants more time than anybody has.
+        """
+        last = Again("nothing was tried")
+        for number in range(ATTEMPTS):
+            try:
+                return attempt()
+            except Again as e:
+                last = e
+            if last.seconds > MOST_SECONDS:
+                what = f"the server asks to wait {last.seconds:,.0f} seconds ({last.what})"
+                raise Unreadable(what, where=where, hint="try again later")
+            if number + 1 < ATTEMPTS:
+                back_off = FIRST_SECONDS * 2**number * random.uniform(0.5, 1.0)
+                if self.stopped.wait(max(last.seconds, back_off)):
+                    raise Unreadable("was closed while it was read", where=where)
+        raise Unreadable(
+            f"{last.what}, {ATTEMPTS} times", where=where, hint="try again later, or get a copy"
+        )
