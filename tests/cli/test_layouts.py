@@ -174,6 +174,8 @@ def test_a_model_of_its_parts(sdtool: Run, tmp_path: Path, made: Path) -> None:
          "--assemble names unet twice"),
         (["--assemble", "unet=a", "vae=a", "text=a", "text2=a", "-o", "x.safetensors"],
          "no such file"),
+        (["--assemble", "unet=https://u:secret@h/m.ckpt?token=secret", "-o", "x.safetensors"],
+         "https://h/m.ckpt: --assemble takes files on this machine"),
         (["--assemble", "unet=m.safetensors", "--to", "pt", "-o", "x.pt"], "makes a single file"),
         (["m.safetensors", "--to", "single"],
          "m.safetensors: --to single requires a diffusers folder"),
@@ -193,6 +195,7 @@ def test_what_cannot_be_is_refused(
     result = sdtool("convert", *arguments)
     assert result.code == 2
     assert told in result.err
+    assert "secret" not in result.err
     assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
 
 

@@ -12,6 +12,8 @@ import torch
 from tests.cli.conftest import Run
 from tests.sd_models import shapes_of
 
+from sdtool.batch import Verdict, scan_file
+
 INDEX = "diffusion_pytorch_model.bin.index.json"
 SHARDS = tuple(f"diffusion_pytorch_model-0000{i}-of-00002.bin" for i in (1, 2))
 
@@ -74,7 +76,20 @@ def test_a_scan_of_the_index_is_a_scan_of_the_shards(sdtool: Run, tmp_path: Path
         (report,) = json.loads(result.out)["files"]
         assert (result.code, report["verdict"]) == (1, "unsafe")
         assert all(f["member"].startswith(f"{SHARDS[1]}!") for f in report["findings"])
+        assert scan_file(report["path"]).verdict is Verdict.UNSAFE
     assert "call(['true'])" in sdtool("scan", f"set/{INDEX}", "--explain").out
+
+
+def test_indexes_that_list_each_other_hide_nothing(sdtool: Run, tmp_path: Path) -> None:
+    write_set(tmp_path / "set", {"a": torch.ones(2)}, {"b": torch.ones(2), "trap": Trap()})
+    other = INDEX.replace(".json", ".fp16.json")
+    for index, listed in ((INDEX, other), (other, INDEX), (INDEX, INDEX)):
+        content = {"weight_map": {"a": SHARDS[0], "b": SHARDS[1], "c": listed}}
+        (tmp_path / "set" / index).write_text(json.dumps(content))
+        result = sdtool("scan", f"set/{INDEX}", "set", "--format", "json")
+        (report, *_) = json.loads(result.out)["files"]
+        assert (result.code, report["verdict"]) == (1, "unsafe")
+        assert Path(report["path"]).name == INDEX
 
 
 @pytest.mark.parametrize("content", [None, b"<html>no checkpoint</html>"])

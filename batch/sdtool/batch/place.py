@@ -152,14 +152,19 @@ def parts_of(path: str) -> Mapping[str, tuple[str, ...]]:
 
 
 def without_shards(items: Sequence[Item]) -> list[Item]:
-    """Leave out the shards of which the index is among the items."""
+    """Leave out the shards of which the index is among the items.
+
+    An index stays whatever lists it: of two that list each other, both would be gone.
+    """
     shards = {
         os.path.abspath(shard)
         for item in items
         if is_index(item.path)
         for shard in shards_of(item.path)
     }
-    return [item for item in items if os.path.abspath(item.path) not in shards]
+    return [
+        item for item in items if is_index(item.path) or os.path.abspath(item.path) not in shards
+    ]
 
 
 def apart(items: Sequence[Item], out_dir: str | None) -> tuple[list[Item], int]:

@@ -13,7 +13,6 @@ from sdtool.checkpoint import (
     Checkpoint,
     File,
     Malformed,
-    checkpoint_of,
     readings,
     together,
 )
@@ -80,6 +79,8 @@ def opened_model(
     Raises:
         InputError: one cannot be read, is no checkpoint, or is not what the index says.
     """
+    from sdtool.checkpoint import checkpoint_of  # a scan makes no tensors
+
     files = files_of(item)
     with ExitStack() as stack:
         sources: list[File] = []

@@ -9,6 +9,8 @@ model it is says `sdtool.checkpoint.identify`.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from sdtool.checkpoint.errors import (
     InputError,
     LimitExceeded,
@@ -29,7 +31,9 @@ from sdtool.checkpoint.reading import Checkpoint, Reading, Storage, Stream, Tens
 from sdtool.checkpoint.records import storage_chunks
 from sdtool.checkpoint.source import File, LocalFile, Source, local_file
 from sdtool.checkpoint.together import together
-from sdtool.checkpoint.weights import checkpoint_of
+
+if TYPE_CHECKING:
+    from sdtool.checkpoint.weights import checkpoint_of
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -61,3 +65,12 @@ __all__ = [
     "storage_chunks",
     "together",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what makes tensors of a reading when it is asked for: a scan needs none (PEP 562)."""
+    if name != "checkpoint_of":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from sdtool.checkpoint.weights import checkpoint_of
+
+    return checkpoint_of

@@ -7,10 +7,13 @@ from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 
+_MUCH_NBYTES = 1 << 16
+"""Less is done sooner than isal is imported."""
+
 
 def crc32_of(data: bytes | bytearray | memoryview, value: int = 0) -> int:
     """Return the CRC-32 of `data`, which goes on where `value` is that of what came before."""
-    return fastest()(data, value)
+    return (zlib.crc32 if len(data) < _MUCH_NBYTES else fastest())(data, value)
 
 
 @cache

@@ -21,7 +21,6 @@ from sdtool.checkpoint.reading import Checkpoint, Reading
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import LocalFile, Source
 from sdtool.checkpoint.trace import Anomaly
-from sdtool.checkpoint.weights import checkpoint_of
 
 CONTAINERS: tuple[Container, ...] = (
     ZIP, SAFETENSORS, NPY, COMPRESSED, TAR, PICKLES, ZIP_BEHIND,
@@ -65,6 +64,8 @@ def open_checkpoint(
     Raises:
         InputError: it cannot be read, is no checkpoint, or can be taken for two things at once.
     """
+    from sdtool.checkpoint.weights import checkpoint_of
+
     source = LocalFile(path) if isinstance(path, (str, os.PathLike)) else path
     try:
         return checkpoint_of(readings(source, limits=limits), limits=limits)

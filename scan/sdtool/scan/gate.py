@@ -10,7 +10,8 @@ import os
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
-from sdtool.checkpoint import checkpoint_of, readings
+import sdtool.checkpoint
+from sdtool.checkpoint import readings
 from sdtool.checkpoint.errors import InputError, UnsafeError
 from sdtool.checkpoint.reading import Checkpoint, Reading
 from sdtool.checkpoint.source import File, opened
@@ -71,7 +72,7 @@ def admit(taken: list[Reading], report: Report, *, disarm: bool) -> Checkpoint:
             where=report.path,
             hint=f"run `sdtool scan` for details; {_disarmed(taken)}",
         )
-    checkpoint = checkpoint_of(taken)
+    checkpoint = sdtool.checkpoint.checkpoint_of(taken)  # imported when it is asked for
     if report.verdict is Verdict.UNDECIDED:
         what = report.error or "could not be read to the end"
         raise InputError(what, where=report.path, hint=report.hint)
@@ -82,7 +83,7 @@ def admit(taken: list[Reading], report: Report, *, disarm: bool) -> Checkpoint:
 def _disarmed(taken: list[Reading]) -> str:
     """What --disarm would come to."""
     try:
-        checkpoint_of(taken)
+        sdtool.checkpoint.checkpoint_of(taken)
     except InputError as e:
         return f"its tensors cannot be extracted either ({e.what})"
     return "use --disarm to extract the tensors anyway (no code is run)"

@@ -9,7 +9,6 @@ exclude = ["backup/*"]
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -127,6 +126,8 @@ def _check_keys(table: Mapping[str, Any], known: Iterable[str], prefix: str, whe
     """Refuse what has no meaning: a setting with a typing error would be none, in silence."""
     for key in table:
         if key not in known:
+            import difflib
+
             near = difflib.get_close_matches(key, known, 1)
             hint = f"did you mean {prefix}{near[0]}?" if near else None
             known_keys = ", ".join(f"{prefix}{one}" for one in known)
