@@ -115,9 +115,13 @@ class TorchPickler(PythonPickler):  # type: ignore[misc]
 class Weights:
     """Makes tensors: slices of one random block, each from a place of its own."""
 
-    def __init__(self, *, is_half: bool, is_legacy: bool, scale: int) -> None:
+    def __init__(
+        self, *, is_half: bool, is_legacy: bool, scale: int, is_zero: bool = False
+    ) -> None:
         rng = np.random.default_rng(20220822)
         block = rng.standard_normal(BLOCK_NBYTES // 4, dtype=np.float32) * np.float32(0.02)
+        if is_zero:
+            block[:] = 0
         self._float = "Half" if is_half else "Float"
         self._block = block.astype(STORAGES[self._float][1])
         self._positive = np.abs(self._block)
@@ -232,7 +236,7 @@ def pickled(obj: Any, *, is_legacy: bool) -> bytes:
 class TorchZip:
     """A stored archive as torch writes it: data aligned to 64, descriptors behind the data."""
 
-    def __init__(self, file: BinaryIO, root: str) -> None:
+    def __init__(self, file: Any, root: str) -> None:
         self._file = file
         self._root = root
         self._directory: list[bytes] = []
@@ -288,7 +292,7 @@ class TorchZip:
         )
 
 
-def write_zip(file: BinaryIO, checkpoint: Any, storages: list[Storage]) -> None:
+def write_zip(file: Any, checkpoint: Any, storages: list[Storage]) -> None:
     """Write the format that torch.save uses since 1.6."""
     archive = TorchZip(file, "archive")
     data = pickled(checkpoint, is_legacy=False)
@@ -306,7 +310,7 @@ def write_zip(file: BinaryIO, checkpoint: Any, storages: list[Storage]) -> None:
     archive.close()
 
 
-def write_legacy(file: BinaryIO, checkpoint: Any, storages: list[Storage]) -> None:
+def write_legacy(file: Any, checkpoint: Any, storages: list[Storage]) -> None:
     """Write torch's first format: five pickles, then each storage behind its length."""
     system = {
         "protocol_version": 1001,
@@ -324,16 +328,40 @@ def write_legacy(file: BinaryIO, checkpoint: Any, storages: list[Storage]) -> No
             file.write(chunk)
 
 
+class Sparse:
+    """A file into which blocks of zeros are not written: its holes cost no disk."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._zeros = bytes(BLOCK_NBYTES)
+        self.tell = file.tell
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Write, or go on behind what would be zeros."""
+        if len(data) >= 4096 and data == memoryview(self._zeros)[: len(data)]:
+            self._file.seek(len(data), 1)
+        else:
+            self._file.write(data)
+
+
 def make_checkpoint(
-    path: Path, *, kind: str = "full", format: str = "zip", dtype: str = "fp32", scale: int = 1
+    path: Path,
+    *,
+    kind: str = "full",
+    format: str = "zip",
+    dtype: str = "fp32",
+    scale: int = 1,
+    sparse: bool = False,
 ) -> int:
     """Write the checkpoint to `path` and return its size in bytes."""
     layout = json.loads(Path(__file__).with_name("sd-v1-full-ema.json").read_text())["tensors"]
-    weights = Weights(is_half=dtype == "fp16", is_legacy=format == "legacy", scale=scale)
+    weights = Weights(
+        is_half=dtype == "fp16", is_legacy=format == "legacy", scale=scale, is_zero=sparse
+    )
     checkpoint = lightning_checkpoint(layout, weights, kind)
     with open(path, "wb") as file:
         write = write_legacy if format == "legacy" else write_zip
-        write(file, checkpoint, weights.storages)
+        write(Sparse(file) if sparse else file, checkpoint, weights.storages)
         return file.tell()
 
 
@@ -345,6 +373,7 @@ def main() -> None:
     parser.add_argument("--format", choices=("zip", "legacy"), default="zip")
     parser.add_argument("--dtype", choices=("fp32", "fp16"), default="fp32")
     parser.add_argument("--scale", type=int, default=1, help="divide channel counts by this")
+    parser.add_argument("--sparse", action="store_true", help="zeros for weights, as holes")
     options = vars(parser.parse_args())
     path = options.pop("out")
     print(f"{path}: {make_checkpoint(path, **options):,} bytes")

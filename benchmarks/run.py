@@ -6,6 +6,7 @@
     python benchmarks/run.py variants training.ckpt --pairs 3
     python benchmarks/run.py growth --rival "picklescan=picklescan -p {in}"
     python benchmarks/run.py folder --rival "picklescan=picklescan -p {in}"
+    python benchmarks/run.py many --pairs 3 --rival "picklescan=picklescan -p {in}"
     python benchmarks/run.py machine training.ckpt
 
 Everyone takes a turn in each round, forwards in one and backwards in the next, with disks synced
@@ -52,9 +53,10 @@ class Contender:
 
 @dataclass(frozen=True)
 class Sample:
-    """One run: wall seconds, peak bytes, exit status, bytes of what it wrote."""
+    """One run: wall and CPU seconds, peak bytes, exit status, bytes of what it wrote."""
 
     seconds: float
+    cpu_seconds: float
     peak_nbytes: int
     status: int
     output_nbytes: int = 0
@@ -78,7 +80,8 @@ def run_once(command: str) -> Sample:
     _, status, usage = os.wait4(child.pid, 0)
     seconds = time.perf_counter() - start
     child.returncode = os.waitstatus_to_exitcode(status)
-    return Sample(seconds, usage.ru_maxrss * 1024, child.returncode)
+    cpu_seconds = usage.ru_utime + usage.ru_stime
+    return Sample(seconds, cpu_seconds, usage.ru_maxrss * 1024, child.returncode)
 
 
 def measure(
@@ -93,7 +96,7 @@ def measure(
                 if contender.is_slow and slow_pairs is not None and round_number >= slow_pairs:
                     continue
                 sample = run_once(filled(contender.command, source, out))
-                written = list(Path(folder).iterdir())
+                written = [path for path in Path(folder).rglob("*") if path.is_file()]
                 sample = replace(sample, output_nbytes=sum(p.stat().st_size for p in written))
                 samples[contender.name].append(sample)
                 print(f"{contender.name}: {sample}", file=sys.stderr)
@@ -160,6 +163,47 @@ def make_small(folder: Path, *, files: int, tensors: int) -> None:
     subprocess.run([sys.executable, script, folder, *numbers], check=True)
 
 
+def make_headers(folder: Path, *, files: int) -> None:
+    """Write full-size checkpoints whose weights are holes: one, and links to it."""
+    script = Path(__file__).with_name("make_checkpoint.py")
+    folder.mkdir()
+    first = folder / "0.ckpt"
+    subprocess.run([sys.executable, script, first, "--sparse"], check=True)
+    for number in range(1, files):
+        os.link(first, folder / f"{number}.ckpt")
+
+
+def measure_many(
+    scratch: Path, pairs: int, rivals: list[Contender]
+) -> dict[str, dict[str, list[Sample]]]:
+    """Scan folders with one process and with two; convert one, whose outputs are removed."""
+    jobs = ["", " -j 2"]
+    scans = [Contender(f"sdtool scan{j}", f"{SDTOOL} scan --quiet{j} {{in}}") for j in jobs]
+    converts = [
+        Contender(
+            f"sdtool convert{j}", f"{SDTOOL} convert --quiet{j} {{in}} --out-dir {{folder}}/out"
+        )
+        for j in jobs
+    ]
+    make_small(scratch / "small", files=10_000, tensors=10)
+    make_small(scratch / "loras", files=2_000, tensors=100)
+    make_small(scratch / "few", files=500, tensors=100)
+    make_headers(scratch / "headers", files=100)
+    journal = shlex.quote(str(scratch / "journal"))
+    again = Contender("the same, --journal knows all", f"{scans[0].command} --journal {journal}")
+    run_once(filled(again.command, scratch / "small", scratch))
+    return {
+        "scan, 10,000 files of 10 tensors": measure(
+            [*scans, again, *rivals], scratch / "small", pairs
+        ),
+        "scan, 2,000 files of 100 tensors": measure([*scans, *rivals], scratch / "loras", pairs),
+        "scan, 100 full-size checkpoints (7.70 GB each, sparse)": measure(
+            [*scans, *rivals], scratch / "headers", pairs
+        ),
+        "convert, 500 files of 100 tensors": measure(converts, scratch / "few", pairs),
+    }
+
+
 def object_pickle(path: Path) -> bytes:
     """The pickle of a torch zip."""
     with zipfile.ZipFile(path) as archive:
@@ -182,8 +226,8 @@ def measure_machine(path: Path, pairs: int) -> dict[str, list[Sample]]:
         middle = time.perf_counter()
         assert opcodes == sum(1 for _ in pickletools.genops(data))
         end = time.perf_counter()
-        samples["sdtool run_pickle"].append(Sample(middle - start, 0, 0))
-        samples["pickletools.genops"].append(Sample(end - middle, 0, 0))
+        samples["sdtool run_pickle"].append(Sample(middle - start, middle - start, 0, 0))
+        samples["pickletools.genops"].append(Sample(end - middle, end - middle, 0, 0))
     print(f"{opcodes:,} opcodes, {len(data):,} bytes", file=sys.stderr)
     return samples
 
@@ -194,8 +238,9 @@ def table(title: str, samples: dict[str, list[Sample]]) -> str:
     lines = [
         f"## {title}",
         "",
-        "| | runs | seconds, median (min, max) | first / this | peak MiB | bytes written | exit |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| | runs | seconds, median (min, max) | first / this | CPU seconds | peak MiB"
+        " | bytes written | exit |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, row in samples.items():
         seconds = [sample.seconds for sample in row]
@@ -205,8 +250,10 @@ def table(title: str, samples: dict[str, list[Sample]]) -> str:
         middle = statistics.median(seconds)
         spread = f"{middle:.2f} ({min(seconds):.2f}, {max(seconds):.2f})"
         count, nbytes = len(row), max(sample.output_nbytes for sample in row)
+        cpu = statistics.median(sample.cpu_seconds for sample in row)
         lines.append(
-            f"| {name} | {count} | {spread} | {ratio:.2f} | {peak:.1f} | {nbytes:,} | {exits} |"
+            f"| {name} | {count} | {spread} | {ratio:.2f} | {cpu:.2f} | {peak:.1f} | {nbytes:,}"
+            f" | {exits} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -268,6 +315,8 @@ def measure_suite(options: argparse.Namespace) -> dict[str, dict[str, list[Sampl
                 make_small(path, files=1, tensors=10_000 * times)
                 title = f"scan, {times} x 10,000 tensors"
                 results[title] = measure(scan, path / "0.ckpt", options.pairs)
+        elif options.suite == "many":
+            results = measure_many(scratch, options.pairs, rivals)
         elif options.suite == "folder":
             path = scratch / "models"
             make_small(path, files=1000, tensors=10)
@@ -300,14 +349,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    suites = ("scan", "convert", "prune", "variants", "growth", "folder", "machine")
+    suites = ("scan", "convert", "prune", "variants", "growth", "folder", "many", "machine")
     parser.add_argument("suite", choices=suites)
     parser.add_argument("file", type=Path, nargs="?")
     parser.add_argument("--pairs", type=int, default=9, help="rounds")
     parser.add_argument("--slow-pairs", type=int, help="rounds of those that load the whole file")
     parser.add_argument("--fp16-pairs", type=int, help="rounds of convert --dtype fp16")
     parser.add_argument("--rival", action="append", default=[], metavar="NAME=COMMAND")
-    parser.add_argument("--scratch", type=Path, help="where growth and folder put their files")
+    parser.add_argument("--scratch", type=Path, help="where growth, folder and many put theirs")
     parser.add_argument("--results", type=Path, default=Path(__file__).with_name("results"))
     options = parser.parse_args()
     results = measure_suite(options)

@@ -27,6 +27,8 @@ BELOW = {
 HOMES = {
     "click": ("cli/sdtool/cli/",),
     "tqdm": ("cli/sdtool/cli/console.py",),
+    "dask": ("batch/sdtool/batch/cluster.py",),
+    "distributed": ("batch/sdtool/batch/cluster.py",),
     "send2trash": ("batch/sdtool/batch/originals.py",),
     "obstore": ("batch/sdtool/batch/remote/buckets.py",),
     "fickling": ("scan/sdtool/scan/second_opinion.py",),
@@ -141,7 +143,15 @@ def test_heavy_packages_are_imported_when_needed(path: Path) -> None:
     tree = ast.parse(path.read_text("utf-8"))
     at_the_top = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
     tops = {n.split(".")[0] for n in imports(ast.Module(list(at_the_top), type_ignores=[]))}
-    assert not tops & {"torch", "numpy", "fickling", "tqdm", "safetensors", "obstore"}
+    assert not tops & {
+        "torch",
+        "numpy",
+        "fickling",
+        "tqdm",
+        "safetensors",
+        "obstore",
+        "distributed",
+    }
 
 
 @each_module

@@ -80,6 +80,20 @@ def test_a_scan_of_the_index_is_a_scan_of_the_shards(sdtool: Run, tmp_path: Path
     assert "call(['true'])" in sdtool("scan", f"set/{INDEX}", "--explain").out
 
 
+def test_a_journal_knows_a_set_by_its_shards(sdtool: Run, tmp_path: Path) -> None:
+    one = {"a": torch.ones(2)}
+    write_set(tmp_path / "set", one, {"b": torch.ones(2)})
+    options = ("scan", f"set/{INDEX}", "--journal", "j.db", "--format", "json")
+    (first,) = json.loads(sdtool(*options).out)["files"]
+    (again,) = json.loads(sdtool(*options).out)["files"]
+    assert ("unchanged_since" in first, "unchanged_since" in again) == (False, True)
+    assert again["size_bytes"] == first["size_bytes"]
+    torch.save({"b": torch.ones(2), "trap": Trap()}, tmp_path / "set" / SHARDS[1])
+    result = sdtool(*options)
+    (report,) = json.loads(result.out)["files"]
+    assert (result.code, report["verdict"]) == (1, "unsafe")
+
+
 def test_indexes_that_list_each_other_hide_nothing(sdtool: Run, tmp_path: Path) -> None:
     write_set(tmp_path / "set", {"a": torch.ones(2)}, {"b": torch.ones(2), "trap": Trap()})
     other = INDEX.replace(".json", ".fp16.json")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sdtool.batch.checking import VerificationError
+    from sdtool.batch.cluster import Cluster
     from sdtool.batch.converting import Converting
     from sdtool.batch.engines import Engine, Here, Processes, Threads
     from sdtool.batch.expand import open_file
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         prune_file,
         run_batch,
     )
+    from sdtool.batch.journal import Journal, Row, open_journal
     from sdtool.batch.layouts import ToFolder, ToSingle, assembly, inputs_of, recipe_for
     from sdtool.batch.making import Making, MakingFolder, Nothing, Recipe, SetRecipe
     from sdtool.batch.options import Options
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
         Skipped,
         Written,
     )
+    from sdtool.batch.part import Part, part_of
     from sdtool.batch.progress import Cancelled, Progress
     from sdtool.batch.pruning import Pruning, with_baked_vae
     from sdtool.batch.scanning import scan_file
@@ -65,23 +68,25 @@ if TYPE_CHECKING:
     from sdtool.scan import Report, Verdict, open_judged
 
 __all__ = [
-    "Cancelled", "Converting", "Done", "Engine", "Failed", "Here", "Identified", "Input",
-    "InputError", "LimitExceeded", "Making", "MakingFolder", "Malformed", "NotACheckpoint",
-    "Nothing", "NothingToDo", "Options", "Outcome", "Output", "OutputError", "Planned", "Processes",
-    "Progress", "Pruning", "Recipe", "Refused", "Remarks", "Report", "SdtoolError", "SetRecipe",
-    "Shard", "Skipped", "Threads", "ToFolder", "ToSingle", "Truncated", "Unreadable", "UnsafeError",
-    "Unsupported", "UsageError", "Verdict", "Verification", "VerificationError", "Written",
-    "as_models", "assembly", "convert_file", "files_of", "identify_file", "inputs_of",
-    "open_file", "open_judged", "prune_file", "recipe_for", "run_batch", "scan_file",
-    "verify_file", "with_baked_vae",
+    "Cancelled", "Cluster", "Converting", "Done", "Engine", "Failed", "Here", "Identified", "Input",
+    "InputError", "Journal", "LimitExceeded", "Making", "MakingFolder", "Malformed",
+    "NotACheckpoint", "Nothing", "NothingToDo", "Options", "Outcome", "Output", "OutputError",
+    "Part", "Planned", "Processes", "Progress", "Pruning", "Recipe", "Refused", "Remarks", "Report",
+    "Row", "SdtoolError", "SetRecipe", "Shard", "Skipped", "Threads", "ToFolder", "ToSingle",
+    "Truncated", "Unreadable", "UnsafeError", "Unsupported", "UsageError", "Verdict",
+    "Verification", "VerificationError", "Written", "as_models", "assembly", "convert_file",
+    "files_of", "identify_file", "inputs_of", "open_file", "open_journal", "open_judged", "part_of",
+    "prune_file", "recipe_for", "run_batch", "scan_file", "verify_file", "with_baked_vae",
 ]  # fmt: skip
 
 _HOMES = {
     "checking": ("VerificationError",),
+    "cluster": ("Cluster",),
     "converting": ("Converting",),
     "engines": ("Engine", "Here", "Processes", "Threads"),
     "expand": ("open_file",),
     "files": ("Done", "Identified", "convert_file", "identify_file", "prune_file", "run_batch"),
+    "journal": ("Journal", "Row", "open_journal"),
     "layouts": ("ToFolder", "ToSingle", "assembly", "inputs_of", "recipe_for"),
     "making": ("Making", "MakingFolder", "Nothing", "Recipe", "SetRecipe"),
     "options": ("Options",),
@@ -89,6 +94,7 @@ _HOMES = {
         "Failed", "Input", "NothingToDo", "Outcome", "Output", "Planned", "Refused", "Remarks",
         "Shard", "Skipped", "Written",
     ),
+    "part": ("Part", "part_of"),
     "progress": ("Cancelled", "Progress"),
     "pruning": ("Pruning", "with_baked_vae"),
     "scanning": ("scan_file",),

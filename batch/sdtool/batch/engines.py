@@ -18,10 +18,37 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R")
+T_contra = TypeVar("T_contra", contravariant=True)
 
 Check: TypeAlias = Callable[[], None]
 """Called now and then by what is at work; raises where the run was stopped meanwhile."""
-Work: TypeAlias = Callable[[T, Check], R]
+
+
+class Work(Protocol[T_contra, R]):
+    """What is done with each item. For an engine that is not `Here` or `Threads` it is pickled."""
+
+    def __call__(self, item: T_contra, check: Check, /) -> R:
+        """Return the result of one item; only what ends the run is raised."""
+        ...
+
+    def lost(self, item: T_contra, ending: str, /) -> R:
+        """Return what stands for the result of an item that has ended its process twice.
+
+        `ending` says how: `by SIGKILL`, `with exit code 1`.
+        """
+        ...
+
+    def to_json(self, result: R, /) -> Any:
+        """Return a result as JSON has it, for where it is kept in a file."""
+        ...
+
+    def from_json(self, data: Any, /) -> R:
+        """Return the result that `data` was made of.
+
+        Raises:
+            ValueError: it was made of something else.
+        """
+        ...
 
 
 class Engine(Protocol):
@@ -94,12 +121,11 @@ class Threads:
 class Processes:
     """Up to `count` pieces at once in processes of their own: for what computes in Python.
 
-    `work`, the items and the results are pickled. Where an item ends its process, and another that
-    has nothing beside it, `lost(item, how it ended)` stands for its result.
+    `work`, the items and the results are pickled. An item that ends its process, and another that
+    has nothing beside it, is lost.
     """
 
     count: int
-    lost: Callable[[Any, str], Any]
 
     @contextmanager
     def results(
@@ -109,7 +135,7 @@ class Processes:
         from sdtool.batch.workers import in_order  # costs more than a scan of one file
 
         with in_order(
-            partial(_unchecked, work), items, workers=min(self.count, len(items)), lost=self.lost
+            partial(_unchecked, work), items, workers=min(self.count, len(items)), lost=work.lost
         ) as found:
             yield found
 

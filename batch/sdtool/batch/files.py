@@ -33,6 +33,7 @@ from sdtool.convert import Layout, Predicts, Target
 from sdtool.scan import Verdict
 
 if TYPE_CHECKING:
+    from sdtool.batch.journal import Journal
     from sdtool.prune import Component, Variant
 
 _Path: TypeAlias = str | os.PathLike[str]
@@ -189,6 +190,7 @@ def run_batch(
     warn: Warn | None = None,
     progress: Progress | None = None,
     cancelled: Event | None = None,
+    journal: Journal | None = None,
 ) -> list[Outcome]:
     """Make what a recipe says of files, folders and patterns, as the command does with several.
 
@@ -219,6 +221,7 @@ def run_batch(
         warn=warn,
         progress=progress,
         cancelled=cancelled,
+        journal=journal,
     )
     return missing + done
 

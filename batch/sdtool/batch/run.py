@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from threading import Event
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sdtool.batch.claims import Claims
 from sdtool.batch.engines import Check, Engine, Here
@@ -14,9 +13,13 @@ from sdtool.batch.job import work
 from sdtool.batch.making import Recipe, Shared, Warn
 from sdtool.batch.options import Options
 from sdtool.batch.originals import check_trash
-from sdtool.batch.outcome import Outcome
-from sdtool.batch.place import AnyJob
+from sdtool.batch.outcome import Failed, Input, Outcome
+from sdtool.batch.place import AnyJob, nbytes_of
 from sdtool.batch.progress import Progress, Stop, stoppable
+from sdtool.checkpoint import SdtoolError
+
+if TYPE_CHECKING:
+    from sdtool.batch.journal import Journal
 
 Report: TypeAlias = Callable[[Sequence[Outcome]], object]
 """Called with the outcomes of one input; with none where that is plainly no model."""
@@ -33,15 +36,19 @@ def run_jobs(
     warn: Warn | None = None,
     progress: Progress | None = None,
     cancelled: Event | None = None,
+    journal: Journal | None = None,
 ) -> list[Outcome]:
     """Work through `jobs` and return what came of them, in their order.
+
+    What `journal` knows to be done, and is still there as it was written, is not done again.
 
     `report` is called with the outcomes of each input as it ends, `warn` before something is done
     that cannot be undone, `progress` with bytes of inputs that are done. When a run is stopped,
     `late` is called with the outcomes of each input that had ended and was not reported.
 
     Raises:
-        UsageError: originals are to go to the trash, and the package that does it is not there.
+        UsageError: originals are to go to the trash, and the package that does it is not there; or
+            a journal cannot tell what the recipe asks for.
         Cancelled: `cancelled` was set.
         Exception: whatever a callback raised. What was written by then stays; nothing is left
             half-written.
@@ -50,12 +57,17 @@ def run_jobs(
         options = replace(options, verify=True)
     if options.replace == "trash" and not options.dry_run:
         check_trash()
+    engine = engine or Here()
+    if journal is not None:
+        from sdtool.batch.journal.outcomes import remembering
+
+        engine = remembering(engine, journal, recipe, options)
     shared = Shared(recipe, options, Claims(job.item.path for job in jobs), warn or _unheard)
     outcomes: list[Outcome] = []
     ended: list[list[Outcome]] = []
-    doing = partial(_done, shared=shared, advance=stoppable(progress, cancelled))
+    doing = _Doing(shared, stoppable(progress, cancelled))
     try:
-        with (engine or Here()).results(doing, jobs, ended) as results:
+        with engine.results(doing, jobs, ended) as results:
             for made in results:
                 outcomes += made
                 if report is not None:
@@ -72,15 +84,43 @@ def run_jobs(
     return outcomes
 
 
-def _done(
-    job: AnyJob, check: Check, *, shared: Shared, advance: Callable[[int], None]
-) -> list[Outcome]:
-    def go_on(nbytes: int) -> None:
-        check()
-        advance(nbytes)
+@dataclass(frozen=True, slots=True)
+class _Doing:
+    """What is done with each job."""
 
-    go_on(0)
-    return [draft.outcome() for draft in work(job, shared, go_on)]
+    shared: Shared
+    advance: Callable[[int], None]
+
+    def __call__(self, job: AnyJob, check: Check) -> list[Outcome]:
+        def go_on(nbytes: int) -> None:
+            check()
+            self.advance(nbytes)
+
+        go_on(0)
+        return [draft.outcome() for draft in work(job, self.shared, go_on)]
+
+    def lost(self, job: AnyJob, ending: str) -> list[Outcome]:
+        what = f"the process that worked on it ended {ending}, and again when it was alone"
+        error = SdtoolError(what, where=job.item.path, hint="memory has probably run out")
+        return [Failed(input=Input(job.item.path, nbytes_of(job)), error=error)]
+
+    def to_json(self, result: list[Outcome]) -> Any:
+        from sdtool.batch.coding import encoded  # a run in this process does without
+
+        return encoded(result)
+
+    def from_json(self, data: Any) -> list[Outcome]:
+        from sdtool.batch.outcome_coding import outcomes_of
+
+        return outcomes_of(data)
+
+    def __reduce__(self) -> tuple[Callable[..., _Doing], tuple[Recipe, Options]]:
+        return _elsewhere, (self.shared.recipe, self.shared.options)
+
+
+def _elsewhere(recipe: Recipe, options: Options) -> _Doing:
+    """Return the work for another process, which knows nothing of the other jobs of the run."""
+    return _Doing(Shared(recipe, options, Claims(), _unheard), stoppable(None, None))
 
 
 def _unheard(what: str, where: str) -> None:

@@ -9,15 +9,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import Event
+from typing import TYPE_CHECKING, Any
 
-from sdtool.batch.engines import Check, Engine, Here, Processes
+from sdtool.batch.engines import Check, Engine, Here
 from sdtool.batch.expand import Item, item_of
 from sdtool.batch.failures import as_error
 from sdtool.batch.progress import Progress, Stop, stoppable
 from sdtool.batch.sets import files_of, scan_set
 from sdtool.checkpoint import InputError
-from sdtool.scan import Report, Verdict
+from sdtool.scan import Finding, Name, Report, Verdict
 from sdtool.scan import scan_file as scan
+
+if TYPE_CHECKING:
+    from sdtool.batch.journal import Journal
 
 _NO_NAMES: Mapping[str, str] = {}
 
@@ -53,17 +57,26 @@ def scan_file(
 
 @contextmanager
 def scanned(
-    items: Sequence[Item], *, allow: Mapping[str, str], deep: bool, jobs: int
+    items: Sequence[Item],
+    *,
+    allow: Mapping[str, str],
+    deep: bool,
+    engine: Engine | None = None,
+    journal: Journal | None = None,
 ) -> Generator[Iterable[Report]]:
-    """Give the report of each item; `jobs` is how many processes share the work."""
-    engine: Engine = Here() if jobs == 1 or len(items) < 2 else Processes(jobs, _lost)
+    """Give the report of each item. What `journal` knows to be unchanged is not scanned again."""
+    engine = engine or Here()
+    if journal is not None:
+        from sdtool.batch.journal.scans import remembering  # a scan without one does without SQLite
+
+        engine = remembering(engine, journal, allow=allow, deep=deep)
     with engine.results(_Scan(scan_one, dict(allow), deep), items, []) as reports:
         yield reports
 
 
 @dataclass(frozen=True, slots=True)
 class _Scan:
-    """What worker processes are sent: how to scan a file."""
+    """What other processes are sent: how to scan a file."""
 
     scan: Callable[..., Report]
     allow: Mapping[str, str]
@@ -72,14 +85,24 @@ class _Scan:
     def __call__(self, item: Item, check: Check) -> Report:
         return self.scan(item, allow=self.allow, deep=self.deep)
 
+    def lost(self, item: Item, ending: str) -> Report:
+        return unread(
+            item.path,
+            f"the process that scanned it ended {ending}, and again when it was scanned alone",
+            "memory has probably run out: scan fewer files at once, or use a machine with more"
+            " memory",
+        )
 
-def _lost(item: Item, ending: str) -> Report:
-    """Return the report of a file at which a worker process has ended twice."""
-    return unread(
-        item.path,
-        f"the process that scanned it ended {ending}, and again when it was scanned alone",
-        "memory has probably run out: scan fewer files at once, or use a machine with more memory",
-    )
+    def to_json(self, result: Report) -> Any:
+        from sdtool.batch.coding import encoded  # a scan in this process does without
+
+        return encoded(result)
+
+    def from_json(self, data: Any) -> Report:
+        from sdtool.batch.coding import Decoder
+
+        report: Report = Decoder((Report, Finding, Name)).decoded(data, Report)
+        return report
 
 
 def scan_one(item: Item, *, allow: Mapping[str, str], deep: bool) -> Report:

@@ -160,7 +160,7 @@ class _Run(Generic[T, R]):
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe()
         process = context.Process(target=_serve, args=(there, self._function), daemon=True)
-        with _interrupts_held():
+        with interrupts_held():
             process.start()
         there.close()
         worker = _Worker(process, here)
@@ -179,7 +179,7 @@ def _serve(pipe: Connection, function: Callable[[Any], object]) -> None:
 
 
 @contextmanager
-def _interrupts_held() -> Generator[None]:
+def interrupts_held() -> Generator[None]:
     """Let no Ctrl-C through while a process starts: it would end in a traceback of that process.
 
     What is blocked stays so in the child; here it arrives as soon as it is let through again.

@@ -16,34 +16,48 @@ def check_report(out: str, inputs: Iterable[str], *, force: bool) -> None:
     """Check, before anything is scanned, that a report may be written to `out`.
 
     Raises:
-        UsageError: it is one of the inputs or called like a model (`-o *.ckpt`, which the shell
-            turns into `-o a.ckpt b.ckpt`), or `-`.
+        UsageError: as `check_name` does.
         OutputError: it exists and `force` is false, or it cannot be written.
     """
-    if out == "-":
-        raise UsageError("-o names a file", hint="without -o the report goes to standard output")
-    if os.path.splitext(out)[1].lower() in MODEL_SUFFIXES:
-        raise UsageError(
-            "-o names the report, but this is the name of a model",
-            where=out,
-            hint="give -o a name of its own, such as report.json",
-        )
+    check_name(out, "-o", inputs)
     if is_stream(out):
         return
-    there = _stat(out)
-    if there is not None:
-        for path in inputs:
-            found = _stat(path)
-            if found is not None and os.path.samestat(found, there):
-                raise UsageError(
-                    "-o names one of the files to scan", where=out, hint="give -o another name"
-                )
     # a scan starts without the rooms that write
     from sdtool.convert import check_output
 
     check_output(Path(out), force=force)
     if not os.path.isdir(os.path.dirname(out) or "."):
         raise OutputError("cannot be written (no such folder)", where=out)
+
+
+def check_name(out: str, option: str, inputs: Iterable[str]) -> None:
+    """Check that the value of an option can be the name of a report.
+
+    Raises:
+        UsageError: it is one of the inputs or called like a model (`-o *.ckpt`, which the shell
+            turns into `-o a.ckpt b.ckpt`), or `-`.
+    """
+    if out == "-":
+        raise UsageError(
+            f"{option} names a file", hint="without it the report goes to standard output"
+        )
+    if os.path.splitext(out)[1].lower() in MODEL_SUFFIXES:
+        raise UsageError(
+            f"{option} names the report, but this is the name of a model",
+            where=out,
+            hint=f"give {option} a name of its own, such as report.json",
+        )
+    there = None if is_stream(out) else _stat(out)
+    if there is None:
+        return
+    for path in inputs:
+        found = _stat(path)
+        if found is not None and os.path.samestat(found, there):
+            raise UsageError(
+                f"{option} names one of the files to scan",
+                where=out,
+                hint=f"give {option} another name",
+            )
 
 
 def write_report(out: str, content: str, *, force: bool) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from sdtool.batch import Engine, Failed, Here, Input, Options, Outcome, Recipe, Threads
+from sdtool.batch import Failed, Input, Options, Outcome, Recipe
 from sdtool.batch.place import AnyJob, nbytes_of
 from sdtool.batch.run import run_jobs
 from sdtool.cli.arguments import Found, say_nothing
 from sdtool.cli.console import Console
 from sdtool.cli.exit_codes import DONE, worst
+from sdtool.cli.many import Many
 from sdtool.cli.outcomes import as_json, code_of, error_of, lines, summary, summary_line
 from sdtool.cli.results import Results
 from sdtool.cli.stopping import code_of as stopped_code
@@ -29,6 +30,7 @@ def run(
     *,
     at_once: int,
     form: str,
+    many: Many,
 ) -> int:
     """Work through `jobs`, report each as it ends, and return the exit code of the whole."""
     results = Results(verb, form, console.data)
@@ -60,9 +62,12 @@ def run(
     for folder in dict.fromkeys(out.parent for job in jobs for out in job.outs):
         for left in leftovers(folder):
             console.leftover(os.fspath(left))
-    engine: Engine = Here() if at_once == 1 or len(jobs) < 2 else Threads(at_once)
+    engine = many.engine(at_once, len(jobs), computing=False)
     try:
-        with console.progress(sum(map(nbytes_of, jobs)), _LABELS[verb]) as progress:
+        with (
+            many.opened_journal() as journal,
+            console.progress(sum(map(nbytes_of, jobs)), _LABELS[verb]) as progress,
+        ):
             run_jobs(
                 jobs,
                 recipe,
@@ -72,6 +77,7 @@ def run(
                 late=late,
                 warn=console.warning,
                 progress=progress,
+                journal=journal,
             )
     except BaseException as e:
         if not isinstance(e, Exception):  # Ctrl-C and its kin: what was done is reported

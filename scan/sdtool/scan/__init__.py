@@ -7,12 +7,12 @@ with open_judged("model.ckpt") as (checkpoint, report): ...  # or it is refused
 
 from __future__ import annotations
 
-from sdtool.scan.findings import Finding, Report, Severity, Verdict
+from sdtool.scan.findings import Finding, Name, Report, Severity, Verdict
 from sdtool.scan.gate import admit, judged, open_judged, worst_message
 from sdtool.scan.scanner import judge, scan_file
 from sdtool.scan.settings import Settings, allowed_globals, load_allow, load_settings
 
 __all__ = [
-    "Finding", "Report", "Settings", "Severity", "Verdict", "admit", "allowed_globals", "judge",
-    "judged", "load_allow", "load_settings", "open_judged", "scan_file", "worst_message",
+    "Finding", "Name", "Report", "Settings", "Severity", "Verdict", "admit", "allowed_globals",
+    "judge", "judged", "load_allow", "load_settings", "open_judged", "scan_file", "worst_message",
 ]  # fmt: skip

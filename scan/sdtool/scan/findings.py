@@ -99,6 +99,8 @@ class Report:
     """What to do about `error`."""
     requests: int = 0
     """How often a server was asked for bytes of it."""
+    unchanged_since: str | None = None
+    """When it was scanned, if that was before, and a journal knows it to be unchanged."""
 
     @property
     def allowed(self) -> tuple[str, ...]:
@@ -129,6 +131,7 @@ class Report:
             "seconds": round(self.seconds, 6),
             "error": self.error,
             "hint": self.advice,
+            **({"unchanged_since": self.unchanged_since} if self.unchanged_since else {}),
         }
 
 

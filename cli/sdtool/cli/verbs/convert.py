@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -11,6 +12,7 @@ from sdtool.batch.place import AnyJob, plan_outputs
 from sdtool.checkpoint import UsageError
 from sdtool.cli.arguments import Found, paths_argument, search
 from sdtool.cli.console import Console
+from sdtool.cli.many import Many, many_options
 from sdtool.cli.options import (
     dequantize_option,
     dtype_option,
@@ -57,6 +59,7 @@ from sdtool.scan import Settings
     "--skip-unsupported", is_flag=True, help="Leave out tensors that the format cannot hold."
 )
 @writing_options
+@many_options
 @format_options()
 def command(
     console: Console,
@@ -71,6 +74,7 @@ def command(
     out: str | None,
     out_dir: str | None,
     form: str,
+    many: Many,
     **options: Any,
 ) -> int:
     """Write a checkpoint's weights as safetensors.
@@ -95,27 +99,35 @@ def command(
         prediction,
         names_given=out is not None,
     )
-    jobs: list[AnyJob]
+    many.check_writing(options)
+    jobs: Sequence[AnyJob]
     if assemble:
         jobs = [assembly(paths, out)]
         found = Found([job.item for job in jobs], [])
     else:
         found = search(console, paths, settings, writing=True, download=options["download"])
-        jobs = _jobs(console, found, recipe, out, out_dir)
+        jobs = _jobs(console, found, recipe, out, out_dir, many)
     wanted = options_of(settings, options)
-    at_once = jobs_of(options)
-    return run(console, "convert", jobs, found, recipe, wanted, at_once=at_once, form=form)
+    return run(
+        console, "convert", jobs, found, recipe, wanted,
+        at_once=jobs_of(options), form=form, many=many,
+    )  # fmt: skip
 
 
 def _jobs(
-    console: Console, found: Found, recipe: Recipe, out: str | None, out_dir: str | None
-) -> list[AnyJob]:
+    console: Console,
+    found: Found,
+    recipe: Recipe,
+    out: str | None,
+    out_dir: str | None,
+    many: Many,
+) -> Sequence[AnyJob]:
     """Give every input its outputs.
 
     Raises:
         UsageError: they cannot be placed, or there is no folder for `--to single`.
     """
-    items = without_outputs(console, found, recipe, out_dir)
+    items = many.items(without_outputs(console, found, recipe, out_dir))
     if out is not None and any(is_index(item.path) for item in items):
         raise UsageError("-o names one file, and a sharded set has several", hint="use --out-dir")
     if isinstance(recipe, ToSingle) and items and not any(is_pipeline(item.path) for item in items):
@@ -124,4 +136,7 @@ def _jobs(
             where=items[0].path if len(items) == 1 else None,
         )
     folders = isinstance(recipe, ToFolder)
-    return plan_outputs(items, recipe.names, out=out, out_dir=out_dir, makes_folders=folders)
+    folder = many.folder(out_dir)
+    return many.jobs(
+        plan_outputs(items, recipe.names, out=out, out_dir=folder, makes_folders=folders)
+    )

@@ -13,6 +13,7 @@ from sdtool.batch.place import plan_outputs
 from sdtool.checkpoint import UsageError
 from sdtool.cli.arguments import paths_argument, search
 from sdtool.cli.console import Console
+from sdtool.cli.many import Many, many_options
 from sdtool.cli.options import (
     dequantize_option,
     dtype_option,
@@ -58,6 +59,7 @@ from sdtool.scan import Settings
 )  # fmt: skip
 @click.option("--drop", multiple=True, metavar="GLOB", help="Drop tensors of these names too.")
 @writing_options
+@many_options
 @format_options()
 def command(
     console: Console,
@@ -71,6 +73,7 @@ def command(
     out_dir: str | None,
     form: str,
     bake_vae: str | None,
+    many: Many,
     **options: Any,
 ) -> int:
     """Keep what inference needs: raw or EMA weights, any precision.
@@ -89,13 +92,21 @@ def command(
         raise UsageError(
             "-o names one output, and --all-variants makes several", hint="use --out-dir"
         )
+    if bake_vae is not None and many.journal is not None:
+        raise UsageError(
+            "--bake-vae and --journal cannot be used together",
+            hint="a journal could not tell whether the VAE is still the same",
+        )
+    many.check_writing({**options, "bake_vae": bake_vae})
     found = search(console, paths, settings, writing=True, download=options["download"])
-    items = without_outputs(console, found, recipe, out_dir)
+    items = many.items(without_outputs(console, found, recipe, out_dir))
     wanted = options_of(settings, options)
-    jobs = plan_outputs(items, recipe.names, out=out, out_dir=out_dir)
+    jobs = many.jobs(plan_outputs(items, recipe.names, out=out, out_dir=many.folder(out_dir)))
     with with_baked_vae(recipe, bake_vae, wanted) as baked:
-        at_once = jobs_of(options)
-        return run(console, "prune", jobs, found, baked, wanted, at_once=at_once, form=form)
+        return run(
+            console, "prune", jobs, found, baked, wanted,
+            at_once=jobs_of(options), form=form, many=many,
+        )  # fmt: skip
 
 
 def _variant(asked: Mapping[str, bool]) -> Variant | Literal["all"]:

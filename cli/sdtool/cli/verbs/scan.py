@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,7 +16,7 @@ from sdtool.batch import as_models, files_of
 from sdtool.batch.expand import Item
 from sdtool.batch.scanning import scanned, unread
 from sdtool.batch.version import version
-from sdtool.checkpoint import InputError, readings
+from sdtool.checkpoint import InputError, UsageError, readings
 from sdtool.cli.arguments import (
     Found,
     download_option,
@@ -26,6 +28,7 @@ from sdtool.cli.arguments import (
 )
 from sdtool.cli.console import Console, as_json
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE, worst
+from sdtool.cli.many import Many, many_options
 from sdtool.cli.report_file import check_report, write_report
 from sdtool.cli.results import Results
 from sdtool.cli.settings import settings_options, with_allowed
@@ -34,6 +37,9 @@ from sdtool.cli.verb import format_options, verb
 from sdtool.scan import Report, Settings, Verdict
 from sdtool.scan.report import json as json_report
 from sdtool.scan.report import text
+
+if TYPE_CHECKING:
+    from sdtool.cli.resumed import Resumed
 
 
 @verb(
@@ -61,7 +67,12 @@ from sdtool.scan.report import text
     "--fail-on-nothing", is_flag=True, help="Exit with 2 when no file was scanned."
 )  # fmt: skip
 @download_option
+@click.option(
+    "--resume", metavar="FILE",
+    help="Go on with FILE, a report in jsonl: only what it lacks is scanned.",
+)  # fmt: skip
 @jobs_option
+@many_options
 @settings_options
 def command(
     console: Console,
@@ -76,7 +87,9 @@ def command(
     deep: bool,
     fail_on_nothing: bool,
     download: bool,
+    resume: str | None,
     jobs: int,
+    many: Many,
 ) -> int:
     """Report what a file would do if a program loaded it.
 
@@ -84,37 +97,65 @@ def command(
     No code from the file is ever run. Content decides, not the suffix: in
     folders, files that are not models are passed over.
     """
+    if resume is not None:
+        form = _form_of_resumed(console, form, output)
     names = with_allowed(settings, allow)
     # a name is no proof that a run of ours left it: it is read as any other file
     found = search(console, paths, settings, with_partial=True, download=download)
     found = replace(found, items=as_models(found.items))
     if output is not None:
         check_report(output, (item.path for item in found.items), force=force)
-    shown = _Shown(console, form, output, found, fail_on, force=force)
-    for problem in found.problems:
-        shown.missing(problem)
-    total = sum(file_size(item.path) for item in found.items)
-    jobs = jobs or os.cpu_count() or 1
-    try:
-        with (
-            console.progress(total, "scanning") as progress,
-            scanned(found.items, allow=names, deep=deep, jobs=jobs) as reports,
-        ):
-            for item, report in zip(found.items, reports, strict=True):
-                progress(file_size(item.path))
-                if report.verdict is Verdict.NOT_A_CHECKPOINT and not item.looks_like_model:
-                    shown.passed_over += 1
-                else:
-                    shown.add(report, _explanation(item, report, names) if explain else ())
-    except (KeyboardInterrupt, Stopped) as e:
-        shown.finish(code_of(e), interrupted=True)
-        raise
-    code = worst(_code(report, fail_on) for report in shown.reports)
-    if not shown.reports:
-        say_nothing(console, "scan", found, shown.passed_over)
-        code = TROUBLE if fail_on_nothing else DONE
-    shown.finish(code)
+    items = many.items([item for item in found.items if many.has(item)])
+    with ExitStack() as stack:
+        former = None
+        if resume is not None:
+            from sdtool.cli.resumed import resumed
+
+            former = stack.enter_context(resumed(resume, items))
+            items = former.left(items)
+        journal = stack.enter_context(many.opened_journal())
+        shown = _Shown(console, form, output, found, fail_on, force=force, former=former)
+        for problem in found.problems:
+            shown.missing(problem)
+        engine = many.engine(jobs or os.cpu_count() or 1, len(items), computing=True)
+        try:
+            with (
+                console.progress(
+                    sum(file_size(item.path) for item in items), "scanning"
+                ) as progress,
+                scanned(items, allow=names, deep=deep, engine=engine, journal=journal) as reports,
+            ):
+                for item, report in zip(items, reports, strict=True):
+                    progress(file_size(item.path))
+                    if report.verdict is Verdict.NOT_A_CHECKPOINT and not item.looks_like_model:
+                        shown.passed_over += 1
+                    else:
+                        shown.add(report, _explanation(item, report, names) if explain else ())
+        except (KeyboardInterrupt, Stopped) as e:
+            shown.finish(code_of(e), interrupted=True)
+            raise
+        code = worst(_code(verdict, fail_on) for verdict in shown.verdicts)
+        if not shown.verdicts:
+            say_nothing(console, "scan", found, shown.passed_over)
+            code = TROUBLE if fail_on_nothing else DONE
+        shown.finish(code)
     return code
+
+
+def _form_of_resumed(console: Console, form: str, output: str | None) -> str:
+    """Return the format of a report that is gone on with.
+
+    Raises:
+        UsageError: another was asked for, or another file.
+    """
+    if output is not None:
+        raise UsageError(
+            "--resume and -o cannot be used together", hint="the report is that of --resume"
+        )
+    if form not in ("text", "jsonl"):
+        raise UsageError(f"--resume and --format {form} cannot be used together", hint="use jsonl")
+    console.machine = True
+    return "jsonl"
 
 
 class _Shown:
@@ -129,8 +170,11 @@ class _Shown:
         fail_on: str,
         *,
         force: bool = False,
+        former: Resumed | None = None,
     ) -> None:
         self.reports: list[Report] = []
+        self.verdicts = Counter(former.verdicts.values() if former else ())
+        """Of all files that are in the report."""
         self.passed_over = 0
         self._console = console
         self._form = form
@@ -138,14 +182,14 @@ class _Shown:
         self._found = found
         self._fail_on = fail_on
         self._force = force
+        self._former = former
         self._results = Results("scan", form, self._write)
         self._kept: list[str] = []
         """What goes to the output file."""
 
     def add(self, report: Report, explanation: Iterable[str] = ()) -> None:
         """Take up one more report; the explanation is shown as text only."""
-        self.reports.append(report)
-        self._results.add(_file(report, self._fail_on))
+        self._take_up(report)
         if self._form == "text" and not (self._console.quiet and _is_clean(report)):
             first, *rest = text.lines(report, colour=self._console.colour and not self._output)
             self._write(first, coloured=True)
@@ -155,12 +199,21 @@ class _Shown:
     def missing(self, problem: InputError) -> None:
         """Take up what could not even be opened: for people, that is a message."""
         self._console.failed(problem)
-        report = unread(problem.where or "", problem.what)
+        if self._former is None or (problem.where or "") not in self._former.verdicts:
+            self._take_up(unread(problem.where or "", problem.what))
+
+    def _take_up(self, report: Report) -> None:
+        self.verdicts[report.verdict] += 1
+        if self._former is not None:
+            self._former.append(as_json(_file(report, self._fail_on), indent=None))
+            return
         self.reports.append(report)
         self._results.add(_file(report, self._fail_on))
 
     def finish(self, code: int, *, interrupted: bool = False) -> None:
         """Write what comes last, and the output file."""
+        if self._former is not None:
+            return  # a report that may be gone on with has no end
         excluded = self._found.excluded
         counts = json_report.summary(self.reports, self.passed_over, excluded)
         self._results.finish(code, {"summary": counts}, interrupted=interrupted)
@@ -189,7 +242,7 @@ class _Shown:
 
 def _file(report: Report, fail_on: str) -> dict[str, Any]:
     """The report as JSON has it, with what it means for the run."""
-    return {**report.as_json(), "exit_code": _code(report, fail_on)}
+    return {**report.as_json(), "exit_code": _code(report.verdict, fail_on)}
 
 
 def _explanation(item: Item, report: Report, allow: Mapping[str, str]) -> Iterator[str]:
@@ -207,8 +260,8 @@ def _is_clean(report: Report) -> bool:
     return report.verdict is Verdict.CLEAN and not report.allowed
 
 
-def _code(report: Report, fail_on: str) -> int:
-    match report.verdict:
+def _code(verdict: Verdict, fail_on: str) -> int:
+    match verdict:
         case Verdict.CLEAN:
             return DONE
         case Verdict.UNSAFE:

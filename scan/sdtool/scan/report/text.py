@@ -28,6 +28,8 @@ def lines(report: Report, *, colour: bool = False) -> Iterator[str]:
         what = f"{counted(len(report.allowed), 'name')} allowed; {what}"
     if report.coverage == "partial":
         what += ", not read to the end"
+    if report.unchanged_since:
+        what += f"; unchanged since {report.unchanged_since}"
     yield f"{escape(report.path)}: {verdict} ({what})"
     if report.error:
         yield f"  {'could not be decided' if _is_open(report) else 'note'}: {report.error}"
@@ -52,6 +54,8 @@ def summary(reports: Iterable[Report], passed_over: int = 0, excluded: int = 0) 
     text = f"{counted(total, 'file')} scanned"
     if parts:
         text += ": " + ", ".join(parts)
+    unchanged = sum(report.unchanged_since is not None for report in all_reports)
+    text += f"; {unchanged:,} unchanged" if unchanged else ""
     text += f"; {passed_over:,} passed over" if passed_over else ""
     return text + (f"; {excluded:,} excluded" if excluded else "")
 

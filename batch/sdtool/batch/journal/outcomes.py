@@ -1,0 +1,68 @@
+"""What a journal keeps of inputs that were converted or pruned: their outcomes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sdtool.batch.engines import Engine
+from sdtool.batch.journal.remembering import Remembering
+from sdtool.batch.journal.store import Entry, Journal, key_of
+from sdtool.batch.journal.task import task_of
+from sdtool.batch.making import Recipe
+from sdtool.batch.options import Options
+from sdtool.batch.outcome import Failed, Outcome, Planned, Remarks, Skipped, Written
+from sdtool.batch.place import AnyJob, PartsJob
+
+
+def remembering(engine: Engine, journal: Journal, recipe: Recipe, options: Options) -> Engine:
+    """Return an engine that does jobs as `engine` does, but for those that are done.
+
+    Raises:
+        UsageError: the recipe holds more than options.
+    """
+    task = task_of("make", recipe=recipe, options=options)
+    return Remembering(engine, journal, task, _Outcomes())
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcomes:
+    """See `Kind`. The items are jobs, and each has a list of outcomes."""
+
+    def inputs(self, item: AnyJob) -> Sequence[str]:
+        if item.item.remote is not None or isinstance(item, PartsJob):
+            # no file has an empty name: nothing is kept of what is elsewhere, nor of a model of
+            # which more is read than its weights
+            return ("",)
+        return tuple(map(os.path.abspath, item.files))
+
+    def key(self, item: AnyJob) -> bytes:
+        outs = map(os.path.abspath, item.outs)
+        alone = "alone" if item.item.alone else "among others"
+        return key_of(item.item.path, *outs, alone, item.passed_over or "")
+
+    def outputs(self, result: list[Outcome]) -> Sequence[str]:
+        outs = [one.output for one in result if isinstance(one, (Written, Skipped))]
+        copies = (to for out in outs for to in out.sidecars.values() if to is not None)
+        named = (path for out in outs for path in (out.path, *out.shards))
+        return tuple(map(os.path.abspath, (*named, *copies)))
+
+    def is_final(self, result: list[Outcome]) -> bool:
+        return not any(isinstance(one, (Failed, Planned)) for one in result)
+
+    def kept(self, result: list[Outcome]) -> list[Outcome]:
+        return result
+
+    def recalled(self, result: list[Outcome], item: AnyJob, entry: Entry) -> list[Outcome]:
+        return [_recalled(one, item.item.path, entry.since) for one in result]
+
+
+def _recalled(outcome: Outcome, path: str, since: str) -> Outcome:
+    source = replace(outcome.input, path=path)
+    note = f"unchanged since {since}, as the journal says"
+    if isinstance(outcome, (Written, Skipped)):
+        remarks = Remarks((note,), outcome.remarks.warnings)
+        return Skipped(input=source, output=outcome.output, remarks=remarks)
+    remarks = replace(outcome.remarks, notes=(*outcome.remarks.notes, note), announced=())
+    return replace(outcome, input=source, remarks=remarks, seconds=0.0)

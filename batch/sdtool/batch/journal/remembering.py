@@ -1,0 +1,195 @@
+"""An engine that does not do again what a journal knows to be done."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, Protocol, TypeVar, overload
+
+from sdtool.batch.coding import Decoder, encoded
+from sdtool.batch.engines import Check, Engine, Work
+from sdtool.batch.journal.stamp import Stamp, Stamps, is_untouched, stamps_of, still_hold
+from sdtool.batch.journal.store import Entry, Journal, damaged
+
+T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
+R = TypeVar("R")
+
+
+class Kind(Protocol[T_contra, R]):
+    """How results of one kind are kept. It is pickled with the work."""
+
+    def inputs(self, item: T_contra) -> Sequence[str]:
+        """Return the files that an item is made of."""
+        ...
+
+    def key(self, item: T_contra) -> bytes:
+        """Return what tells items apart: see `key_of`."""
+        ...
+
+    def outputs(self, result: R) -> Sequence[str]:
+        """Return the files that were made, or found to be there."""
+        ...
+
+    def kept(self, result: R) -> R:
+        """Return what is kept of a result: without what is of one file alone, most are alike."""
+        ...
+
+    def is_final(self, result: R) -> bool:
+        """Whether the same would come out of it again: a failure may have passed."""
+        ...
+
+    def recalled(self, result: R, item: T_contra, entry: Entry) -> R:
+        """Return the result as it is told where nothing was done again."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Remembering:
+    """Gives `engine` what the journal does not know, and notes what comes of it.
+
+    What the journal knows is checked by whoever would do the work: that reads the ends of files.
+    """
+
+    engine: Engine
+    journal: Journal
+    task: str
+    kind: Kind[Any, Any]
+
+    @contextmanager
+    def results(
+        self, work: Work[T, R], items: Sequence[T], late: list[R]
+    ) -> Generator[Iterable[R]]:
+        """See `Engine`."""
+        task = self.journal.task(self.task)
+        asked = _AllAsked(items, self.journal, task, self.kind, work)
+        ended: list[_Answer[R]] = []
+        told = 0
+
+        def results_of(answers: Iterable[_Answer[R]]) -> Iterator[R]:
+            nonlocal told
+            for answer in answers:
+                told = answer.number + 1
+                yield asked.result(answer)
+
+        try:
+            with self.engine.results(_Checked(work, self.kind), asked, ended) as answers:
+                yield results_of(answers)
+        except BaseException:
+            late.extend(asked.result(answer) for answer in ended if answer.number >= told)
+            raise
+        finally:
+            self.journal.flush()
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked(Generic[T]):
+    item: T
+    number: int
+    known: Stamps | None
+    """The files as the journal knows them; None where it does not know the item."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer(Generic[R]):
+    number: int
+    result: R | None
+    """None where the files are what the journal says: then its result holds."""
+    stamps: Stamps | None = None
+    """What the result hangs on, where it is worth keeping."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked(Generic[T, R]):
+    """Work that is only done where the files are not as the journal knows them."""
+
+    work: Work[T, R]
+    kind: Kind[T, R]
+
+    def __call__(self, asked: _Asked[T], check: Check) -> _Answer[R]:
+        inputs = self.kind.inputs(asked.item)
+        known = asked.known
+        if known is not None and known.keys() >= set(inputs) and still_hold(known):
+            return _Answer(asked.number, None)
+        before = stamps_of(inputs)
+        result = self.work(asked.item, check)
+        return _Answer(asked.number, result, self._worth_keeping(before, result))
+
+    def lost(self, asked: _Asked[T], ending: str) -> _Answer[R]:
+        return _Answer(asked.number, self.work.lost(asked.item, ending))
+
+    def to_json(self, result: _Answer[R]) -> Any:
+        told = None if result.result is None else self.work.to_json(result.result)
+        return [result.number, told, encoded(result.stamps)]
+
+    def from_json(self, data: Any) -> _Answer[R]:
+        number, told, stamps = data
+        result = None if told is None else self.work.from_json(told)
+        known = Decoder((Stamp,)).decoded(stamps, Mapping[str, Stamp] | None)
+        return _Answer(int(number), result, known)
+
+    def _worth_keeping(self, before: Stamps | None, result: R) -> Stamps | None:
+        if before is None or not self.kind.is_final(result) or not is_untouched(before):
+            return None
+        made = stamps_of(self.kind.outputs(result))
+        if made is None:
+            return None
+        # outputs were written or compared a moment ago: they need not have been at rest
+        return {**before, **{path: replace(stamp, is_settled=True) for path, stamp in made.items()}}
+
+
+@dataclass(slots=True)
+class _AllAsked(Sequence[_Asked[T]], Generic[T, R]):
+    """The items with what the journal knows of them, which is looked up as each is handed out."""
+
+    items: Sequence[T]
+    journal: Journal
+    task: int
+    kind: Kind[T, R]
+    work: Work[T, R]
+    _known: dict[int, Entry] = field(default_factory=dict[int, Entry])
+    """What was handed out, until the answer is there."""
+    _last: tuple[str, R] | None = None
+    """The last content that was decoded, and its result: most are alike."""
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @overload
+    def __getitem__(self, number: int) -> _Asked[T]: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[_Asked[T]]: ...
+    def __getitem__(self, number: int | slice) -> _Asked[T] | list[_Asked[T]]:
+        if isinstance(number, slice):
+            return [self[i] for i in range(*number.indices(len(self.items)))]
+        item = self.items[number]
+        entry = self.journal.look_up(self.task, self.kind.key(item))
+        if entry is None:
+            return _Asked(item, number, None)
+        self._known[number] = entry
+        return _Asked(item, number, entry.stamps)
+
+    def result(self, answer: _Answer[R]) -> R:
+        """Return what an answer says, and note it where it is new."""
+        item = self.items[answer.number]
+        entry = self._known.pop(answer.number, None)
+        if answer.result is None:
+            assert entry is not None
+            return self._recalled(entry, item)
+        if answer.stamps is not None:
+            kept = self.work.to_json(self.kind.kept(answer.result))
+            content = json.dumps(kept, separators=(",", ":"))
+            entry = Entry(answer.stamps, content, time.time())
+            self.journal.note(self.task, self.kind.key(item), entry)
+        return answer.result
+
+    def _recalled(self, entry: Entry, item: T) -> R:
+        if self._last is None or self._last[0] != entry.content:
+            try:
+                self._last = entry.content, self.work.from_json(json.loads(entry.content))
+            except (ValueError, RecursionError) as e:
+                raise damaged(self.journal.path) from e
+        return self.kind.recalled(self._last[1], item, entry)

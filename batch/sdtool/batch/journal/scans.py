@@ -1,0 +1,57 @@
+"""What a journal keeps of scans: the report, without what is of one file alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sdtool.batch.engines import Engine
+from sdtool.batch.expand import Item
+from sdtool.batch.journal.remembering import Remembering
+from sdtool.batch.journal.store import Entry, Journal, key_of
+from sdtool.batch.journal.task import task_of
+from sdtool.batch.sets import files_of
+from sdtool.checkpoint import InputError
+from sdtool.scan import Report, Verdict
+
+
+def remembering(
+    engine: Engine, journal: Journal, *, allow: Mapping[str, str], deep: bool
+) -> Engine:
+    """Return an engine that scans files as `engine` does, but for those that are unchanged."""
+    return Remembering(engine, journal, task_of("scan", allow=allow, deep=deep), _Scans())
+
+
+@dataclass(frozen=True, slots=True)
+class _Scans:
+    """See `Kind`."""
+
+    def inputs(self, item: Item) -> Sequence[str]:
+        # no file has an empty name: of what is elsewhere nothing is kept
+        if item.remote is not None:
+            return ("",)
+        try:
+            files = files_of(item)
+        except InputError:  # no index, whatever it is called
+            files = (item,)
+        return tuple(dict.fromkeys(os.path.abspath(one.path) for one in (item, *files)))
+
+    def key(self, item: Item) -> bytes:
+        return key_of(item.path)
+
+    def outputs(self, result: Report) -> Sequence[str]:
+        return ()
+
+    def is_final(self, result: Report) -> bool:
+        return result.verdict is not Verdict.UNDECIDED  # memory may suffice another time
+
+    def kept(self, result: Report) -> Report:
+        return replace(result, path="", nbytes=0, nbytes_read=0, seconds=0.0)
+
+    def recalled(self, result: Report, item: Item, entry: Entry) -> Report:
+        sizes = {path: stamp.nbytes for path, stamp in entry.stamps.items()}
+        if len(sizes) > 1:  # the size of a set is that of its shards
+            del sizes[os.path.abspath(item.path)]
+        nbytes = sum(sizes.values())
+        return replace(result, path=item.path, nbytes=nbytes, unchanged_since=entry.since)

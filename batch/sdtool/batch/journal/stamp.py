@@ -1,0 +1,104 @@
+"""What tells whether a file is still what it was, without reading all of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from sdtool.checkpoint import Unreadable, local_file
+
+_END_NBYTES = 256 << 10
+"""Bytes that are hashed at either end: most often all that is no tensor, of any format."""
+_SETTLING_NS = 2_000_000_000
+"""A file that was changed so shortly before could be changed again without a new time: FAT counts
+in steps of 2 seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """One file at one moment. Times are nanoseconds since 1970."""
+
+    nbytes: int
+    modified: int
+    changed: int
+    """When the file system last noted a change of any kind, which no program can set; on Windows
+    when the file was made."""
+    number: int
+    """The file's number on its disk."""
+    digest: str
+    """SHA-256 of its first and last 256 KiB, cut to 160 bits: of all of it, if it is no longer."""
+    is_settled: bool
+    """Whether it was at rest when the stamp was taken."""
+
+    def holds(self, now: Stamp) -> bool:
+        """Whether a file that has the stamp `now` is the one that had this stamp.
+
+        A file that was hashed whole is known by its content alone. Of any other, all that the file
+        system knows has to be the same too.
+        """
+        if (self.nbytes, self.digest) != (now.nbytes, now.digest):
+            return False
+        if self.nbytes <= 2 * _END_NBYTES:
+            return True
+        kept = (self.modified, self.changed, self.number)
+        return self.is_settled and kept == (now.modified, now.changed, now.number)
+
+
+Stamps: TypeAlias = Mapping[str, Stamp]
+"""The files that a result hangs on, by their paths."""
+
+
+def stamp_of(path: str) -> Stamp | None:
+    """Return the stamp of a file, None where it is not there or cannot be read."""
+    now = time.time_ns()
+    try:
+        with local_file(path) as file:
+            there = file.stat
+            if file.nbytes <= 2 * _END_NBYTES:
+                ends = file.read_at(0, file.nbytes)
+            else:
+                ends = file.read_at(0, _END_NBYTES)
+                ends += file.read_at(file.nbytes - _END_NBYTES, _END_NBYTES)
+    except Unreadable:
+        return None
+    return Stamp(
+        there.st_size,
+        there.st_mtime_ns,
+        there.st_ctime_ns,
+        there.st_ino,
+        hashlib.sha256(ends).hexdigest()[:40],
+        now - max(there.st_mtime_ns, there.st_ctime_ns) > _SETTLING_NS,
+    )
+
+
+def stamps_of(paths: Iterable[str]) -> Stamps | None:
+    """Return the stamps of files, None where one of them has none."""
+    found = {path: stamp_of(path) for path in paths}
+    stamps = {path: stamp for path, stamp in found.items() if stamp is not None}
+    return stamps if len(stamps) == len(found) else None
+
+
+def still_hold(stamps: Stamps) -> bool:
+    """Whether each file is what it was when its stamp was taken."""
+    for path, stamp in stamps.items():
+        now = stamp_of(path)
+        if now is None or not stamp.holds(now):
+            return False
+    return True
+
+
+def is_untouched(stamps: Stamps) -> bool:
+    """Whether no file was changed or replaced since its stamp was taken, a moment ago."""
+    for path, stamp in stamps.items():
+        try:
+            there = os.stat(path)
+        except OSError:
+            return False
+        found = (there.st_size, there.st_mtime_ns, there.st_ctime_ns, there.st_ino)
+        if found != (stamp.nbytes, stamp.modified, stamp.changed, stamp.number):
+            return False
+    return True

@@ -1,0 +1,340 @@
+"""The journal's file: an SQLite database that several runs may use at once.
+
+It is a cache and holds nothing that could not be found out again. A file that is no journal, or
+one that is damaged, is refused and left as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
+from datetime import UTC, datetime
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from sdtool.batch.expand import MODEL_SUFFIXES
+from sdtool.batch.journal.stamp import Stamp, Stamps, still_hold
+from sdtool.batch.journal.task import is_current
+from sdtool.checkpoint import OutputError, UsageError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_APPLICATION = 0x7364746A
+"""`sdtj`, in the header of the database."""
+_FORMAT = 1
+_PATIENCE_SECONDS = 20.0
+"""How long to wait for another run, which holds the database for milliseconds."""
+_PENDING = 256
+_PENDING_SECONDS = 1.0
+"""So many results, or so old ones, are written in one transaction: what a kill can cost."""
+_MOST_NBYTES = 64 << 20
+"""No row is larger."""
+_SCHEMA = (
+    "CREATE TABLE task (id INTEGER PRIMARY KEY, asked TEXT NOT NULL UNIQUE)",
+    "CREATE TABLE result (id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE,"
+    " content TEXT NOT NULL)",
+    "CREATE TABLE entry (task INTEGER NOT NULL, path BLOB NOT NULL, stamps TEXT NOT NULL,"
+    " result INTEGER NOT NULL, noted REAL NOT NULL, PRIMARY KEY (task, path)) WITHOUT ROWID",
+)
+"""`path` is what `key_of` gives. Most results are alike, and kept once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What was done with one input, and the files that it is true of."""
+
+    stamps: Stamps
+    content: str
+    """The result as JSON."""
+    noted: float
+    """When, in seconds since 1970."""
+
+    @property
+    def since(self) -> str:
+        """When it was noted, as people read it."""
+        return f"{datetime.fromtimestamp(self.noted, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An entry with its place in the journal."""
+
+    task: int
+    key: bytes
+    asked: Mapping[str, Any]
+    """What the task is: see `task_of`."""
+    entry: Entry
+    result: Any
+    """The content of the entry."""
+
+    @property
+    def path(self) -> str:
+        """The input."""
+        return input_of(self.key)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether it was noted by the version that reads it."""
+        return is_current(self.asked)
+
+    @property
+    def is_believed(self) -> bool:
+        """Whether a run that asks for the same would believe it: reads the ends of its files."""
+        return self.is_current and still_hold(self.entry.stamps)
+
+
+def key_of(path: str, *asked: str) -> bytes:
+    """Return what an entry is found by: an input, and what is asked for of it in particular."""
+    return b"\0".join(map(os.fsencode, (os.path.abspath(path), *asked)))
+
+
+def input_of(key: bytes) -> str:
+    """Return the input of which a key speaks."""
+    return os.fsdecode(key.split(b"\0")[0])
+
+
+def _told(
+    method: Callable[Concatenate[Journal, P], R],
+) -> Callable[Concatenate[Journal, P], R]:
+    """Let what SQLite raises come out as an error for people."""
+
+    def call(self: Journal, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with _errors(self.path):
+            return method(self, *args, **kwargs)
+
+    return call
+
+
+class Journal:
+    """An open journal. One thread uses it.
+
+    Raises:
+        UsageError: `path` is something else, damaged, or not there and not to be made.
+        OutputError: it cannot be read or written, or another program keeps it locked.
+    """
+
+    def __init__(self, path: str, *, create: bool = True) -> None:
+        self.path = path
+        self._pending: dict[tuple[int, bytes], Entry] = {}
+        self._since = 0.0
+        _check_file(path, create=create)
+        with _errors(path):
+            # no transaction is begun behind our back
+            self._database = sqlite3.connect(path, timeout=_PATIENCE_SECONDS, isolation_level=None)
+            try:
+                self._prepare()
+            except BaseException:
+                self._database.close()
+                raise
+
+    def _prepare(self) -> None:
+        run = self._database.execute
+        self._database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_NBYTES)
+        run("PRAGMA trusted_schema = OFF")
+        run("PRAGMA cell_size_check = ON")
+        with self._writing():
+            if not run("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                for statement in _SCHEMA:
+                    run(statement)
+                run(f"PRAGMA application_id = {_APPLICATION}")
+                run(f"PRAGMA user_version = {_FORMAT}")
+        found = {sql for (sql,) in run("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")}
+        if found != set(_SCHEMA):
+            raise _no_journal(self.path)
+        run("PRAGMA journal_mode = WAL")
+        run("PRAGMA synchronous = NORMAL")  # a cut of the power may cost the last results
+
+    @_told
+    def task(self, asked: str) -> int:
+        """Return the number of a task, new or known."""
+        with self._writing():
+            run = self._database.execute
+            run("INSERT OR IGNORE INTO task (asked) VALUES (?)", (asked,))
+            number: int = run("SELECT id FROM task WHERE asked = ?", (asked,)).fetchone()[0]
+        return number
+
+    @_told
+    def look_up(self, task: int, key: bytes) -> Entry | None:
+        """Return what is known of an input."""
+        if (task, key) in self._pending:
+            return self._pending[task, key]
+        row = self._database.execute(
+            "SELECT stamps, content, noted FROM entry JOIN result ON result.id = entry.result"
+            " WHERE task = ? AND path = ?",
+            (task, key),
+        ).fetchone()
+        return None if row is None else _entry(self.path, key, *row)
+
+    def note(self, task: int, key: bytes, entry: Entry) -> None:
+        """Take an entry in; it is on the disk after a second, or when `flush` was called."""
+        if not self._pending:
+            self._since = time.monotonic()
+        self._pending[task, key] = entry
+        is_old = time.monotonic() - self._since > _PENDING_SECONDS
+        if len(self._pending) >= _PENDING or is_old:
+            self.flush()
+
+    @_told
+    def flush(self) -> None:
+        """Write what was noted."""
+        if not self._pending:
+            return
+        with self._writing():
+            for (task, key), entry in self._pending.items():
+                self._write(task, key, entry)
+        self._pending.clear()
+
+    def rows(self) -> Iterator[Row]:
+        """Give every entry, by its path."""
+        with _errors(self.path):
+            cursor = self._database.execute(
+                "SELECT task, path, asked, stamps, content, noted FROM entry"
+                " JOIN task ON task.id = entry.task JOIN result ON result.id = entry.result"
+                " ORDER BY path, task"
+            )
+            for task, key, asked, stamps, content, noted in cursor:
+                entry = _entry(self.path, key, stamps, content, noted)
+                told, result = _read(self.path, asked), _read(self.path, content)
+                if not isinstance(told, dict):
+                    raise damaged(self.path)
+                yield Row(task, key, told, entry, result)
+
+    @_told
+    def drop(self, entries: Iterable[tuple[int, bytes]]) -> None:
+        """Take out entries, by task and key, and the tasks and results that no other has."""
+        run = self._database.execute
+        with self._writing():
+            self._database.executemany("DELETE FROM entry WHERE task = ? AND path = ?", entries)
+            run("DELETE FROM task WHERE id NOT IN (SELECT task FROM entry)")
+            run("DELETE FROM result WHERE id NOT IN (SELECT result FROM entry)")
+        run("VACUUM")
+
+    def close(self) -> None:
+        """Write what was noted, and close the file."""
+        try:
+            self.flush()
+        finally:
+            self._database.close()
+
+    def _write(self, task: int, key: bytes, entry: Entry) -> None:
+        run = self._database.execute
+        digest = hashlib.sha256(entry.content.encode()).digest()[:20]
+        run("INSERT OR IGNORE INTO result (digest, content) VALUES (?, ?)", (digest, entry.content))
+        run(
+            "INSERT OR REPLACE INTO entry SELECT ?, ?, ?, id, ? FROM result WHERE digest = ?",
+            (task, key, _stamps_as_text(entry.stamps, input_of(key)), entry.noted, digest),
+        )
+
+    @contextmanager
+    def _writing(self) -> Generator[None]:
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._database.execute("ROLLBACK")
+            raise
+        self._database.execute("COMMIT")
+
+
+@contextmanager
+def open_journal(path: str, *, create: bool = True) -> Generator[Journal]:
+    """Open a journal, and close it in the end. See `Journal`."""
+    journal = Journal(path, create=create)
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+def _check_file(path: str, *, create: bool) -> None:
+    """Refuse what is no journal before SQLite touches it."""
+    if os.path.splitext(path)[1].lower() in MODEL_SUFFIXES:
+        raise UsageError(
+            "--journal names the journal, and this is called like a model",
+            where=path,
+            hint="give it a name of its own, such as models.journal",
+        )
+    try:
+        with open(path, "rb") as file:
+            head = file.read(72)
+    except FileNotFoundError as e:
+        if create:
+            return
+        raise UsageError("no such journal", where=path) from e
+    except (OSError, ValueError) as e:
+        reason = getattr(e, "strerror", None) or "no file can have this name"
+        raise OutputError(f"cannot be read ({reason.lower()})", where=path) from e
+    if not head and create:
+        return
+    if head[:16] != b"SQLite format 3\0" or head[68:72] != _APPLICATION.to_bytes(4, "big"):
+        raise _no_journal(path)
+    if head[60:64] != _FORMAT.to_bytes(4, "big"):
+        raise UsageError("is a journal of another version of sdtool", where=path, hint=_HINT)
+
+
+_HINT = "it was left as it is; name another file, which will be made"
+
+
+def _no_journal(path: str) -> UsageError:
+    return UsageError("is no journal of sdtool", where=path, hint=_HINT)
+
+
+@contextmanager
+def _errors(path: str) -> Generator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as e:
+        if "locked" in str(e) or "busy" in str(e):
+            raise OutputError(
+                f"is in use by another program (waited {_PATIENCE_SECONDS:.0f} s)",
+                where=path,
+                hint="on a network disk, give each run a journal of its own",
+            ) from e
+        raise OutputError(f"cannot be used ({e})", where=path) from e
+    except sqlite3.Error as e:
+        raise damaged(path) from e
+
+
+def damaged(path: str) -> UsageError:
+    """Return the error for a journal of which something cannot be understood."""
+    return UsageError("the journal is damaged", where=path, hint=_HINT)
+
+
+_OWN = ""
+"""Stands for the path of the input itself, which its key has already."""
+_TYPES = (int, int, int, int, str, bool)
+"""Of the fields of a `Stamp`."""
+
+
+def _stamps_as_text(stamps: Stamps, own: str) -> str:
+    named = {_OWN if path == own else path: astuple(stamp) for path, stamp in stamps.items()}
+    return json.dumps(named, separators=(",", ":"))
+
+
+def _entry(journal: str, key: bytes, stamps: Any, content: Any, noted: Any) -> Entry:
+    try:
+        found = json.loads(stamps).items()
+        own = input_of(key)
+        held = {own if path == _OWN else path: _stamp(values) for path, values in found}
+        return Entry(held, str(content), float(noted))
+    except (ValueError, TypeError, AttributeError, RecursionError) as e:
+        raise damaged(journal) from e
+
+
+def _read(journal: str, text: Any) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, TypeError, RecursionError) as e:
+        raise damaged(journal) from e
+
+
+def _stamp(values: list[Any]) -> Stamp:
+    if tuple(map(type, values)) != _TYPES:
+        raise ValueError
+    return Stamp(*values)

@@ -1,0 +1,143 @@
+"""The options for a great many files: a journal, one part of them, a cluster."""
+
+from __future__ import annotations
+
+import functools
+import os
+import tempfile
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sdtool.batch import Engine, Here, Processes, Threads
+from sdtool.batch.expand import Item
+from sdtool.checkpoint import UsageError
+
+if TYPE_CHECKING:
+    from sdtool.batch import Journal, Part
+    from sdtool.batch.place import AnyJob
+
+Verb = Callable[..., int]
+
+
+@dataclass(frozen=True, slots=True)
+class Many:
+    """How a verb goes about a great many files."""
+
+    journal: str | None
+    part: Part | None
+    cluster: str | None
+    spool: str
+
+    def items(self, items: Sequence[Item]) -> list[Item]:
+        """Return files by names that mean the same on every machine that works on them."""
+        return list(items) if self.cluster is None else [_from_anywhere(item) for item in items]
+
+    def folder(self, out_dir: str | None) -> str | None:
+        """Return the folder of the outputs by such a name."""
+        return out_dir if self.cluster is None or out_dir is None else os.path.abspath(out_dir)
+
+    def has(self, item: Item) -> bool:
+        """Whether a file belongs to this run."""
+        return self.part is None or self.part.has(item)
+
+    def jobs(self, jobs: Sequence[AnyJob]) -> list[AnyJob]:
+        """Return the jobs of this run: placed among all, so that none takes another's name."""
+        return [job for job in jobs if self.has(job.item)]
+
+    def engine(self, at_once: int, count: int, *, computing: bool) -> Engine:
+        """Return where the work on `count` files is done.
+
+        What is `computing` in Python needs processes, what copies bytes threads. Of what copies,
+        one file is a task of a cluster, and of what computes many.
+        """
+        if self.cluster is not None:
+            from sdtool.batch import Cluster  # Dask
+
+            return Cluster(self.cluster, self.spool, at_once, size=64 if computing else 1)
+        if at_once == 1 or count < 2:
+            return Here()
+        return Processes(at_once) if computing else Threads(at_once)
+
+    @contextmanager
+    def opened_journal(self) -> Generator[Journal | None]:
+        """Open the journal, where one was named."""
+        if self.journal is None:
+            yield None
+            return
+        from sdtool.batch import open_journal  # SQLite: only where it is asked for
+
+        with open_journal(self.journal) as journal:
+            yield journal
+
+    def check_writing(self, options: Mapping[str, Any]) -> None:
+        """Check what is asked of a verb that writes models.
+
+        Raises:
+            UsageError: a cluster is to do what one process has to watch.
+        """
+        if self.cluster is None:
+            return
+        for name in ("force", "replace", "bake_vae"):
+            if options.get(name):
+                raise UsageError(
+                    f"--{name.replace('_', '-')} and --cluster cannot be used together",
+                    hint="the machines of a cluster do not see what the others replace and open",
+                )
+
+
+def _from_anywhere(item: Item) -> Item:
+    if item.remote is not None:
+        return item
+    root = None if item.root is None else os.path.abspath(item.root)
+    return replace(item, path=os.path.abspath(item.path), root=root)
+
+
+def many_options(function: Verb) -> Verb:
+    """Add the options for a great many files; the function gets them as `many`."""
+
+    @functools.wraps(function)
+    def run(
+        *args: Any,
+        journal: str | None,
+        shard: str | None,
+        cluster: str | None,
+        spool: str | None,
+        **options: Any,
+    ) -> int:
+        part = None
+        if shard is not None:
+            from sdtool.batch import part_of
+
+            part = part_of(shard)
+        if spool is not None and cluster is None:
+            raise UsageError("--spool goes with --cluster")
+        if spool is None:
+            spool = tempfile.gettempdir() if cluster == "local" else os.curdir
+        return function(*args, many=Many(journal, part, cluster, spool), **options)
+
+    for option in reversed(
+        (
+            click.option(
+                "--journal", metavar="FILE",
+                help="Note what is done in FILE; do not do it again while it is unchanged.",
+            ),
+            click.option(
+                "--shard", metavar="I/N",
+                help="Take part I of N of the files; all parts are all files.",
+            ),
+            click.option(
+                "--cluster", metavar="ADDRESS",
+                help="Work on a Dask cluster: tcp://HOST:8786, or local.",
+            ),
+            click.option(
+                "--spool", metavar="DIR",
+                help="For --cluster: a folder that all its machines share.",
+            ),
+        )
+    ):  # fmt: skip
+        run = option(run)
+    return run

@@ -1,0 +1,119 @@
+"""A report of one line a file that a run goes on with: `--resume`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+from sdtool.batch.expand import Item
+from sdtool.checkpoint import OutputError, UsageError
+from sdtool.cli.report_file import check_name, is_stream
+from sdtool.scan import Verdict
+
+_FILE, _END = b'{"path": ', b'{"tool": "sdtool", '
+"""How the lines of files begin, and how the last line of a report that was ended."""
+
+
+class Resumed:
+    """A report that is gone on with. `verdicts` are those of the files that it had already."""
+
+    def __init__(self, path: str, file: BinaryIO, verdicts: dict[str, Verdict]) -> None:
+        self.verdicts = verdicts
+        self._path = path
+        self._file = file
+
+    def left(self, items: Sequence[Item]) -> list[Item]:
+        """Return the files that the report has no line of."""
+        return [item for item in items if item.path not in self.verdicts]
+
+    def append(self, line: str) -> None:
+        """Write one more line; a kill loses nothing before it.
+
+        Raises:
+            OutputError: the operating system refused.
+        """
+        with _refused(self._path, "written"):
+            self._file.write(line.encode("utf-8", "backslashreplace") + b"\n")
+
+
+@contextmanager
+def resumed(path: str, inputs: Sequence[Item]) -> Generator[Resumed]:
+    """Open a report to go on with, or begin it; a last line that is not whole is cut off.
+
+    Raises:
+        UsageError: it holds something else, or is one of the inputs.
+        OutputError: it cannot be read or written.
+    """
+    check_name(path, "--resume", (item.path for item in inputs))
+    if is_stream(path):
+        raise UsageError("--resume names a file", where=path)
+    with _refused(path, "read"):
+        file = open(path, "r+b" if os.path.exists(path) else "x+b", buffering=0)
+    with file:
+        verdicts, whole = _read(path, file)
+        with _refused(path, "written"):
+            file.truncate(whole)
+            file.seek(whole)
+        yield Resumed(path, file, verdicts)
+        with _refused(path, "written"):
+            os.fsync(file.fileno())
+
+
+def _read(path: str, file: BinaryIO) -> tuple[dict[str, Verdict], int]:
+    """Return the verdicts of a report, and how many bytes of it are lines of files.
+
+    The document at the end of a `--format jsonl` is not among them, nor is half a line.
+    """
+    verdicts: dict[str, Verdict] = {}
+    whole = end = 0
+    with _refused(path, "read"), open(file.fileno(), "rb", closefd=False) as lines:
+        for number, line in enumerate(lines, 1):
+            if end:
+                raise _no_report(path, end)
+            if not line.endswith(b"\n"):
+                _check_begun(path, number, line)
+                break
+            if line.startswith(_END):
+                end = number
+                continue
+            name, verdict = _reported(path, number, line)
+            verdicts[name] = verdict
+            whole += len(line)
+    return verdicts, whole
+
+
+def _reported(path: str, number: int, line: bytes) -> tuple[str, Verdict]:
+    try:
+        report: Any = json.loads(line)
+        name = report["path"]
+        if isinstance(name, str):
+            return name, Verdict(report["verdict"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise _no_report(path, number)
+
+
+def _check_begun(path: str, number: int, line: bytes) -> None:
+    """Refuse a last line that no report could begin with: it would be cut off."""
+    if not any(line[: len(begin)] == begin[: len(line)] for begin in (_FILE, _END)):
+        raise _no_report(path, number)
+
+
+def _no_report(path: str, number: int) -> UsageError:
+    return UsageError(
+        f"line {number:,} is no line of a scan report",
+        where=path,
+        hint="it was left as it is; --resume takes what --resume or --format jsonl has written",
+    )
+
+
+@contextmanager
+def _refused(path: str, how: str) -> Generator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as e:
+        reason = (getattr(e, "strerror", None) or type(e).__name__).lower()
+        raise OutputError(f"cannot be {how} ({reason})", where=path) from e

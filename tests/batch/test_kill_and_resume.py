@@ -1,0 +1,159 @@
+"""A run that is killed at any moment goes on: every file once, nothing partial."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cli.conftest import Run
+from tests.forge import dict_of, pickled, tensor, torch_zip
+
+kills = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """400 models that differ."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(400):
+        content = torch_zip(pickled(dict_of({f"w{number}": tensor()})))
+        (folder / f"{number}.ckpt").write_bytes(content)
+    return folder
+
+
+def killed_until_done(command: list[str], folder: Path, seed: int) -> tuple[str, int]:
+    """Run a command again and again, killing it at random moments; return its last output."""
+    moments = random.Random(seed)
+    deaths = 0
+    while True:
+        run = subprocess.Popen(
+            [sys.executable, "-m", "sdtool", *command],
+            cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+        patience = moments.uniform(0.1, 1.0) * 1.3**deaths
+        try:
+            out, _ = run.communicate(timeout=patience)
+        except subprocess.TimeoutExpired:
+            os.killpg(run.pid, signal.SIGKILL)
+            run.communicate()
+            deaths += 1
+            continue
+        assert run.returncode == 0
+        return out, deaths
+
+
+def files(text: str) -> list[dict[str, Any]]:
+    """The lines of files, without the end of the report."""
+    return [one for line in text.splitlines() if "path" in (one := json.loads(line))]
+
+
+def names(text: str) -> Counter[str]:
+    return Counter(Path(one["path"]).name for one in files(text))
+
+
+EVERY = Counter(f"{number}.ckpt" for number in range(400))
+
+
+@kills
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_scan_with_a_journal(many: Path, tmp_path: Path, jobs: str) -> None:
+    command = ["scan", "many", "--journal", "j", "--format", "jsonl", "-j", jobs]
+    out, deaths = killed_until_done(command, tmp_path, seed=int(jobs))
+    assert deaths
+    assert names(out) == EVERY
+    assert {one["verdict"] for one in files(out)} == {"clean"}
+
+
+@kills
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_scan_that_resumes_its_report(many: Path, tmp_path: Path, jobs: str) -> None:
+    command = ["scan", "many", "--resume", "report.jsonl", "-j", jobs]
+    out, deaths = killed_until_done(command, tmp_path, seed=10 + int(jobs))
+    assert deaths
+    assert out == ""
+    assert names((tmp_path / "report.jsonl").read_text()) == EVERY
+
+
+@kills
+def test_a_conversion_with_a_journal(many: Path, tmp_path: Path) -> None:
+    for number in range(100, 400):
+        (many / f"{number}.ckpt").unlink()
+    command = ["convert", "many", "--out-dir", "out", "--journal", "j", "--format", "json"]
+    out, deaths = killed_until_done(command, tmp_path, seed=3)
+    assert deaths
+    made = json.loads(out)["files"]
+    assert Counter(Path(one["path"]).name for one in made) == Counter(
+        f"{number}.ckpt" for number in range(100)
+    )
+    assert {one["status"] for one in made} <= {"written", "skipped"}
+    whole = {path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")}
+    assert whole == {f"{number}.safetensors" for number in range(100)}
+    for path in (tmp_path / "out").glob("*.safetensors"):
+        header = int.from_bytes(path.read_bytes()[:8], "little")
+        assert path.stat().st_size == 8 + header + 16
+
+
+def test_a_line_that_is_not_whole_is_cut_off(sdtool: Run, models: Path) -> None:
+    first = sdtool("scan", "models", "--resume", "r")
+    assert (first.code, first.out) == (1, "")
+    report = Path("r")
+    lines = report.read_bytes().splitlines(keepends=True)
+    report.write_bytes(b"".join(lines[:2]) + lines[2][:40])
+    time.sleep(0.01)
+    assert sdtool("scan", "models", "--resume", "r").code == 1
+    after = report.read_bytes().splitlines(keepends=True)
+    assert after[:2] == lines[:2]
+    assert names(report.read_text()) == names(b"".join(lines).decode())
+    kept = report.read_bytes()
+    assert sdtool("scan", "models", "--resume", "r").code == 1
+    assert report.read_bytes() == kept
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"notes of mine", b"notes of mine\n", b'{"path": 1, "verdict": "clean"}\n', b"[]\n", b"{}\n"],
+)
+def test_what_is_no_report_is_refused_and_kept(sdtool: Run, models: Path, content: bytes) -> None:
+    Path("r").write_bytes(content)
+    done = sdtool("scan", "models", "--resume", "r")
+    assert done.code == 2
+    assert done.err.startswith("sdtool: error: r: line 1 is no line of a scan report\n")
+    assert Path("r").read_bytes() == content
+
+
+def test_a_report_of_format_jsonl_is_gone_on_with_and_its_end_cut_off(
+    sdtool: Run, models: Path
+) -> None:
+    out = sdtool("scan", "models/a.ckpt", "models/b.ckpt", "--format", "jsonl").out
+    Path("r").write_text(out)
+    assert sdtool("scan", "models", "--resume", "r").code == 1
+    lines = Path("r").read_text().splitlines(keepends=True)
+    assert lines[:2] == out.splitlines(keepends=True)[:2]
+    assert len(lines) == len(files("".join(lines))) == 5
+    Path("r").write_text(out + lines[2])
+    assert sdtool("scan", "models", "--resume", "r").code == 2
+    assert Path("r").read_text() == out + lines[2]
+
+
+def test_what_does_not_go_with_resume(sdtool: Run, models: Path) -> None:
+    for options, what in (
+        (["-o", "x.json"], "--resume and -o cannot be used together"),
+        (["--format", "json"], "--resume and --format json cannot be used together"),
+    ):
+        done = sdtool("scan", "models", "--resume", "r", *options)
+        assert done.code == 2
+        assert what in done.err
+    done = sdtool("scan", "models", "--resume", "models/a.ckpt")
+    assert done.code == 2
+    assert "the name of a model" in done.err

@@ -1,0 +1,66 @@
+"""Parts of a folder: together all of it, each file in one, whatever else there is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Run
+
+from sdtool.batch.expand import Item
+from sdtool.batch.part import Part, part_of
+
+
+def test_each_file_is_in_one_part_and_the_parts_are_alike() -> None:
+    items = [Item(f"/data/{number}.ckpt", "/data") for number in range(10_000)]
+    counts = [sum(map(Part(number, 16).has, items)) for number in range(1, 17)]
+    assert sum(counts) == 10_000
+    assert min(counts) > 625 - 100 and max(counts) < 625 + 100
+    assert sum(Part(1, 16).has(item) and Part(2, 16).has(item) for item in items) == 0
+
+
+def test_the_name_inside_the_folder_decides() -> None:
+    for name in ("a.ckpt", os.path.join("x", "y.ckpt")):
+        there = {n for n in range(1, 8) if Part(n, 7).has(Item(f"/mnt/one/{name}", "/mnt/one"))}
+        here = {n for n in range(1, 8) if Part(n, 7).has(Item(os.path.join("two", name), "two"))}
+        assert there == here
+        assert len(here) == 1
+
+
+def test_a_file_stays_in_its_part_from_one_version_to_the_next() -> None:
+    """The first 8 bytes of the SHA-256 of its name, modulo the number of parts, counted from 1."""
+    for name in ("a.ckpt", "x/y.ckpt"):
+        digest = hashlib.sha256(name.encode()).digest()
+        expected = int.from_bytes(digest[:8], "big") % 7 + 1
+        assert [n for n in range(1, 8) if Part(n, 7).has(Item(name))] == [expected]
+
+
+@pytest.mark.parametrize(
+    "text", ["0/4", "5/4", "1", "a/b", "1/0", "-1/4", "1/4/2", "", "/", "\u0661/4"]
+)
+def test_what_is_no_part(sdtool: Run, models: Path, text: str) -> None:
+    done = sdtool("scan", "models", f"--shard={text}")
+    assert done.code == 2
+    assert "--shard takes I/N with I from 1 to N" in done.err
+
+
+def names(out: str) -> list[str]:
+    found = [json.loads(line) for line in out.splitlines()]
+    return [Path(one["path"]).name for one in found if "path" in one]
+
+
+def test_parts_of_a_scan_and_a_conversion(sdtool: Run, models: Path) -> None:
+    assert part_of("2/3") == Part(2, 3)
+    scanned: list[str] = []
+    converted: list[str] = []
+    for number in (1, 2, 3):
+        part = ("--shard", f"{number}/3")
+        out = sdtool("scan", "models", "--format", "jsonl", *part).out
+        scanned += names(out)
+        out = sdtool("convert", "models", "--format", "jsonl", "--dry-run", *part).out
+        converted += names(out)
+    everything = ["a.ckpt", "b.ckpt", "c.ckpt", "cut.ckpt", "unsafe.ckpt"]
+    assert sorted(scanned) == sorted(converted) == everything
