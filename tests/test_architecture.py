@@ -62,7 +62,9 @@ def imports(tree: ast.AST) -> Iterator[str]:
             yield str(first.value)
 
 
-FLOORS = ("os_errors", "elements", "plan", "copy", "write", "verify", "files", "__init__")
+FLOORS = (
+    "os_errors", "elements", "layouts", "plan", "copy", "write", "verify", "files", "__init__",
+)  # fmt: skip
 """The floors of the room `convert`, from the ground up."""
 
 

@@ -29,6 +29,7 @@ from tests.remote.server import (
     slow,
     with_header,
 )
+from tests.sd_models import small_sd1
 
 from sdtool.batch import Cancelled, open_file, scan_file
 from sdtool.batch.remote import connections, patience
@@ -55,6 +56,30 @@ def test_a_scan_says_what_it_says_of_a_copy(
     assert without_costs(a) == without_costs(b)
     assert (b["path"], b["requests"], b["read_bytes"]) == (url, len(server.asked), server.nbytes)
     assert server.nbytes <= path.stat().st_size
+
+
+def test_a_folder_of_diffusers_is_that_of_a_copy(
+    sdtool: Run, server: Server, tmp_path: Path
+) -> None:
+    small_sd1(tmp_path / "m.safetensors")
+    url = server.serve("/deep/m.safetensors", (tmp_path / "m.safetensors").read_bytes())
+    assert sdtool("convert", "m.safetensors", "--to", "diffusers", "--out-dir", "here").code == DONE
+    options = ("--to", "diffusers", "--verify", "--out-dir", "there")
+    result = sdtool("convert", url, *options)
+    assert (result.code, result.err) == (DONE, "")
+    assert "were fetched" in result.out
+    made = tree(tmp_path / "there")
+    assert made == tree(tmp_path / "here")
+    assert len(made) == 8
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """The files in a folder, by their paths in it."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_info_tells_what_it_tells_of_a_copy(sdtool: Run, server: Server, training: Path) -> None:

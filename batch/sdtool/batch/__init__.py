@@ -29,7 +29,8 @@ if TYPE_CHECKING:
         run_batch,
     )
     from sdtool.batch.journal import Journal, Row, open_journal
-    from sdtool.batch.making import Making, Nothing, Recipe, SetRecipe
+    from sdtool.batch.layouts import ToFolder, ToSingle, assembly, inputs_of, recipe_for
+    from sdtool.batch.making import Making, MakingFolder, Nothing, Recipe, SetRecipe
     from sdtool.batch.options import Options
     from sdtool.batch.outcome import (
         Failed,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from sdtool.batch.progress import Cancelled, Progress
     from sdtool.batch.pruning import Pruning, with_baked_vae
     from sdtool.batch.scanning import scan_file
+    from sdtool.batch.sets import as_models, files_of
     from sdtool.batch.verifying import verify_file
     from sdtool.checkpoint import (
         InputError,
@@ -67,13 +69,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Cancelled", "Cluster", "Converting", "Done", "Engine", "Failed", "Here", "Identified", "Input",
-    "InputError", "Journal", "LimitExceeded", "Making", "Malformed", "NotACheckpoint", "Nothing",
-    "NothingToDo", "Options", "Outcome", "Output", "OutputError", "Part", "Planned", "Processes",
-    "Progress", "Pruning", "Recipe", "Refused", "Remarks", "Report", "Row", "SdtoolError",
-    "SetRecipe", "Shard", "Skipped", "Threads", "Truncated", "Unreadable", "UnsafeError",
-    "Unsupported", "UsageError", "Verdict", "Verification", "VerificationError", "Written",
-    "convert_file", "identify_file", "open_file", "open_journal", "open_judged", "part_of",
-    "prune_file", "run_batch", "scan_file", "verify_file", "with_baked_vae",
+    "InputError", "Journal", "LimitExceeded", "Making", "MakingFolder", "Malformed",
+    "NotACheckpoint", "Nothing", "NothingToDo", "Options", "Outcome", "Output", "OutputError",
+    "Part", "Planned", "Processes", "Progress", "Pruning", "Recipe", "Refused", "Remarks", "Report",
+    "Row", "SdtoolError", "SetRecipe", "Shard", "Skipped", "Threads", "ToFolder", "ToSingle",
+    "Truncated", "Unreadable", "UnsafeError", "Unsupported", "UsageError", "Verdict",
+    "Verification", "VerificationError", "Written", "as_models", "assembly", "convert_file",
+    "files_of", "identify_file", "inputs_of", "open_file", "open_journal", "open_judged", "part_of",
+    "prune_file", "recipe_for", "run_batch", "scan_file", "verify_file", "with_baked_vae",
 ]  # fmt: skip
 
 _HOMES = {
@@ -84,7 +87,8 @@ _HOMES = {
     "expand": ("open_file",),
     "files": ("Done", "Identified", "convert_file", "identify_file", "prune_file", "run_batch"),
     "journal": ("Journal", "Row", "open_journal"),
-    "making": ("Making", "Nothing", "Recipe", "SetRecipe"),
+    "layouts": ("ToFolder", "ToSingle", "assembly", "inputs_of", "recipe_for"),
+    "making": ("Making", "MakingFolder", "Nothing", "Recipe", "SetRecipe"),
     "options": ("Options",),
     "outcome": (
         "Failed", "Input", "NothingToDo", "Outcome", "Output", "Planned", "Refused", "Remarks",
@@ -94,6 +98,7 @@ _HOMES = {
     "progress": ("Cancelled", "Progress"),
     "pruning": ("Pruning", "with_baked_vae"),
     "scanning": ("scan_file",),
+    "sets": ("as_models", "files_of"),
     "verifying": ("verify_file",),
 }  # fmt: skip
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sdtool.batch.draft import Draft
 from sdtool.batch.making import Making, Nothing
-from sdtool.batch.place import AnyJob, Job, same_file
+from sdtool.batch.place import AnyJob, Job, PartsJob, same_file
 from sdtool.checkpoint import Checkpoint, Format, SdtoolError, UsageError
 from sdtool.convert import Target
 
@@ -27,7 +27,9 @@ def idle(draft: Draft, nothing: Nothing, job: AnyJob) -> None:
 
 
 def onto_itself(
-    checkpoint: Checkpoint, job: Job, makings: Sequence[Making | Nothing | SdtoolError]
+    checkpoint: Checkpoint,
+    job: Job | PartsJob,
+    makings: Sequence[Making | Nothing | SdtoolError],
 ) -> Nothing:
     """Say why nothing is made of `job`, one of whose outputs would be the input itself.
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from sdtool.batch.converting import Converting
 from sdtool.batch.engines import Engine
 from sdtool.batch.expand import Item, expand, item_of, own_files
+from sdtool.batch.layouts import ToFolder, ToSingle, inputs_of, recipe_for
 from sdtool.batch.looking import looked_at
 from sdtool.batch.making import Recipe, Warn
 from sdtool.batch.options import Options
@@ -24,12 +24,12 @@ from sdtool.batch.outcome import (
     Skipped,
     Written,
 )
-from sdtool.batch.place import AnyJob, apart, plan_outputs, without_shards
+from sdtool.batch.place import AnyJob, apart, plan_outputs
 from sdtool.batch.progress import Progress, Stop, stoppable
 from sdtool.batch.run import Report, run_jobs
 from sdtool.checkpoint import Format, UsageError
 from sdtool.checkpoint.identify import Identity
-from sdtool.convert import Target
+from sdtool.convert import Layout, Predicts, Target
 from sdtool.scan import Verdict
 
 if TYPE_CHECKING:
@@ -50,14 +50,18 @@ def convert_file(
     *,
     out_dir: _Path | None = None,
     dtype: str = "keep",
-    to: Target | Literal["safetensors", "pt"] | None = None,
+    to: Target | Layout | Literal["safetensors", "pt", "single", "diffusers"] | None = None,
     dequantize: bool = False,
     skip_unsupported: bool = False,
+    prediction: Predicts | Literal["epsilon", "v"] | None = None,
     options: Options = _PLAIN,
     progress: Progress | None = None,
     cancelled: Event | None = None,
 ) -> tuple[Done, ...]:
     """Judge one file or sharded set and write its weights, as `sdtool convert` does.
+
+    `to="single"` takes a folder of diffusers, `to="diffusers"` makes one; `prediction` is for the
+    latter, where a file does not show it.
 
     Without `out` and `out_dir` the output stands beside the input. Most files give one output; one
     of several embeddings gives one each. `progress` is called with bytes of the input that are
@@ -70,8 +74,9 @@ def convert_file(
         UsageError: the arguments contradict each other or the file.
         Cancelled: `cancelled` was set.
     """
-    target = Target(to) if to else None
-    recipe = Converting(dtype, target, skip_unsupported, dequantize, names_given=out is not None)
+    recipe = recipe_for(
+        dtype, to, skip_unsupported, dequantize, prediction, names_given=out is not None
+    )
     return _one(path, out, out_dir, recipe, options, progress, cancelled)
 
 
@@ -234,9 +239,11 @@ def place(
         UsageError: the outputs cannot be placed.
     """
     folder = None if out_dir is None else os.fspath(out_dir)
-    rest, _ = apart(without_shards(items), folder)
+    rest, _ = apart(inputs_of(recipe, items), folder)
     file = None if out is None else os.fspath(out)
-    return plan_outputs(rest, recipe.names, out=file, out_dir=folder)
+    return plan_outputs(
+        rest, recipe.names, out=file, out_dir=folder, makes_folders=isinstance(recipe, ToFolder)
+    )
 
 
 def _one(
@@ -249,12 +256,13 @@ def _one(
     cancelled: Event | None,
 ) -> tuple[Done, ...]:
     path = os.fspath(path)
-    if os.path.isdir(path):
+    if os.path.isdir(path) and not isinstance(recipe, ToSingle):
         raise UsageError("is a folder", where=path, hint="run_batch takes folders")
     items, problems = expand([path], download=options.download)
     items, borrowed = own_files(items)
     for problem in (*problems, *borrowed):
         raise problem
+    items = inputs_of(recipe, items)
     if len(items) != 1:
         raise UsageError("is a pattern", where=path, hint="run_batch takes patterns")
     jobs = place(items, recipe, out=out, out_dir=out_dir)

@@ -11,9 +11,10 @@ from pathlib import Path
 from sdtool.batch.already import idle, onto_itself
 from sdtool.batch.draft import Draft
 from sdtool.batch.kinds import is_only_training
-from sdtool.batch.making import Making, Nothing, Shared
+from sdtool.batch.layouts import make_pipeline, make_single
+from sdtool.batch.making import Making, MakingFolder, Nothing, Shared
 from sdtool.batch.originals import Originals, foresee, give_way, seen
-from sdtool.batch.place import AnyJob, Job, SetJob, is_onto_itself, nbytes_of
+from sdtool.batch.place import AnyJob, Job, PartsJob, SetJob, is_onto_itself, nbytes_of
 from sdtool.batch.sharded import make_set
 from sdtool.batch.writing import make_outputs
 from sdtool.checkpoint import NotACheckpoint, SdtoolError, UsageError
@@ -68,6 +69,8 @@ def _made(
         else:
             make_set(draft, job, sets, originals, shared, progress)
         made = [draft]
+    elif isinstance(job, PartsJob):
+        made = make_single(draft, job, originals, shared, progress)
     else:
         made = _made_of_file(job, draft, originals, shared, progress)
     if shared.options.replace is not None:
@@ -103,11 +106,15 @@ def _made_of_file(
             idle(draft, Nothing("it holds training state and no weights"), job)
             return [draft]
         makings = shared.recipe.choose(checkpoint, job)
-        if is_onto_itself(job):
+        if isinstance(makings, MakingFolder):
+            make_pipeline(draft, makings, checkpoint, originals, shared, progress)
+            made = [draft]
+        elif is_onto_itself(job):
             idle(draft, onto_itself(checkpoint, job, makings), job)
             return [draft]
-        _check_distinct(makings)
-        made = make_outputs(draft, makings, job, checkpoint, originals, shared, progress)
+        else:
+            _check_distinct(makings)
+            made = make_outputs(draft, makings, job, checkpoint, originals, shared, progress)
         if source.requests:
             made[0].notes.append(
                 f"{size(source.nbytes_read)} of {size(source.nbytes)} were fetched,"

@@ -9,20 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sdtool.batch.expand import Item
-from sdtool.checkpoint import (
-    Checkpoint,
-    File,
-    InputError,
-    TensorEntry,
-    UsageError,
-    checkpoint_of,
-    opened,
-    readings,
-)
+from sdtool.batch.sets import gravest, opened_model
+from sdtool.checkpoint import Checkpoint, File, InputError, TensorEntry, UsageError
 from sdtool.checkpoint.identify import Identity, identify, resolve
 from sdtool.checkpoint.identify.promises import broken_promises
 from sdtool.checkpoint.sets import two_sets
-from sdtool.scan import Verdict, judge
+from sdtool.scan import Verdict
 
 _PRUNABLE = frozenset({"checkpoint", "unet", "transformer", "vae"})
 
@@ -36,9 +28,11 @@ class Seen:
     verdict: Verdict
     identity: Identity
     checkpoint: Checkpoint
-    source: File
-    """Open as long as the file is being looked at."""
+    sources: tuple[File, ...]
+    """The file, or the shards, open as long as it is being looked at."""
     promises: tuple[str, ...]
+    shards: tuple[str, ...] = ()
+    """Of a sharded set, whose index `path` is: the files of its tensors."""
     pruned: int | None = None
     pruned_fp16: int | None = None
 
@@ -62,8 +56,8 @@ class Seen:
         """What JSON has of it, apart from its path and size."""
         return {
             "format": self.checkpoint.format,
-            "read_bytes": self.source.nbytes_read,
-            "requests": self.source.requests,
+            "read_bytes": sum(source.nbytes_read for source in self.sources),
+            "requests": sum(source.requests for source in self.sources),
             "verdict": str(self.verdict),
             **self.identity.as_json(),
             "notes": [*self.checkpoint.notes, *self.identity.notes],
@@ -71,6 +65,7 @@ class Seen:
             "pruned_bytes": self.pruned,
             "pruned_fp16_bytes": self.pruned_fp16,
             "wrappers": list(self.checkpoint.wrappers),
+            **({"shards": list(self.shards)} if self.shards else {}),
         }
 
 
@@ -81,18 +76,14 @@ def looked_at(
     allow: Mapping[str, str],
     progress: Callable[[int], object] | None = None,
 ) -> Generator[Seen]:
-    """Open a file and say what it is; closed in the end.
+    """Open a file, or the shards of an index, and say what it is; closed in the end.
 
     `progress` is called with the bytes of each read.
 
     Raises:
         InputError: it cannot be read, or is no checkpoint.
     """
-    with item.opened() as file, opened(file, progress) as source:
-        taken = readings(source)
-        report = judge(taken, path=item.path, allow=allow)
-        checkpoint = checkpoint_of(taken)
-        del taken
+    with opened_model(item, allow=allow, progress=progress) as (checkpoint, reports, sources):
         identity = identify(
             checkpoint.tensors,
             checkpoint.leaves,
@@ -108,12 +99,13 @@ def looked_at(
         pruned, pruned_fp16 = _after_prune(checkpoint, identity)
         yield Seen(
             item,
-            source.nbytes,
-            report.verdict,
+            sum(source.nbytes for source in sources),
+            gravest(reports),
             identity,
             checkpoint,
-            source,
+            tuple(sources),
             broken_promises(os.path.basename(item.path), identity, checkpoint.format),
+            () if sources[0].name == item.path else tuple(source.name for source in sources),
             pruned,
             pruned_fp16,
         )

@@ -14,6 +14,7 @@ from sdtool.convert import Selection, Target
 
 if TYPE_CHECKING:
     from sdtool.batch.place import Job
+    from sdtool.convert import Predicts
     from sdtool.prune import Row
 
 Warn: TypeAlias = Callable[[str, str], object]
@@ -54,6 +55,16 @@ class SetRecipe:
     dequantize: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class MakingFolder:
+    """A folder of diffusers to make of a single file."""
+
+    out: Path
+    dtype: str = "keep"
+    prediction: Predicts | None = None
+    """What its UNet predicts; None for what the file shows."""
+
+
 class Recipe(Protocol):
     """What to make of each input of a run."""
 
@@ -71,7 +82,9 @@ class Recipe(Protocol):
         """Return the names of the outputs of one input, before it is opened."""
         ...
 
-    def choose(self, checkpoint: Checkpoint, job: Job) -> Sequence[Making | Nothing | SdtoolError]:
+    def choose(
+        self, checkpoint: Checkpoint, job: Job
+    ) -> MakingFolder | Sequence[Making | Nothing | SdtoolError]:
         """Return what to make of an input, or why not, one for each output.
 
         Raises:

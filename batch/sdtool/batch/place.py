@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -14,7 +15,7 @@ from sdtool.batch.expand import Item, is_remote, shown_path
 from sdtool.batch.rivals import made_of_another
 from sdtool.checkpoint import Format, InputError, OutputError, UsageError
 from sdtool.checkpoint.wording import os_reason
-from sdtool.convert import Target, is_index, read_index
+from sdtool.convert import Target, is_index, pipeline_files, read_index
 from sdtool.convert.plan.names import SUFFIXES
 
 
@@ -51,7 +52,27 @@ class SetJob:
         return (self.item.path, *self.shards)
 
 
-AnyJob: TypeAlias = Job | SetJob
+@dataclass(frozen=True, slots=True)
+class PartsJob:
+    """The components of a model and the one file to make of them.
+
+    The item is their folder, or the file that was named for the UNet.
+    """
+
+    item: Item
+    outs: tuple[Path, ...]
+    parts: Mapping[str, tuple[str, ...]]
+    """The file of each component, or its shards, by its folder in diffusers."""
+    clash: UsageError | None = None
+    passed_over: str | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What is read."""
+        return tuple(dict.fromkeys(path for files in self.parts.values() for path in files))
+
+
+AnyJob: TypeAlias = Job | SetJob | PartsJob
 
 
 def is_onto_itself(job: AnyJob) -> bool:
@@ -73,12 +94,13 @@ def plan_outputs(
     *,
     out: str | None = None,
     out_dir: str | None = None,
+    makes_folders: bool = False,
 ) -> list[AnyJob]:
     """Give every input its outputs: `out`, or `names(path)` beside it, or mirrored in `out_dir`.
 
     Inputs that share an output, or would replace another input, get a `clash`, so that nothing is
     made of them. Of files in a folder, those that were plainly made of one another are settled: one
-    is taken, the others are `passed_over`.
+    is taken, the others are `passed_over`. Outputs that are folders may be there already.
 
     Raises:
         UsageError: the options contradict each other or the inputs.
@@ -101,7 +123,7 @@ def plan_outputs(
         )
     if out_dir is not None and os.path.lexists(out_dir) and not os.path.isdir(out_dir):
         raise UsageError("--out-dir is not a folder", where=out_dir)
-    if out is not None and os.path.isdir(out):
+    if out is not None and os.path.isdir(out) and not makes_folders:
         raise UsageError(
             "-o names a file, and this is a folder", where=out, hint="--out-dir takes a folder"
         )
@@ -124,15 +146,29 @@ def shards_of(path: str) -> tuple[str, ...]:
         return ()
 
 
+def parts_of(path: str) -> Mapping[str, tuple[str, ...]]:
+    """Return the files of a pipeline's components; none where an index in it cannot be read."""
+    try:
+        files = pipeline_files(path)
+    except InputError:  # reported when the folder's turn comes
+        return {}
+    return {folder: tuple(map(os.fspath, found)) for folder, found in files.items()}
+
+
 def without_shards(items: Sequence[Item]) -> list[Item]:
-    """Leave out the shards of which the index is among the items."""
+    """Leave out the shards of which the index is among the items.
+
+    An index stays whatever lists it: of two that list each other, both would be gone.
+    """
     shards = {
         os.path.abspath(shard)
         for item in items
         if is_index(item.path)
         for shard in shards_of(item.path)
     }
-    return [item for item in items if os.path.abspath(item.path) not in shards]
+    return [
+        item for item in items if is_index(item.path) or os.path.abspath(item.path) not in shards
+    ]
 
 
 def apart(items: Sequence[Item], out_dir: str | None) -> tuple[list[Item], int]:
@@ -203,6 +239,26 @@ def make_folder(folder: Path) -> None:
         raise OutputError(f"cannot be created ({os_reason(e)})", where=os.fspath(folder)) from e
 
 
+@contextmanager
+def new_folders(folders: Iterable[Path]) -> Generator[None]:
+    """Make the folders of outputs; those that were made go again when anything is raised.
+
+    Raises:
+        OutputError: the operating system refused.
+    """
+    wanted = tuple(dict.fromkeys(folders))
+    missing = {f for folder in wanted for f in (folder, *folder.parents) if not f.exists()}
+    try:
+        for folder in wanted:
+            make_folder(folder)
+        yield
+    except BaseException:
+        for folder in sorted(missing, reverse=True):  # what is inside before what it is in
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
 def same_file(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:
     """Whether two paths are one file, through links and whatever the case of their letters."""
     if file_key(a) == file_key(b):
@@ -216,6 +272,8 @@ def same_file(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:
 def _job(item: Item, outs: tuple[Path, ...]) -> AnyJob:
     if item.remote is None and is_index(item.path):
         return SetJob(item, outs, shards_of(item.path))
+    if os.path.isdir(item.path):
+        return PartsJob(item, outs, parts_of(item.path))
     return Job(item, outs)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sdtool.batch.version import version
@@ -19,6 +20,22 @@ def provenance(checkpoint: Checkpoint) -> dict[str, str]:
         "sdtool.source": as_text(Path(checkpoint.source.name).name),
         **{f"sdtool.source.{name}": value for name, value in hashes.items()},
     }
+
+
+def provenance_of_parts(name: str, parts: Mapping[str, Sequence[Checkpoint]]) -> dict[str, str]:
+    """Return what `--provenance` notes of one file that is made of several: `parts` by their names.
+
+    Each part is noted by the name and the SHA-256 of its file, or of each of its shards.
+    """
+    from sdtool.convert import hash_file
+
+    told = {"sdtool.version": version(), "sdtool.source": as_text(Path(name).name)}
+    for part, files in parts.items():
+        for i, file in enumerate(files):
+            key = f"sdtool.source.{part}" + (f".{i + 1}" if len(files) > 1 else "")
+            told[key] = as_text(Path(file.source.name).name)
+            told[f"{key}.sha256"] = hash_file(file.source).sha256
+    return told
 
 
 def as_text(name: str) -> str:

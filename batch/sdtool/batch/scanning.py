@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ from sdtool.batch.engines import Check, Engine, Here
 from sdtool.batch.expand import Item, item_of
 from sdtool.batch.failures import as_error
 from sdtool.batch.progress import Progress, Stop, stoppable
-from sdtool.checkpoint import File
+from sdtool.batch.sets import files_of, scan_set
+from sdtool.checkpoint import File, InputError
 from sdtool.scan import Finding, Name, Report, Verdict
 from sdtool.scan import scan_file as scan
 
@@ -33,7 +35,9 @@ def scan_file(
     progress: Progress | None = None,
     cancelled: Event | None = None,
 ) -> Report:
-    """Scan one file, as `sdtool scan` does; what is wrong with its content is in the report.
+    """Scan one file, or the shards of an index, as `sdtool scan` does.
+
+    What is wrong with its content is in the report.
 
     It is given by its path, by a URL, or open (see `open_file`). `download` is for a URL whose
     server gives no parts of files: all of it is fetched first. `progress` is called with the bytes
@@ -48,8 +52,7 @@ def scan_file(
     try:
         if not isinstance(path, (str, os.PathLike)):
             return _scanned(path, allow, deep, advance)
-        with item_of(path, download=download).opened() as source:
-            return _scanned(source, allow, deep, advance)
+        return _scanned_model(item_of(path, download=download), allow, deep, advance)
     except Stop as stop:
         raise stop.cause from None
 
@@ -105,15 +108,39 @@ class _Scan:
 
 
 def scan_one(item: Item, *, allow: Mapping[str, str], deep: bool) -> Report:
-    """Scan one file; what goes wrong is said in its report."""
-    begun = time.perf_counter()
+    """Scan one file, or all shards of an index; what goes wrong is said in its report."""
+    return _reported(partial(_scanned_model, allow=allow, deep=deep), item)
+
+
+def _reported(scan_it: Callable[[Item], Report], item: Item) -> Report:
     try:
-        with item.opened() as source:
-            report = _scanned(source, allow, deep)
-        return replace(report, seconds=time.perf_counter() - begun)
+        return scan_it(item)
     except Exception as e:
         error = as_error(e)
         return unread(item.path, error.what, error.hint)
+
+
+def _scanned_model(
+    item: Item, allow: Mapping[str, str], deep: bool, progress: Progress | None = None
+) -> Report:
+    """Scan one file, or all shards of an index."""
+    scan_it = partial(_scanned_item, allow=allow, deep=deep, progress=progress)
+    try:
+        files = files_of(item)
+    except InputError:  # called as an index is, and none: what else it is, is reported
+        files = (item,)
+    if files == (item,):
+        return scan_it(item)
+    return scan_set(item.path, files, partial(_reported, scan_it))
+
+
+def _scanned_item(
+    item: Item, allow: Mapping[str, str], deep: bool, progress: Progress | None
+) -> Report:
+    begun = time.perf_counter()
+    with item.opened() as file:
+        report = _scanned(file, allow, deep, progress)
+    return replace(report, seconds=time.perf_counter() - begun)
 
 
 def _scanned(

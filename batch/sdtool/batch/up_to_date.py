@@ -23,12 +23,13 @@ def is_made_of(plan: ConvertPlan | PtPlan, out: Path) -> bool:
     try:
         with local_file(out) as file:
             # What is compressed is inflated from its beginning for each probe.
-            packed = (t.entry for t in plan.tensors if t.entry.storage.compression)
+            pieces = [piece for tensor in plan.tensors for piece in tensor.pieces]
+            packed = (p.entry for p in pieces if p.entry.storage.compression)
             check_reading(packed, str(out))
             return (
                 file.nbytes == plan.nbytes
                 and _has_frame(plan, file)
-                and all(_begins_alike(tensor, file) for tensor in plan.tensors)
+                and all(_begins_alike(piece, file) for piece in pieces)
             )
     except InputError:
         return False

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from threading import Event
 from typing import TypeAlias
 
 from sdtool.batch.expand import Item, item_of
 from sdtool.batch.progress import Progress, Stop, stoppable
-from sdtool.checkpoint import Checkpoint, File, UsageError, open_checkpoint
+from sdtool.batch.sets import check_set, files_of, index_in
+from sdtool.checkpoint import Checkpoint, File, Malformed, UsageError, open_checkpoint, together
 from sdtool.checkpoint.wording import counted
-from sdtool.convert import Verification, check_reading, verify_against
+from sdtool.convert import Difference, Verification, check_reading, verify_against
 from sdtool.convert import verify_file as check_file
 from sdtool.prune import Role, plan_prune, recorded_options, weight_role
 
@@ -31,6 +34,8 @@ def verify_file(
     cancelled: Event | None = None,
 ) -> Verification:
     """Check that a file is whole, or that every value in it is one of the file `against`.
+
+    An index of shards, or a folder with one, stands for all of them.
 
     Without `against`: container, bounds, CRC-32, rules for headers, a hash that it should have; NaN
     and Inf are counted. With it, through the casts and renames of convert and prune; `baked_vae` is
@@ -53,14 +58,53 @@ def verify_file(
     advance = stoppable(progress, cancelled)
     item = item_of(path, download=download)
     try:
-        if against is None:
-            with item.opened() as file:
-                _expect(file)
-                return check_file(file, sha256=sha256, autov2=autov2, progress=advance)
-        baked = None if baked_vae is None else item_of(baked_vae, download=download)
-        return _against(item, item_of(against, download=download), baked, advance)
+        model = index_in(item)
+        if against is not None:
+            source = index_in(item_of(against, download=download))
+            baked = None if baked_vae is None else item_of(baked_vae, download=download)
+            return _against(model, source, baked, advance)
+        shards = files_of(model)
+        if shards != (model,):
+            if sha256 or autov2:
+                raise UsageError(
+                    "a hash is of one file, and this is an index of several",
+                    where=model.path,
+                    hint="name one of the shards",
+                )
+            return _of_set(model, shards, advance)
+        with model.opened() as file:
+            _expect(file)
+            return check_file(file, sha256=sha256, autov2=autov2, progress=advance)
     except Stop as stop:
         raise stop.cause from None
+
+
+def _of_set(index: Item, shards: Sequence[Item], progress: Progress) -> Verification:
+    """Check each shard of an index, and that they hold what it says."""
+    found = [check_file(shard.path, progress=progress) for shard in shards]
+    named = [os.path.basename(shard.path) for shard in shards]
+    wrong = [
+        replace(difference, name=f"{name}: {difference.name}")
+        for name, one in zip(named, found, strict=True)
+        for difference in one.differences
+    ]
+    failures = sum(one.failures for one in found)
+    if not failures:
+        with ExitStack() as stack:
+            try:
+                _opened(index, stack)
+            except Malformed as e:
+                wrong.append(Difference(os.path.basename(index.path), e.what))
+                failures += 1
+    return Verification(
+        tensors=sum(one.tensors for one in found),
+        nbytes=sum(one.nbytes for one in found),
+        differences=tuple(wrong),
+        failures=failures,
+        nan={name: count for one in found for name, count in one.nan.items()},
+        inf={name: count for one in found for name, count in one.inf.items()},
+        notes=tuple(dict.fromkeys(note for one in found for note in one.notes)),
+    )
 
 
 def _against(item: Item, against: Item, baked_vae: Item | None, progress: Progress) -> Verification:
@@ -96,7 +140,12 @@ def _against(item: Item, against: Item, baked_vae: Item | None, progress: Progre
 
 
 def _opened(item: Item, stack: ExitStack) -> Checkpoint:
-    return open_checkpoint(stack.enter_context(item.opened()))
+    """Open a file, or all shards of an index as one checkpoint."""
+    files = files_of(item)
+    opened = {Path(one.path): open_checkpoint(stack.enter_context(one.opened())) for one in files}
+    if files != (item,):
+        check_set(item.path, opened)
+    return together(list(opened.values()))
 
 
 def _expect(file: File) -> None:

@@ -15,7 +15,7 @@ from sdtool.batch.checking import verify
 from sdtool.batch.draft import Draft, State
 from sdtool.batch.making import Making, Nothing, Shared
 from sdtool.batch.originals import Originals, mind_losses
-from sdtool.batch.place import Job, check_suffix, make_folder, same_file
+from sdtool.batch.place import Job, PartsJob, check_suffix, make_folder, same_file
 from sdtool.batch.provenance import provenance
 from sdtool.batch.sidecars import mind_sidecars
 from sdtool.batch.skipped import mind_there
@@ -49,7 +49,7 @@ class _Ready:
 def make_outputs(
     draft: Draft,
     makings: Sequence[Making | Nothing | SdtoolError],
-    job: Job,
+    job: Job | PartsJob,
     checkpoint: Checkpoint,
     originals: Originals,
     shared: Shared,

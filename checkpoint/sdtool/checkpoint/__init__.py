@@ -30,6 +30,7 @@ from sdtool.checkpoint.opening import open_checkpoint, readings
 from sdtool.checkpoint.reading import Checkpoint, Reading, Storage, Stream, TensorEntry
 from sdtool.checkpoint.records import storage_chunks
 from sdtool.checkpoint.source import File, LocalFile, Source, local_file, opened
+from sdtool.checkpoint.together import together
 
 if TYPE_CHECKING:
     from sdtool.checkpoint.weights import checkpoint_of
@@ -63,6 +64,7 @@ __all__ = [
     "opened",
     "readings",
     "storage_chunks",
+    "together",
 ]
 
 

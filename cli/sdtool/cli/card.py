@@ -27,7 +27,7 @@ def card(seen: Seen, *, is_verbose: bool = False) -> list[str]:
     lines = [escape(os.path.basename(seen.path)), f"  {escape(identity.title)}"]
     kind = BY_SLUG[identity.kind]
     facts: list[tuple[str, str]] = [
-        ("format", f"{seen.checkpoint.format}, {size(seen.nbytes)}; scan: {seen.verdict}"),
+        ("format", f"{_format(seen)}, {size(seen.nbytes)}; scan: {seen.verdict}"),
         ("precision", identity.dtype),
     ]
     for part in identity.quantization:
@@ -49,6 +49,11 @@ def card(seen: Seen, *, is_verbose: bool = False) -> list[str]:
     why = identity.reason if is_verbose else identity.plain_reason
     facts.append(("confidence", f"{identity.confidence}: {why}"))
     return [*lines, "", *_laid_out(facts)]
+
+
+def _format(seen: Seen) -> str:
+    shards = f" in {counted(len(seen.shards), 'shard')}" if seen.shards else ""
+    return f"{seen.checkpoint.format}{shards}"
 
 
 def row(seen: Seen) -> str:

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from sdtool.batch import Options
+from sdtool.batch import Options, Recipe, inputs_of
 from sdtool.batch.expand import Item
 from sdtool.batch.originals import check_trash
-from sdtool.batch.place import apart, without_shards
+from sdtool.batch.place import apart
 from sdtool.checkpoint import UsageError
 from sdtool.checkpoint.wording import counted
 from sdtool.cli.arguments import Found, download_option, jobs_option
@@ -120,9 +120,11 @@ def jobs_of(options: Mapping[str, Any]) -> int:
     return options["jobs"] or os.cpu_count() or 1
 
 
-def without_outputs(console: Console, found: Found, out_dir: str | None) -> list[Item]:
-    """Return what was found without shards of sets that are there, and what lies in `out_dir`."""
-    items, of_outputs = apart(without_shards(found.items), out_dir)
+def without_outputs(
+    console: Console, found: Found, recipe: Recipe, out_dir: str | None
+) -> list[Item]:
+    """Return what was found, each input of the recipe once, without what lies in `out_dir`."""
+    items, of_outputs = apart(inputs_of(recipe, found.items), out_dir)
     if of_outputs:
         console.note(f"{counted(of_outputs, 'file')} in {out_dir} left out: outputs go there")
     return items

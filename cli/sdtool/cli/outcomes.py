@@ -166,7 +166,9 @@ def _afterwards(outcome: Written | Planned | Skipped) -> Iterator[str]:
             yield f"  {name}  {value}"
     for path, shard in output.shards.items():
         if shard.hashes is not None:
-            yield f"  sha256  {shard.hashes.sha256}  {os.path.basename(path)}"
+            inside = path.removeprefix(os.path.join(output.path, ""))  # of a folder
+            name = inside if inside != path else os.path.basename(path)
+            yield f"  sha256  {shard.hashes.sha256}  {name}"
     yield from _allowed(outcome.input)
     left = [path for path, to in output.sidecars.items() if to is None]
     if left:

@@ -39,8 +39,9 @@ class Totals:
 
     def add(self, seen: Seen) -> bool:
         """Count one file; of several links to one file the first counts, and gives True."""
-        if isinstance(seen.source, LocalFile):
-            stat = seen.source.stat
+        first = seen.sources[0]
+        if isinstance(first, LocalFile):
+            stat = first.stat
             if stat.st_ino and (stat.st_dev, stat.st_ino) in self._files:
                 self._again += 1
                 return False

@@ -12,16 +12,29 @@ from typing import TYPE_CHECKING, Any
 from sdtool.convert.plan.names import is_partial, output_name, split_name, token_name
 from sdtool.convert.plan.plan import ConvertPlan, Placed, plan_safetensors, select_all, select_parts
 from sdtool.convert.plan.selection import LeftOut, Selected, Selection
-from sdtool.convert.plan.target import Target
+from sdtool.convert.plan.target import Layout, Target
 
 if TYPE_CHECKING:
     from sdtool.convert.elements.census import Census
     from sdtool.convert.files import convert_unjudged
+    from sdtool.convert.layouts.predicts import Predicts
     from sdtool.convert.plan.casts import DTYPES
     from sdtool.convert.plan.dequantize import treatment_of
     from sdtool.convert.plan.expansion import check_expansion, check_reading
-    from sdtool.convert.verify.verify import Verification, verify_against, verify_file
+    from sdtool.convert.plan.layouts import has_other_layout, select_single
+    from sdtool.convert.verify.verify import (
+        Difference,
+        Verification,
+        verify_against,
+        verify_file,
+    )
     from sdtool.convert.write.hashes import Hashes, hash_file
+    from sdtool.convert.write.pipelines import (
+        facts_in,
+        is_pipeline,
+        pipeline_files,
+        plan_pipeline,
+    )
     from sdtool.convert.write.pt_file import PtPlan, plan_pt, write_pt
     from sdtool.convert.write.safetensors_file import Written, write_safetensors, write_together
     from sdtool.convert.write.shards import (
@@ -41,10 +54,13 @@ __all__ = [
     "DTYPES",
     "Census",
     "ConvertPlan",
+    "Difference",
     "Hashes",
+    "Layout",
     "LeftOut",
     "Placed",
     "PlannedShard",
+    "Predicts",
     "PtPlan",
     "Selected",
     "Selection",
@@ -56,20 +72,26 @@ __all__ = [
     "check_output",
     "check_reading",
     "convert_unjudged",
+    "facts_in",
+    "has_other_layout",
     "hash_file",
     "index_name",
     "is_index",
     "is_partial",
+    "is_pipeline",
     "is_training_state",
     "leftovers",
     "new_file",
     "output_name",
+    "pipeline_files",
+    "plan_pipeline",
     "plan_pt",
     "plan_safetensors",
     "plan_shards",
     "read_index",
     "select_all",
     "select_parts",
+    "select_single",
     "set_name",
     "split_name",
     "token_name",
@@ -85,13 +107,19 @@ __all__ = [
 _HOMES = {
     "elements.census": ("Census",),
     "files": ("convert_unjudged",),
+    "layouts.predicts": ("Predicts",),
     "plan.casts": ("DTYPES",),
     "plan.dequantize": ("treatment_of",),
     "plan.expansion": (
         "check_expansion",
         "check_reading",
     ),
+    "plan.layouts": (
+        "has_other_layout",
+        "select_single",
+    ),
     "verify.verify": (
+        "Difference",
         "Verification",
         "verify_against",
         "verify_file",
@@ -99,6 +127,12 @@ _HOMES = {
     "write.hashes": (
         "Hashes",
         "hash_file",
+    ),
+    "write.pipelines": (
+        "facts_in",
+        "is_pipeline",
+        "pipeline_files",
+        "plan_pipeline",
     ),
     "write.pt_file": (
         "PtPlan",

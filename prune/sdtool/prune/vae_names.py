@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from sdtool.checkpoint.identify.parts import part_of
 from sdtool.checkpoint.reading import TensorEntry
+from sdtool.convert.layouts.networks import vae_names
 
 _LDM = {
     "query": "q", "to_q": "q", "key": "k", "to_k": "k", "value": "v", "to_v": "v",
@@ -27,17 +28,13 @@ _DIFFUSERS = {
     "proj_attn": "to_out.0", "proj_out": "to_out.0", "norm": "group_norm",
 }  # fmt: skip
 
+_LEVELS = 4
+"""Resolutions where no name of the decoder tells."""
+
 _ATTENTION = re.compile(
     r"(?P<side>encoder|decoder)\.mid(?:\.attn_1|_block\.attentions\.0)\."
     r"(?P<part>q|k|v|query|key|value|to_q|to_k|to_v|to_out\.0|proj_out|proj_attn|norm|group_norm)"
     r"\.(?P<rest>weight|bias)"
-)
-_BLOCK = re.compile(
-    r"(?P<side>encoder|decoder)\.(?:down|up)_blocks\.(?P<level>\d{1,3})\."
-    r"(?:resnets\.(?P<block>\d+)\.(?P<rest>.+)|(?P<way>down|up)samplers\.0\.(?P<tail>.+))"
-)
-_MIDDLE = re.compile(
-    r"(?P<side>encoder|decoder)\.mid_block\.resnets\.(?P<block>[01])\.(?P<rest>.+)"
 )
 
 
@@ -67,17 +64,8 @@ def ldm_name(name: str, levels: int) -> str:
     if match := _ATTENTION.fullmatch(name):
         part = _LDM.get(match["part"], match["part"])
         return f"{match['side']}.mid.attn_1.{part}.{match['rest']}"
-    if match := _MIDDLE.fullmatch(name):
-        return f"{match['side']}.mid.block_{int(match['block']) + 1}.{_shortcut(match['rest'])}"
-    if match := _BLOCK.fullmatch(name):
-        down = match["side"] == "encoder"
-        level = int(match["level"])
-        # LDM counts the decoder's levels from the picture's end
-        at = f"{match['side']}.{f'down.{level}' if down else f'up.{levels - 1 - level}'}"
-        if match["way"]:
-            return f"{at}.{match['way']}sample.{match['tail']}"
-        return f"{at}.block.{match['block']}.{_shortcut(match['rest'])}"
-    return re.sub(r"^(encoder|decoder)\.conv_norm_out\.", r"\1.norm_out.", name)
+    known = vae_names(levels or _LEVELS).in_single(name)
+    return name if known is None else known[0]
 
 
 def diffusers_attention_name(name: str) -> str:
@@ -102,7 +90,3 @@ def with_attention_shape(entry: TensorEntry, name: str, *, convolution: bool) ->
     if not convolution and len(entry.shape) == 4 and entry.shape[2:] == (1, 1):
         return replace(entry, shape=entry.shape[:2], stride=entry.stride[:2])
     return entry
-
-
-def _shortcut(rest: str) -> str:
-    return re.sub(r"^conv_shortcut\.", "nin_shortcut.", rest)

@@ -13,7 +13,7 @@ from sdtool.batch.journal.task import task_of
 from sdtool.batch.making import Recipe
 from sdtool.batch.options import Options
 from sdtool.batch.outcome import Failed, Outcome, Planned, Remarks, Skipped, Written
-from sdtool.batch.place import AnyJob
+from sdtool.batch.place import AnyJob, PartsJob
 
 
 def remembering(engine: Engine, journal: Journal, recipe: Recipe, options: Options) -> Engine:
@@ -31,8 +31,10 @@ class _Outcomes:
     """See `Kind`. The items are jobs, and each has a list of outcomes."""
 
     def inputs(self, item: AnyJob) -> Sequence[str]:
-        if item.item.remote is not None:
-            return ("",)  # no file has an empty name: of what is elsewhere nothing is kept
+        if item.item.remote is not None or isinstance(item, PartsJob):
+            # no file has an empty name: nothing is kept of what is elsewhere, nor of a model of
+            # which more is read than its weights
+            return ("",)
         return tuple(map(os.path.abspath, item.files))
 
     def key(self, item: AnyJob) -> bytes:

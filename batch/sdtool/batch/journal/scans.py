@@ -11,6 +11,8 @@ from sdtool.batch.expand import Item
 from sdtool.batch.journal.remembering import Remembering
 from sdtool.batch.journal.store import Entry, Journal, key_of
 from sdtool.batch.journal.task import task_of
+from sdtool.batch.sets import files_of
+from sdtool.checkpoint import InputError
 from sdtool.scan import Report, Verdict
 
 
@@ -27,7 +29,13 @@ class _Scans:
 
     def inputs(self, item: Item) -> Sequence[str]:
         # no file has an empty name: of what is elsewhere nothing is kept
-        return (os.path.abspath(item.path) if item.remote is None else "",)
+        if item.remote is not None:
+            return ("",)
+        try:
+            files = files_of(item)
+        except InputError:  # no index, whatever it is called
+            files = (item,)
+        return tuple(dict.fromkeys(os.path.abspath(one.path) for one in (item, *files)))
 
     def key(self, item: Item) -> bytes:
         return key_of(item.path)
@@ -42,5 +50,8 @@ class _Scans:
         return replace(result, path="", nbytes=0, nbytes_read=0, seconds=0.0)
 
     def recalled(self, result: Report, item: Item, entry: Entry) -> Report:
-        (stamp,) = entry.stamps.values()
-        return replace(result, path=item.path, nbytes=stamp.nbytes, unchanged_since=entry.since)
+        sizes = {path: stamp.nbytes for path, stamp in entry.stamps.items()}
+        if len(sizes) > 1:  # the size of a set is that of its shards
+            del sizes[os.path.abspath(item.path)]
+        nbytes = sum(sizes.values())
+        return replace(result, path=item.path, nbytes=nbytes, unchanged_since=entry.since)

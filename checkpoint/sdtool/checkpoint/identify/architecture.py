@@ -131,28 +131,29 @@ def _unet(config: UNetConfig) -> _Items:
 
 
 @cache
-def vae(latent: int = 4) -> Shapes:
+def vae(latent: int = 4, channels: int = 128) -> Shapes:
     """The tensors below `first_stage_model.`; with 16 latent channels the quant convs are gone."""
-    return dict(_vae(latent))
+    return dict(_vae(latent, channels))
 
 
-def _vae(latent: int) -> _Items:
-    widths = (128, 256, 512, 512)
-    yield from _pair("encoder.conv_in", 128, 3, 3, 3)
-    now = 128
+def _vae(latent: int, channels: int) -> _Items:
+    widths = tuple(multiplier * channels for multiplier in (1, 2, 4, 4))
+    top = widths[-1]
+    yield from _pair("encoder.conv_in", channels, 3, 3, 3)
+    now = channels
     for level, width in enumerate(widths):
         for i in range(2):
             yield from _vae_block(f"encoder.down.{level}.block.{i}", now, width)
             now = width
         if level != 3:
             yield from _pair(f"encoder.down.{level}.downsample.conv", width, width, 3, 3)
-    yield from _vae_middle("encoder")
-    yield from _pair("encoder.norm_out", 512)
-    yield from _pair("encoder.conv_out", 2 * latent, 512, 3, 3)
-    yield from _pair("decoder.conv_in", 512, latent, 3, 3)
-    yield from _vae_middle("decoder")
+    yield from _vae_middle("encoder", top)
+    yield from _pair("encoder.norm_out", top)
+    yield from _pair("encoder.conv_out", 2 * latent, top, 3, 3)
+    yield from _pair("decoder.conv_in", top, latent, 3, 3)
+    yield from _vae_middle("decoder", top)
     ups: list[list[tuple[str, Shape]]] = []
-    now = 512
+    now = top
     for level in (3, 2, 1, 0):  # computed from the top, registered from the bottom
         up: list[tuple[str, Shape]] = []
         for i in range(3):
@@ -163,8 +164,8 @@ def _vae(latent: int) -> _Items:
         ups.insert(0, up)
     for up in ups:
         yield from up
-    yield from _pair("decoder.norm_out", 128)
-    yield from _pair("decoder.conv_out", 3, 128, 3, 3)
+    yield from _pair("decoder.norm_out", channels)
+    yield from _pair("decoder.conv_out", 3, channels, 3, 3)
     if latent == 4:
         yield from _pair("quant_conv", 8, 8, 1, 1)
         yield from _pair("post_quant_conv", 4, 4, 1, 1)
@@ -179,43 +180,47 @@ def _vae_block(name: str, c_in: int, c_out: int) -> _Items:
         yield from _pair(f"{name}.nin_shortcut", c_out, c_in, 1, 1)
 
 
-def _vae_middle(side: str) -> _Items:
-    yield from _vae_block(f"{side}.mid.block_1", 512, 512)
-    yield from _pair(f"{side}.mid.attn_1.norm", 512)
+def _vae_middle(side: str, width: int) -> _Items:
+    yield from _vae_block(f"{side}.mid.block_1", width, width)
+    yield from _pair(f"{side}.mid.attn_1.norm", width)
     for part in ("q", "k", "v", "proj_out"):
-        yield from _pair(f"{side}.mid.attn_1.{part}", 512, 512, 1, 1)
-    yield from _vae_block(f"{side}.mid.block_2", 512, 512)
+        yield from _pair(f"{side}.mid.attn_1.{part}", width, width, 1, 1)
+    yield from _vae_block(f"{side}.mid.block_2", width, width)
+
+
+TOKENS = 49408
+"""Words of CLIP's vocabulary; a training may have added some."""
 
 
 @cache
-def clip_l() -> Shapes:
+def clip_l(width: int = 768, layers: int = 12, tokens: int = TOKENS) -> Shapes:
     """The tensors below `cond_stage_model.transformer.`: OpenAI's CLIP ViT-L/14, the text half."""
-    return dict(_clip_l())
+    return dict(_clip_l(width, layers, tokens))
 
 
-def _clip_l() -> _Items:
+def _clip_l(width: int, layers: int, tokens: int) -> _Items:
     top = "text_model"
     yield f"{top}.embeddings.position_ids", (1, 77)
-    yield f"{top}.embeddings.token_embedding.weight", (49408, 768)
-    yield f"{top}.embeddings.position_embedding.weight", (77, 768)
-    for i in range(12):
+    yield f"{top}.embeddings.token_embedding.weight", (tokens, width)
+    yield f"{top}.embeddings.position_embedding.weight", (77, width)
+    for i in range(layers):
         layer = f"{top}.encoder.layers.{i}"
         for part in ("k_proj", "v_proj", "q_proj", "out_proj"):
-            yield from _pair(f"{layer}.self_attn.{part}", 768, 768)
-        yield from _pair(f"{layer}.layer_norm1", 768)
-        yield from _pair(f"{layer}.mlp.fc1", 3072, 768)
-        yield from _pair(f"{layer}.mlp.fc2", 768, 3072)
-        yield from _pair(f"{layer}.layer_norm2", 768)
-    yield from _pair(f"{top}.final_layer_norm", 768)
+            yield from _pair(f"{layer}.self_attn.{part}", width, width)
+        yield from _pair(f"{layer}.layer_norm1", width)
+        yield from _pair(f"{layer}.mlp.fc1", 4 * width, width)
+        yield from _pair(f"{layer}.mlp.fc2", width, 4 * width)
+        yield from _pair(f"{layer}.layer_norm2", width)
+    yield from _pair(f"{top}.final_layer_norm", width)
 
 
 @cache
-def open_clip(width: int, layers: int) -> Shapes:
+def open_clip(width: int, layers: int, tokens: int = TOKENS) -> Shapes:
     """The tensors below `cond_stage_model.model.`: ViT-H is (1024, 24), ViT-bigG (1280, 32)."""
-    return dict(_open_clip(width, layers))
+    return dict(_open_clip(width, layers, tokens))
 
 
-def _open_clip(width: int, layers: int) -> _Items:
+def _open_clip(width: int, layers: int, tokens: int) -> _Items:
     yield "positional_embedding", (77, width)
     yield "text_projection", (width, width)
     yield "logit_scale", ()
@@ -228,7 +233,7 @@ def _open_clip(width: int, layers: int) -> _Items:
         yield from _pair(f"{block}.ln_2", width)
         yield from _pair(f"{block}.mlp.c_fc", 4 * width, width)
         yield from _pair(f"{block}.mlp.c_proj", width, 4 * width)
-    yield "token_embedding.weight", (49408, width)
+    yield "token_embedding.weight", (tokens, width)
     yield from _pair("ln_final", width)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from sdtool.batch import Converting
-from sdtool.batch.place import plan_outputs
+from sdtool.batch import Recipe, ToFolder, ToSingle, assembly, recipe_for
+from sdtool.batch.place import AnyJob, plan_outputs
 from sdtool.checkpoint import UsageError
-from sdtool.cli.arguments import paths_argument, search
+from sdtool.cli.arguments import Found, paths_argument, search
 from sdtool.cli.console import Console
 from sdtool.cli.many import Many, many_options
 from sdtool.cli.options import (
@@ -22,7 +23,7 @@ from sdtool.cli.options import (
 )
 from sdtool.cli.running import run
 from sdtool.cli.verb import format_options, verb
-from sdtool.convert import Target, is_index
+from sdtool.convert import Layout, Predicts, Target, is_index, is_pipeline
 from sdtool.scan import Settings
 
 
@@ -38,8 +39,21 @@ from sdtool.scan import Settings
 @dequantize_option
 @click.option(
     "--to",
-    type=click.Choice([target.value for target in Target]),
-    help="Format. Default: safetensors; pt for hypernetworks.",
+    type=click.Choice([one.value for one in (*Target, *Layout)]),
+    metavar="FORMAT",
+    help="Format: safetensors (default) or pt (default for hypernetworks). Layout: diffusers (a"
+    " folder) or single (one file from such a folder).",
+)
+@click.option(
+    "--prediction",
+    type=click.Choice([one.value for one in Predicts]),
+    metavar="TYPE",
+    help="With --to diffusers: epsilon or v, if the file does not show it.",
+)
+@click.option(
+    "--assemble",
+    is_flag=True,
+    help="Make one file from PATHs unet=A, vae=B, text=C (and text2=D).",
 )
 @click.option(
     "--skip-unsupported", is_flag=True, help="Leave out tensors that the format cannot hold."
@@ -54,6 +68,8 @@ def command(
     dtype: str,
     dequantize: bool,
     to: str | None,
+    prediction: str | None,
+    assemble: bool,
     skip_unsupported: bool,
     out: str | None,
     out_dir: str | None,
@@ -73,16 +89,54 @@ def command(
             "--skip-unsupported and --replace cannot be used together",
             hint="what is left out would be lost with the original",
         )
-    target = Target(to) if to else None
-    recipe = Converting(dtype, target, skip_unsupported, dequantize, names_given=out is not None)
+    if assemble and to not in (None, Layout.SINGLE):
+        raise UsageError(f"--assemble makes a single file: it cannot be used with --to {to}")
+    recipe = recipe_for(
+        dtype,
+        Layout.SINGLE if assemble else to,
+        skip_unsupported,
+        dequantize,
+        prediction,
+        names_given=out is not None,
+    )
     many.check_writing(options)
-    found = search(console, paths, settings, writing=True, download=options["download"])
-    items = many.items(without_outputs(console, found, out_dir))
-    if out is not None and any(is_index(item.path) for item in items):
-        raise UsageError("-o names one file, and a sharded set has several", hint="use --out-dir")
-    jobs = many.jobs(plan_outputs(items, recipe.names, out=out, out_dir=many.folder(out_dir)))
+    jobs: Sequence[AnyJob]
+    if assemble:
+        jobs = [assembly(paths, out)]
+        found = Found([job.item for job in jobs], [])
+    else:
+        found = search(console, paths, settings, writing=True, download=options["download"])
+        jobs = _jobs(console, found, recipe, out, out_dir, many)
     wanted = options_of(settings, options)
     return run(
         console, "convert", jobs, found, recipe, wanted,
         at_once=jobs_of(options), form=form, many=many,
     )  # fmt: skip
+
+
+def _jobs(
+    console: Console,
+    found: Found,
+    recipe: Recipe,
+    out: str | None,
+    out_dir: str | None,
+    many: Many,
+) -> Sequence[AnyJob]:
+    """Give every input its outputs.
+
+    Raises:
+        UsageError: they cannot be placed, or there is no folder for `--to single`.
+    """
+    items = many.items(without_outputs(console, found, recipe, out_dir))
+    if out is not None and any(is_index(item.path) for item in items):
+        raise UsageError("-o names one file, and a sharded set has several", hint="use --out-dir")
+    if isinstance(recipe, ToSingle) and items and not any(is_pipeline(item.path) for item in items):
+        raise UsageError(
+            "--to single requires a diffusers folder, with a model_index.json",
+            where=items[0].path if len(items) == 1 else None,
+        )
+    folders = isinstance(recipe, ToFolder)
+    folder = many.folder(out_dir)
+    return many.jobs(
+        plan_outputs(items, recipe.names, out=out, out_dir=folder, makes_folders=folders)
+    )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 import click
 
+from sdtool.batch import as_models
 from sdtool.batch.failures import as_error
 from sdtool.batch.looking import Seen, looked_at
-from sdtool.checkpoint import NotACheckpoint, OutputError, SdtoolError, Source
+from sdtool.checkpoint import NotACheckpoint, OutputError, SdtoolError, Source, UsageError
 from sdtool.checkpoint.crc32 import crc32_of
 from sdtool.checkpoint.foreign import foreign_folder
 from sdtool.checkpoint.wording import escape, size
@@ -73,6 +75,7 @@ def command(
     and types decide. No code from the file is ever run.
     """
     found = search(console, paths, settings, download=download)
+    found = replace(found, items=as_models(found.items))
     items, allow = found.items, settings.allow
     if compare:
         from sdtool.cli.comparing import compare_files  # not for a card: it has to be quick
@@ -170,9 +173,14 @@ def _file(
     if hashes:
         from sdtool.convert import hash_file
 
+        if seen.shards:
+            raise UsageError(
+                "--hash requires a single file", where=seen.path, hint="name one of the shards"
+            )
+        (source,) = seen.sources
         with console.progress(2 * seen.nbytes, "hashing") as progress:
-            digests = hash_file(seen.source, progress).as_json()
-            file["hashes"] = digests | {"crc32": _crc32(seen.source, progress)}
+            digests = hash_file(source, progress).as_json()
+            file["hashes"] = digests | {"crc32": _crc32(source, progress)}
     return file
 
 

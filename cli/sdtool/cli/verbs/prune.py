@@ -99,7 +99,7 @@ def command(
         )
     many.check_writing({**options, "bake_vae": bake_vae})
     found = search(console, paths, settings, writing=True, download=options["download"])
-    items = many.items(without_outputs(console, found, out_dir))
+    items = many.items(without_outputs(console, found, recipe, out_dir))
     wanted = options_of(settings, options)
     jobs = many.jobs(plan_outputs(items, recipe.names, out=out, out_dir=many.folder(out_dir)))
     with with_baked_vae(recipe, bake_vae, wanted) as baked:

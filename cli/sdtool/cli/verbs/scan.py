@@ -6,11 +6,13 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from sdtool.batch import as_models, files_of
 from sdtool.batch.expand import Item
 from sdtool.batch.scanning import scanned, unread
 from sdtool.batch.version import version
@@ -100,6 +102,7 @@ def command(
     names = with_allowed(settings, allow)
     # a name is no proof that a run of ours left it: it is read as any other file
     found = search(console, paths, settings, with_partial=True, download=download)
+    found = replace(found, items=as_models(found.items))
     if output is not None:
         check_report(output, (item.path for item in found.items), force=force)
     items = many.items([item for item in found.items if many.has(item)])
@@ -247,8 +250,9 @@ def _explanation(item: Item, report: Report, allow: Mapping[str, str]) -> Iterat
     if report.verdict in (Verdict.UNSAFE, Verdict.SUSPICIOUS):
         from sdtool.scan.explaining import explain as explain_readings
 
-        with item.opened() as source:
-            yield from explain_readings(readings(source), allow=allow)
+        for file in files_of(item):
+            with file.opened() as source:
+                yield from explain_readings(readings(source), allow=allow)
 
 
 def _is_clean(report: Report) -> bool:

@@ -50,7 +50,7 @@ def fill(fillings: Sequence[Filling], progress: Progress | None = None) -> None:
         Unreadable: the input could not be read, or has changed meanwhile.
         OutputError: an output could not be written.
     """
-    goals = [goal for filling in fillings for goal in filling.tensors]
+    goals = [piece for filling in fillings for goal in filling.tensors for piece in goal.pieces]
     checks = Checks()
     try:
         left = copy_straight(jobs_of(fillings), checks, progress)

@@ -169,7 +169,7 @@ def jobs_of(fillings: Iterable[Filling]) -> Iterator[Job]:
     """
     by_storage: dict[int, list[tuple[Filling, Placed]]] = {}
     for filling in fillings:
-        for goal in filling.tensors:
+        for goal in (piece for tensor in filling.tensors for piece in tensor.pieces):
             by_storage.setdefault(id(goal.entry.storage), []).append((filling, goal))
     groups = list(by_storage.values())
     by_storage.clear()

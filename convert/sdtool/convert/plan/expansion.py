@@ -30,7 +30,7 @@ def check_expansion(tensors: Iterable[Placed], nbytes: int, where: str) -> None:
     if nbytes <= NBYTES:
         return
     held: dict[int, tuple[Storage, int]] = {}
-    for tensor in tensors:
+    for tensor in (piece for one in tensors for piece in one.pieces):
         storage = tensor.entry.storage
         wider = -(-tensor.dtype.itemsize // tensor.entry.dtype.itemsize)
         known = held.get(id(storage))

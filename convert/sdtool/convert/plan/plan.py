@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from sdtool.checkpoint.dtypes import DType
@@ -14,11 +15,12 @@ from sdtool.checkpoint.reading import Checkpoint, TensorEntry, WeightSet
 from sdtool.checkpoint.sets import is_average
 from sdtool.checkpoint.training_state import holds_training
 from sdtool.convert.elements.scales import Scale
+from sdtool.convert.plan.aliases import alias_notes
 from sdtool.convert.plan.casts import target_dtype
 from sdtool.convert.plan.dequantize import REASON, Treatment, treatment_of, weight_dtype
 from sdtool.convert.plan.metadata import HASH_KEYS, metadata_of
 from sdtool.convert.plan.partial import nothing_to_write, refuse_partial
-from sdtool.convert.plan.selection import LeftOut, Selected, Selection
+from sdtool.convert.plan.selection import LeftOut, Selected, Selection, joined_shape
 from sdtool.convert.plan.target import Target
 
 ORDER = (
@@ -51,6 +53,26 @@ class Placed:
     offset: int
     nbytes: int
     scale: Scale | None = None
+    joined: tuple[TensorEntry, ...] = ()
+    """What follows `entry` along the first dimension, where one tensor is made of several."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape in the file to come."""
+        return joined_shape(self.entry, self.joined)
+
+    @property
+    def pieces(self) -> tuple[Placed, ...]:
+        """The tensors that it is made of, each with its own place in the file."""
+        if not self.joined:
+            return (self,)
+        pieces: list[Placed] = []
+        at = self.offset
+        for entry in (self.entry, *self.joined):
+            nbytes = entry.numel * self.dtype.itemsize
+            pieces.append(Placed(self.name, entry, self.dtype, at, nbytes, self.scale))
+            at += nbytes
+        return tuple(pieces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +102,11 @@ class ConvertPlan:
     def hash_keys(self) -> tuple[str, ...]:
         """The metadata keys whose values are known once the data is written."""
         return tuple(key for key in HASH_KEYS if key in self.metadata)
+
+    @property
+    def pieces(self) -> Iterator[Placed]:
+        """What the tensors are made of, in file order."""
+        return (piece for tensor in self.tensors for piece in tensor.pieces)
 
     @property
     def casts(self) -> tuple[Placed, ...]:
@@ -148,9 +175,7 @@ def select_parts(
     every_left_out = (
         *left_out,
         *(LeftOut(e.name, e.nbytes, REASON) for e in checkpoint.tensors if e.name in dropped),
-        *once_more(checkpoint.others),
-        *(LeftOut(e.name, e.nbytes, _beside(e)) for e in checkpoint.training),
-        *(LeftOut(e.entry.name, e.entry.nbytes, e.why) for e in checkpoint.left_out),
+        *besides(checkpoint),
     )
     by_token = checkpoint.kind == "embedding" and to is Target.SAFETENSORS
     groups = [(e.name, (e,)) for e in kept] if by_token else [("", kept)]
@@ -167,6 +192,15 @@ def select_parts(
         selection = Selection(selected, metadata, every_left_out, notes)
         parts.append((token if len(groups) > 1 else "", selection))
     return tuple(parts)
+
+
+def besides(checkpoint: Checkpoint) -> tuple[LeftOut, ...]:
+    """List as left out what stands beside the weights: further sets of them, training state."""
+    return (
+        *once_more(checkpoint.others),
+        *(LeftOut(e.name, e.nbytes, _beside(e)) for e in checkpoint.training),
+        *(LeftOut(e.entry.name, e.entry.nbytes, e.why) for e in checkpoint.left_out),
+    )
 
 
 def _beside(entry: TensorEntry) -> str:
@@ -251,7 +285,7 @@ def plan_safetensors(selection: Selection) -> ConvertPlan:
         Unsupported: a tensor of a type that the format has no name for.
         LimitExceeded: the header is longer than the format allows.
     """
-    supported(s.entry for s in selection.entries)
+    supported(part for s in selection.entries for part in s.parts)
     check_names(selection.entries)
     placeholders = {key: prefix + "0" * 64 for key, prefix in HASH_KEYS.items()}
     metadata = {
@@ -262,19 +296,20 @@ def plan_safetensors(selection: Selection) -> ConvertPlan:
     end = 0
     spans: list[tuple[Selected, int, int]] = []
     for selected in ordered:
-        begin, end = end, end + selected.entry.numel * selected.dtype.itemsize
+        begin, end = end, end + math.prod(selected.shape) * selected.dtype.itemsize
         spans.append((selected, begin, end))
-    header = header_bytes(metadata, ((s.name, s.dtype, s.entry.shape, b, e) for s, b, e in spans))
+    header = header_bytes(metadata, ((s.name, s.dtype, s.shape, b, e) for s, b, e in spans))
     start = 8 + len(header)
     return ConvertPlan(
         tensors=tuple(
-            Placed(s.name, s.entry, s.dtype, start + b, e - b, s.scale) for s, b, e in spans
+            Placed(s.name, s.entry, s.dtype, start + b, e - b, s.scale, s.joined)
+            for s, b, e in spans
         ),
         metadata=metadata,
         header=header,
         data_nbytes=end,
         left_out=selection.left_out,
-        notes=(*selection.notes, *_aliases(selection.entries)),
+        notes=(*selection.notes, *alias_notes(selection.entries)),
     )
 
 
@@ -347,44 +382,3 @@ def _safetensors(dtype: DType) -> str:
     if dtype.safetensors is None:
         raise Unsupported(f"safetensors has no name for {dtype}")
     return dtype.safetensors
-
-
-_NAMES, _NOTES = 4, 20
-"""Names of one tensor that are listed, and tensors of several names."""
-
-
-def _aliases(entries: Sequence[Selected]) -> tuple[str, ...]:
-    """Name the tensors that were one in the input and become copies in the output."""
-    met: set[int] = set()
-    again: set[int] = set()
-    for s in entries:
-        key = hash(_elements(s.entry))
-        (again if key in met else met).add(key)
-    if not again:
-        return ()
-    same: dict[tuple[object, ...], list[str]] = {}
-    for s in entries:
-        elements = _elements(s.entry)
-        if s.entry.nbytes and hash(elements) in again:
-            same.setdefault(elements, []).append(s.name)
-    groups = [names for names in same.values() if len(names) > 1]
-    notes = [
-        f"{_listed(names)}: one tensor in the input, written {len(names):,} times"
-        for names in groups[:_NOTES]
-    ]
-    if len(groups) > _NOTES:
-        notes.append(f"and {len(groups) - _NOTES:,} more tensors of several names")
-    return tuple(notes)
-
-
-def _elements(entry: TensorEntry) -> tuple[object, ...]:
-    """What two names of one tensor have in common."""
-    return (
-        id(entry.storage), entry.offset, entry.shape, entry.stride, entry.dtype.name, entry.conj,
-        entry.neg,
-    )  # fmt: skip
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = " = ".join(names[:_NAMES])
-    return shown if len(names) <= _NAMES else f"{shown} and {len(names) - _NAMES:,} more names"

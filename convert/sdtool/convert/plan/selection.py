@@ -19,6 +19,25 @@ class Selected:
     dtype: DType
     scale: Scale | None = None
     """What its codes are multiplied with; None for what is copied or cast."""
+    joined: tuple[TensorEntry, ...] = ()
+    """What follows `entry` along the first dimension, where one tensor is made of several."""
+
+    @property
+    def parts(self) -> tuple[TensorEntry, ...]:
+        """The tensors that it is made of, in their order."""
+        return self.entry, *self.joined
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape in the output."""
+        return joined_shape(self.entry, self.joined)
+
+
+def joined_shape(entry: TensorEntry, joined: tuple[TensorEntry, ...]) -> tuple[int, ...]:
+    """Return the shape of `entry` with `joined` below it, along the first dimension."""
+    if not joined:
+        return entry.shape
+    return entry.shape[0] + sum(other.shape[0] for other in joined), *entry.shape[1:]
 
 
 @dataclass(frozen=True, slots=True)

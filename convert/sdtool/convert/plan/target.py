@@ -1,4 +1,4 @@
-"""The formats of outputs."""
+"""The formats of outputs, and the layouts of whole models."""
 
 from __future__ import annotations
 
@@ -19,3 +19,12 @@ class Target(StrEnum):
         over keys that are no integers.
         """
         return cls.PT if kind == "hypernetwork" else cls.SAFETENSORS
+
+
+class Layout(StrEnum):
+    """How the components of a model lie in files; its value is what `--to` takes."""
+
+    DIFFUSERS = "diffusers"
+    """A folder with one for each component."""
+    SINGLE = "single"
+    """One file with all of them."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from sdtool.checkpoint import checkpoint_of, open_checkpoint, readings
@@ -31,7 +31,7 @@ from sdtool.convert.plan.casts import CASTABLE
 from sdtool.convert.plan.dequantize import Origins, origins_of
 from sdtool.convert.plan.expansion import check_reading
 from sdtool.convert.plan.metadata import QUANTIZED, told_left_out
-from sdtool.convert.plan.selection import Selection
+from sdtool.convert.plan.selection import Selection, joined_shape
 from sdtool.convert.verify.cut import how_far
 from sdtool.convert.write.hashes import Hashes, hash_file
 
@@ -157,6 +157,8 @@ class _Candidate:
     """What its codes have to be multiplied with."""
     is_exact: bool = False
     """Whether it belongs to a quantized weight that is still one, so that no cast will do."""
+    joined: tuple[TensorEntry, ...] = ()
+    """What follows it along the first dimension, where one tensor is made of several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +183,10 @@ def _opened(what: str | os.PathLike[str] | Checkpoint, stack: ExitStack) -> Chec
 def _pairs(out: Checkpoint, source: Checkpoint, selection: Selection | None) -> _Pairs:
     here = {entry.name for entry in out.tensors}
     if selection is not None:
-        chosen = {s.name: (_Candidate(s.entry, s.dtype, scale=s.scale),) for s in selection.entries}
+        chosen = {
+            s.name: (_Candidate(s.entry, s.dtype, scale=s.scale, joined=s.joined),)
+            for s in selection.entries
+        }
         gone = tuple(
             Difference(name, "is not in the output") for name in chosen if name not in here
         )
@@ -267,8 +272,9 @@ def _compare(entry: TensorEntry, candidates: tuple[_Candidate, ...]) -> _Found:
 
 def _difference(entry: TensorEntry, candidate: _Candidate) -> str | None:
     origin = candidate.entry
-    if entry.shape != origin.shape:
-        return f"has the shape {list(entry.shape)}, in the input {list(origin.shape)}"
+    shape = joined_shape(origin, candidate.joined)
+    if entry.shape != shape:
+        return f"has the shape {list(entry.shape)}, in the input {list(shape)}"
     if candidate.dtype is not None and entry.dtype is not candidate.dtype:
         return f"is {entry.dtype}, should be {candidate.dtype}"
     if candidate.scale is not None and entry.dtype.name not in PRODUCTS:
@@ -278,9 +284,12 @@ def _difference(entry: TensorEntry, candidate: _Candidate) -> str | None:
             return f"is {entry.dtype}, in the input {origin.dtype}, a part of a quantized weight"
         if not {entry.dtype.name, origin.dtype.name} <= CASTABLE:
             return f"is {entry.dtype}, in the input {origin.dtype}"
-    cast = casting(origin, entry.dtype, candidate.scale)
+    origins = chain.from_iterable(
+        row_major_chunks(part, casting(part, entry.dtype, candidate.scale))
+        for part in (origin, *candidate.joined)
+    )
     position = 0
-    for ours, theirs in _aligned(row_major_chunks(entry), row_major_chunks(origin, cast)):
+    for ours, theirs in _aligned(row_major_chunks(entry), origins):
         if ours != theirs:
             at = next(i for i, (x, y) in enumerate(zip(ours, theirs, strict=True)) if x != y)
             item = entry.dtype.itemsize

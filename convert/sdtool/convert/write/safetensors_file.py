@@ -190,7 +190,7 @@ def mode_of(tensors: Iterable[Placed]) -> int:
     Its owner may read and write it whatever they say.
     """
     mode = 0o666
-    for file in local_files(t.entry.storage for t in tensors):
+    for file in local_files(p.entry.storage for t in tensors for p in t.pieces):
         mode &= file.stat.st_mode | 0o600
     return mode
 
@@ -205,7 +205,7 @@ def refuse_input(out: Path, tensors: Iterable[Placed]) -> None:
         there = os.stat(out)
     except (OSError, ValueError):  # not there; whether it can be is told when it is made
         return
-    for file in local_files(t.entry.storage for t in tensors):
+    for file in local_files(p.entry.storage for t in tensors for p in t.pieces):
         if os.path.samestat(there, file.stat):
             raise UsageError(
                 "the output is the input",
@@ -254,7 +254,7 @@ def _finish(
         header = header_bytes(
             {**plan.metadata, **known},
             [
-                (t.name, t.dtype, t.entry.shape, t.offset - start, t.offset - start + t.nbytes)
+                (t.name, t.dtype, t.shape, t.offset - start, t.offset - start + t.nbytes)
                 for t in plan.tensors
             ],
         )

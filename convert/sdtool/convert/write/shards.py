@@ -87,18 +87,22 @@ class PlannedShard:
 
 @dataclass(frozen=True, slots=True)
 class SetPlan:
-    """A converted set to come: its shards, and the file that lists them."""
+    """Files to come that are one model: those that hold its tensors, and what is said of them."""
 
     shards: tuple[PlannedShard, ...]
-    index: Path
-    content: bytes
-    """Of the index."""
+    texts: Mapping[Path, bytes]
+    """Small files beside them; the last is the one that loaders look for first."""
+
+    @property
+    def index(self) -> Path:
+        """The file that loaders look for first: it takes its name when all others have theirs."""
+        return list(self.texts)[-1]
 
     @property
     def nbytes(self) -> dict[Path, int]:
         """The size of each file, in the order in which they take their names: the index is last."""
         shards = {shard.out: shard.plan.nbytes for shard in self.shards}
-        return {**shards, self.index: len(self.content)}
+        return {**shards, **{out: len(content) for out, content in self.texts.items()}}
 
 
 def is_index(path: str | os.PathLike[str]) -> bool:
@@ -170,8 +174,12 @@ def plan_shards(
         )
     total = sum(t.nbytes for shard in shards for t in shard.plan.tensors)
     content = {"metadata": {**index.metadata, "total_size": total}, "weight_map": weight_map}
-    text = json.dumps(content, indent=2, sort_keys=True) + "\n"
-    return SetPlan(tuple(shards), folder / index_name(index.path), text.encode())
+    return SetPlan(tuple(shards), {folder / index_name(index.path): json_text(content)})
+
+
+def json_text(content: Mapping[str, Any]) -> bytes:
+    """Return what a JSON file beside weights holds, laid out as diffusers and transformers do."""
+    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
 
 
 def write_shards(
@@ -207,7 +215,8 @@ def write_shards(
             )
             for shard in plan.shards
         )
-        stage.open(plan.index).write_at(plan.content, 0)
+        for out, content in plan.texts.items():
+            stage.open(out).write_at(content, 0)
     return done
 
 
