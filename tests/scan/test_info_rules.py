@@ -63,4 +63,5 @@ def test_an_info_finding(case: str, tmp_path: Path) -> None:
 
 def test_every_info_rule_has_a_case() -> None:
     info = {slug for slug, rule in RULES.items() if rule.severity is Severity.INFO}
-    assert {case.split()[0] for case in CASES} == info
+    of_servers = {RuleId.RECORDS_NOT_FETCHED}  # tests/remote/test_full_size.py
+    assert {case.split()[0] for case in CASES} == info - of_servers
