@@ -93,7 +93,7 @@ def test_lists_as_older_versions_wrote_them() -> None:
     from torch.jit import _pickle
 
     from sdtool.checkpoint.values import Global
-    from sdtool.scan.judging import judge_name
+    from sdtool.scan.known_names import judge_name
 
     names = [
         name

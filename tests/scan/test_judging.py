@@ -30,8 +30,9 @@ from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Memory
 from sdtool.checkpoint.values import Global
 from sdtool.scan import Report, Verdict, judge, load_allow, scan_file
+from sdtool.scan.collecting import Collector
 from sdtool.scan.findings import Finding, Severity, verdict_of
-from sdtool.scan.judging import Collector, judge_stream
+from sdtool.scan.judging import judge_stream
 
 SYSTEM = call(name("os", "system"), "true")
 

@@ -9,8 +9,9 @@ from sdtool.checkpoint.reading import Reading, Stream
 from sdtool.checkpoint.trace import Event, Mutation, Resolve
 from sdtool.checkpoint.values import Extent, Global, Instance, Pairs, Persistent, Value
 from sdtool.checkpoint.wording import escape
+from sdtool.scan.collecting import Collector
 from sdtool.scan.findings import LONGEST, Severity
-from sdtool.scan.judging import Collector, class_of, judge_stream
+from sdtool.scan.judging import class_of, judge_stream
 from sdtool.scan.second_opinion import MAX_LINES, MAX_NBYTES, counted, decompile
 from sdtool.scan.settings import allowed_globals
 

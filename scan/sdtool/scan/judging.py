@@ -7,10 +7,6 @@ one look at the table and one check.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.machine import COMPUTED
 from sdtool.checkpoint.reading import PICKLE, SCRIPT, LoaderProfile, Stream
@@ -22,111 +18,18 @@ from sdtool.checkpoint.values import (
     Extent,
     Global,
     Instance,
-    Pairs,
     Persistent,
     Value,
 )
-from sdtool.checkpoint.wording import escape
-from sdtool.scan.allowlist import ALLOWLIST, RECONSTRUCTOR
+from sdtool.scan.allowlist import RECONSTRUCTOR
 from sdtool.scan.allowlist.numpy import dtype_state_problem
 from sdtool.scan.allowlist.values import Allowed
-from sdtool.scan.dangerous import Danger, danger_of
-from sdtool.scan.findings import LONGEST, Finding
-from sdtool.scan.rules import RULES
-
-# What whole pickled models are made of: the root of the module, or torch's own layers.
-_MODEL_PACKAGES = frozenset(
-    {
-        "ultralytics", "yolov5", "models", "torchvision", "timm", "segment_anything", "diffusers",
-        "transformers", "ldm", "sgm", "basicsr", "realesrgan", "gfpgan", "facexlib", "insightface",
-        "open_clip", "clip", "k_diffusion", "spandrel", "peft", "super_gradients", "mmdet",
-        "mmengine", "mmcv", "detectron2",
-    }
-)  # fmt: skip
-_MODEL_MODULES = ("torch.nn", "torch.fx", "torch.jit", "torch.optim")
-
+from sdtool.scan.collecting import Collector
+from sdtool.scan.known_names import Known, judge_name, package_of
+from sdtool.scan.later_changes import Arguments, follow, follow_state, size_of
+from sdtool.scan.unfolding import CONTAINERS, unfolds
 
 _WORK = 4_000_000
-_CONTAINERS = 1_000_000
-"""Filled containers of one value that are counted; a full training checkpoint has some 10,000."""
-
-
-@dataclass(slots=True)
-class Known:
-    """What is known of one name in one stream."""
-
-    kind: str
-    """allowlisted, dangerous, unknown, allowed, or model (a class of a whole pickled model)."""
-    row: Allowed | None = None
-    danger: Danger | None = None
-    problem: Anomaly | None = None
-    """The rule that the name itself falls under; None for one on the allowlist."""
-    called: bool = False
-
-
-@dataclass(slots=True)
-class Collector:
-    """Findings of one file as they come up, one for each rule and name."""
-
-    allow: Mapping[Global, str]
-    known: dict[Global, Known] = field(default_factory=dict[Global, Known])
-    models: dict[str, tuple[int, str | None]] = field(
-        default_factory=dict[str, tuple[int, str | None]]
-    )
-    """Packages whose classes make up a pickled model, and where each is first named."""
-    unjudged: str | None = None
-    """Why some calls were not judged, if some were not: then nothing is clean."""
-    _found: dict[tuple[RuleId, str], tuple[Anomaly, str | None]] = field(
-        default_factory=dict[tuple[RuleId, str], tuple[Anomaly, str | None]]
-    )
-    """The first occurrence of each rule and name, with what shows it."""
-    _counts: Counter[tuple[RuleId, str]] = field(default_factory=Counter[tuple[RuleId, str]])
-
-    def add(
-        self,
-        anomaly: Anomaly,
-        *,
-        about: str = "",
-        offset: int | None = None,
-        member: str | None = None,
-        evidence: str | None = None,
-        count: int = 1,
-    ) -> None:
-        """Note one occurrence of a rule; a further one for the same name only counts."""
-        key = (anomaly.rule, about)
-        if key not in self._found:
-            self._found[key] = anomaly._replace(offset=offset, member=member), evidence
-        self._counts[key] += count
-
-    def findings(self) -> Iterator[Finding]:
-        """What came up, in order."""
-        for key, (anomaly, evidence) in self._found.items():
-            rule, about = RULES[anomaly.rule], key[1]
-            parts = [escape(about, 160)] if about else []
-            if anomaly.detail:
-                parts.append(escape(anomaly.detail, LONGEST))
-            message = f"{rule.title}: {' - '.join(parts)}" if parts else rule.title
-            if self._counts[key] > 1:
-                message += f" ({self._counts[key]:,} times)"
-            shown = None if evidence is None else escape(evidence, 160)
-            yield Finding(
-                anomaly.rule, rule.severity, message, anomaly.member, anomaly.offset, shown
-            )
-        if self.models:
-            rule = RULES[RuleId.PICKLED_MODEL]
-            offset, member = next(iter(self.models.values()))
-            packages = sorted(self.models)
-            owners = [p for p in packages if p != "torch.nn"] or packages
-            message = f"a whole pickled model of {', '.join(owners)}, not weights"
-            names = sorted(str(g) for g, known in self.known.items() if known.kind == "model")
-            yield Finding(
-                RuleId.PICKLED_MODEL,
-                rule.severity,
-                escape(message, LONGEST),
-                member,
-                offset,
-                escape(", ".join(names), 1000),
-            )
 
 
 def judge_stream(stream: Stream, found: Collector, limits: Limits = DEFAULT_LIMITS) -> list[Value]:
@@ -134,7 +37,7 @@ def judge_stream(stream: Stream, found: Collector, limits: Limits = DEFAULT_LIMI
     member = stream.member
     nested: list[Value] = []
     rows: dict[int, Known] = {}  # by identity: the machine has one Global a name
-    arguments = _Arguments()
+    arguments = Arguments()
     trace = stream.trace
     work = _WORK + 8 * trace.opcodes
     first = {anomaly.rule: anomaly for anomaly in reversed(trace.anomalies)}
@@ -174,12 +77,12 @@ def judge_stream(stream: Stream, found: Collector, limits: Limits = DEFAULT_LIMI
                 nested.append(event.args[0])
             elif row.is_sealed:
                 continue
-            work -= _follow(event, arguments)
+            work -= follow(event, arguments)
         elif type(event) is Resolve:
             _name(event, found, member, stream.profile)
         elif type(event) is Mutation:
             # One state may be set a million times: each time it would be looked at again.
-            work -= _size(event.value)
+            work -= size_of(event.value)
             if work < 0:
                 continue
             problem = _mutation_problem(event, found)
@@ -192,7 +95,7 @@ def judge_stream(stream: Stream, found: Collector, limits: Limits = DEFAULT_LIMI
                     evidence=event.opcode,
                 )
             if event.opcode == "BUILD":
-                _follow_state(event, arguments)
+                follow_state(event, arguments)
         elif type(event) is Persistent and not _is_storage_id(event.pid, stream):
             found.add(Anomaly(RuleId.ODD_PERSISTENT_ID), offset=event.offset, member=member)
     if work < 0:
@@ -201,10 +104,10 @@ def judge_stream(stream: Stream, found: Collector, limits: Limits = DEFAULT_LIMI
         if container.mutated > used:
             problem = Anomaly(RuleId.ESCAPED_MUTATION)
             found.add(problem, offset=container.mutated, member=member)
-    unfolds = _unfolds(stream.value, limits)
-    if unfolds is None:
-        found.unjudged = f"more than {_CONTAINERS:,} containers"
-    elif unfolds:
+    is_bomb = unfolds(stream.value, limits)
+    if is_bomb is None:
+        found.unjudged = f"more than {CONTAINERS:,} containers"
+    elif is_bomb:
         found.add(
             Anomaly(RuleId.ALIAS_BOMB, f"more than {limits.leaves:,} leaves"),
             offset=stream.offset,
@@ -262,36 +165,6 @@ def _shown_args(args: Value) -> str:
 # --- names --------------------------------------------------------------------------------------
 
 
-def _is_plain(text: str) -> bool:
-    return text.isascii() and text.isprintable() and " " not in text and bool(text)
-
-
-def judge_name(target: Global, *, walks_dots: bool = True) -> Known:
-    """What is known of a name, and the rule that it falls under."""
-    row = ALLOWLIST.get(target)
-    if row is not None:
-        return Known("allowlisted", row)
-    danger = danger_of(target.module, target.name)
-    if danger is not None:
-        return Known("dangerous", None, danger, Anomaly(RuleId.DANGEROUS_GLOBAL, danger.why))
-    if not (_is_plain(target.module) and _is_plain(target.name)):
-        return Known("unknown", problem=Anomaly(RuleId.ODD_NAME))
-    if "." in target.name and walks_dots:
-        return Known("unknown", problem=Anomaly(RuleId.DOTTED_NAME))
-    if _package(target) is not None:
-        return Known("model")
-    return Known("unknown", problem=Anomaly(RuleId.UNKNOWN_GLOBAL))
-
-
-def _package(target: Global) -> str | None:
-    """The package of models that a class belongs to."""
-    root = target.module.partition(".")[0]
-    if root in _MODEL_PACKAGES:
-        return root
-    inside = any(f"{target.module}.".startswith(f"{module}.") for module in _MODEL_MODULES)
-    return "torch.nn" if inside else None
-
-
 def _is_script(target: Global) -> bool:
     return target.module == "__torch__" or target.module.startswith("__torch__.")
 
@@ -313,7 +186,7 @@ def _name(event: Resolve, found: Collector, member: str | None, profile: LoaderP
             known = Known("unknown")  # a class of the archive's own code, which is a finding itself
         found.known[target] = known
         if known.kind == "model":
-            found.models.setdefault(_package(target) or "", (event.offset, member))
+            found.models.setdefault(package_of(target) or "", (event.offset, member))
     if known.problem:
         found.add(
             known.problem,
@@ -403,106 +276,3 @@ def _is_storage_id(pid: Value, stream: Stream) -> bool:
     if _container_class(pid) is not None:
         return all(part is None or type(part) is str or type(part) is Extent for part in pid[2:])
     return type(pid) is int or (type(pid) is str and pid.isdecimal())
-
-
-# --- arguments that change afterwards -----------------------------------------------------------
-
-
-@dataclass(slots=True)
-class _Arguments:
-    """What calls were given, by identity."""
-
-    containers: dict[int, tuple[Instance, int]] = field(
-        default_factory=dict[int, tuple[Instance, int]]
-    )
-    """Each object, with the offset of the first call that was given it."""
-    tuples: set[int] = field(default_factory=set[int])
-
-
-def _follow(call: Instance, arguments: _Arguments) -> int:
-    """Note what a call was given: objects, and the containers in them, each once.
-
-    Returns how much there was to look at.
-    """
-    args = call.args
-    pending: list[Value] = list(args) if type(args) is tuple else [args]
-    seen = arguments.tuples
-    steps = 0
-    while pending:
-        part = pending.pop()
-        steps += 1
-        if type(part) is Instance:
-            if id(part) not in arguments.containers:
-                arguments.containers[id(part)] = (part, call.offset)
-                if part.opcode in LITERAL_OPCODES:
-                    inner = (*part.items, *(item for _, item in part.pairs))
-                    # What a call made may be filled later, as an object in its own list.
-                    pending.extend(
-                        p for p in inner if type(p) is Instance and p.opcode in LITERAL_OPCODES
-                    )
-        elif type(part) is tuple and part and type(part[0]) is not int and id(part) not in seen:
-            seen.add(id(part))
-            pending.extend(part)
-    return steps
-
-
-def _size(value: Value) -> int:
-    """How much there is to look at in what an opcode sets."""
-    if type(value) is Instance:
-        return 1 + len(value.pairs) + len(value.items)
-    if type(value) in (tuple, list, Pairs):
-        return 1 + sum(map(_size_within, value))
-    return 1
-
-
-def _size_within(value: Value) -> int:
-    return 1 + len(value.pairs) + len(value.items) if type(value) is Instance else 1
-
-
-def _follow_state(event: Mutation, arguments: _Arguments) -> None:
-    """A state is copied by BUILD; what it refers to may be filled afterwards."""
-    parts: tuple[Value, ...] = event.value if type(event.value) is tuple else (event.value,)
-    for part in parts:
-        if type(part) is Instance and part.opcode in LITERAL_OPCODES:
-            arguments.containers.setdefault(id(part), (part, event.offset))
-
-
-# --- how many leaves a value unfolds into -------------------------------------------------------
-
-
-def _unfolds(value: Value, limits: Limits) -> bool | None:
-    """Whether a walk that does not remember where it was takes far more steps than there are.
-
-    None where there are too many containers to tell.
-    """
-    if type(value) is not Instance and type(value) is not tuple:
-        return False
-    counts: dict[int, int] = {}
-    edges = 0
-    pending: list[tuple[Value, bool]] = [(value, False)]
-    while pending:
-        part, done = pending.pop()
-        inner = _inner(part)
-        if done:
-            steps = 1 + sum(counts.get(id(p), 1) for p in inner)
-            if steps > limits.leaves and steps > 8 * edges:
-                return True
-            counts[id(part)] = steps
-        elif id(part) not in counts:
-            counts[id(part)] = 1  # a cycle counts once
-            if len(counts) > _CONTAINERS:
-                return None
-            edges += len(inner)
-            pending.append((part, True))
-            pending.extend(
-                (p, False)
-                for p in inner
-                if (type(p) is Instance and not p.is_untouched) or type(p) is tuple
-            )
-    return False
-
-
-def _inner(part: Value) -> Sequence[Value]:
-    if type(part) is tuple:
-        return part
-    return [*part.items, *(item for _, item in part.pairs), *part.states]

@@ -18,8 +18,9 @@ from sdtool.checkpoint.source import File, Memory, Slice, Source, opened
 from sdtool.checkpoint.trace import Anomaly
 from sdtool.checkpoint.values import Extent, Value
 from sdtool.checkpoint.wording import escape
+from sdtool.scan.collecting import Collector
 from sdtool.scan.findings import LONGEST, Finding, Name, Report, Severity, Verdict, verdict_of
-from sdtool.scan.judging import Collector, judge_stream
+from sdtool.scan.judging import judge_stream
 from sdtool.scan.settings import allowed_globals
 
 _NO_NAMES: Mapping[str, str] = {}

@@ -17,7 +17,7 @@ from typing import Any
 from sdtool.checkpoint.errors import Unreadable, UsageError
 from sdtool.checkpoint.source import local_file
 from sdtool.checkpoint.values import Global
-from sdtool.scan.judging import judge_name
+from sdtool.scan.known_names import judge_name
 
 _MOST_NBYTES = 1 << 20
 """No settings file that a person wrote is larger."""
