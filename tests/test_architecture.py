@@ -110,7 +110,7 @@ DEEPER = {
         "scan": {"explaining", "report"},
         "convert": {"elements.row_major", "plan.metadata", "verify.compare"},
         "batch": {
-            "expand", "failures", "looking", "originals", "outcome", "place", "run",
+            "expand", "failures", "items", "looking", "originals", "outcome", "place", "run",
             "scanning", "version",
         },
     },

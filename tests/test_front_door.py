@@ -43,7 +43,7 @@ from sdtool.batch import (
     scan_file,
     verify_file,
 )
-from sdtool.batch.expand import Item
+from sdtool.batch.items import Item
 from sdtool.batch.place import Job, SetJob
 
 VALUES = {"a.weight": torch.arange(300_000) / 300_000, "b": torch.ones(3)}

@@ -20,7 +20,7 @@ from tests.forge import dict_of, pickled, tensor, torch_zip
 
 from sdtool.batch import scanning, spool
 from sdtool.batch.engines import Check
-from sdtool.batch.expand import Item
+from sdtool.batch.items import Item
 from sdtool.batch.journal.task import answering
 from sdtool.batch.scanning import scan_one
 from sdtool.batch.spool import Task, results_of, work_through

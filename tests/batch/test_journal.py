@@ -17,7 +17,7 @@ from tests.cli.conftest import Run
 from tests.forge import dict_of, pickled, storage, tensor, torch_zip
 
 from sdtool.batch import job, scanning
-from sdtool.batch.expand import Item
+from sdtool.batch.items import Item
 from sdtool.batch.journal import store, task
 from sdtool.batch.journal.stamp import stamp_of
 from sdtool.batch.scanning import scan_one

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Run
 
-from sdtool.batch.expand import Item
+from sdtool.batch.items import Item
 from sdtool.batch.part import Part, part_of
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Run
 
-from sdtool.batch.expand import Item, expand, listed
+from sdtool.batch.expand import expand, listed
+from sdtool.batch.items import Item
 from sdtool.checkpoint.errors import UsageError
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sdtool.batch.expand import Item, expand
+from sdtool.batch.expand import expand
+from sdtool.batch.items import Item
 from sdtool.batch.place import is_onto_itself, plan_outputs
 from sdtool.checkpoint.errors import UsageError
 

@@ -15,7 +15,7 @@ import pytest
 from tests.cli.conftest import Result, Run
 
 from sdtool.batch import looking, scanning
-from sdtool.batch.expand import Item
+from sdtool.batch.items import Item
 from sdtool.batch.job import work
 from sdtool.batch.place import Job
 from sdtool.cli.main import VERBS, main

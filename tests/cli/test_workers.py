@@ -16,7 +16,7 @@ from tests.cli.conftest import Run
 from tests.forge import dict_of, pickled, tensor, torch_zip
 
 from sdtool.batch import scanning, workers
-from sdtool.batch.expand import Item
+from sdtool.batch.items import Item
 from sdtool.batch.scanning import scan_one
 from sdtool.batch.workers import in_order
 from sdtool.scan.findings import Report

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Run
 
-from sdtool.batch.expand import expand, is_remote
+from sdtool.batch.expand import expand
+from sdtool.batch.items import is_remote
 from sdtool.batch.place import plan_outputs
 from sdtool.batch.remote.location import file_name, parse, plain_folders, safe_name
 from sdtool.checkpoint import Unreadable

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from sdtool.batch.cluster import Cluster
     from sdtool.batch.converting import Converting
     from sdtool.batch.engines import Engine, Here, Processes, Threads
-    from sdtool.batch.expand import open_file
     from sdtool.batch.files import (
         Done,
         Identified,
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
         prune_file,
         run_batch,
     )
+    from sdtool.batch.items import open_file
     from sdtool.batch.journal import Journal, Row, open_journal
     from sdtool.batch.layouts import ToFolder, ToSingle, assembly, inputs_of, recipe_for
     from sdtool.batch.making import Making, MakingFolder, Nothing, Recipe, SetRecipe
@@ -84,8 +84,8 @@ _HOMES = {
     "cluster": ("Cluster",),
     "converting": ("Converting",),
     "engines": ("Engine", "Here", "Processes", "Threads"),
-    "expand": ("open_file",),
     "files": ("Done", "Identified", "convert_file", "identify_file", "prune_file", "run_batch"),
+    "items": ("open_file",),
     "journal": ("Journal", "Row", "open_journal"),
     "layouts": ("ToFolder", "ToSingle", "assembly", "inputs_of", "recipe_for"),
     "making": ("Making", "MakingFolder", "Nothing", "Recipe", "SetRecipe"),

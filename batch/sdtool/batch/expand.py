@@ -7,77 +7,19 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, BinaryIO
 
-from sdtool.checkpoint import File, Format, InputError, Unreadable, UsageError, local_file
+from sdtool.batch.items import MODEL_SUFFIXES, Item, is_remote
+from sdtool.checkpoint import InputError, Unreadable, UsageError
 from sdtool.checkpoint.wording import os_reason
 
 if TYPE_CHECKING:
-    from sdtool.batch.remote.location import Location
-
-MODEL_SUFFIXES = frozenset(
-    {".gguf", ".h5", ".onnx", *(suffix for row in Format for suffix in row.suffixes)}
-)
-"""A file that ends so and is no model is trouble; any other is passed over in silence."""
-
+    pass
 
 _SEPARATOR = r"[/\\]" if os.name == "nt" else "/"
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _RECURSIVE = re.compile(rf"(?:^|(?<={_SEPARATOR}))\*\*(?={_SEPARATOR}|$)")
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One file to work on. `root` is the folder that was named and that it was found in.
-
-    Of a file that is elsewhere `path` is what may be shown of its URL.
-    """
-
-    path: str
-    root: str | None = None
-    alone: bool = False
-    """Whether it was named by itself, and not through a folder, a pattern or a list."""
-    remote: Location | None = None
-    """Where it is, if not on this machine."""
-
-    @property
-    def looks_like_model(self) -> bool:
-        """Whether a person expects a model here: it was named itself, or its suffix says so."""
-        return self.alone or os.path.splitext(self.path)[1].lower() in MODEL_SUFFIXES
-
-    @property
-    def called(self) -> str:
-        """The path that outputs are named by; of a file that is elsewhere a plain file name."""
-        if self.remote is None:
-            return self.path
-        from sdtool.batch.remote.location import file_name
-
-        return file_name(self.remote)
-
-    @property
-    def folders(self) -> tuple[str, ...]:
-        """Of a file elsewhere: the folders between `root` and it, as plain names."""
-        if self.remote is None or self.root is None:
-            return ()
-        from sdtool.batch.remote.location import plain_folders
-
-        return plain_folders(self.path[len(self.root) :])
-
-    def opened(self) -> AbstractContextManager[File]:
-        """Open it, wherever it is; closed in the end.
-
-        Raises:
-            Unreadable: the operating system, or the server, refused.
-            UsageError: a package is missing.
-        """
-        if self.remote is None:
-            return local_file(self.path)
-        from sdtool.batch.remote.opening import open_remote  # what is here needs none of it
-
-        return open_remote(self.remote)
 
 
 @dataclass(slots=True)
@@ -166,41 +108,6 @@ def expand(
     return list(items.values()), search.problems
 
 
-def item_of(path: str | os.PathLike[str], *, download: bool = False) -> Item:
-    """Return the one file that a path or a URL names.
-
-    Raises:
-        InputError: the URL is not understood.
-    """
-    name = os.fspath(path)
-    if not is_remote(name):
-        return Item(name, alone=True)
-    from sdtool.batch.remote.location import parse
-
-    location = replace(parse(name), download=download)
-    return Item(location.shown, alone=True, remote=location)
-
-
-def shown_path(path: str) -> str:
-    """Return what may be shown of a path: of a URL neither a password nor a signature."""
-    try:
-        return item_of(path).path
-    except InputError as e:
-        return e.where or ""
-
-
-def open_file(
-    path: str | os.PathLike[str], *, download: bool = False
-) -> AbstractContextManager[File]:
-    """Open a path or a URL, for `scan_file`, `open_judged` and `open_checkpoint`.
-
-    Raises:
-        InputError: it cannot be read, or the URL is not understood.
-        UsageError: a package is missing.
-    """
-    return item_of(path, download=download).opened()
-
-
 def own_files(items: Sequence[Item]) -> tuple[list[Item], list[InputError]]:
     """Leave out names of files that some process has open (`/dev/stdin`), and say why.
 
@@ -223,11 +130,6 @@ def _is_borrowed(path: str) -> bool:
     """Whether a path is but another name of a file that some process has open."""
     folder = os.path.realpath(os.path.dirname(path) or ".")
     return os.name == "posix" and (folder == "/dev" or folder.startswith("/proc/"))
-
-
-def is_remote(path: str) -> bool:
-    """Whether a path begins as a URL does, such as `https://`; one letter is a drive."""
-    return _URL.match(path) is not None
 
 
 def listed(data: bytes) -> list[str]:

@@ -9,7 +9,8 @@ from threading import Event
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from sdtool.batch.engines import Engine
-from sdtool.batch.expand import Item, expand, item_of, own_files
+from sdtool.batch.expand import expand, own_files
+from sdtool.batch.items import Item, item_of
 from sdtool.batch.layouts import ToFolder, ToSingle, inputs_of, recipe_for
 from sdtool.batch.looking import looked_at
 from sdtool.batch.making import Recipe, Warn

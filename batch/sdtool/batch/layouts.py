@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sdtool.batch.converting import Converting
 from sdtool.batch.draft import Draft
-from sdtool.batch.expand import Item, is_remote, shown_path
+from sdtool.batch.items import Item, is_remote, shown_path
 from sdtool.batch.making import Making, MakingFolder, Nothing, Recipe, Shared
 from sdtool.batch.opened import open_part
 from sdtool.batch.originals import Originals

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sdtool.batch.expand import Item
+from sdtool.batch.items import Item
 from sdtool.batch.sets import gravest, opened_model
 from sdtool.checkpoint import Checkpoint, File, InputError, TensorEntry, UsageError
 from sdtool.checkpoint.identify import Identity, identify, resolve

@@ -6,7 +6,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 
-from sdtool.batch.expand import Item
+from sdtool.batch.items import Item
 from sdtool.checkpoint import UsageError
 
 

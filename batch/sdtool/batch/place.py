@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from sdtool.batch.clashes import takes_an_input, takes_an_output
-from sdtool.batch.expand import Item, is_remote, shown_path
+from sdtool.batch.items import Item, is_remote, shown_path
 from sdtool.batch.rivals import made_of_another
 from sdtool.checkpoint import Format, InputError, OutputError, UsageError
 from sdtool.checkpoint.wording import os_reason

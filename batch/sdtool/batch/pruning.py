@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from sdtool.batch.expand import Item, open_file
+from sdtool.batch.items import Item, open_file
 from sdtool.batch.kinds import called_by_name
 from sdtool.batch.making import Making, Nothing
 from sdtool.batch.options import Options

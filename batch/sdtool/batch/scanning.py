@@ -12,8 +12,8 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from sdtool.batch.engines import Check, Engine, Here
-from sdtool.batch.expand import Item, item_of
 from sdtool.batch.failures import as_error
+from sdtool.batch.items import Item, item_of
 from sdtool.batch.progress import Progress, Stop, stoppable
 from sdtool.batch.sets import files_of, scan_set
 from sdtool.checkpoint import File, InputError

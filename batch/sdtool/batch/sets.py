@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from sdtool.batch.expand import Item
+from sdtool.batch.items import Item
 from sdtool.checkpoint import (
     Checkpoint,
     File,

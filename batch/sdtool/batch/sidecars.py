@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from sdtool.batch.draft import Draft
-from sdtool.batch.expand import is_remote
+from sdtool.batch.items import is_remote
 from sdtool.batch.place import same_file
 from sdtool.checkpoint import OutputError
 from sdtool.checkpoint.wording import os_reason

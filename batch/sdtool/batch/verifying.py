@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Event
 from typing import TypeAlias
 
-from sdtool.batch.expand import Item, item_of
+from sdtool.batch.items import Item, item_of
 from sdtool.batch.progress import Progress, Stop, stoppable
 from sdtool.batch.sets import check_set, files_of, index_in
 from sdtool.checkpoint import Checkpoint, File, Malformed, UsageError, open_checkpoint, together

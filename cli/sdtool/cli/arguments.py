@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import click
 
-from sdtool.batch.expand import Item, expand, own_files
+from sdtool.batch.expand import expand, own_files
+from sdtool.batch.items import Item
 from sdtool.checkpoint import InputError
 from sdtool.checkpoint.wording import counted
 from sdtool.cli.console import Console

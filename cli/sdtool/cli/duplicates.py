@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sdtool.batch.expand import Item
+from sdtool.batch.items import Item
 from sdtool.batch.looking import Seen, looked_at
 from sdtool.checkpoint import TensorEntry
 from sdtool.checkpoint.identify.identity import Component

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sdtool.batch import Engine, Here, Processes, Threads
-from sdtool.batch.expand import Item, is_remote
+from sdtool.batch.items import Item, is_remote
 from sdtool.checkpoint import UsageError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from sdtool.batch import Options, Recipe, inputs_of
-from sdtool.batch.expand import Item
+from sdtool.batch.items import Item
 from sdtool.batch.originals import check_trash
 from sdtool.batch.place import apart
 from sdtool.checkpoint import UsageError

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from sdtool.batch.expand import MODEL_SUFFIXES
+from sdtool.batch.items import MODEL_SUFFIXES
 from sdtool.checkpoint import OutputError, UsageError
 from sdtool.checkpoint.wording import os_reason
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
-from sdtool.batch.expand import Item
+from sdtool.batch.items import Item
 from sdtool.batch.looking import Seen
 from sdtool.checkpoint import LocalFile
 from sdtool.checkpoint.wording import escape, size

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sdtool.batch.engines import Engine
-from sdtool.batch.expand import Item
+from sdtool.batch.items import Item
 from sdtool.batch.journal.remembering import Remembering
 from sdtool.batch.journal.store import Entry, Journal, key_of
 from sdtool.batch.journal.task import task_of

@@ -17,7 +17,7 @@ from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sdtool.batch.expand import MODEL_SUFFIXES
+from sdtool.batch.items import MODEL_SUFFIXES
 from sdtool.batch.journal.stamp import Stamp, Stamps, still_hold
 from sdtool.batch.journal.task import is_current
 from sdtool.checkpoint import OutputError, UsageError

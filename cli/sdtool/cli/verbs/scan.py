@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sdtool.batch import as_models, files_of
-from sdtool.batch.expand import Item
+from sdtool.batch.items import Item
 from sdtool.batch.scanning import scanned, unread
 from sdtool.batch.version import version
 from sdtool.checkpoint import InputError, UsageError, readings

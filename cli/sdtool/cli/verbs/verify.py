@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import click
 
 from sdtool.batch import verify_file
-from sdtool.batch.expand import shown_path
+from sdtool.batch.items import shown_path
 from sdtool.checkpoint import InputError
 from sdtool.checkpoint.wording import counted, size
 from sdtool.cli.arguments import download_option, file_size
