@@ -32,7 +32,7 @@ HOMES = {
     "send2trash": ("batch/sdtool/batch/originals.py",),
     "obstore": ("batch/sdtool/batch/remote/buckets.py",),
     "fickling": ("scan/sdtool/scan/second_opinion.py",),
-    "safetensors": ("convert/sdtool/convert/verify/verify.py",),
+    "safetensors": ("convert/sdtool/convert/verify/whole.py",),
     "isal": ("checkpoint/sdtool/checkpoint/crc32.py",),
     "torch": ("convert/sdtool/convert/elements/vectors.py",),
     "numpy": ("convert/sdtool/convert/elements/vectors.py",),

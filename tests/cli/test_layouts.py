@@ -17,7 +17,7 @@ from tests.cli.conftest import Run
 from tests.sd_models import small_sd1
 
 from sdtool.batch import UsageError, convert_file
-from sdtool.convert.verify.verify import Verification
+from sdtool.convert.verify.found import Verification
 
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."
 FILES = {

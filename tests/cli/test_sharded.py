@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from tests.cli.conftest import Run
 
 from sdtool.checkpoint.reading import Checkpoint
-from sdtool.convert.verify.verify import Verification
+from sdtool.convert.verify.found import Verification
 
 SHARDS = ("pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin")
 INDEX = "pytorch_model.bin.index.json"

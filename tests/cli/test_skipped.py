@@ -14,7 +14,7 @@ from tests.cli.conftest import Run
 from tests.cli.test_replace import spoil
 
 from sdtool.checkpoint.reading import Checkpoint
-from sdtool.convert.verify.verify import Verification
+from sdtool.convert.verify.found import Verification
 
 
 def only(sdtool: Run, *arguments: str) -> dict[str, Any]:

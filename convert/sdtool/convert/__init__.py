@@ -22,12 +22,8 @@ if TYPE_CHECKING:
     from sdtool.convert.plan.dequantize import treatment_of
     from sdtool.convert.plan.expansion import check_expansion, check_reading
     from sdtool.convert.plan.layouts import has_other_layout, select_single
-    from sdtool.convert.verify.verify import (
-        Difference,
-        Verification,
-        verify_against,
-        verify_file,
-    )
+    from sdtool.convert.verify.found import Difference, Verification
+    from sdtool.convert.verify.verify import verify_against, verify_file
     from sdtool.convert.write.hashes import Hashes, hash_file
     from sdtool.convert.write.pipelines import (
         facts_in,
@@ -118,12 +114,8 @@ _HOMES = {
         "has_other_layout",
         "select_single",
     ),
-    "verify.verify": (
-        "Difference",
-        "Verification",
-        "verify_against",
-        "verify_file",
-    ),
+    "verify.found": ("Difference", "Verification"),
+    "verify.verify": ("verify_against", "verify_file"),
     "write.hashes": (
         "Hashes",
         "hash_file",

@@ -2,92 +2,34 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import os
 import struct
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any
 
-from sdtool.checkpoint import checkpoint_of, open_checkpoint, readings
+from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.dtypes import DType
-from sdtool.checkpoint.errors import InputError, LimitExceeded, Truncated, Unreadable
-from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.identify.ema import PREFIX, ema_name
 from sdtool.checkpoint.reading import Checkpoint, TensorEntry
-from sdtool.checkpoint.source import File, LocalFile, opened
+from sdtool.checkpoint.source import File, opened
 from sdtool.convert.copy.buffered import READERS
 from sdtool.convert.elements.chunks import Buffer
-from sdtool.convert.elements.nonfinite import nonfinite
 from sdtool.convert.elements.rescale import PRODUCTS, casting
 from sdtool.convert.elements.row_major import row_major_chunks
 from sdtool.convert.elements.scales import Scale
 from sdtool.convert.plan.casts import CASTABLE
 from sdtool.convert.plan.dequantize import Origins, origins_of
-from sdtool.convert.plan.expansion import check_reading
 from sdtool.convert.plan.metadata import QUANTIZED, told_left_out
 from sdtool.convert.plan.selection import Selection, joined_shape
-from sdtool.convert.verify.cut import how_far
-from sdtool.convert.write.hashes import Hashes, hash_file
+from sdtool.convert.verify.found import SHOWN, Difference, Progress, Verification
+from sdtool.convert.verify.whole import check_whole
 
-SHOWN = 8
-"""Differences that are described; more are only counted."""
 _AHEAD = 64
 """Comparisons that wait or run."""
-
-Progress = Callable[[int], object]
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A tensor, or a file, that is not what it should be."""
-
-    name: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.what}"
-
-
-@dataclass(frozen=True, slots=True)
-class Verification:
-    """What a check found. `differences` are the first; `failures` counts all."""
-
-    tensors: int
-    """Tensors that were compared or read."""
-    nbytes: int
-    differences: tuple[Difference, ...] = ()
-    failures: int = 0
-    missing: tuple[str, ...] = ()
-    """Weights of the input that the output lacks, but for EMA and training losses."""
-    unproven: tuple[str, ...] = ()
-    """Tensors that were not compared: they are of another file than the input."""
-    ema: int = 0
-    """Tensors that hold the EMA values of the input."""
-    cast: int = 0
-    """Tensors in another type, proven by casting once more."""
-    dequantized: int = 0
-    """Tensors that are quantized in the input, proven by multiplying with their scales again."""
-    nan: Mapping[str, int] = field(default_factory=dict[str, int])
-    inf: Mapping[str, int] = field(default_factory=dict[str, int])
-    """NaN and infinite elements, by tensor."""
-    hashes: Hashes | None = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        """Whether all is proven. NaN and Inf are facts, not failures."""
-        return not (self.is_wrong or self.unproven)
-
-    @property
-    def is_wrong(self) -> bool:
-        """Whether something is not what it should be."""
-        return self.failures > 0 or bool(self.missing)
 
 
 def verify_against(
@@ -144,7 +86,7 @@ def verify_file(
         Unreadable: the operating system refused.
     """
     with opened(path) as file:
-        return _verified(file, sha256, autov2, progress)
+        return check_whole(file, sha256, autov2, progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,93 +265,3 @@ def _shown(raw: bytes, dtype: DType) -> str:
     if dtype.name in codes:
         return str(struct.unpack("<" + codes[dtype.name], raw)[0])
     return f"0x{raw[::-1].hex()}"
-
-
-def _verified(
-    file: File, sha256: str | None, autov2: str | None, progress: Progress | None
-) -> Verification:
-    wrong: list[Difference] = []
-    notes: list[str] = []
-    hashes = None
-    if sha256 is not None or autov2 is not None:
-        hashes = hash_file(file, progress)
-        for label, expected, found in (
-            ("SHA-256", sha256, hashes.sha256),
-            ("AutoV2", autov2, hashes.autov2),
-        ):
-            if expected is not None and expected.strip().lower().removeprefix("0x") != found:
-                wrong.append(Difference(label, f"is {found}, should be {expected}"))
-    several = readings(file, deep=True)
-    for reading in several:
-        if reading.error is not None:
-            wrong.append(Difference(reading.slug, reading.error.what))
-            if isinstance(reading.error, Truncated):
-                wrong.extend(Difference(*where) for where in how_far(file, reading))
-        wrong.extend(
-            Difference(anomaly.member or reading.slug, anomaly.detail)
-            for anomaly in reading.anomalies
-        )
-        is_plain = reading.format is Format.SAFETENSORS and reading.error is None
-        if is_plain and isinstance(file, LocalFile):
-            wrong.extend(_second_reader(file))
-        if any(s.crc32 is None for s in reading.storages.values()):
-            notes.append("the file carries no checksums: damaged values would go unseen")
-    nan: dict[str, int] = {}
-    inf: dict[str, int] = {}
-    tensors: tuple[TensorEntry, ...] = ()
-    if not wrong:
-        try:
-            checkpoint = checkpoint_of(several)
-            tensors = tuple(e for e in checkpoint.tensors if e.unsupported is None)
-            check_reading(tensors, file.name)
-            _count(tensors, nan, inf, progress)
-        except (Unreadable, LimitExceeded):
-            raise  # not wrong: not known
-        except InputError as e:
-            wrong.append(Difference(os.path.basename(file.name), e.what))
-    return Verification(
-        tensors=len(tensors),
-        nbytes=file.nbytes,
-        differences=tuple(wrong[:SHOWN]),
-        failures=len(wrong),
-        nan=nan,
-        inf=inf,
-        hashes=hashes,
-        notes=tuple(notes),
-    )
-
-
-def _count(
-    tensors: Iterable[TensorEntry],
-    nan: dict[str, int],
-    inf: dict[str, int],
-    progress: Progress | None,
-) -> None:
-    for entry in tensors:
-        if not (entry.dtype.is_floating or entry.dtype.is_complex):
-            continue
-        for chunk in row_major_chunks(entry):
-            nans, infs = nonfinite(chunk, entry.dtype)
-            if nans:
-                nan[entry.name] = nan.get(entry.name, 0) + nans
-            if infs:
-                inf[entry.name] = inf.get(entry.name, 0) + infs
-            if progress is not None:
-                progress(len(chunk))
-
-
-def _second_reader(file: LocalFile) -> Iterator[Difference]:
-    """What the safetensors library itself says of the header.
-
-    It wants a library for values to begin with, although none is asked for here: without one it
-    cannot be asked.
-    """
-    frameworks = [name for name in ("numpy", "torch") if importlib.util.find_spec(name)]
-    if not frameworks:
-        return
-    library: Any = importlib.import_module("safetensors")
-    try:
-        with library.safe_open(os.fspath(file.path), frameworks[0]):
-            pass
-    except library.SafetensorError as e:
-        yield Difference("safetensors library", str(e))
