@@ -113,8 +113,9 @@ class Machine:
         """
         place = hash(row) % _SHAPES
         known = self.shapes.get(place)
-        if known != row:
-            self.shapes[place] = known = row
+        if known is None or known != row:
+            self.shapes[place] = row
+            return row
         return known
 
     def number(self, unpack: Callable[[bytes, int], tuple[int, ...]], nbytes: int) -> int:
