@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from tests import forge
 
@@ -59,7 +57,7 @@ CASES: dict[str, tuple[bytes, type[InputError], str]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_no_checkpoint_is_taken(case: str, tmp_path: Path) -> None:
+def test_no_checkpoint_is_taken(case: str) -> None:
     data, kind, what = CASES[case]
     with pytest.raises(InputError) as refused:
         open_checkpoint(Memory(data, "model.ckpt"))

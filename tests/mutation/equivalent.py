@@ -13,7 +13,7 @@ EQUIVALENT: dict[str, str] = {
     f"{_TRUNCATED} #2": "the end was looked at before: only a file that shrinks now gets here",
     f"{_CHECKPOINT}/rebuild.py:_unwrap [removed] raise AssertionError('unwrapped by"
     " Rebuilder.tensor') -> pass": "it is never called",
-    f"{_CHECKPOINT}/containers/tars.py:_entry [removed] error = {_IS_CUT} -> None": (
+    f"{_CHECKPOINT}/containers/tar_archive.py:_entry [removed] error = {_IS_CUT} -> None": (
         "tarfile looks for the byte before the next header, and its error ends the list as well"
     ),
 }

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from sdtool.checkpoint.errors import Truncated, Unreadable
 from sdtool.checkpoint.wording import os_reason
@@ -40,7 +40,6 @@ class Source(Protocol):
         ...
 
 
-@runtime_checkable
 class File(Source, Protocol):
     """A source that was opened, and is closed in the end by whoever opened it."""
 
