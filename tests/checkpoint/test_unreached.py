@@ -8,8 +8,9 @@ import pytest
 from tests import forge
 from tests.forge import Ops
 
-from sdtool.checkpoint import open_checkpoint
+from sdtool.checkpoint import LimitExceeded, open_checkpoint, readings
 from sdtool.checkpoint.source import Memory
+from sdtool.checkpoint.unreached import unreached
 
 OBJECT = "shop.Object"
 """A class that sdtool knows nothing of."""
@@ -81,6 +82,18 @@ CASES: dict[str, tuple[Any, dict[str, str | None]]] = {
         ),
         {"b._packed_params": "a tensor of a quantized module"},
     ),
+    "argument of an attribute of an object": (
+        forge.build(forge.call(forge.name("shop", "Outer")), {"x": made(T)}),
+        {"b.x.0.0": INSIDE},
+    ),
+    "argument of a parameter of a module": (
+        forge.build(made(), {**MODULE, "_parameters": {"w": made(T)}}),
+        {"b.w.0.0": INSIDE},
+    ),
+    "hook of an old parameter": (
+        forge.build(forge.call(forge.name("torch.nn.parameter", "Parameter"), T), (True, False, T)),
+        {"b": None, "b.state.2": OF_ANOTHER},
+    ),
     "argument of a module": (
         forge.build(made(T), MODULE),
         {"b.0.0": INSIDE},
@@ -103,3 +116,13 @@ def test_an_attribute_of_a_module_is_no_weight() -> None:
         ("b.cache", "an attribute of a module, which its state_dict() leaves out")
     ]
     assert checkpoint.notes == ("left as no part of a module's state_dict(): b.cache",)
+
+
+def test_there_is_an_end_to_looking() -> None:
+    (reading,) = readings(Memory(forge.pickled(made([1], [2])), "x.pkl"))
+    (stream,) = reading.streams
+    roots: Any = [((), stream.value)]
+    with pytest.raises(LimitExceeded) as stopped:
+        unreached(roots, set(), lambda _: False, beyond=set(), most=2)
+    assert stopped.value.what == "more than 2 values in one object"
+    assert unreached(roots, set(), lambda _: False, beyond=set(), most=3) == []

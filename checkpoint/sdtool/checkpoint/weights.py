@@ -100,9 +100,7 @@ def _root(reading: Reading) -> Stream:
     return streams[0]
 
 
-def _at(error: InputError | Exception, where: str, member: str | None) -> InputError:
-    if not isinstance(error, InputError):
-        raise error
+def _at(error: InputError, where: str, member: str | None) -> InputError:
     prefix = f"{member}: " if member else ""
     return type(error)(prefix + error.what, where=error.where or where, hint=error.hint)
 
