@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,9 @@ def command(folder: Path, *arguments: str, ignored: int | None = None) -> subpro
 
 def _stand_still() -> None:
     from sdtool.cli import stopping
-    from sdtool.convert.write import safetensors_file
 
-    fill = safetensors_file.fill
+    writer: Any = import_module("sdtool.convert.write.safetensors_file")
+    fill = writer.fill
     goes_on = threading.Event()
 
     def standing(fillings: Sequence[Any], progress: Callable[[int], object]) -> None:
@@ -61,7 +62,7 @@ def _stand_still() -> None:
 
         fill(fillings, stand)
 
-    safetensors_file.fill = standing
+    writer.fill = standing
     stopping._TIDYING_SECONDS = 1e9  # pyright: ignore  # however long it takes here
 
 
