@@ -47,8 +47,8 @@ __all__ = [
     "Limits", "LocalFile", "Malformed", "NotACheckpoint", "OutputError", "Reading", "SdtoolError",
     "Source", "Storage", "Stream", "TensorEntry", "Truncated", "Unreadable", "UnsafeError",
     "Unsupported", "UsageError", "checkpoint_of", "counted", "crc32_of", "escape", "every_tensor",
-    "foreign_folder", "local_file", "open_checkpoint", "opened", "os_reason", "plain_name",
-    "readings", "size", "storage_chunks", "together", "two_sets",
+    "foreign_folder", "lazily", "local_file", "open_checkpoint", "opened", "os_reason",
+    "plain_name", "readings", "size", "storage_chunks", "together", "two_sets",
 ]  # fmt: skip
 
 # A scan needs no tensors, and an error message no checkpoint.
