@@ -17,6 +17,7 @@ from sdtool.checkpoint import (
 )
 from sdtool.checkpoint.limits import DEFAULT_LIMITS
 from sdtool.checkpoint.source import Memory
+from sdtool.checkpoint.together import together
 
 STATE = forge.pickled(forge.dict_of({"a": forge.tensor()}))
 MODEL = forge.torch_zip(STATE)
@@ -89,3 +90,12 @@ def test_names_beyond_the_limit() -> None:
     assert refused.value.what == "names of more than 4 bytes"
     assert refused.value.where == "model.ckpt"
     assert open_checkpoint(Memory(data, "model.ckpt"), limits=enough).leaves == {"x": 1}
+
+
+def test_a_name_that_two_shards_hold() -> None:
+    first, second = (open_checkpoint(Memory(MODEL, name)) for name in ("a.ckpt", "b.ckpt"))
+    with pytest.raises(Malformed) as refused:
+        together([first, second])
+    assert refused.value.what == "two shards hold 'a'"
+    assert refused.value.where == "a.ckpt and b.ckpt"
+    assert together([first]) is first

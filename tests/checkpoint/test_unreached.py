@@ -60,6 +60,14 @@ CASES: dict[str, tuple[Any, dict[str, str | None]]] = {
     "pair of an object": (forge.setitem(made(), "k", T), {"b.k": None}),
     "key of an object": (forge.setitem(made(), T, 1), {"b.0": INSIDE}),
     "attribute of an object": (forge.build(made(), {"x": T}), {"b.x": None}),
+    "attributes and slots of an object": (
+        forge.build(made(), forge.tuple_of({"x": T}, {"y": T})),
+        {"b.x": None, "b.y": None},
+    ),
+    "pairs that a dict is made of": (
+        forge.call(forge.name("collections", "OrderedDict"), [["k", T]]),
+        {"b.k": None},
+    ),
     "state that is a list": (forge.build(made(), [T]), {"b.0.0": INSIDE}),
     "key of a dict": (
         forge.setitem(forge.dict_of({}), forge.tuple_of(T), 1),
