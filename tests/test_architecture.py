@@ -31,6 +31,7 @@ HOMES = {
     "distributed": ("batch/sdtool/batch/cluster.py",),
     "send2trash": ("batch/sdtool/batch/originals.py",),
     "obstore": ("batch/sdtool/batch/remote/buckets.py",),
+    "watchfiles": ("batch/sdtool/batch/watch/waking.py",),
     "fickling": ("scan/sdtool/scan/second_opinion.py",),
     "safetensors": ("convert/sdtool/convert/verify/whole.py",),
     "isal": ("checkpoint/sdtool/checkpoint/crc32.py",),
@@ -151,6 +152,7 @@ def test_heavy_packages_are_imported_when_needed(path: Path) -> None:
         "safetensors",
         "obstore",
         "distributed",
+        "watchfiles",
     }
 
 

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from sdtool.batch.scanning import scan_file
     from sdtool.batch.sets import as_models, files_of
     from sdtool.batch.verifying import verify_file
+    from sdtool.batch.watch import Arrived, Waking, Watch, Watching, changes_in
     from sdtool.checkpoint import (
         InputError,
         LimitExceeded,
@@ -68,15 +69,16 @@ if TYPE_CHECKING:
     from sdtool.scan import Report, Verdict, open_judged
 
 __all__ = [
-    "Cancelled", "Cluster", "Converting", "Done", "Engine", "Failed", "Here", "Identified", "Input",
-    "InputError", "Journal", "LimitExceeded", "Making", "MakingFolder", "Malformed",
-    "NotACheckpoint", "Nothing", "NothingToDo", "Options", "Outcome", "Output", "OutputError",
-    "Part", "Planned", "Processes", "Progress", "Pruning", "Recipe", "Refused", "Remarks", "Report",
-    "Row", "SdtoolError", "SetRecipe", "Shard", "Skipped", "Threads", "ToFolder", "ToSingle",
-    "Truncated", "Unreadable", "UnsafeError", "Unsupported", "UsageError", "Verdict",
-    "Verification", "VerificationError", "Written", "as_models", "assembly", "convert_file",
-    "files_of", "identify_file", "inputs_of", "open_file", "open_journal", "open_judged", "part_of",
-    "prune_file", "recipe_for", "run_batch", "scan_file", "verify_file", "with_baked_vae",
+    "Arrived", "Cancelled", "Cluster", "Converting", "Done", "Engine", "Failed", "Here",
+    "Identified", "Input", "InputError", "Journal", "LimitExceeded", "Making", "MakingFolder",
+    "Malformed", "NotACheckpoint", "Nothing", "NothingToDo", "Options", "Outcome", "Output",
+    "OutputError", "Part", "Planned", "Processes", "Progress", "Pruning", "Recipe", "Refused",
+    "Remarks", "Report", "Row", "SdtoolError", "SetRecipe", "Shard", "Skipped", "Threads",
+    "ToFolder", "ToSingle", "Truncated", "Unreadable", "UnsafeError", "Unsupported",
+    "UsageError", "Verdict", "Verification", "VerificationError", "Waking", "Watch", "Watching",
+    "Written", "as_models", "assembly", "changes_in", "convert_file", "files_of", "identify_file",
+    "inputs_of", "open_file", "open_journal", "open_judged", "part_of", "prune_file",
+    "recipe_for", "run_batch", "scan_file", "verify_file", "with_baked_vae",
 ]  # fmt: skip
 
 _HOMES = {
@@ -87,7 +89,7 @@ _HOMES = {
     "files": ("Done", "Identified", "convert_file", "identify_file", "prune_file", "run_batch"),
     "items": ("open_file",),
     "journal": ("Journal", "Row", "open_journal"),
-    "layouts": ("ToFolder", "ToSingle", "assembly", "inputs_of", "recipe_for"),
+    "layouts": ("ToFolder", "ToSingle", "assembly", "changes_in", "inputs_of", "recipe_for"),
     "making": ("Making", "MakingFolder", "Nothing", "Recipe", "SetRecipe"),
     "options": ("Options",),
     "outcome": (
@@ -100,6 +102,7 @@ _HOMES = {
     "scanning": ("scan_file",),
     "sets": ("as_models", "files_of"),
     "verifying": ("verify_file",),
+    "watch": ("Arrived", "Waking", "Watch", "Watching", "changes_in"),
 }  # fmt: skip
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 _OF_SCAN = frozenset({"Report", "Verdict", "open_judged"})

@@ -42,7 +42,8 @@ def run(
         passed_over += not made
         for outcome in made:
             outcomes.append(outcome)
-            _show(console, outcome, options, is_text=form == "text")
+            with_table = options.dry_run or console.verbose
+            show(console, outcome, is_text=form == "text", with_table=with_table)
             results.add(as_json(outcome))
 
     def late(made: Sequence[Outcome]) -> None:
@@ -88,11 +89,12 @@ def run(
     return finish(worst(map(code_of, outcomes)))
 
 
-def _show(console: Console, outcome: Outcome, options: Options, *, is_text: bool) -> None:
+def show(console: Console, outcome: Outcome, *, is_text: bool, with_table: bool = False) -> None:
+    """Show what came of one input: warnings, where text is wanted the result, and the error."""
     for warning in outcome.remarks.warnings:
         console.warning(warning, where=outcome.input.path)
     if is_text and not (console.quiet and code_of(outcome) == DONE):
-        for line in lines(outcome, with_table=options.dry_run or console.verbose):
+        for line in lines(outcome, with_table=with_table):
             console.line(line)
     error = error_of(outcome)
     if error is not None:

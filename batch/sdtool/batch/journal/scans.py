@@ -11,8 +11,7 @@ from sdtool.batch.items import Item
 from sdtool.batch.journal.remembering import Remembering
 from sdtool.batch.journal.store import Entry, Journal, key_of
 from sdtool.batch.journal.task import task_of
-from sdtool.batch.sets import files_of
-from sdtool.checkpoint import InputError
+from sdtool.batch.sets import all_files_of
 from sdtool.scan import Report, Verdict
 
 
@@ -31,11 +30,7 @@ class _Scans:
         # no file has an empty name: of what is elsewhere nothing is kept
         if item.remote is not None:
             return ("",)
-        try:
-            files = files_of(item)
-        except InputError:  # no index, whatever it is called
-            files = (item,)
-        return tuple(dict.fromkeys(os.path.abspath(one.path) for one in (item, *files)))
+        return tuple(os.path.abspath(one.path) for one in all_files_of(item))
 
     def key(self, item: Item) -> bytes:
         return key_of(item.path)
