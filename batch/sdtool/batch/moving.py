@@ -50,7 +50,7 @@ def move_file(source: Path, to: Path) -> None:
             _unlink(source, to)
     except FileExistsError as e:
         raise OutputError("already exists", where=os.fspath(to)) from e
-    except (OSError, NotImplementedError):  # another disk, or one that knows no links
+    except OSError:  # another disk, or one that knows no links
         copy_file(source, to)
         with signals_held():
             _unlink(source, to)
