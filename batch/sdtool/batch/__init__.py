@@ -15,7 +15,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sdtool.batch.checking import VerificationError
     from sdtool.batch.cluster import Cluster
     from sdtool.batch.converting import Converting
     from sdtool.batch.engines import Engine, Here, Processes, Threads
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
         Skipped,
         Written,
     )
+    from sdtool.batch.outputs import Outputs, outputs_for
     from sdtool.batch.part import Part, part_of
     from sdtool.batch.progress import Cancelled, Progress
     from sdtool.batch.pruning import Pruning, with_baked_vae
@@ -64,6 +64,7 @@ if TYPE_CHECKING:
         UnsafeError,
         Unsupported,
         UsageError,
+        VerificationError,
     )
     from sdtool.convert import Verification
     from sdtool.scan import Report, Verdict, open_judged
@@ -72,17 +73,17 @@ __all__ = [
     "Arrived", "Cancelled", "Cluster", "Converting", "Done", "Engine", "Failed", "Here",
     "Identified", "Input", "InputError", "Journal", "LimitExceeded", "Making", "MakingFolder",
     "Malformed", "NotACheckpoint", "Nothing", "NothingToDo", "Options", "Outcome", "Output",
-    "OutputError", "Part", "Planned", "Processes", "Progress", "Pruning", "Recipe", "Refused",
-    "Remarks", "Report", "Row", "SdtoolError", "SetRecipe", "Shard", "Skipped", "Threads",
-    "ToFolder", "ToSingle", "Truncated", "Unreadable", "UnsafeError", "Unsupported",
+    "OutputError", "Outputs", "Part", "Planned", "Processes", "Progress", "Pruning", "Recipe",
+    "Refused", "Remarks", "Report", "Row", "SdtoolError", "SetRecipe", "Shard", "Skipped",
+    "Threads", "ToFolder", "ToSingle", "Truncated", "Unreadable", "UnsafeError", "Unsupported",
     "UsageError", "Verdict", "Verification", "VerificationError", "Waking", "Watch", "Watching",
-    "Written", "as_models", "assembly", "changes_in", "convert_file", "files_of", "identify_file",
-    "inputs_of", "open_file", "open_journal", "open_judged", "part_of", "prune_file",
-    "recipe_for", "run_batch", "scan_file", "verify_file", "with_baked_vae",
+    "Written", "as_models", "assembly", "changes_in", "convert_file", "files_of",
+    "identify_file", "inputs_of", "open_file", "open_journal", "open_judged", "outputs_for",
+    "part_of", "prune_file", "recipe_for", "run_batch", "scan_file", "verify_file",
+    "with_baked_vae",
 ]  # fmt: skip
 
 _HOMES = {
-    "checking": ("VerificationError",),
     "cluster": ("Cluster",),
     "converting": ("Converting",),
     "engines": ("Engine", "Here", "Processes", "Threads"),
@@ -96,6 +97,7 @@ _HOMES = {
         "Failed", "Input", "NothingToDo", "Outcome", "Output", "Planned", "Refused", "Remarks",
         "Shard", "Skipped", "Written",
     ),
+    "outputs": ("Outputs", "outputs_for"),
     "part": ("Part", "part_of"),
     "progress": ("Cancelled", "Progress"),
     "pruning": ("Pruning", "with_baked_vae"),

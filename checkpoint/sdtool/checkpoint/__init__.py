@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sdtool.checkpoint.errors import (
+    ERRORS,
     InputError,
     LimitExceeded,
     Malformed,
@@ -23,6 +24,7 @@ from sdtool.checkpoint.errors import (
     UnsafeError,
     Unsupported,
     UsageError,
+    VerificationError,
 )
 from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_LIMITS",
+    "ERRORS",
     "Checkpoint",
     "File",
     "Format",
@@ -58,6 +61,7 @@ __all__ = [
     "UnsafeError",
     "Unsupported",
     "UsageError",
+    "VerificationError",
     "checkpoint_of",
     "local_file",
     "open_checkpoint",

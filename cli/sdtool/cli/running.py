@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from sdtool.batch import Failed, Input, Options, Outcome, Recipe
+from sdtool.batch import Failed, Input, Options, Outcome, Outputs, Recipe
 from sdtool.batch.place import AnyJob, nbytes_of
 from sdtool.batch.run import run_jobs
 from sdtool.cli.arguments import Found, say_nothing
@@ -31,6 +31,7 @@ def run(
     at_once: int,
     form: str,
     many: Many,
+    outputs: Outputs,
 ) -> int:
     """Work through `jobs`, report each as it ends, and return the exit code of the whole."""
     results = Results(verb, form, console.data)
@@ -79,6 +80,7 @@ def run(
                 warn=console.warning,
                 progress=progress,
                 journal=journal,
+                outputs=outputs,
             )
     except BaseException as e:
         if not isinstance(e, Exception):  # Ctrl-C and its kin: what was done is reported

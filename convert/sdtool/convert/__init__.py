@@ -9,7 +9,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sdtool.convert.plan.names import is_partial, output_name, split_name, token_name
+from sdtool.convert.plan.names import (
+    is_partial,
+    output_name,
+    partial_name,
+    split_name,
+    token_name,
+)
 from sdtool.convert.plan.plan import ConvertPlan, Placed, plan_safetensors, select_all, select_parts
 from sdtool.convert.plan.selection import LeftOut, Selected, Selection
 from sdtool.convert.plan.target import Layout, Target
@@ -79,6 +85,7 @@ __all__ = [
     "leftovers",
     "new_file",
     "output_name",
+    "partial_name",
     "pipeline_files",
     "plan_pipeline",
     "plan_pt",

@@ -1,4 +1,4 @@
-"""Files in buckets: S3 and what speaks like it, Google Cloud Storage, Azure Blob Storage.
+"""Objects in buckets, read and written: S3 and its like, Google Cloud Storage, Azure Blob Storage.
 
 Who asks is settled by the store's own means (`AWS_*`, `GOOGLE_*`, `AZURE_*`, the machine's role):
 obstore looks for them; nothing here sees a key.
@@ -18,14 +18,19 @@ from importlib import import_module
 from typing import Any, TypeVar
 
 from sdtool.batch.remote.location import Location
-from sdtool.batch.remote.ranged import PAGE_NBYTES, Moved, changed
-from sdtool.checkpoint import Unreadable, UsageError
+from sdtool.batch.remote.ranged import PAGE_NBYTES, Moved, changed, strong
+from sdtool.checkpoint import OutputError, SdtoolError, Unreadable, UsageError
 
 T = TypeVar("T")
 
 _RETRY = {"max_retries": 5, "retry_timeout": timedelta(seconds=180)}
 LIST_SECONDS = 60.0
 """How long a store may think about the next files of a list."""
+_PART_NBYTES = 8 << 20
+_PARTS_AT_ONCE = 4
+"""Parts of an object that are on their way at once, and in memory."""
+_MOST_PARTS = 9_000
+"""Stores take 10,000."""
 _CHUNKS = 4
 """Pages of a list that wait to be taken."""
 _NO_LOGIN = re.compile(
@@ -37,6 +42,14 @@ _LOGINS = {
     "gs": "GOOGLE_APPLICATION_CREDENTIALS; of a public bucket GOOGLE_SKIP_SIGNATURE=true",
     "az": "AZURE_STORAGE_ACCOUNT_NAME, and AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_KEY",
 }
+
+
+class Missing(Unreadable):
+    """There is no such object, or no such bucket."""
+
+
+class Taken(OutputError):
+    """There is an object that is not to be replaced."""
 
 
 class _OutOfRange(Unreadable):
@@ -59,6 +72,11 @@ class BucketFile:
     def name(self) -> str:
         """What a person calls it."""
         return self.location.shown
+
+    @property
+    def version(self) -> str | None:
+        """See `Parts`."""
+        return strong(self._tag)
 
     def open(self) -> None:
         """Ask for the first bytes: size and version come with them.
@@ -151,6 +169,69 @@ def bucket_listing(location: Location) -> Iterator[Location]:
         stopped.set()
 
 
+def size_of(location: Location) -> int | None:
+    """Return the bytes of an object, None where it is not there.
+
+    Raises:
+        Unreadable: the store does not say.
+    """
+    store = store_of(location)
+    try:
+        return int(_asked(lambda: _package().head(store, location.path), location)["size"])
+    except Missing:
+        return None
+
+
+def put(location: Location, pieces: Iterator[bytes], nbytes: int) -> None:
+    """Write an object of `nbytes` bytes, whatever is there: it appears when all of it was sent.
+
+    What `pieces` raises abandons it.
+
+    Raises:
+        OutputError: the store does not take it.
+    """
+    store = store_of(location)
+    _sent(
+        lambda: _package().put(
+            store, location.path, pieces,
+            chunk_size=max(_PART_NBYTES, -(-nbytes // _MOST_PARTS)), max_concurrency=_PARTS_AT_ONCE,
+        ),
+        location,
+    )  # fmt: skip
+
+
+def copy(location: Location, to: Location, *, force: bool) -> None:
+    """Give an object another name in its bucket, in one step.
+
+    Raises:
+        Taken: something is there, and `force` is false.
+        OutputError: the store does not do it.
+    """
+    store = store_of(location)
+    _sent(lambda: _package().copy(store, location.path, to.path, overwrite=force), to)
+
+
+def delete(location: Location) -> None:
+    """Delete an object, if it is there.
+
+    Raises:
+        OutputError: the store does not do it.
+    """
+    store = store_of(location)
+    with contextlib.suppress(Missing):
+        _sent(lambda: _package().delete(store, location.path), location)
+
+
+def _sent(call: Callable[[], T], location: Location) -> T:
+    """Return what a call that writes gives."""
+    try:
+        return _asked(call, location, unable="the store cannot promise to replace nothing")
+    except Missing:
+        raise
+    except Unreadable as e:
+        raise OutputError(e.what, where=e.where, hint=e.hint) from None
+
+
 def _next(listed: queue.Queue[list[Any] | Unreadable], location: Location) -> list[Any]:
     try:
         chunk = listed.get(timeout=LIST_SECONDS)
@@ -171,20 +252,31 @@ def store_of(location: Location) -> Any:
     """
     from_url = _package("obstore.store").from_url
     url = f"{location.scheme}://{location.place}"
-    return _asked(lambda: from_url(url, retry_config=_RETRY), location)
+    wanted: dict[str, Any] = {"retry_config": _RETRY}
+    if location.scheme == "s3":
+        wanted["copy_if_not_exists"] = "multipart"  # the others can do it by themselves
+    return _asked(lambda: from_url(url, **wanted), location)
 
 
-def _asked(call: Callable[[], T], location: Location) -> T:
+def _asked(
+    call: Callable[[], T], location: Location, *, unable: str = "the store gives no parts of files"
+) -> T:
     """Return what a call to the package gives; its errors quote requests, so only their kind is."""
     try:
         return call()
+    except SdtoolError:  # raised by what is sent
+        raise
     except Exception as e:
         name, where = type(e).__name__, location.shown
         hint = _LOGINS[location.scheme]
         match name:
             case "NotFoundError" | "FileNotFoundError":
-                raise Unreadable(
+                raise Missing(
                     "no such file in the bucket, or no such bucket", where=where
+                ) from None
+            case "AlreadyExistsError":
+                raise Taken(
+                    "already exists", where=where, hint="overwrite it with --force"
                 ) from None
             case "PermissionDeniedError" | "UnauthenticatedError":
                 raise Unreadable(
@@ -193,7 +285,7 @@ def _asked(call: Callable[[], T], location: Location) -> T:
             case "PreconditionError":
                 raise changed(where) from None
             case "NotSupportedError":
-                raise Unreadable("the store gives no parts of files", where=where) from None
+                raise Unreadable(unable, where=where) from None
             case _:
                 pass
         text = str(e)

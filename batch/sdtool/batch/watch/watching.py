@@ -15,6 +15,7 @@ from sdtool.batch.files import place
 from sdtool.batch.items import Item
 from sdtool.batch.options import Options
 from sdtool.batch.outcome import Outcome
+from sdtool.batch.outputs import outputs_for
 from sdtool.batch.run import run_jobs
 from sdtool.batch.scanning import scanned
 from sdtool.batch.sets import all_files_of, as_models
@@ -123,8 +124,10 @@ class Watch:
 
     def _converted(self, item: Item) -> list[Outcome]:
         recipe = Converting()
-        jobs = place([item], recipe, out_dir=self._wanted.out_dir)
-        return run_jobs(jobs, recipe, Options(allow=self._wanted.allow), journal=self._journal)
+        options = Options(allow=self._wanted.allow)
+        with outputs_for(None, self._wanted.out_dir) as outputs:
+            jobs = place([item], recipe, outputs)
+            return run_jobs(jobs, recipe, options, journal=self._journal, outputs=outputs)
 
 
 def _moved(item: Item, report: Report, folder: str, root: str) -> Arrived:
