@@ -30,6 +30,7 @@ HOMES = {
     "dask": ("batch/sdtool/batch/cluster.py",),
     "distributed": ("batch/sdtool/batch/cluster.py",),
     "send2trash": ("batch/sdtool/batch/originals.py",),
+    "boto3": ("batch/sdtool/batch/remote/buckets.py",),
     "obstore": ("batch/sdtool/batch/remote/buckets.py",),
     "watchfiles": ("batch/sdtool/batch/watch/waking.py",),
     "fickling": ("scan/sdtool/scan/second_opinion.py",),

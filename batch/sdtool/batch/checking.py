@@ -13,7 +13,6 @@ from sdtool.checkpoint import (
     File,
     InputError,
     VerificationError,
-    local_file,
     open_checkpoint,
 )
 from sdtool.convert import (
@@ -29,6 +28,8 @@ from sdtool.convert.plan.metadata import HASH_KEYS
 
 Progress = Callable[[int], None]
 
+_GONE = "it is gone"
+
 
 def verify(
     written: Path,
@@ -43,8 +44,7 @@ def verify(
         VerificationError: it differs: the disk or the memory is to blame.
         InputError: the source cannot be read.
     """
-    with local_file(written) as file:
-        what = _difference(file, checkpoint, selection, progress)
+    what = _difference(written, checkpoint, selection, progress)
     if what is not None:
         raise VerificationError(
             f"the output failed verification and was deleted ({what})", where=os.fspath(out)
@@ -69,10 +69,14 @@ def verify_there(
     """
     with outputs.there(out) as file:
         if file is None:
-            what: str | None = "it is gone"
+            what: str | None = _GONE
         else:
             what = _difference(file, checkpoint, selection, progress)
-            if what is None:
+    if what is None:
+        with outputs.there(out) as file:  # that look has closed it
+            if file is None:
+                what = _GONE
+            else:
                 what = _false_hash(plan, file) if isinstance(plan, ConvertPlan) else _damage(file)
     if what is not None:
         raise VerificationError(
@@ -93,10 +97,10 @@ def hash_there(out: Path, outputs: Outputs) -> Hashes | None:
 
 
 def _difference(
-    file: File, checkpoint: Checkpoint, selection: Selection, progress: Progress
+    written: Path | File, checkpoint: Checkpoint, selection: Selection, progress: Progress
 ) -> str | None:
     try:
-        opened = open_checkpoint(file)
+        opened = open_checkpoint(written)
     except InputError as e:
         return e.what
     with opened as there:

@@ -7,6 +7,7 @@ obstore looks for them; nothing here sees a key.
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import re
 import sys
@@ -255,7 +256,30 @@ def store_of(location: Location) -> Any:
     wanted: dict[str, Any] = {"retry_config": _RETRY}
     if location.scheme == "s3":
         wanted["copy_if_not_exists"] = "multipart"  # the others can do it by themselves
+        if os.environ.get("AWS_PROFILE"):
+            wanted["credential_provider"] = _profile()
     return _asked(lambda: from_url(url, **wanted), location)
+
+
+def _profile() -> Any:
+    """Return what asks for the keys of a profile of `~/.aws`: the package itself reads no profiles.
+
+    Raises:
+        UsageError: the packages that do are not installed, or there is no such profile.
+    """
+    try:
+        provider = import_module("obstore.auth.boto3").Boto3CredentialProvider
+        return provider(import_module("boto3").Session())
+    except ImportError as e:
+        raise UsageError(
+            "profiles of AWS are read with the package boto3, which is not installed",
+            hint=f"{sys.executable} -m pip install boto3, or unset AWS_PROFILE",
+        ) from e
+    except Exception as e:
+        raise UsageError(
+            "the profile that AWS_PROFILE names cannot be used",
+            hint="aws configure list shows what is there",
+        ) from e
 
 
 def _asked(
