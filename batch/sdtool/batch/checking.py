@@ -16,6 +16,7 @@ from sdtool.checkpoint import (
     open_checkpoint,
 )
 from sdtool.convert import (
+    HASH_KEYS,
     ConvertPlan,
     Hashes,
     PtPlan,
@@ -24,7 +25,6 @@ from sdtool.convert import (
     verify_against,
     verify_file,
 )
-from sdtool.convert.plan.metadata import HASH_KEYS
 
 Progress = Callable[[int], None]
 

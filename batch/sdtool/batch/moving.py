@@ -7,10 +7,8 @@ import os
 import shutil
 from pathlib import Path
 
-from sdtool.checkpoint import OutputError
-from sdtool.checkpoint.wording import os_reason
-from sdtool.convert import new_file
-from sdtool.convert.write.signals import signals_held
+from sdtool.checkpoint import OutputError, os_reason
+from sdtool.convert import new_file, signals_held
 
 _CHUNK_NBYTES = 1 << 20
 

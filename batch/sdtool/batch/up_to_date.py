@@ -8,9 +8,7 @@ from pathlib import Path
 
 from sdtool.batch.outputs import Outputs
 from sdtool.checkpoint import File, InputError, LocalFile
-from sdtool.convert import ConvertPlan, Placed, PtPlan, check_reading
-from sdtool.convert.elements.rescale import casting
-from sdtool.convert.elements.row_major import row_major_chunks
+from sdtool.convert import ConvertPlan, Placed, PtPlan, casting, check_reading, row_major_chunks
 
 _PROBE_NBYTES = 4096
 _MOST_FETCHED = 16

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdtool.batch.converting import Converting
-from sdtool.batch.expand import expand
+from sdtool.batch.expand import expand_inputs
 from sdtool.batch.failures import as_error
 from sdtool.batch.files import place
 from sdtool.batch.items import Item
@@ -101,7 +101,9 @@ class Watch:
 
     def _found(self) -> list[Item]:
         wanted = self._wanted
-        items, problems = expand([wanted.folder], exclude=wanted.exclude, passed=self._passed)
+        items, problems = expand_inputs(
+            [wanted.folder], exclude=wanted.exclude, passed=self._passed
+        )
         seen = {str(problem) for problem in problems}
         for problem in problems:
             if str(problem) not in self._troubles:

@@ -6,8 +6,17 @@ from typing import Any
 
 import click
 
-from sdtool.batch import Outputs, Recipe, ToFolder, ToSingle, assembly, outputs_for, recipe_for
-from sdtool.batch.place import AnyJob, plan_outputs
+from sdtool.batch import (
+    AnyJob,
+    Outputs,
+    Recipe,
+    ToFolder,
+    ToSingle,
+    assembly,
+    outputs_for,
+    plan_outputs,
+    recipe_for,
+)
 from sdtool.checkpoint import UsageError
 from sdtool.cli.arguments import Found, paths_argument, search
 from sdtool.cli.console import Console
