@@ -117,6 +117,18 @@ def test_a_file_is_not_complete_beside_the_notes_on_its_download(
     assert look() == ["a.ckpt"]
 
 
+def test_notes_that_nobody_keeps_hide_nothing(
+    downloads: Path, looking: tuple[Clock, Callable[[], list[str]]]
+) -> None:
+    clock, look = looking
+    (downloads / "a.ckpt").write_bytes(b"1")
+    (downloads / "a.ckpt.part").write_bytes(b"1")
+    clock.now = 590.0
+    assert look() == []
+    clock.now = 610.0
+    assert look() == ["a.ckpt"]
+
+
 def test_how_long_to_wait(downloads: Path) -> None:
     clock = Clock()
     arrivals = Arrivals(
@@ -128,8 +140,13 @@ def test_how_long_to_wait(downloads: Path) -> None:
     arrivals.look()
     clock.now = 1.0
     (downloads / "b.ckpt").write_bytes(b"1")
+    (downloads / "c.ckpt").write_bytes(b"1")
+    (downloads / "c.ckpt.part").write_bytes(b"1")
     arrivals.look()
     assert arrivals.rest_in == 2.0
+    clock.now = 10.0
+    assert [Path(item.path).name for item in arrivals.look()] == ["a.ckpt", "b.ckpt"]
+    assert arrivals.rest_in is None  # a download that goes on is not looked at ten times a second
 
 
 def test_a_set_is_asked_for_again_when_a_shard_has_come(

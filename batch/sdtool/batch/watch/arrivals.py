@@ -21,6 +21,8 @@ PARTIAL_SUFFIXES = (
 _NOTES_SUFFIXES = (".aria2", ".part")
 """What stands beside a file of the final name until that is complete: aria2 fills the file itself,
 Firefox keeps its place with an empty one."""
+_NOTES_SECONDS = 600.0
+"""Notes that have not changed for so long are of no download: anyone may put such a file there."""
 
 State: TypeAlias = tuple[tuple[int, ...] | None, ...]
 """What tells whether files are what they were, the item first; None for one that is not there."""
@@ -54,11 +56,14 @@ class Arrivals:
     """At the last look: files that are not at rest, or beside which a download has its notes."""
     _known: dict[str, _Known] = field(default_factory=dict[str, _Known])
     _is_first: bool = True
+    _next: float | None = None
+    """When a further file can be at rest, by the clock."""
 
     def look(self) -> list[Item]:
         """Return the files that are at rest and were not told of in the state that they are in."""
         now = self.clock()
         ready: list[Item] = []
+        resting: list[float] = []
         known: dict[str, _Known] = {}
         self.held = []
         for item in self.find():
@@ -71,12 +76,16 @@ class Arrivals:
             known[item.path] = before
             if before.is_told:
                 continue
-            if now - before.since < self.settle or _has_notes(item.path):
+            if now - before.since < self.settle:
+                self.held.append(item.path)
+                resting.append(before.since + self.settle)
+            elif self._is_noted(item.path):
                 self.held.append(item.path)
             else:
                 ready.append(item)
         self._known = known
         self._is_first = False
+        self._next = min(resting, default=None)
         return ready
 
     def told(self, item: Item) -> bool:
@@ -91,13 +100,17 @@ class Arrivals:
     @property
     def rest_in(self) -> float | None:
         """Seconds from the last look until a further file can be at rest; None if none waits."""
-        times = [self._known[path].since for path in self.held]
-        return max(0.0, min(times) + self.settle - self.clock()) if times else None
+        return None if self._next is None else max(0.0, self._next - self.clock())
 
     def _age(self, state: State) -> float:
         """Seconds since the last change; what a clock that is wrong makes of the future is none."""
         last = max(change for one in state if one is not None for change in one[-2:])
         return max(0.0, self.today() - last / 1e9)
+
+    def _is_noted(self, path: str) -> bool:
+        """Whether a download program has its notes beside a file, and keeps them."""
+        notes = (_stat(path + suffix) for suffix in _NOTES_SUFFIXES)
+        return any(self._age((one,)) < _NOTES_SECONDS for one in notes if one is not None)
 
 
 def state_of(item: Item) -> State:
@@ -123,7 +136,3 @@ def _holds_anything(state: State) -> bool:
 
 def _is_under_way(path: str) -> bool:
     return path.lower().endswith(PARTIAL_SUFFIXES)
-
-
-def _has_notes(path: str) -> bool:
-    return any(os.path.lexists(path + suffix) for suffix in _NOTES_SUFFIXES)
