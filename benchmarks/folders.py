@@ -69,6 +69,7 @@ def main() -> None:
     parser.add_argument("--scale", type=int, default=16, help="divide channel counts by this")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--only", choices=JOBS, nargs="+", default=list(JOBS))
     parser.add_argument("--folder", type=Path, help="where the files are made (default: TMPDIR)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as root:
@@ -84,7 +85,8 @@ def main() -> None:
         print(f"{options.files} files of {size:,.1f} MB, load {os.getloadavg()[0]:.1f}\n")
         print("| job | -j | seconds | files/s | processor s | peak MiB | first line at | lines |")
         print("|---|---:|---:|---:|---:|---:|---:|---:|")
-        for name, words in JOBS.items():
+        for name in options.only:
+            words = JOBS[name]
             runs: dict[int, list[Run]] = {at_once: [] for at_once in options.jobs}
             for number in range(options.pairs):
                 order = options.jobs if number % 2 == 0 else options.jobs[::-1]

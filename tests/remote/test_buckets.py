@@ -299,7 +299,7 @@ class Asked:
         self.data = data
 
     def from_url(self, url: str, **wanted: object) -> str:
-        assert set(wanted) == {"retry_config"}
+        assert set(wanted) <= {"retry_config", "client_options"}
         return url
 
     def get(self, store: str, path: str, options: Mapping[str, Any]) -> Any:

@@ -25,6 +25,9 @@ from sdtool.checkpoint import OutputError, SdtoolError, Unreadable, UsageError
 T = TypeVar("T")
 
 _RETRY = {"max_retries": 5, "retry_timeout": timedelta(seconds=180)}
+_WRITING_TIME = timedelta(minutes=10)
+"""For a part on a slow line, or for a store that copies gigabytes; to read, the package's own."""
+_ENVIRONMENT = {"s3": "AWS", "gs": "GOOGLE", "az": "AZURE"}
 LIST_SECONDS = 60.0
 """How long a store may think about the next files of a list."""
 _PART_NBYTES = 8 << 20
@@ -191,7 +194,7 @@ def put(location: Location, pieces: Iterator[bytes], nbytes: int) -> None:
     Raises:
         OutputError: the store does not take it.
     """
-    store = store_of(location)
+    store = store_of(location, to_write=True)
     _sent(
         lambda: _package().put(
             store, location.path, pieces,
@@ -208,7 +211,7 @@ def copy(location: Location, to: Location, *, force: bool) -> None:
         Taken: something is there, and `force` is false.
         OutputError: the store does not do it.
     """
-    store = store_of(location)
+    store = store_of(location, to_write=True)
     _sent(lambda: _package().copy(store, location.path, to.path, overwrite=force), to)
 
 
@@ -244,7 +247,7 @@ def _next(listed: queue.Queue[list[Any] | Unreadable], location: Location) -> li
     return chunk
 
 
-def store_of(location: Location) -> Any:
+def store_of(location: Location, *, to_write: bool = False) -> Any:
     """Return the package's view of a bucket; nothing is asked for yet.
 
     Raises:
@@ -254,11 +257,19 @@ def store_of(location: Location) -> Any:
     from_url = _package("obstore.store").from_url
     url = f"{location.scheme}://{location.place}"
     wanted: dict[str, Any] = {"retry_config": _RETRY}
+    if to_write:
+        wanted["client_options"] = _client_options(location.scheme)
     if location.scheme == "s3":
         wanted["copy_if_not_exists"] = "multipart"  # the others can do it by themselves
         if os.environ.get("AWS_PROFILE"):
             wanted["credential_provider"] = _profile()
     return _asked(lambda: from_url(url, **wanted), location)
+
+
+def _client_options(scheme: str) -> dict[str, Any]:
+    """Return the settings of a connection to write through, in place of the environment's."""
+    told = os.environ.get(f"{_ENVIRONMENT[scheme]}_ALLOW_HTTP", "").lower()
+    return {"timeout": _WRITING_TIME, "allow_http": told in {"1", "true", "on", "yes", "y"}}
 
 
 def _profile() -> Any:
