@@ -36,6 +36,8 @@ def test_an_unchanged_file_is_asked_for_once_and_not_scanned(sdtool: Run, server
     server.serve("/a.ckpt", UNSAFE, tag='"two"')
     assert scanned(sdtool, url) == ("unsafe", False)
     assert scanned(sdtool, url) == ("unsafe", True)
+    server.serve("/a.ckpt", UNSAFE, tag='"three"')  # as long as before
+    assert scanned(sdtool, url) == ("unsafe", False)
     del server.files["/a.ckpt"]
     gone = sdtool("scan", url, "--journal", "j")
     assert "no such file on the server" in gone.out
@@ -71,8 +73,9 @@ def test_what_changes_between_two_questions_is_not_noted(sdtool: Run, server: Se
 
     server.faults.append(then_changed)
     assert scanned(sdtool, url) == ("unsafe", False)
-    assert scanned(sdtool, url) == ("unsafe", False)
-    assert scanned(sdtool, url) == ("unsafe", True)
+    server.serve("/a.ckpt", CLEAN)  # what the first answer was about, back again
+    assert scanned(sdtool, url) == ("clean", False)
+    assert scanned(sdtool, url) == ("clean", True)
 
 
 def test_the_journal_names_it_by_its_url(sdtool: Run, server: Server) -> None:
