@@ -12,6 +12,7 @@ from sdtool.batch.items import Item
 from sdtool.checkpoint import (
     Checkpoint,
     File,
+    InputError,
     Malformed,
     opened,
     readings,
@@ -63,6 +64,15 @@ def files_of(item: Item) -> tuple[Item, ...]:
     if not is_index(item.path):
         return (item,)
     return tuple(replace(item, path=os.fspath(shard)) for shard in read_index(item.path).shards)
+
+
+def all_files_of(item: Item) -> tuple[Item, ...]:
+    """Return what is read for an item: of an index itself and its shards, there or not."""
+    try:
+        files = files_of(item)
+    except InputError:  # no index, whatever it is called
+        files = ()
+    return tuple(dict.fromkeys((item, *files)))
 
 
 @contextmanager

@@ -20,6 +20,7 @@ VERBS = {
     "prune": "Keep what inference needs: raw or EMA weights, any precision.",
     "info": "Show what a file is and what it contains.",
     "verify": "Check that a file is whole, or that it contains another file's values.",
+    "watch": "Scan what arrives in a folder, once it is complete.",
     "journal": "Show or tidy up a journal that --journal has kept.",
     "demo": "Show the main job on a small built-in checkpoint.",
 }

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
-from sdtool.batch import Item, Options, Recipe, apart, check_trash, inputs_of
+from sdtool.batch import Item, Options, Outputs, Recipe, apart, check_trash, inputs_of
 from sdtool.checkpoint import UsageError, counted
 from sdtool.cli.arguments import Found, download_option, jobs_option
 from sdtool.cli.console import Console
@@ -116,11 +117,10 @@ def jobs_of(options: Mapping[str, Any]) -> int:
     return options["jobs"] or os.cpu_count() or 1
 
 
-def without_outputs(
-    console: Console, found: Found, recipe: Recipe, out_dir: str | None
-) -> list[Item]:
-    """Return what was found, each input of the recipe once, without what lies in `out_dir`."""
-    items, of_outputs = apart(inputs_of(recipe, found.items), out_dir)
-    if of_outputs:
-        console.note(f"{counted(of_outputs, 'file')} in {out_dir} left out: outputs go there")
+def without_outputs(console: Console, found: Found, recipe: Recipe, outputs: Outputs) -> list[Item]:
+    """Return what was found, each input of the recipe once, without what lies where outputs go."""
+    items, of_outputs = apart(inputs_of(recipe, found.items), outputs)
+    if of_outputs and outputs.out_dir is not None:
+        folder = outputs.called(Path(outputs.out_dir))
+        console.note(f"{counted(of_outputs, 'file')} in {folder} left out: outputs go there")
     return items

@@ -24,7 +24,7 @@ from sdtool.cli.arguments import (
     search,
 )
 from sdtool.cli.console import Console, as_json
-from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE, worst
+from sdtool.cli.exit_codes import DONE, TROUBLE, of_verdict, worst
 from sdtool.cli.many import Many, many_options
 from sdtool.cli.report_file import check_report, write_report
 from sdtool.cli.results import Results
@@ -131,7 +131,7 @@ def command(
         except (KeyboardInterrupt, Stopped) as e:
             shown.finish(code_of(e), interrupted=True)
             raise
-        code = worst(_code(verdict, fail_on) for verdict in shown.verdicts)
+        code = worst(of_verdict(verdict, fail_on) for verdict in shown.verdicts)
         if not shown.verdicts:
             say_nothing(console, "scan", found, shown.passed_over)
             code = TROUBLE if fail_on_nothing else DONE
@@ -241,7 +241,7 @@ class _Shown:
 
 def _file(report: Report, fail_on: str) -> dict[str, Any]:
     """The report as JSON has it, with what it means for the run."""
-    return {**report.as_json(), "exit_code": _code(report.verdict, fail_on)}
+    return {**report.as_json(), "exit_code": of_verdict(report.verdict, fail_on)}
 
 
 def _explanation(item: Item, report: Report, allow: Mapping[str, str]) -> Iterator[str]:
@@ -257,15 +257,3 @@ def _explanation(item: Item, report: Report, allow: Mapping[str, str]) -> Iterat
 def _is_clean(report: Report) -> bool:
     """Whether it is clean by itself, and not by the word of whoever allowed some names."""
     return report.verdict is Verdict.CLEAN and not report.allowed
-
-
-def _code(verdict: Verdict, fail_on: str) -> int:
-    match verdict:
-        case Verdict.CLEAN:
-            return DONE
-        case Verdict.UNSAFE:
-            return FOUND
-        case Verdict.SUSPICIOUS:
-            return FOUND if fail_on == "suspicious" else DONE
-        case _:
-            return TROUBLE
