@@ -45,9 +45,7 @@ def test_a_list_that_fits_a_screen_is_not_said_again(sdtool: Run, many: list[str
     assert sdtool("scan", "m", "--exclude", "c.*", "--exclude", "d18*").out.count(FOUND) == 1
 
 
-def test_a_quiet_scan_has_a_summary_where_something_was_found(
-    sdtool: Run, many: list[str]
-) -> None:
+def test_a_quiet_scan_has_a_summary_where_something_was_found(sdtool: Run, many: list[str]) -> None:
     assert sdtool("scan", "-q", *many).out == ""
     result = sdtool("scan", "-q", "m")
     assert result.out.count(FOUND) == 1
@@ -57,7 +55,10 @@ def test_a_quiet_scan_has_a_summary_where_something_was_found(
 def test_a_quiet_conversion_has_a_summary_where_something_was_refused(
     sdtool: Run, training: Path, trapped: Path
 ) -> None:
-    assert sdtool("convert", "-q", "training.ckpt", "trapped.ckpt").out == "1 written, 1 refused, 3.61 MB -> 1.99 MB (45% less)\n"
+    assert (
+        sdtool("convert", "-q", "training.ckpt", "trapped.ckpt").out
+        == "1 written, 1 refused, 3.61 MB -> 1.99 MB (45% less)\n"
+    )
     assert sdtool("prune", "-q", "training.ckpt", "training.safetensors").out == ""
 
 
@@ -84,18 +85,13 @@ def test_annotations_for_github(sdtool: Run, many: list[str]) -> None:
     result = sdtool("scan", "./m", "gone.ckpt", "--format", "github")
     assert result.code == 1
     gone, unsafe, unknown, none, summary = result.out.splitlines()
-    assert gone == (
-        "::error file=gone.ckpt,title=UNDECIDED by sdtool scan"
-        "::no such file or folder"
-    )
+    assert gone == ("::error file=gone.ckpt,title=UNDECIDED by sdtool scan::no such file or folder")
     assert unsafe == f"::error file=m/a.ckpt,title=UNSAFE by sdtool scan::{FOUND}"
     assert unknown.startswith("::error file=m/b.pkl,title=SUSPICIOUS by sdtool scan::")
     assert none.startswith("::error file=m/c.safetensors,title=NOT-A-CHECKPOINT by sdtool scan::")
     assert summary.startswith("23 files scanned: ")
     allowed = sdtool("scan", "m/b.pkl", "--format", "github", "--allow", "nowhere.thing").out
-    assert allowed == (
-        "::notice file=m/b.pkl,title=CLEAN by sdtool scan::allowed: nowhere.thing\n"
-    )
+    assert allowed == ("::notice file=m/b.pkl,title=CLEAN by sdtool scan::allowed: nowhere.thing\n")
     less = sdtool("scan", "m/b.pkl", "--format", "github", "--fail-on", "unsafe").out
     assert less.startswith("::warning file=m/b.pkl,")
     assert sdtool("scan", many[0], "--format", "github").out == ""

@@ -27,9 +27,7 @@ Verb = Callable[..., int]
 class _Precision(click.Choice[str]):
     """A precision; the names that other tools have for one are answered with ours."""
 
-    def convert(
-        self, value: str, param: click.Parameter | None, ctx: click.Context | None
-    ) -> str:
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if value in self.choices or value.lower() not in PRECISIONS:
             return super().convert(value, param, ctx)
         return self.fail(f"{value!r}. Did you mean {PRECISIONS[value.lower()]}?", param, ctx)

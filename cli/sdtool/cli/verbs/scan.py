@@ -53,7 +53,7 @@ _SCREEN = 20
     ],
 )
 @paths_argument
-@format_options("sarif", "github")
+@format_options("sarif", "github", "html")
 @click.option("-o", "--output", metavar="FILE", help="Write the report to FILE, in UTF-8.")
 @click.option("--tee", is_flag=True, help="With -o: show the report here too, as text.")
 @click.option("--force", is_flag=True, help="Replace FILE of -o if it exists.")
@@ -259,6 +259,11 @@ class _Shown:
 
             document = sarif.document(self.reports, version=version(), interrupted=interrupted)
             self._write(as_json(document))
+        if self._form == "html":
+            from sdtool.cli.picture import page
+
+            files = [_file(report, self._fail_on) for report in self.reports]
+            self._write(page("scan", files, {"summary": counts}).removesuffix("\n"))
         is_whole = len(self.reports) == 1 and not excluded and not interrupted
         if not is_whole:
             self._sum_up()
