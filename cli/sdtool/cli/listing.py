@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from sdtool.checkpoint.wording import escape, size
+from sdtool.checkpoint import escape, size
 
 File: TypeAlias = Mapping[str, Any]
 """What JSON has of one file (docs/schemas/info.json)."""

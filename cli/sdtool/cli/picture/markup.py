@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape as entities
 
-from sdtool.checkpoint.wording import escape
+from sdtool.checkpoint import escape
 
 
 def text(value: str) -> str:

@@ -10,8 +10,8 @@ from importlib.resources import files as package_files
 from string import Template
 from typing import Any
 
-from sdtool.batch.version import version
-from sdtool.checkpoint.wording import counted, size
+from sdtool.batch import sdtool_version
+from sdtool.checkpoint import counted, size
 from sdtool.cli.picture.facts import Facts, facts_of
 from sdtool.cli.picture.markup import name, text, verdict
 from sdtool.cli.picture.treemap import Kind, kinds_of, treemap
@@ -41,7 +41,7 @@ def page(schema: str, files: Sequence[Mapping[str, Any]], parts: Mapping[str, An
         style=style,
         script=script,
         heading=heading,
-        made_by=text(f"sdtool {schema}, version {version()}"),
+        made_by=text(f"sdtool {schema}, version {sdtool_version()}"),
         figures="".join(_figures(facts, parts["summary"])),
         map=treemap(kinds),
         kind_columns="".join(_kind_columns(of_info=of_info)),

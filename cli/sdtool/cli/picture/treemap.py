@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sdtool.checkpoint.wording import counted, escape, size
+from sdtool.checkpoint import counted, escape, size
 from sdtool.cli.picture.blocks import Block, divided
 from sdtool.cli.picture.facts import Facts
 from sdtool.cli.picture.markup import text

@@ -12,10 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sdtool.batch import as_models, files_of
-from sdtool.batch.items import Item
-from sdtool.batch.scanning import scanned, unread
-from sdtool.batch.version import version
+from sdtool.batch import Item, as_models, files_of, scanned, sdtool_version, unread
 from sdtool.checkpoint import InputError, UsageError, readings
 from sdtool.cli.arguments import (
     Found,
@@ -257,7 +254,9 @@ class _Shown:
         if self._form == "sarif":
             from sdtool.scan.report import sarif  # hashes and URLs, for this form alone
 
-            document = sarif.document(self.reports, version=version(), interrupted=interrupted)
+            document = sarif.document(
+                self.reports, version=sdtool_version(), interrupted=interrupted
+            )
             self._write(as_json(document))
         if self._form == "html":
             from sdtool.cli.picture import page
@@ -296,7 +295,7 @@ def _file(report: Report, fail_on: str) -> dict[str, Any]:
 def _explanation(item: Item, report: Report, allow: Mapping[str, str]) -> Iterator[str]:
     """Yield what the flagged pickles of a file do, step by step."""
     if report.verdict in (Verdict.UNSAFE, Verdict.SUSPICIOUS):
-        from sdtool.scan.explaining import explain as explain_readings
+        from sdtool.scan import explain as explain_readings
 
         for file in files_of(item):
             with file.opened() as source:
