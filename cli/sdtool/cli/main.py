@@ -24,6 +24,7 @@ VERBS = {
     "prune": "Keep what inference needs: raw or EMA weights, any precision.",
     "info": "Show what a file is and what it contains.",
     "verify": "Check that a file is whole, or that it contains another file's values.",
+    "ui": "Show a page on which folders are looked at, scanned, converted and pruned.",
     "journal": "Show or tidy up a journal that --journal has kept.",
     "demo": "Show the main job on a small built-in checkpoint.",
     "completion": "Print the script that lets a shell complete verbs, options and files.",

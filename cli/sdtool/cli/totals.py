@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 
 from sdtool.batch import Item, Seen
 from sdtool.checkpoint import LocalFile, escape, size
+from sdtool.cli.exit_codes import DONE
+from sdtool.cli.results import about
 
 Alike: TypeAlias = tuple[str, int, int, tuple[tuple[str, int], ...]]
 """What equal components have in common: label, tensors, bytes, elements of each dtype."""
@@ -37,7 +39,13 @@ class Totals:
         """How many files were counted."""
         return sum(n for n, _ in self._kinds.values())
 
-    def add(self, seen: Seen) -> str | None:
+    def taken_up(self, seen: Seen, seconds: float) -> dict[str, Any]:
+        """Count one file, and return it as JSON has it."""
+        same = self._add(seen)
+        file = about(seen.path, seen.nbytes, seconds, DONE) | seen.as_json()
+        return file | {"same_file_as": same}
+
+    def _add(self, seen: Seen) -> str | None:
         """Count one file; of several links to one file the first counts, and the others give it."""
         first = seen.sources[0]
         if isinstance(first, LocalFile) and first.stat.st_ino:

@@ -5,6 +5,6 @@ It is made of the files as JSON has them (docs/schemas), so that both say the sa
 
 from __future__ import annotations
 
-from sdtool.cli.picture.page import page
+from sdtool.cli.picture.page import Live, page
 
-__all__ = ["page"]
+__all__ = ["Live", "page"]

@@ -2,7 +2,7 @@
 {
   const table = document.getElementById("list");
   const body = table.tBodies[0];
-  const form = document.querySelector("form");
+  const form = document.querySelector("form.filters");
   const filters = ["name", "verdict", "kind"].map((id) => document.getElementById(id));
   const told = document.getElementById("told");
   const more = document.getElementById("more");

@@ -6,6 +6,7 @@ import base64
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files as package_files
 from string import Template
 from typing import Any
@@ -24,9 +25,27 @@ _GRAVEST = ("unsafe", "suspicious", "undecided", "not-a-checkpoint", "clean")
 _EMA = {"none": "", "scalars-only": ""}
 
 
-def page(schema: str, files: Sequence[Mapping[str, Any]], parts: Mapping[str, Any]) -> str:
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What a page has that can ask for work: the number of each file by its path, and more of
+    everything else.
+    """
+
+    numbers: Mapping[str, str]
+    panel: str
+    style: str
+    script: str
+
+
+def page(
+    schema: str,
+    files: Sequence[Mapping[str, Any]],
+    parts: Mapping[str, Any],
+    *,
+    live: Live | None = None,
+) -> str:
     """Return the HTML for a document of `schema` (`info` or `scan`), its files and what it holds
-    beside them (docs/schemas).
+    beside them (docs/schemas). Only a `live` page asks for anything, and only the server it is on.
     """
     groups = parts.get("duplicates")
     facts = facts_of(files, groups or ())
@@ -35,15 +54,20 @@ def page(schema: str, files: Sequence[Mapping[str, Any]], parts: Mapping[str, An
     total = sum(file.counted for file in facts)
     heading = f"{counted(len(facts), 'file')}, {size(total)}"
     style, script = (_data(f"page.{suffix}") for suffix in ("css", "js"))
+    asks = ""
+    if live is not None:
+        style, script = style + live.style, script + live.script
+        asks = " connect-src 'self';"
     return Template(_data("page.html")).substitute(
         policy=f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)};"
-        " base-uri 'none'; form-action 'none'",
+        f"{asks} base-uri 'none'; form-action 'none'",
         style=style,
         script=script,
         heading=heading,
         made_by=text(f"sdtool {schema}, version {sdtool_version()}"),
         figures="".join(_figures(facts, parts["summary"])),
         map=treemap(kinds),
+        panel=live.panel if live else "",
         kind_columns="".join(_kind_columns(of_info=of_info)),
         kinds="".join(_kinds(kinds, of_info=of_info)),
         found="".join(_found(facts)),
@@ -52,7 +76,7 @@ def page(schema: str, files: Sequence[Mapping[str, Any]], parts: Mapping[str, An
         filters="".join(_filters(facts, kinds, "Kind" if of_info else "Format")),
         columns="".join(_columns(of_info=of_info)),
         rows="\n".join(
-            _row(file, of_info=of_info, later=number >= _AT_FIRST)
+            _row(file, live, of_info=of_info, later=number >= _AT_FIRST)
             for number, file in enumerate(facts)
         ),
         count=f"{len(facts):,}",
@@ -183,12 +207,20 @@ def _columns(*, of_info: bool) -> Iterator[str]:
         )
 
 
-def _row(file: Facts, *, of_info: bool, later: bool) -> str:
+def _row(file: Facts, live: Live | None, *, of_info: bool, later: bool) -> str:
     begin = '<tr class="later">' if later else "<tr>"
+    box = _box(file.path, live.numbers.get(file.path)) if live else ""
     link = f" <small>= {name(file.same_file_as)}</small>" if file.same_file_as else ""
     more = f"<td>{text(file.precision)}</td><td>{text(_EMA.get(file.ema, file.ema))}</td>"
     return (
-        f'{begin}<th scope="row">{name(file.path)}{link}</th><td>{verdict(file.verdict)}</td>'
+        f'{begin}<th scope="row">{box}{name(file.path)}{link}</th><td>{verdict(file.verdict)}</td>'
         f"{_number(file.nbytes)}{_number(file.wasted) if of_info else ''}"
         f"<td>{name(file.kind)}</td>{more if of_info else ''}</tr>"
     )
+
+
+def _box(path: str, number: str | None) -> str:
+    """Return the box that chooses a file; none for one that is not there any more."""
+    if number is None:
+        return ""
+    return f'<input type="checkbox" value="{number}" aria-label="choose {text(path)}">'

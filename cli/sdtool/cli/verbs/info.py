@@ -176,11 +176,9 @@ class _Shown:
         nbytes = sum(file_size(item.path) for item in self._found.items)
         return self._console.progress(nbytes, "reading")
 
-    def add(self, seen: Seen, details: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    def add(self, seen: Seen, details: dict[str, Any], seconds: float) -> dict[str, Any]:
         """Take up one more file, and return it as JSON has it."""
-        same = self.totals.add(seen)
-        file = about(seen.path, seen.nbytes, seconds, DONE) | seen.as_json()
-        file |= {"same_file_as": same, **details}
+        file = self.totals.taken_up(seen, seconds) | details
         self._take_up(file)
         if self._form == "text" and not self._alone:
             for promise in seen.promises:
