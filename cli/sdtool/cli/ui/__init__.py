@@ -2,5 +2,5 @@
 
 A browser shows pages of strangers beside it, so a request counts only with the token of this run,
 to this host, from this page; files go by numbers that this run gave them; and no original is
-removed before a second yes. See docs/ui.md.
+removed before a second yes. See docs/cli.md, `ui`.
 """
