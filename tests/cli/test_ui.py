@@ -133,11 +133,24 @@ ATTACKS: dict[str, tuple[str, str | None, dict[str, str]]] = {
     "half a token": ("GET", TOKEN[:-1], {}),
     "two tokens": ("GET", f"{TOKEN}&token={TOKEN}", {}),
     "a token that is no ASCII": ("GET", "%C3%A9", {}),
-    "rebinding": ("GET", TOKEN, {"host": f"evil.example:{PORT}"}),
-    "rebinding by an address": ("GET", TOKEN, {"host": f"0.0.0.0:{PORT}"}),
-    "another port": ("GET", TOKEN, {"host": "127.0.0.1:1"}),
-    "no host": ("GET", TOKEN, {"host": ""}),
-    "a name that begins like ours": ("GET", TOKEN, {"host": f"127.0.0.1:{PORT}.evil.example"}),
+    **{
+        f"rebinding: {method} {host}": (method, TOKEN, {"host": host, "origin": f"http://{host}"})
+        for method in ("GET", "POST")
+        for host in (
+            f"evil.example:{PORT}",
+            f"0.0.0.0:{PORT}",
+            "127.0.0.1:1",
+            "127.0.0.1",
+            f"127.0.0.1:{PORT}.evil.example",
+            f"[::1]:{PORT}",
+        )
+    },
+    "rebinding, read without an origin": (
+        "GET",
+        TOKEN,
+        {"host": f"evil.example:{PORT}", "origin": ""},
+    ),
+    "no host": ("GET", TOKEN, {"host": "", "origin": ""}),
     "read by another page": ("GET", TOKEN, {"origin": "http://evil.example"}),
     "an origin that is none": ("GET", TOKEN, {"origin": "null"}),
     "another page, by its own word": ("GET", TOKEN, {"sec-fetch-site": "cross-site"}),
@@ -310,6 +323,16 @@ def test_what_the_page_does_not_ask_for_is_refused(tmp_path: Path, data: Any) ->
     asyncio.run(asked())
 
 
+def test_a_request_that_is_too_long_is_not_read(tmp_path: Path) -> None:
+    async def asked() -> None:
+        async with served(tmp_path) as ask:
+            await first_look(ask)
+            answer = await ask("POST", "/runs", b'["' + bytes(1 << 20) + b'"]')
+            assert answer.json["error"] == "the request is too long"
+
+    asyncio.run(asked())
+
+
 def test_no_original_is_removed_before_a_second_yes(
     tmp_path: Path, training: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,14 +353,15 @@ def test_no_original_is_removed_before_a_second_yes(
             assert answer.status == 409
             assert answer.json["question"] == "Move 1 original to the trash?"
             assert answer.json["paths"] == [str(path)]
-            for wrong in (
-                wanted | {"confirmed": "x"},
-                wanted | {"confirmed": None},
-                wish("convert", *files.values(), replace=True)
-                | {"confirmed": answer.json["confirm"]},
-                wanted | {"confirmed": answer.json["confirm"]},  # it was asked for something else
+            assert (await ask("POST", "/runs", wanted | {"confirmed": None})).status == 409
+            assert (await ask("POST", "/runs", wanted | {"confirmed": "x"})).status == 409
+            for other in (
+                wish("convert", *files.values(), replace=True),
+                wish("prune", files[str(path)], replace=True),
             ):
-                assert (await ask("POST", "/runs", wrong)).status == 409
+                confirm = (await ask("POST", "/runs", wanted)).json["confirm"]
+                assert (await ask("POST", "/runs", other | {"confirmed": confirm})).status == 409
+                assert (await ask("POST", "/runs", wanted | {"confirmed": confirm})).status == 409
             assert names_in(folder) == ["other.ckpt", "training.ckpt"]
             asked_again = (await ask("POST", "/runs", wanted)).json["confirm"]
             answer = await ask("POST", "/runs", wanted | {"confirmed": asked_again})
@@ -374,9 +398,13 @@ def _endless(run: Run) -> None:
     run.advance(1)
 
 
+def _failing(run: Run) -> None:
+    Path("/nowhere/at/all").read_bytes()
+
+
 def test_a_run_that_fails_says_why() -> None:
     run = Run("scan", 1)
-    run.start(lambda run: Path("/nowhere/at/all").read_bytes() and None)
+    run.start(_failing)
     run.join()
     assert run.ended == "failed"
     ((level, text),) = run.lines

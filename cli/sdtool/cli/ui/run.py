@@ -48,7 +48,7 @@ class Run:
 
     def tell(self, level: Level, *lines: str) -> None:
         """Say something to whoever looks on."""
-        self.lines += [(level, line) for line in lines]
+        self.lines.extend((level, line) for line in lines)
 
     def warn(self, what: str, where: str) -> None:
         """Say something before it is done."""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from sdtool.batch import (
     Item,
     Options,
     Outcome,
+    Pruning,
+    Recipe,
     apart,
     check_trash,
     inputs_of,
     plan_outputs,
+    recipe_for,
     run_jobs,
     scanned,
 )
@@ -22,13 +25,13 @@ from sdtool.cli.arguments import file_size
 from sdtool.cli.outcomes import error_of, lines
 from sdtool.cli.ui.run import Run
 from sdtool.convert import DTYPES
+from sdtool.prune import Variant
 from sdtool.scan.report import text
 
-if TYPE_CHECKING:
-    from sdtool.batch import Recipe
+T = TypeVar("T")
 
 VERBS = ("scan", "convert", "prune")
-VARIANTS = ("raw-only", "ema-only", "keep-both")
+VARIANTS: tuple[Variant, ...] = ("raw-only", "ema-only", "keep-both")
 _KEYS = {"verb", "files", "variant", "dtype", "replace"}
 
 
@@ -38,7 +41,7 @@ class Wish:
 
     verb: str
     files: tuple[str, ...]
-    variant: str
+    variant: Variant
     dtype: str
     replace: bool
     """Whether originals go to the trash, once their outputs are verified."""
@@ -47,12 +50,8 @@ class Wish:
     def recipe(self) -> Recipe:
         """What to make of each file."""
         if self.verb == "convert":
-            from sdtool.batch import recipe_for
-
             return recipe_for(self.dtype)
-        from sdtool.batch import Pruning
-
-        return Pruning(self.variant, self.dtype)  # type: ignore[arg-type] # checked: a variant
+        return Pruning(self.variant, self.dtype)
 
 
 def wish_of(data: Any) -> Wish:
@@ -122,10 +121,11 @@ def _tell(run: Run, made: Sequence[Outcome]) -> None:
             run.tell("error", str(error))
 
 
-def _one_of(words: Sequence[str], word: Any) -> str:
-    if word not in words:
-        raise UsageError("is no request of the page")
-    return str(word)
+def _one_of(words: Sequence[T], word: Any) -> T:
+    for known in words:
+        if known == word:
+            return known
+    raise UsageError("is no request of the page")
 
 
 def _texts(value: Any) -> tuple[str, ...]:
