@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sdtool.checkpoint.faces import lazily
+from sdtool.checkpoint import lazily
 
 if TYPE_CHECKING:
     from sdtool.batch.checking import VerificationError

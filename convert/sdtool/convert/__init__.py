@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sdtool.checkpoint.faces import lazily
+from sdtool.checkpoint import lazily
 from sdtool.convert.plan.names import (
     REPLACED_SUFFIXES,
     is_partial,

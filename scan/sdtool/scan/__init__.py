@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sdtool.checkpoint.faces import lazily
+from sdtool.checkpoint import lazily
 from sdtool.scan.findings import Finding, Name, Report, Severity, Verdict
 from sdtool.scan.gate import admit, judged, open_judged, worst_message
 from sdtool.scan.scanner import judge, scan_file

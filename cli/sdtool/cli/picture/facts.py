@@ -33,7 +33,7 @@ class Facts:
     @property
     def wasted(self) -> int:
         """What the file could do without."""
-        return min(self.nbytes, self.freed + self.again)
+        return min(self.counted, self.freed + self.again)
 
     @property
     def counted(self) -> int:

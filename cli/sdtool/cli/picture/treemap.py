@@ -37,7 +37,7 @@ class Kind:
     @property
     def wasted(self) -> int:
         """What of that could go."""
-        return sum(file.wasted for file in self.files if file.counted)
+        return sum(file.wasted for file in self.files)
 
 
 def kinds_of(files: Sequence[Facts]) -> list[Kind]:
