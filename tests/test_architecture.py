@@ -28,6 +28,9 @@ BELOW = {
 }
 HOMES = {
     "click": ("cli/sdtool/cli/",),
+    "anyio": ("cli/sdtool/cli/ui/app.py",),
+    "starlette": ("cli/sdtool/cli/ui/",),
+    "uvicorn": ("cli/sdtool/cli/verbs/ui.py",),
     "tqdm": ("cli/sdtool/cli/console.py",),
     "dask": ("batch/sdtool/batch/cluster.py",),
     "distributed": ("batch/sdtool/batch/cluster.py",),

@@ -138,7 +138,13 @@ def gravest(reports: Sequence[Report]) -> Verdict:
 
 def scan_set(path: str, shards: Sequence[Item], scan: Callable[[Item], Report]) -> Report:
     """Scan all shards of an index and return one report; each finding names its shard."""
-    reports = [scan(shard) for shard in shards]
+    return as_one(path, [scan(shard) for shard in shards])
+
+
+def as_one(path: str, reports: Sequence[Report]) -> Report:
+    """Return one report of a model, called `path`, from those of its files."""
+    if len(reports) == 1:
+        return reports[0]
     troubles = [
         f"{os.path.basename(report.path)}: {report.error or 'is no checkpoint'}"
         for report in reports

@@ -14,17 +14,27 @@ from sdtool.checkpoint import UsageError, counted
 from sdtool.cli.arguments import Found, download_option, jobs_option
 from sdtool.cli.console import Console
 from sdtool.cli.settings import settings_options
+from sdtool.cli.suggestions import PRECISIONS
 from sdtool.convert import DTYPES
 from sdtool.scan import Settings
 
 Verb = Callable[..., int]
 
 
+class _Precision(click.Choice[str]):
+    """A precision; the names that other tools have for one are answered with ours."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value in self.choices or value.lower() not in PRECISIONS:
+            return super().convert(value, param, ctx)
+        return self.fail(f"{value!r}. Did you mean {PRECISIONS[value.lower()]}?", param, ctx)
+
+
 def dtype_option(name: str, text: str, *, default: str | None = None) -> Callable[[Verb], Verb]:
     """Return an option that takes a precision."""
     return click.option(
         name,
-        type=click.Choice(["keep", *DTYPES]),
+        type=_Precision(["keep", *DTYPES]),
         metavar="DTYPE",
         default=default,
         show_default=default is not None,

@@ -63,7 +63,8 @@ def run(
     def finish(code: int, *, interrupted: bool = False) -> int:
         counts = summary(outcomes, passed_over, found.excluded)
         results.finish(code, {"summary": counts}, interrupted=interrupted)
-        if form == "text" and (len(jobs) > 1 or found.excluded) and not console.quiet:
+        is_one = len(jobs) <= 1 and not found.excluded
+        if form == "text" and not is_one and not (console.quiet and code == DONE):
             console.out(summary_line(counts))
         return code
 
