@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from sdtool.batch.items import Item
 from sdtool.batch.sets import gravest, opened_model
-from sdtool.checkpoint import Checkpoint, File, InputError, TensorEntry, UsageError
+from sdtool.checkpoint import Checkpoint, File, InputError, TensorEntry, UsageError, dataclass
 from sdtool.checkpoint.identify import Identity, identify, resolve
 from sdtool.checkpoint.identify.promises import broken_promises
 from sdtool.checkpoint.sets import two_sets

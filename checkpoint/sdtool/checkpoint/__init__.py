@@ -4,7 +4,7 @@ from sdtool.checkpoint import open_checkpoint
 for tensor in open_checkpoint("model.ckpt").tensors: ...
 
 `open_checkpoint` and `checkpoint_of` do not judge: `sdtool.scan.open_judged` does. What kind of
-model it is says `sdtool.checkpoint.identify`.
+model it is says `sdtool.checkpoint.identify`. `dataclass` is for the rooms above: see there.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from sdtool.checkpoint.errors import (
     UsageError,
 )
 from sdtool.checkpoint.formats import Format
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.opening import open_checkpoint, readings
 from sdtool.checkpoint.reading import Checkpoint, Reading, Storage, Stream, TensorEntry
@@ -59,6 +60,7 @@ __all__ = [
     "Unsupported",
     "UsageError",
     "checkpoint_of",
+    "dataclass",
     "local_file",
     "open_checkpoint",
     "opened",

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, repeat
 
 from sdtool.checkpoint.errors import InputError, LimitExceeded
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.reading import Storage, Stream
 from sdtool.checkpoint.rebuild import Rebuilder, Tensor
@@ -99,23 +99,19 @@ class _BeyondBudget(LimitExceeded):
 
 
 def index_anomalies(
-    stream: Stream, storages: Mapping[str, Storage], nbytes: int, limits: Limits
+    stream: Stream,
+    calls: Iterable[Instance],
+    storages: Mapping[str, Storage],
+    nbytes: int,
+    limits: Limits,
 ) -> Iterator[Anomaly]:
     """Sparse and nested tensors of a stream, in a file of `nbytes`, that lead out of themselves.
+
+    `calls` are those that make them: of `claims.INDEXED`.
 
     Raises:
         LimitExceeded: there are more of them than are looked at.
     """
-    calls = [
-        event
-        for event in stream.trace.events
-        if type(event) is Instance
-        and type(event.target) is Global
-        and event.target.module == "torch._utils"
-        and event.target.name in _CHECKS
-    ]
-    if not calls:
-        return
     budget = _BUDGET_NBYTES + nbytes * _BUDGET_PER_BYTE
     indices = _Indices(Rebuilder(stream, storages, {}, limits), budget)
     for call in calls:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple, Self
+from dataclasses import field, replace
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.errors import SdtoolError
-from sdtool.checkpoint.foreign import Foreign
 from sdtool.checkpoint.formats import Format
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.source import LocalFile, Source
 from sdtool.checkpoint.trace import Anomaly, Trace
 from sdtool.checkpoint.values import Value
+
+if TYPE_CHECKING:
+    from sdtool.checkpoint.foreign import Foreign
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.prefixes import plain_entries, plain_names
 from sdtool.checkpoint.reading import Checkpoint, TensorEntry, WeightSet
 from sdtool.checkpoint.training_state import EMA_NUMBERS

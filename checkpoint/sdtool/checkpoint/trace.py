@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from dataclasses import field
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from sdtool.checkpoint.key_hashes import KeyHashes
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.values import Global, Instance, Persistent, Value
+
+if TYPE_CHECKING:
+    from sdtool.checkpoint.key_hashes import KeyHashes
 
 
 class Resolve(NamedTuple):

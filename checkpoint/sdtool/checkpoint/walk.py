@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sdtool.checkpoint.errors import LimitExceeded, Malformed
 from sdtool.checkpoint.keys import is_text, key_name, what_it_is
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.modules import children
 from sdtool.checkpoint.numpy_values import as_bytes, numpy_dtype

@@ -11,12 +11,13 @@ A1111 `textual_inversion.py`, `hypernetwork.py`; torch `nn.Module.__setstate__`,
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from sdtool.checkpoint.contents import Items
 from sdtool.checkpoint.errors import InputError, Malformed, NotACheckpoint, Unsupported
 from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.keys import key_name
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.modules import children, is_module, module_parts
 from sdtool.checkpoint.reading import TORCH, Checkpoint, LeftOut, Reading, Stream, TensorEntry

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import click
 
 from sdtool.batch.expand import expand, own_files
 from sdtool.batch.items import Item
-from sdtool.checkpoint import InputError
+from sdtool.checkpoint import InputError, dataclass
 from sdtool.checkpoint.wording import counted
 from sdtool.cli.console import Console
 from sdtool.scan import Settings

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.trace import Anomaly
 from sdtool.checkpoint.values import Global

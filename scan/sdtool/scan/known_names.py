@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.trace import Anomaly
 from sdtool.checkpoint.values import Global

@@ -6,8 +6,9 @@ items later.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.trace import Mutation
 from sdtool.checkpoint.values import LITERAL_OPCODES, Instance, Pairs, Value
 

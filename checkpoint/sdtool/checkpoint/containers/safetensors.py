@@ -9,7 +9,6 @@ Source: the format's README; safetensors/src/tensor.rs (`Metadata::validate`, `d
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from math import prod
@@ -158,6 +157,8 @@ def _members(text: str, source: Source) -> Iterator[tuple[str, Any]]:
 
     Objects are lists of pairs: a key may be there twice.
     """
+    import json  # a scan of any other file does without
+
     decode = json.JSONDecoder(object_pairs_hook=list).raw_decode
     entry = _ENTRY.match
     try:

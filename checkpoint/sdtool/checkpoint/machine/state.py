@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
 
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.reading import LoaderProfile
 from sdtool.checkpoint.rule_ids import RuleId

@@ -6,9 +6,9 @@ Every check returns None for what well-formed files hold, or an Anomaly.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TypeAlias
 
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.trace import Anomaly
 from sdtool.checkpoint.values import DICT, LIST, LITERAL_OPCODES, Extent, Global, Instance, Value
