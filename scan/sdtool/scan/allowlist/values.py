@@ -81,7 +81,9 @@ def is_no_hooks(value: Value) -> bool:
     """What stands for the backward hooks of a tensor: None, or an empty OrderedDict."""
     if value is None:
         return True
-    if type(value) is not Instance or value.pairs or value.states or value.items:
+    if type(value) is not Instance:
+        return False
+    if not value.is_untouched and (value.pairs or value.states or value.items):
         return False
     if value.opcode == "EMPTY_DICT":
         return True
