@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,10 +60,10 @@ def test_what_does_not_stand_in_a_row_is_refused() -> None:
     plain = entry(bytes(24), BY_NAME["int32"], (2, 3))
     assert bytes_of(plain) == bytes(24)
     for odd in (
-        replace(plain, stride=(1, 2)),
-        replace(plain, neg=True),
-        replace(plain, conj=True),
-        replace(plain, unsupported="sparse"),
+        plain.changed(stride=(1, 2)),
+        plain.changed(neg=True),
+        plain.changed(conj=True),
+        plain.changed(unsupported="sparse"),
     ):
         with pytest.raises(Unsupported, match="do not stand in a row"):
             bytes_of(odd)

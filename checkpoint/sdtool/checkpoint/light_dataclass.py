@@ -101,7 +101,7 @@ def _eq(self: object, other: object) -> bool:
     if type(other) is not cls:
         return NotImplemented
     compared = (_PLANS.get(cls) or _plan_of(cls)).compared
-    return compared(self) == compared(other)
+    return bool(compared(self) == compared(other))
 
 
 def _hash(self: object) -> int:

@@ -256,7 +256,7 @@ def _account(parts: _Parts, root: Value, walk: Walker) -> None:
         name = entry.name if entry.name not in names else f"{entry.name} (unnamed {len(names)})"
         names.add(name)
         why = entry.unsupported or lost.why or "a tensor that no rule names"
-        parts.weights.append(replace(entry, name=name, unsupported=why))
+        parts.weights.append(entry.changed(name=name, unsupported=why))
     if attributes:
         shown = ", ".join(left.entry.name for left in parts.left_out[:5])
         more = f" and {attributes - 5:,} more" if attributes > 5 else ""
@@ -269,7 +269,11 @@ def _account(parts: _Parts, root: Value, walk: Walker) -> None:
 
 def _entry(lost: Unreached, walk: Walker) -> TensorEntry | None:
     tensor = walk.tensor(lost.value, lost.path)
-    return None if tensor is None else tensor.entry(lost.path, ".".join(map(key_name, lost.path)))
+    return (
+        None
+        if tensor is None
+        else tensor.changed(path=lost.path, name=".".join(map(key_name, lost.path)))
+    )
 
 
 def _wrapper(pairs: Items, walk: Walker) -> str | None:

@@ -62,7 +62,7 @@ def read_torch_legacy(opening: Opening, first: Stream) -> Reading:
             offset += stream.trace.nbytes
         ids = StorageIds.of_stream(streams[3])
         end = _find_storages(source, offset, ids, streams[4], limits, storages, anomalies)
-        sizes = {key: storage.record_nbytes for key, storage in storages.items()}
+        sizes = {key: storage.nbytes for key, storage in storages.items()}
         claimed, indexed = claim_anomalies(streams[3], ids, sizes.get, limits)
         anomalies.extend(claimed)
         if indexed:
