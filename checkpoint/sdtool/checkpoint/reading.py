@@ -115,8 +115,12 @@ class Storage:
     ) -> None:
         self.key = key
         self.source = source
-        self._offset = offset if isinstance(offset, int) else None
-        self._records = None if isinstance(offset, int) else offset
+        if isinstance(offset, int):
+            self._offset: int | None = offset
+            self._records: Records | None = None
+        else:
+            self._offset = None
+            self._records = offset
         self.nbytes = nbytes
         self.dtype = dtype
         self.byteorder = byteorder
