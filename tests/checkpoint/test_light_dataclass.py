@@ -88,8 +88,7 @@ def test_what_is_frozen_is_a_value(cls: Any) -> None:
 
 @both
 def test_what_is_not_given_is_filled_in_before_the_last_step(make: Make) -> None:
-    @make(slots=True, eq=False)
-    class Changing:
+    class Written:
         a: int
         b: int = field(init=False)
         c: int = field(init=False, default=7)
@@ -99,7 +98,8 @@ def test_what_is_not_given_is_filled_in_before_the_last_step(make: Make) -> None
             self.b = self.a + self.c
             self.d.append(self.b)
 
-    one: Any = Changing(1)
+    Changing: Any = make(slots=True, eq=False)(Written)
+    one = Changing(1)
     assert (one.a, one.b, one.c, one.d) == (1, 8, 7, [8])
     one.a = 5
     assert one.a == 5 and one != Changing(5) and hash(one) == hash(one)
@@ -109,10 +109,10 @@ def test_what_is_not_given_is_filled_in_before_the_last_step(make: Make) -> None
 
 @both
 def test_a_changing_one_is_compared_and_not_hashed(make: Make) -> None:
-    @make(slots=True)
-    class Changing:
+    class Written:
         a: int = 0
 
+    Changing: Any = make(slots=True)(Written)
     assert Changing(1) == Changing(1) != Changing(2)
     with pytest.raises(TypeError):
         hash(Changing())
@@ -120,10 +120,10 @@ def test_a_changing_one_is_compared_and_not_hashed(make: Make) -> None:
 
 @both
 def test_one_without_fields(make: Make) -> None:
-    @make(frozen=True, slots=True)
-    class Nothing:
+    class Written:
         pass
 
+    Nothing: Any = make(frozen=True, slots=True)(Written)
     assert Nothing() == Nothing() and len({Nothing(), Nothing()}) == 1
     with pytest.raises(TypeError):
         Nothing(1)

@@ -96,12 +96,12 @@ def _repr(self: Any) -> str:
     return f"{type(self).__qualname__}({', '.join(shown)})"
 
 
-def _eq(self: object, other: object) -> bool:
+def _eq(self: object, other: object) -> object:
     cls = type(self)
     if type(other) is not cls:
         return NotImplemented
     compared = (_PLANS.get(cls) or _plan_of(cls)).compared
-    return bool(compared(self) == compared(other))
+    return compared(self) == compared(other)
 
 
 def _hash(self: object) -> int:

@@ -96,6 +96,7 @@ class Rebuilder:
                     self._changed.add(id(event.target))
                 if impossible(event.opcode, event.target, event.value):
                     self.impossible = f"{event.opcode} on what cannot be changed so"
+        self._ids.settle()
         self._made = array("Q", sorted(made))
         """The calls that make tensors, by id: the stream keeps them alive."""
         self._asked = bytearray(len(made))
