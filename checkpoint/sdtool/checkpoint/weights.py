@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import field, replace
+from itertools import pairwise
 
 from sdtool.checkpoint.contents import Items
 from sdtool.checkpoint.errors import InputError, Malformed, NotACheckpoint, Unsupported
@@ -111,6 +112,9 @@ def _at(error: InputError | Exception, where: str, member: str | None) -> InputE
 def _named(checkpoint: Checkpoint) -> Checkpoint:
     """Refuse two tensors of one name, and names that no format can hold."""
     where = checkpoint.source.name
+    names = sorted(entry.name for entry in checkpoint.tensors)  # of 200,000 a fifth of a dict
+    if all(name != following for name, following in pairwise(names)):
+        return checkpoint
     seen: dict[str, TensorEntry] = {}
     for entry in checkpoint.tensors:
         other = seen.get(entry.name)
@@ -121,7 +125,7 @@ def _named(checkpoint: Checkpoint) -> Checkpoint:
                 where=where,
             )
         seen[entry.name] = entry
-    return checkpoint
+    raise AssertionError("two of the names are equal")
 
 
 def _shown(path: Path) -> str:
