@@ -67,7 +67,7 @@ def claim_anomalies(
                     last = args[0]
                     named = storage_id(last) if type(last) is Persistent else None
                     whole = None if named is None else ids.first(named.key)
-                if named is None or whole is None or len(said) >= _PER_STREAM:
+                if named is None or whole is None or (said and len(said) >= _PER_STREAM):
                     continue
                 found = _tensor_claims(args, named, whole, limits)
                 if type(found) is int:
