@@ -40,21 +40,6 @@ INLINE = "inline"
 """The key of a storage whose bytes stand in the pickle: each array has one of its own."""
 
 
-def _made(
-    dtype: DType,
-    shape: tuple[int, ...],
-    stride: tuple[int, ...],
-    offset: int,
-    storage: Storage,
-    *,
-    conj: bool = False,
-    neg: bool = False,
-    unsupported: str | None = None,
-) -> TensorEntry:
-    """What a rebuild call makes: a tensor that has no name yet."""
-    return TensorEntry((), "", dtype, shape, stride, offset, storage, conj, neg, unsupported)
-
-
 class Rebuilder:
     """Turns the calls of one stream into tensors, as torch would.
 
@@ -174,7 +159,7 @@ class Rebuilder:
         if found is None:
             return None
         return self._checked(
-            _made(found.dtype, found.shape, found.stride, found.offset, found.storage)
+            TensorEntry((), "", found.dtype, found.shape, found.stride, found.offset, found.storage)
         )
 
     def _array(self, value: Instance) -> TensorEntry | None:
@@ -213,7 +198,7 @@ class Rebuilder:
             raise Malformed(f"an array of {nbytes:,} bytes, which its shape contradicts")
         storage = Storage(INLINE, source, offset, nbytes, dtype=dtype, byteorder=byteorder)
         stride = column_major(shape) if fortran else row_major(shape)
-        return self._checked(_made(dtype, shape, stride, 0, storage))
+        return self._checked(TensorEntry((), "", dtype, shape, stride, 0, storage))
 
     def _content(self, raw: Value) -> tuple[Source, int, int] | None:
         """Where the bytes of an array are: in the pickle, or at hand."""
@@ -286,10 +271,9 @@ class Rebuilder:
         problem = bounds_problem(shape, stride, args[1], numel, self._limits)
         if problem:
             raise Malformed(problem)
-        return _made(
-            kind, shape, stride, begin + args[1], storage,
-            conj=conj, neg=neg, unsupported=unsupported,
-        )  # fmt: skip
+        return TensorEntry(
+            (), "", kind, shape, stride, begin + args[1], storage, conj, neg, unsupported
+        )
 
 
 def _tensor(rebuilder: Rebuilder, args: tuple[Value, ...]) -> TensorEntry:
@@ -348,7 +332,7 @@ def _subclass(rebuilder: Rebuilder, args: tuple[Value, ...]) -> TensorEntry:
 def _nothing(why: str, shape: tuple[int, ...] = ()) -> TensorEntry:
     """A tensor whose values are not in the file as one strided storage."""
     storage = Storage("none", Memory(b"", "nothing"), 0, 0)
-    return _made(UINT8, shape, row_major(shape), 0, storage, unsupported=why)
+    return TensorEntry((), "", UINT8, shape, row_major(shape), 0, storage, unsupported=why)
 
 
 def _uninitialized(rebuilder: Rebuilder, args: tuple[Value, ...]) -> TensorEntry:
