@@ -50,6 +50,26 @@ if TYPE_CHECKING:
     from sdtool.batch.pruning import Pruning, with_baked_vae
     from sdtool.batch.scanning import scan_file
     from sdtool.batch.sets import as_models, files_of
+    from sdtool.batch.tidy.doing import (
+        Held,
+        Tidied,
+        carry_out,
+        forget_tidy,
+        held_by_tidy,
+        undo_tidy,
+    )
+    from sdtool.batch.tidy.look import TidyOptions
+    from sdtool.batch.tidy.moving import Undone
+    from sdtool.batch.tidy.plan import (
+        Entry,
+        Keep,
+        Quarantine,
+        Retire,
+        Rewrite,
+        TidyPlan,
+        plan_tidy,
+    )
+    from sdtool.batch.tidy.programs import PROGRAMS, Program
     from sdtool.batch.verifying import verify_file
     from sdtool.checkpoint import (
         InputError,
@@ -68,15 +88,18 @@ if TYPE_CHECKING:
     from sdtool.scan import Report, Verdict, open_judged
 
 __all__ = [
-    "Cancelled", "Cluster", "Converting", "Done", "Engine", "Failed", "Here", "Identified", "Input",
-    "InputError", "Journal", "LimitExceeded", "Making", "MakingFolder", "Malformed",
-    "NotACheckpoint", "Nothing", "NothingToDo", "Options", "Outcome", "Output", "OutputError",
-    "Part", "Planned", "Processes", "Progress", "Pruning", "Recipe", "Refused", "Remarks", "Report",
-    "Row", "SdtoolError", "SetRecipe", "Shard", "Skipped", "Threads", "ToFolder", "ToSingle",
-    "Truncated", "Unreadable", "UnsafeError", "Unsupported", "UsageError", "Verdict",
-    "Verification", "VerificationError", "Written", "as_models", "assembly", "convert_file",
-    "files_of", "identify_file", "inputs_of", "open_file", "open_journal", "open_judged", "part_of",
-    "prune_file", "recipe_for", "run_batch", "scan_file", "verify_file", "with_baked_vae",
+    "PROGRAMS", "Cancelled", "Cluster", "Converting", "Done", "Engine", "Entry", "Failed", "Held",
+    "Here", "Identified", "Input", "InputError", "Journal", "Keep", "LimitExceeded", "Making",
+    "MakingFolder", "Malformed", "NotACheckpoint", "Nothing", "NothingToDo", "Options", "Outcome",
+    "Output", "OutputError", "Part", "Planned", "Processes", "Program", "Progress", "Pruning",
+    "Quarantine", "Recipe", "Refused", "Remarks", "Report", "Retire", "Rewrite", "Row",
+    "SdtoolError", "SetRecipe", "Shard", "Skipped", "Threads", "Tidied", "TidyOptions", "TidyPlan",
+    "ToFolder", "ToSingle", "Truncated", "Undone", "Unreadable", "UnsafeError", "Unsupported",
+    "UsageError", "Verdict", "Verification", "VerificationError", "Written", "as_models",
+    "assembly", "carry_out", "convert_file", "files_of", "forget_tidy", "held_by_tidy",
+    "identify_file", "inputs_of", "open_file", "open_journal", "open_judged", "part_of",
+    "plan_tidy", "prune_file", "recipe_for", "run_batch", "scan_file", "undo_tidy", "verify_file",
+    "with_baked_vae",
 ]  # fmt: skip
 
 _HOMES = {
@@ -99,6 +122,15 @@ _HOMES = {
     "pruning": ("Pruning", "with_baked_vae"),
     "scanning": ("scan_file",),
     "sets": ("as_models", "files_of"),
+    "tidy.doing": (
+        "Held", "Tidied", "carry_out", "forget_tidy", "held_by_tidy", "undo_tidy",
+    ),
+    "tidy.look": ("TidyOptions",),
+    "tidy.moving": ("Undone",),
+    "tidy.plan": (
+        "Entry", "Keep", "Quarantine", "Retire", "Rewrite", "TidyPlan", "plan_tidy",
+    ),
+    "tidy.programs": ("PROGRAMS", "Program"),
     "verifying": ("verify_file",),
 }  # fmt: skip
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}

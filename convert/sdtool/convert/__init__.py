@@ -44,7 +44,14 @@ if TYPE_CHECKING:
         set_name,
         write_shards,
     )
-    from sdtool.convert.write.staging import check_output, leftovers, new_file
+    from sdtool.convert.write.signals import signals_held
+    from sdtool.convert.write.staging import (
+        check_output,
+        leftovers,
+        new_file,
+        rename_free,
+        sync_folder,
+    )
 
 __all__ = [
     "DTYPES",
@@ -85,11 +92,14 @@ __all__ = [
     "plan_safetensors",
     "plan_shards",
     "read_index",
+    "rename_free",
     "select_all",
     "select_parts",
     "select_single",
     "set_name",
+    "signals_held",
     "split_name",
+    "sync_folder",
     "token_name",
     "treatment_of",
     "verify_against",
@@ -147,10 +157,13 @@ _HOMES = {
         "set_name",
         "write_shards",
     ),
+    "write.signals": ("signals_held",),
     "write.staging": (
         "check_output",
         "leftovers",
         "new_file",
+        "rename_free",
+        "sync_folder",
     ),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
