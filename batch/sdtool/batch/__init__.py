@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sdtool.batch.items import open_file
     from sdtool.batch.journal import Journal, Row, open_journal
     from sdtool.batch.layouts import ToFolder, ToSingle, assembly, inputs_of, recipe_for
+    from sdtool.batch.listed import Checked, Expected, expected_of, verify_listed
     from sdtool.batch.making import Making, MakingFolder, Nothing, Recipe, SetRecipe
     from sdtool.batch.options import Options
     from sdtool.batch.outcome import (
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from sdtool.batch.part import Part, part_of
     from sdtool.batch.progress import Cancelled, Progress
     from sdtool.batch.pruning import Pruning, with_baked_vae
+    from sdtool.batch.release.ema_health import EmaHealth
+    from sdtool.batch.release.releasing import About, Released, Variant, release_file
     from sdtool.batch.scanning import scan_file
     from sdtool.batch.sets import as_models, files_of
     from sdtool.batch.tidy.doing import (
@@ -88,17 +91,18 @@ if TYPE_CHECKING:
     from sdtool.scan import Report, Verdict, open_judged
 
 __all__ = [
-    "PROGRAMS", "Cancelled", "Cluster", "Converting", "Done", "Engine", "Entry", "Failed", "Held",
-    "Here", "Identified", "Input", "InputError", "Journal", "Keep", "LimitExceeded", "Making",
-    "MakingFolder", "Malformed", "NotACheckpoint", "Nothing", "NothingToDo", "Options", "Outcome",
-    "Output", "OutputError", "Part", "Planned", "Processes", "Program", "Progress", "Pruning",
-    "Quarantine", "Recipe", "Refused", "Remarks", "Report", "Retire", "Rewrite", "Row",
-    "SdtoolError", "SetRecipe", "Shard", "Skipped", "Threads", "Tidied", "TidyOptions", "TidyPlan",
-    "ToFolder", "ToSingle", "Truncated", "Undone", "Unreadable", "UnsafeError", "Unsupported",
-    "UsageError", "Verdict", "Verification", "VerificationError", "Written", "as_models",
-    "assembly", "carry_out", "convert_file", "files_of", "forget_tidy", "held_by_tidy",
-    "identify_file", "inputs_of", "open_file", "open_journal", "open_judged", "part_of",
-    "plan_tidy", "prune_file", "recipe_for", "run_batch", "scan_file", "undo_tidy", "verify_file",
+    "PROGRAMS", "About", "Cancelled", "Checked", "Cluster", "Converting", "Done", "EmaHealth",
+    "Engine", "Entry", "Expected", "Failed", "Held", "Here", "Identified", "Input", "InputError",
+    "Journal", "Keep", "LimitExceeded", "Making", "MakingFolder", "Malformed", "NotACheckpoint",
+    "Nothing", "NothingToDo", "Options", "Outcome", "Output", "OutputError", "Part", "Planned",
+    "Processes", "Program", "Progress", "Pruning", "Quarantine", "Recipe", "Refused", "Released",
+    "Remarks", "Report", "Retire", "Rewrite", "Row", "SdtoolError", "SetRecipe", "Shard", "Skipped",
+    "Threads", "Tidied", "TidyOptions", "TidyPlan", "ToFolder", "ToSingle", "Truncated", "Undone",
+    "Unreadable", "UnsafeError", "Unsupported", "UsageError", "Variant", "Verdict", "Verification",
+    "VerificationError", "Written", "as_models", "assembly", "carry_out", "convert_file",
+    "expected_of", "files_of", "forget_tidy", "held_by_tidy", "identify_file", "inputs_of",
+    "open_file", "open_journal", "open_judged", "part_of", "plan_tidy", "prune_file", "recipe_for",
+    "release_file", "run_batch", "scan_file", "undo_tidy", "verify_file", "verify_listed",
     "with_baked_vae",
 ]  # fmt: skip
 
@@ -111,6 +115,7 @@ _HOMES = {
     "items": ("open_file",),
     "journal": ("Journal", "Row", "open_journal"),
     "layouts": ("ToFolder", "ToSingle", "assembly", "inputs_of", "recipe_for"),
+    "listed": ("Checked", "Expected", "expected_of", "verify_listed"),
     "making": ("Making", "MakingFolder", "Nothing", "Recipe", "SetRecipe"),
     "options": ("Options",),
     "outcome": (
@@ -120,6 +125,8 @@ _HOMES = {
     "part": ("Part", "part_of"),
     "progress": ("Cancelled", "Progress"),
     "pruning": ("Pruning", "with_baked_vae"),
+    "release.ema_health": ("EmaHealth",),
+    "release.releasing": ("About", "Released", "Variant", "release_file"),
     "scanning": ("scan_file",),
     "sets": ("as_models", "files_of"),
     "tidy.doing": (

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sdtool.convert.plan.dequantize import treatment_of
     from sdtool.convert.plan.expansion import check_expansion, check_reading
     from sdtool.convert.plan.layouts import has_other_layout, select_single
+    from sdtool.convert.verify.compare import Distance, distance
     from sdtool.convert.verify.found import Difference, Verification
     from sdtool.convert.verify.verify import verify_against, verify_file
     from sdtool.convert.write.hashes import Hashes, hash_file
@@ -58,6 +59,7 @@ __all__ = [
     "Census",
     "ConvertPlan",
     "Difference",
+    "Distance",
     "Hashes",
     "Layout",
     "LeftOut",
@@ -75,6 +77,7 @@ __all__ = [
     "check_output",
     "check_reading",
     "convert_unjudged",
+    "distance",
     "facts_in",
     "has_other_layout",
     "hash_file",
@@ -124,6 +127,7 @@ _HOMES = {
         "has_other_layout",
         "select_single",
     ),
+    "verify.compare": ("Distance", "distance"),
     "verify.found": ("Difference", "Verification"),
     "verify.verify": ("verify_against", "verify_file"),
     "write.hashes": (

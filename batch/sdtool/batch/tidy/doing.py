@@ -14,6 +14,7 @@ from sdtool.batch.failures import as_error
 from sdtool.batch.files import Done, convert_file, prune_file
 from sdtool.batch.options import Options
 from sdtool.batch.outcome import Written
+from sdtool.batch.place import make_folder
 from sdtool.batch.tidy.look import Change, Facts, selection_of
 from sdtool.batch.tidy.moving import (
     Undone,
@@ -28,7 +29,6 @@ from sdtool.batch.tidy.places import (
     Move,
     Places,
     Step,
-    make_folder,
     places_of,
     quarantine_name,
 )

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sdtool.batch.tidy.places import NAMES, Move, Places, Step, make_folder
+from sdtool.batch.place import make_folder
+from sdtool.batch.tidy.places import NAMES, Move, Places, Step
 from sdtool.batch.tidy.undo_list import rewrite, steps_of
 from sdtool.checkpoint import OutputError
 from sdtool.checkpoint.wording import os_reason

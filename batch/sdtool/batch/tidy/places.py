@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from sdtool.checkpoint import OutputError, UsageError
-from sdtool.checkpoint.wording import os_reason
+from sdtool.batch.place import make_folder
+from sdtool.checkpoint import UsageError
 from sdtool.convert import sync_folder
 
 STATE = ".sdtool-tidy"
@@ -147,15 +147,3 @@ def quarantine_name(number: int, path: str) -> str:
     while len(os.fsencode(name)) > 200:
         name = name[1:]
     return f"{number:06}-{name}{SUFFIX}"
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder, and those above it, where they are not there.
-
-    Raises:
-        OutputError: the operating system refused.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise OutputError(f"cannot be made ({os_reason(e)})", where=os.fspath(folder)) from e

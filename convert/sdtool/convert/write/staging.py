@@ -35,7 +35,7 @@ class Stage:
     """The new files of one run that take their names together: see `staged`."""
 
     def __init__(self, nbytes: Mapping[Path, int], mode: int = OPEN_TO_ALL) -> None:
-        self._nbytes = nbytes
+        self._nbytes = dict(nbytes)
         self._mode = mode
         self._files: dict[Path, NewFile] = {}
 
@@ -53,6 +53,15 @@ class Stage:
         file = self._files[out] = NewFile(out, self._mode)
         file.create(self._nbytes[out])
         return file
+
+    def add(self, out: Path, content: bytes) -> None:
+        """Put a whole further file on the stage, which takes its name after those before it.
+
+        Raises:
+            OutputError: the operating system refused.
+        """
+        self._nbytes[out] = len(content)
+        self.open(out).write_at(content, 0)
 
     def drop(self, out: Path) -> None:
         """Give one up; the others go on."""
