@@ -65,7 +65,7 @@ def command(
     try:
         expected = [] if against or sha256 or autov2 else expected_of(file, statement)
         if expected:
-            return _verify_listed(console, results, expected, form, signed=statement is None)
+            return _verify_listed(console, results, expected, form, of_statement=statement is not None)
         with console.progress(nbytes, "verifying") as progress:
             found = verify_file(
                 file,
@@ -97,7 +97,7 @@ def _verify_listed(
     expected: Sequence[Expected],
     form: str,
     *,
-    signed: bool,
+    of_statement: bool,
 ) -> int:
     """Check the files of a list, and report each as it ends."""
     codes: list[int] = []
@@ -122,7 +122,7 @@ def _verify_listed(
     if form == "text" and not console.quiet:
         right = codes.count(DONE)
         console.line(f"{right:,} of {counted(len(codes), 'file')} as listed")
-    if not signed:
+    if of_statement:
         console.note("the statement is not signed: it shows what was made of what, not by whom")
     return code
 
