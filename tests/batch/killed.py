@@ -41,7 +41,8 @@ def die_at(moment: int, told: Path) -> None:
 
     for name in CALLS:
         setattr(os, name, wrapped(getattr(os, name)))
-    moving.rename_free = wrapped(moving.rename_free)  # it renames without os
+    renaming = "rename_free"  # it renames without os
+    setattr(moving, renaming, wrapped(getattr(moving, renaming)))
 
 
 def tidy(folder: Path) -> None:

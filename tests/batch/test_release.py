@@ -104,8 +104,8 @@ def test_all_files_of_a_release(last: Path, tmp_path: Path) -> None:
         assert torch.equal(values[name], kept), one.name
         half = one.precision == "fp16"
         assert (values[name].dtype is torch.float16) is half
-    for one in expected_of(out):
-        assert hashlib.sha256(Path(one.path).read_bytes()).hexdigest() == one.sha256
+    for listed in expected_of(out):
+        assert hashlib.sha256(Path(listed.path).read_bytes()).hexdigest() == listed.sha256
     told = json.loads((out / "last.statement.json").read_text())
     assert errors("statement", told) == []
     assert told["predicate"]["input"]["digest"]["sha256"] == (

@@ -272,7 +272,7 @@ def test_a_list_that_came_with_a_download_moves_nothing(folder: Path, move: obje
     before = tree(folder.parent)
     for act in (plan_tidy, undo_tidy, forget_tidy):
         with pytest.raises(InputError, match=r"is no list of what was tidied \(line 1\)"):
-            act(folder)  # type: ignore[operator]
+            act(folder)
     assert tree(folder.parent) == before
 
 

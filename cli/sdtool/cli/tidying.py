@@ -118,6 +118,7 @@ def as_json(
     facts, action = entry.facts, entry.action
     path = plan.path(facts.path)
     change = action.change if isinstance(action, (Rewrite, Retire)) else None
+    left_out = {} if change is None else change.left_out
     sidecars = action.sidecars if isinstance(action, Quarantine) else ()
     return {
         **about(path, facts.nbytes, seconds, code_of(entry, error), error),
@@ -130,7 +131,7 @@ def as_json(
         "output_bytes": 0 if change is None else change.nbytes,
         "left_out": [
             {"reason": reason, "tensors": count, "size_bytes": nbytes}
-            for reason, (count, nbytes) in ({} if change is None else change.left_out).items()
+            for reason, (count, nbytes) in left_out.items()
         ],
         "sidecars": [plan.path(side) for side in sidecars],
     }

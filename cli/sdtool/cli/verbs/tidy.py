@@ -106,8 +106,9 @@ def command(
 def _options(*, raw_only: bool, ema_only: bool, dtype: str, strict: bool) -> TidyOptions:
     if raw_only and ema_only:
         raise UsageError("--raw-only and --ema-only cannot be used together")
-    variant = "raw-only" if raw_only else "ema-only" if ema_only else None
-    return TidyOptions(variant, dtype, strict)
+    if raw_only:
+        return TidyOptions("raw-only", dtype, strict)
+    return TidyOptions("ema-only" if ema_only else None, dtype, strict)
 
 
 def _asked(console: Console, plan: TidyPlan) -> bool:

@@ -65,7 +65,9 @@ def command(
     try:
         expected = [] if against or sha256 or autov2 else expected_of(file, statement)
         if expected:
-            return _verify_listed(console, results, expected, form, of_statement=statement is not None)
+            return _verify_listed(
+                console, results, expected, form, of_statement=statement is not None
+            )
         with console.progress(nbytes, "verifying") as progress:
             found = verify_file(
                 file,
