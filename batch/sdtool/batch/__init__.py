@@ -11,14 +11,17 @@ command refuses them.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sdtool.checkpoint import lazily
 
 if TYPE_CHECKING:
     from sdtool.batch.checking import VerificationError
     from sdtool.batch.cluster import Cluster
     from sdtool.batch.converting import Converting
     from sdtool.batch.engines import Engine, Here, Processes, Threads
+    from sdtool.batch.expand import expand_inputs, own_files
+    from sdtool.batch.failures import as_error
     from sdtool.batch.files import (
         Done,
         Identified,
@@ -27,16 +30,19 @@ if TYPE_CHECKING:
         prune_file,
         run_batch,
     )
-    from sdtool.batch.items import open_file
+    from sdtool.batch.items import MODEL_SUFFIXES, Item, is_remote, open_file, shown_path
     from sdtool.batch.journal import Journal, Row, open_journal
     from sdtool.batch.layouts import ToFolder, ToSingle, assembly, inputs_of, recipe_for
     from sdtool.batch.listed import Checked, Expected, expected_of, verify_listed
+    from sdtool.batch.looking import Seen, looked_at
     from sdtool.batch.making import Making, MakingFolder, Nothing, Recipe, SetRecipe
     from sdtool.batch.options import Options
+    from sdtool.batch.originals import check_trash
     from sdtool.batch.outcome import (
         Failed,
         Input,
         NothingToDo,
+        Original,
         Outcome,
         Output,
         Planned,
@@ -47,11 +53,13 @@ if TYPE_CHECKING:
         Written,
     )
     from sdtool.batch.part import Part, part_of
+    from sdtool.batch.place import AnyJob, apart, nbytes_of, plan_outputs
     from sdtool.batch.progress import Cancelled, Progress
     from sdtool.batch.pruning import Pruning, with_baked_vae
     from sdtool.batch.release.ema_health import EmaHealth
     from sdtool.batch.release.releasing import About, Released, Variant, release_file
-    from sdtool.batch.scanning import scan_file
+    from sdtool.batch.run import run_jobs
+    from sdtool.batch.scanning import scan_file, scanned, unread
     from sdtool.batch.sets import as_models, files_of
     from sdtool.batch.tidy.doing import (
         Held,
@@ -74,6 +82,7 @@ if TYPE_CHECKING:
     )
     from sdtool.batch.tidy.programs import PROGRAMS, Program
     from sdtool.batch.verifying import verify_file
+    from sdtool.batch.version import sdtool_version
     from sdtool.checkpoint import (
         InputError,
         LimitExceeded,
@@ -91,67 +100,167 @@ if TYPE_CHECKING:
     from sdtool.scan import Report, Verdict, open_judged
 
 __all__ = [
-    "PROGRAMS", "About", "Cancelled", "Checked", "Cluster", "Converting", "Done", "EmaHealth",
-    "Engine", "Entry", "Expected", "Failed", "Held", "Here", "Identified", "Input", "InputError",
-    "Journal", "Keep", "LimitExceeded", "Making", "MakingFolder", "Malformed", "NotACheckpoint",
-    "Nothing", "NothingToDo", "Options", "Outcome", "Output", "OutputError", "Part", "Planned",
-    "Processes", "Program", "Progress", "Pruning", "Quarantine", "Recipe", "Refused", "Released",
-    "Remarks", "Report", "Retire", "Rewrite", "Row", "SdtoolError", "SetRecipe", "Shard", "Skipped",
-    "Threads", "Tidied", "TidyOptions", "TidyPlan", "ToFolder", "ToSingle", "Truncated", "Undone",
-    "Unreadable", "UnsafeError", "Unsupported", "UsageError", "Variant", "Verdict", "Verification",
-    "VerificationError", "Written", "as_models", "assembly", "carry_out", "convert_file",
-    "expected_of", "files_of", "forget_tidy", "held_by_tidy", "identify_file", "inputs_of",
-    "open_file", "open_journal", "open_judged", "part_of", "plan_tidy", "prune_file", "recipe_for",
-    "release_file", "run_batch", "scan_file", "undo_tidy", "verify_file", "verify_listed",
+    "MODEL_SUFFIXES",
+    "PROGRAMS",
+    "About",
+    "AnyJob",
+    "Cancelled",
+    "Checked",
+    "Cluster",
+    "Converting",
+    "Done",
+    "EmaHealth",
+    "Engine",
+    "Entry",
+    "Expected",
+    "Failed",
+    "Held",
+    "Here",
+    "Identified",
+    "Input",
+    "InputError",
+    "Item",
+    "Journal",
+    "Keep",
+    "LimitExceeded",
+    "Making",
+    "MakingFolder",
+    "Malformed",
+    "NotACheckpoint",
+    "Nothing",
+    "NothingToDo",
+    "Options",
+    "Original",
+    "Outcome",
+    "Output",
+    "OutputError",
+    "Part",
+    "Planned",
+    "Processes",
+    "Program",
+    "Progress",
+    "Pruning",
+    "Quarantine",
+    "Recipe",
+    "Refused",
+    "Released",
+    "Remarks",
+    "Report",
+    "Retire",
+    "Rewrite",
+    "Row",
+    "SdtoolError",
+    "Seen",
+    "SetRecipe",
+    "Shard",
+    "Skipped",
+    "Threads",
+    "Tidied",
+    "TidyOptions",
+    "TidyPlan",
+    "ToFolder",
+    "ToSingle",
+    "Truncated",
+    "Undone",
+    "Unreadable",
+    "UnsafeError",
+    "Unsupported",
+    "UsageError",
+    "Variant",
+    "Verdict",
+    "Verification",
+    "VerificationError",
+    "Written",
+    "apart",
+    "as_error",
+    "as_models",
+    "assembly",
+    "carry_out",
+    "check_trash",
+    "convert_file",
+    "expand_inputs",
+    "expected_of",
+    "files_of",
+    "forget_tidy",
+    "held_by_tidy",
+    "identify_file",
+    "inputs_of",
+    "is_remote",
+    "looked_at",
+    "nbytes_of",
+    "open_file",
+    "open_journal",
+    "open_judged",
+    "own_files",
+    "part_of",
+    "plan_outputs",
+    "plan_tidy",
+    "prune_file",
+    "recipe_for",
+    "release_file",
+    "run_batch",
+    "run_jobs",
+    "scan_file",
+    "scanned",
+    "sdtool_version",
+    "shown_path",
+    "undo_tidy",
+    "unread",
+    "verify_file",
+    "verify_listed",
     "with_baked_vae",
 ]  # fmt: skip
 
-_HOMES = {
-    "checking": ("VerificationError",),
-    "cluster": ("Cluster",),
-    "converting": ("Converting",),
-    "engines": ("Engine", "Here", "Processes", "Threads"),
-    "files": ("Done", "Identified", "convert_file", "identify_file", "prune_file", "run_batch"),
-    "items": ("open_file",),
-    "journal": ("Journal", "Row", "open_journal"),
-    "layouts": ("ToFolder", "ToSingle", "assembly", "inputs_of", "recipe_for"),
-    "listed": ("Checked", "Expected", "expected_of", "verify_listed"),
-    "making": ("Making", "MakingFolder", "Nothing", "Recipe", "SetRecipe"),
-    "options": ("Options",),
-    "outcome": (
-        "Failed", "Input", "NothingToDo", "Outcome", "Output", "Planned", "Refused", "Remarks",
-        "Shard", "Skipped", "Written",
-    ),
-    "part": ("Part", "part_of"),
-    "progress": ("Cancelled", "Progress"),
-    "pruning": ("Pruning", "with_baked_vae"),
-    "release.ema_health": ("EmaHealth",),
-    "release.releasing": ("About", "Released", "Variant", "release_file"),
-    "scanning": ("scan_file",),
-    "sets": ("as_models", "files_of"),
-    "tidy.doing": (
-        "Held", "Tidied", "carry_out", "forget_tidy", "held_by_tidy", "undo_tidy",
-    ),
-    "tidy.look": ("TidyOptions",),
-    "tidy.moving": ("Undone",),
-    "tidy.plan": (
-        "Entry", "Keep", "Quarantine", "Retire", "Rewrite", "TidyPlan", "plan_tidy",
-    ),
-    "tidy.programs": ("PROGRAMS", "Program"),
-    "verifying": ("verify_file",),
-}  # fmt: skip
-_MODULES = {name: module for module, names in _HOMES.items() for name in names}
-_OF_SCAN = frozenset({"Report", "Verdict", "open_judged"})
-
-
-def __getattr__(name: str) -> Any:
-    """Import what is asked for: a scan does without the rooms that write (PEP 562)."""
-    if name in _MODULES:
-        return getattr(import_module(f"sdtool.batch.{_MODULES[name]}"), name)
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name in _OF_SCAN:
-        return getattr(import_module("sdtool.scan"), name)
-    if name == "Verification":
-        return getattr(import_module("sdtool.convert"), name)
-    return getattr(import_module("sdtool.checkpoint"), name)  # the errors
+# A scan does without the rooms that write.
+__getattr__ = lazily(
+    __name__,
+    {
+        ".checking": ("VerificationError",),
+        ".cluster": ("Cluster",),
+        ".converting": ("Converting",),
+        ".engines": ("Engine", "Here", "Processes", "Threads"),
+        ".expand": ("expand_inputs", "own_files"),
+        ".failures": ("as_error",),
+        ".files": (
+            "Done", "Identified", "convert_file", "identify_file", "prune_file", "run_batch",
+        ),
+        ".items": ("Item", "MODEL_SUFFIXES", "is_remote", "open_file", "shown_path"),
+        ".journal": ("Journal", "Row", "open_journal"),
+        ".layouts": ("ToFolder", "ToSingle", "assembly", "inputs_of", "recipe_for"),
+        ".listed": ("Checked", "Expected", "expected_of", "verify_listed"),
+        ".looking": ("Seen", "looked_at"),
+        ".making": ("Making", "MakingFolder", "Nothing", "Recipe", "SetRecipe"),
+        ".options": ("Options",),
+        ".originals": ("check_trash",),
+        ".outcome": (
+            "Failed", "Input", "NothingToDo", "Original", "Outcome", "Output", "Planned", "Refused",
+            "Remarks", "Shard", "Skipped", "Written",
+        ),
+        ".part": ("Part", "part_of"),
+        ".place": ("AnyJob", "apart", "nbytes_of", "plan_outputs"),
+        ".progress": ("Cancelled", "Progress"),
+        ".pruning": ("Pruning", "with_baked_vae"),
+        ".release.ema_health": ("EmaHealth",),
+        ".release.releasing": ("About", "Released", "Variant", "release_file"),
+        ".run": ("run_jobs",),
+        ".scanning": ("scan_file", "scanned", "unread"),
+        ".sets": ("as_models", "files_of"),
+        ".tidy.doing": (
+            "Held", "Tidied", "carry_out", "forget_tidy", "held_by_tidy", "undo_tidy",
+        ),
+        ".tidy.look": ("TidyOptions",),
+        ".tidy.moving": ("Undone",),
+        ".tidy.plan": (
+            "Entry", "Keep", "Quarantine", "Retire", "Rewrite", "TidyPlan", "plan_tidy",
+        ),
+        ".tidy.programs": ("PROGRAMS", "Program"),
+        ".verifying": ("verify_file",),
+        ".version": ("sdtool_version",),
+        "sdtool.checkpoint": (
+            "InputError", "LimitExceeded", "Malformed", "NotACheckpoint", "OutputError",
+            "SdtoolError", "Truncated", "Unreadable", "UnsafeError", "Unsupported", "UsageError",
+        ),
+        "sdtool.convert": ("Verification",),
+        "sdtool.scan": ("Report", "Verdict", "open_judged"),
+    },
+)  # fmt: skip

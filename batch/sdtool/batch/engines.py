@@ -90,7 +90,7 @@ class Threads:
         """See `Engine`."""
         from concurrent.futures import ThreadPoolExecutor  # a scan has no threads
 
-        from sdtool.convert.write.signals import signals_held
+        from sdtool.convert import signals_held
 
         stopped = threading.Event()
 

@@ -9,7 +9,7 @@ model it is says `sdtool.checkpoint.identify`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sdtool.checkpoint.errors import (
     InputError,
@@ -24,6 +24,7 @@ from sdtool.checkpoint.errors import (
     Unsupported,
     UsageError,
 )
+from sdtool.checkpoint.faces import lazily
 from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.opening import open_checkpoint, readings
@@ -33,45 +34,33 @@ from sdtool.checkpoint.source import File, LocalFile, Source, local_file, opened
 from sdtool.checkpoint.together import together
 
 if TYPE_CHECKING:
+    from sdtool.checkpoint.crc32 import crc32_of
+    from sdtool.checkpoint.foreign import foreign_folder
+    from sdtool.checkpoint.prefixes import plain_name
+    from sdtool.checkpoint.sets import every_tensor, two_sets
+    from sdtool.checkpoint.values import Global
     from sdtool.checkpoint.weights import checkpoint_of
+    from sdtool.checkpoint.wording import counted, escape, os_reason, size
 
 __all__ = [
-    "DEFAULT_LIMITS",
-    "Checkpoint",
-    "File",
-    "Format",
-    "InputError",
-    "LimitExceeded",
-    "Limits",
-    "LocalFile",
-    "Malformed",
-    "NotACheckpoint",
-    "OutputError",
-    "Reading",
-    "SdtoolError",
-    "Source",
-    "Storage",
-    "Stream",
-    "TensorEntry",
-    "Truncated",
-    "Unreadable",
-    "UnsafeError",
-    "Unsupported",
-    "UsageError",
-    "checkpoint_of",
-    "local_file",
-    "open_checkpoint",
-    "opened",
-    "readings",
-    "storage_chunks",
-    "together",
-]
+    "DEFAULT_LIMITS", "Checkpoint", "File", "Format", "Global", "InputError", "LimitExceeded",
+    "Limits", "LocalFile", "Malformed", "NotACheckpoint", "OutputError", "Reading", "SdtoolError",
+    "Source", "Storage", "Stream", "TensorEntry", "Truncated", "Unreadable", "UnsafeError",
+    "Unsupported", "UsageError", "checkpoint_of", "counted", "crc32_of", "escape", "every_tensor",
+    "foreign_folder", "lazily", "local_file", "open_checkpoint", "opened", "os_reason",
+    "plain_name", "readings", "size", "storage_chunks", "together", "two_sets",
+]  # fmt: skip
 
-
-def __getattr__(name: str) -> Any:
-    """Import what makes tensors of a reading when it is asked for: a scan needs none (PEP 562)."""
-    if name != "checkpoint_of":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from sdtool.checkpoint.weights import checkpoint_of
-
-    return checkpoint_of
+# A scan needs no tensors, and an error message no checkpoint.
+__getattr__ = lazily(
+    __name__,
+    {
+        ".crc32": ("crc32_of",),
+        ".foreign": ("foreign_folder",),
+        ".prefixes": ("plain_name",),
+        ".sets": ("every_tensor", "two_sets"),
+        ".values": ("Global",),
+        ".weights": ("checkpoint_of",),
+        ".wording": ("counted", "escape", "os_reason", "size"),
+    },
+)

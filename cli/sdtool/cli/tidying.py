@@ -17,8 +17,7 @@ from sdtool.batch import (
     TidyPlan,
     Undone,
 )
-from sdtool.checkpoint import SdtoolError
-from sdtool.checkpoint.wording import counted, size
+from sdtool.checkpoint import SdtoolError, counted, size
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE, worst
 from sdtool.cli.results import about
 

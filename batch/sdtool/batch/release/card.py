@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sdtool.batch.release.modelspec import PREFIX
-from sdtool.checkpoint.wording import escape, size
+from sdtool.checkpoint import escape, size
 
 if TYPE_CHECKING:
     from sdtool.batch.release.releasing import Variant

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from sdtool.checkpoint import Checkpoint
-from sdtool.checkpoint.identify.ema import raw_and_ema
+from sdtool.checkpoint.identify import raw_and_ema
 from sdtool.convert import check_reading, distance
 
 State = Literal["untrained", "equal", "differs"]

@@ -26,10 +26,9 @@ from sdtool.batch.release import card, sums
 from sdtool.batch.release.ema_health import EmaHealth, ema_health
 from sdtool.batch.release.modelspec import PREFIX, checked, modelspec_of, thumbnail_url
 from sdtool.batch.release.statement import SUFFIX, statement_of
-from sdtool.batch.version import version
-from sdtool.checkpoint import Checkpoint, LocalFile, OutputError, SdtoolError, UsageError
+from sdtool.batch.version import sdtool_version
+from sdtool.checkpoint import Checkpoint, LocalFile, OutputError, SdtoolError, UsageError, two_sets
 from sdtool.checkpoint.identify import Identity, identify
-from sdtool.checkpoint.sets import two_sets
 from sdtool.convert import (
     ConvertPlan,
     Hashes,
@@ -210,7 +209,7 @@ def _release(
                 "verdict": report.verdict.value,
                 "allowed": list(report.allowed),
             },
-            "tool": {"name": "sdtool", "version": version()},
+            "tool": {"name": "sdtool", "version": sdtool_version()},
             "options": {
                 "dtype": dtype,
                 "allow_overflow": options.allow_overflow,

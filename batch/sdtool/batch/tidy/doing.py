@@ -34,8 +34,7 @@ from sdtool.batch.tidy.places import (
 )
 from sdtool.batch.tidy.plan import Entry, Keep, Quarantine, Retire, Rewrite, TidyPlan
 from sdtool.batch.tidy.undo_list import check_quarantine, note, steps_of
-from sdtool.checkpoint import OutputError, SdtoolError
-from sdtool.checkpoint.wording import os_reason
+from sdtool.checkpoint import OutputError, SdtoolError, os_reason
 from sdtool.convert import signals_held, verify_against
 from sdtool.scan import open_judged
 

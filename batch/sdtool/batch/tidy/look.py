@@ -25,20 +25,19 @@ from sdtool.checkpoint import (
     TensorEntry,
     UsageError,
     open_checkpoint,
+    two_sets,
 )
-from sdtool.checkpoint.identify import Identity, identify
-from sdtool.checkpoint.identify.kinds import BY_SLUG
-from sdtool.checkpoint.sets import two_sets
+from sdtool.checkpoint.identify import BY_SLUG, Identity, identify
 from sdtool.convert import (
     LeftOut,
     Selection,
     check_expansion,
     is_training_state,
     plan_safetensors,
+    row_major_chunks,
     select_all,
     split_name,
 )
-from sdtool.convert.elements.row_major import row_major_chunks
 from sdtool.prune import plan_prune
 from sdtool.scan import Verdict, admit, judged, worst_message
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from sdtool.batch.place import make_folder
 from sdtool.batch.tidy.places import NAMES, Move, Places, Step
 from sdtool.batch.tidy.undo_list import rewrite, steps_of
-from sdtool.checkpoint import OutputError
-from sdtool.checkpoint.wording import os_reason
+from sdtool.checkpoint import OutputError, os_reason
 from sdtool.convert import is_partial, rename_free, sync_folder
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from sdtool.batch.expand import expand
+from sdtool.batch.expand import expand_inputs
 from sdtool.batch.tidy.look import Change, Facts, TidyOptions, look
 from sdtool.batch.tidy.moving import aside
 from sdtool.batch.tidy.places import QUARANTINE, STATE, SUFFIX, Places, places_of
@@ -152,7 +152,7 @@ def plan_tidy(
     _check_disk(places)
     known = _moved_before(places)
     counts: list[int] = []
-    items, problems = expand([root], exclude=exclude, excluded=counts.append, passed=passed)
+    items, problems = expand_inputs([root], exclude=exclude, excluded=counts.append, passed=passed)
     found: list[Facts] = [_unread(problem, root) for problem in problems]
     passed_over = held = 0
     for item in items:

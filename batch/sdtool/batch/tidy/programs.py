@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sdtool.checkpoint.identify.kinds import BY_SLUG
+from sdtool.checkpoint.identify import BY_SLUG
 
 _LORA = frozenset(
     {"lora", "locon", "loha", "lokr", "dora", "oft", "boft", "ia3", "glora", "full-diff"}

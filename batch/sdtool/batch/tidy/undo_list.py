@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sdtool.batch.tidy.places import NAMES, QUARANTINE, Move, Places, Step, check_own
-from sdtool.checkpoint import InputError, Malformed, OutputError, UsageError
-from sdtool.checkpoint.wording import os_reason
+from sdtool.checkpoint import InputError, Malformed, OutputError, UsageError, os_reason
 from sdtool.convert import sync_folder
 
 

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import click
 
 from sdtool.batch import About, Options, Released, Variant, release_file
-from sdtool.checkpoint import SdtoolError, UnsafeError, UsageError
-from sdtool.checkpoint.wording import counted, size
+from sdtool.checkpoint import SdtoolError, UnsafeError, UsageError, counted, size
 from sdtool.cli.arguments import file_size
 from sdtool.cli.console import Console
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE

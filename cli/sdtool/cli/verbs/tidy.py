@@ -19,8 +19,7 @@ from sdtool.batch import (
     plan_tidy,
     undo_tidy,
 )
-from sdtool.checkpoint import UsageError
-from sdtool.checkpoint.wording import counted, size
+from sdtool.checkpoint import UsageError, counted, size
 from sdtool.cli.console import Console
 from sdtool.cli.exit_codes import DONE, TROUBLE
 from sdtool.cli.options import dtype_option

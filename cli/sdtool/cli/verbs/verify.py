@@ -7,10 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import click
 
-from sdtool.batch import Checked, Expected, expected_of, verify_file, verify_listed
-from sdtool.batch.items import shown_path
-from sdtool.checkpoint import InputError, UsageError
-from sdtool.checkpoint.wording import counted, size
+from sdtool.batch import Checked, Expected, expected_of, shown_path, verify_file, verify_listed
+from sdtool.checkpoint import InputError, UsageError, counted, size
 from sdtool.cli.arguments import download_option, file_size
 from sdtool.cli.console import Console
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE, worst
