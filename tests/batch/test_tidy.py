@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
@@ -19,9 +20,12 @@ from tests.batch.mixed import TRAP, library, tree
 from tests.cli.kinds import embedding, hypernetwork, lora, upscaler
 
 from sdtool.batch import (
+    Cancelled,
     InputError,
     Keep,
+    OutputError,
     Rewrite,
+    Tidied,
     TidyOptions,
     TidyPlan,
     UsageError,
@@ -299,6 +303,70 @@ def test_a_line_that_was_cut_counts_for_nothing(folder: Path) -> None:
     torch.save(lora(1), folder / "m.pt")
     carry_out(plan_tidy(folder))
     assert [one.paths for one in undo_tidy(folder)] == [("m.pt",), ("l.pt",)]
+
+
+def test_a_step_that_cannot_be_finished_is_taken_back(folder: Path) -> None:
+    torch.save(lora(), folder / "a.pt")
+    torch.save(lora(1), folder / "b.pt")
+    before = tree(folder)
+
+    def appear(one: Tidied) -> None:
+        (folder / "b.safetensors").write_bytes(b"mine")
+
+    first, second = carry_out(plan_tidy(folder), report=appear)
+    assert first.error is None
+    assert str(second.error) == f"{folder / 'b.safetensors'}: already exists"
+    assert tree(folder)["b.pt"] == before["b.pt"]
+    assert (folder / "b.safetensors").read_bytes() == b"mine"
+    (folder / "b.safetensors").unlink()
+    undo_tidy(folder)
+    assert tree(folder) == before
+
+
+def test_there_is_room_for_all_outputs_or_nothing_begins(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(lora(), folder / "a.pt")
+    plan = plan_tidy(folder)
+    before = tree(folder)
+    full = shutil.disk_usage(folder)._replace(free=plan.nbytes_to_write - 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: full)
+        with pytest.raises(OutputError, match="not enough room: 10,700 bytes needed, 10,699 free"):
+            carry_out(plan)
+    assert tree(folder) == before and not (folder / ".sdtool-tidy").exists()
+
+
+def test_a_list_claims_no_file_that_it_did_not_move(folder: Path) -> None:
+    """Two runs at once may give two files one number."""
+    torch.save(lora(), folder / "a.pt")
+    carry_out(plan_tidy(folder))
+    listed = folder / ".sdtool-tidy" / "undo.jsonl"
+    other = json.loads(listed.read_text())
+    other["moves"] = [{**other["moves"][0], "path": "b.pt", "size_bytes": 7}]
+    listed.write_text(listed.read_text() + json.dumps(other) + "\n")
+    assert [one.paths for one in undo_tidy(folder)] == [(), ("a.pt",)]
+    assert tree(folder).keys() == {"a.pt"}
+
+
+def test_a_run_can_be_stopped(folder: Path) -> None:
+    torch.save(lora(), folder / "a.pt")
+    before = tree(folder)
+
+    class Enough(Exception):
+        pass
+
+    def enough(nbytes: int) -> None:
+        raise Enough
+
+    with pytest.raises(Enough):
+        carry_out(plan_tidy(folder), progress=enough)
+    stop = Event()
+    stop.set()
+    with pytest.raises(Cancelled):
+        carry_out(plan_tidy(folder), cancelled=stop)
+    undo_tidy(folder)
+    assert tree(folder) == before
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="forks, and SIGKILL")

@@ -117,7 +117,7 @@ def as_json(
     facts, action = entry.facts, entry.action
     path = plan.path(facts.path)
     change = action.change if isinstance(action, (Rewrite, Retire)) else None
-    left_out = {} if change is None else change.left_out
+    left_out: Mapping[str, tuple[int, int]] = {} if change is None else change.left_out
     sidecars = action.sidecars if isinstance(action, Quarantine) else ()
     return {
         **about(path, facts.nbytes, seconds, code_of(entry, error), error),

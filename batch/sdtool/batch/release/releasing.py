@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
@@ -17,7 +18,7 @@ from typing import TypeAlias
 
 from sdtool.batch.checking import verify
 from sdtool.batch.items import item_of
-from sdtool.batch.kinds import called_by_name
+from sdtool.batch.kinds import called_by_name, identity_of
 from sdtool.batch.options import Options
 from sdtool.batch.place import new_folders
 from sdtool.batch.progress import Progress, Stop, stoppable
@@ -27,8 +28,15 @@ from sdtool.batch.release.ema_health import EmaHealth, ema_health
 from sdtool.batch.release.modelspec import PREFIX, checked, modelspec_of, thumbnail_url
 from sdtool.batch.release.statement import SUFFIX, statement_of
 from sdtool.batch.version import sdtool_version
-from sdtool.checkpoint import Checkpoint, LocalFile, OutputError, SdtoolError, UsageError, two_sets
-from sdtool.checkpoint.identify import Identity, identify
+from sdtool.checkpoint import (
+    Checkpoint,
+    InputError,
+    LocalFile,
+    OutputError,
+    SdtoolError,
+    UsageError,
+)
+from sdtool.checkpoint.identify import Identity, resolve
 from sdtool.convert import (
     ConvertPlan,
     Hashes,
@@ -153,11 +161,13 @@ def release_file(
     folder = Path(out_dir)
     advance = stoppable(progress, cancelled)
     try:
+        item = item_of(path, download=options.download)
+        name = Path(item.called).name
         with (
-            item_of(path, download=options.download).opened() as file,
+            item.opened() as file,
             open_judged(file, allow=options.allow) as (checkpoint, report),
         ):
-            return _release(checkpoint, report, folder, dtype, given, options, advance)
+            return _release(checkpoint, report, name, folder, dtype, given, options, advance)
     except Stop as stop:
         raise stop.cause from None
 
@@ -165,21 +175,16 @@ def release_file(
 def _release(
     checkpoint: Checkpoint,
     report: Report,
+    name: str,
     folder: Path,
     dtype: str,
     given: Mapping[str, str],
     options: Options,
     advance: Callable[[int], None],
 ) -> Released:
-    name = Path(checkpoint.source.name).name
-    identity = identify(
-        checkpoint.tensors,
-        checkpoint.leaves,
-        checkpoint.metadata,
-        checkpoint.training,
-        format=checkpoint.format,
-        sets=two_sets(checkpoint),
-    )
+    identity = identity_of(checkpoint)
+    with suppress(InputError):  # a value that cannot be read decides nothing
+        identity = resolve(identity)
     stem = split_name(name)[0]
     own = modelspec_of(identity, as_text(stem), given)
     metadata = {**given, **own}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from threading import Event
 
 from sdtool.batch.converting import Converting
 from sdtool.batch.failures import as_error
@@ -15,6 +16,7 @@ from sdtool.batch.files import Done, convert_file, prune_file
 from sdtool.batch.options import Options
 from sdtool.batch.outcome import Written
 from sdtool.batch.place import make_folder
+from sdtool.batch.progress import Progress, Stop, stoppable
 from sdtool.batch.tidy.look import Change, Facts, selection_of
 from sdtool.batch.tidy.moving import (
     Undone,
@@ -38,8 +40,6 @@ from sdtool.checkpoint import OutputError, SdtoolError, os_reason
 from sdtool.convert import signals_held, verify_against
 from sdtool.scan import open_judged
 
-Progress: TypeAlias = Callable[[int], object]
-
 
 @dataclass(frozen=True, slots=True)
 class Tidied:
@@ -55,6 +55,7 @@ def carry_out(
     *,
     report: Callable[[Tidied], object] | None = None,
     progress: Progress | None = None,
+    cancelled: Event | None = None,
 ) -> list[Tidied]:
     """Do what a plan says, one file after the other; what goes wrong with one stops no other.
 
@@ -65,21 +66,35 @@ def carry_out(
 
     Raises:
         SdtoolError: the folder's own state cannot be written.
+        Cancelled: `cancelled` was set.
+        Exception: whatever a callback raised. What was done by then can be undone.
     """
     places = plan.places
+    _check_room(plan)
     places.make()
     steps = steps_of(places)
     with signals_held():
         resume(places, steps)
     number = max((step.number for step in steps), default=0)
     done: list[Tidied] = []
+    stops: list[Exception] = []
+
+    def advance(nbytes: int) -> None:
+        try:
+            stoppable(progress, cancelled)(nbytes)
+        except Stop as stop:
+            stops.append(stop.cause)
+            raise
+
     for entry in plan.work:
         number += 1
         begun = time.monotonic()
         error: SdtoolError | None = None
         try:
-            _carry_out(plan, entry, number, progress)
+            _carry_out(plan, entry, number, advance)
         except Exception as e:
+            if stops:
+                raise
             error = as_error(e, plan.path(entry.facts.path))
         done.append(Tidied(entry, error, time.monotonic() - begun))
         if report is not None:
@@ -224,6 +239,25 @@ def _prove(
     if selection is None or not found.ok or found.cast or found.dequantized:
         what = str(next(iter(found.differences), "in another precision"))
         raise OutputError(f"{facts.path} is kept: {what}", where=out)
+
+
+def _check_room(plan: TidyPlan) -> None:
+    """Check that all outputs fit beside all originals, which stay.
+
+    Raises:
+        OutputError: they do not.
+    """
+    folder = os.fspath(plan.places.folder)
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as e:
+        raise OutputError(f"cannot be read ({os_reason(e)})", where=folder) from e
+    if plan.nbytes_to_write > free:
+        raise OutputError(
+            f"not enough room: {plan.nbytes_to_write:,} bytes needed, {free:,} free",
+            where=folder,
+            hint="originals are held beside their outputs: tidy one subfolder after the other",
+        )
 
 
 def _held(facts: Facts, number: int) -> Move:

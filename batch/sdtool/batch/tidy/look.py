@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 from sdtool.batch.converting import Converting
 from sdtool.batch.failures import as_error
 from sdtool.batch.items import Item
-from sdtool.batch.kinds import is_only_training
+from sdtool.batch.kinds import PRUNABLE, identity_of, is_only_training
 from sdtool.batch.originals import lost_weights
 from sdtool.batch.pruning import Pruning
 from sdtool.batch.sidecars import sidecars
@@ -25,9 +25,8 @@ from sdtool.checkpoint import (
     TensorEntry,
     UsageError,
     open_checkpoint,
-    two_sets,
 )
-from sdtool.checkpoint.identify import BY_SLUG, Identity, identify
+from sdtool.checkpoint.identify import Identity
 from sdtool.convert import (
     LeftOut,
     Selection,
@@ -42,9 +41,6 @@ from sdtool.prune import plan_prune
 from sdtool.scan import Verdict, admit, judged, worst_message
 
 _PROBE_NBYTES = 4096
-
-PRUNABLE = frozenset({"checkpoint", "unet", "transformer", "vae"})
-"""Kinds that a training leaves more in than a program that makes images needs."""
 
 _BY_CHOICE = ("EMA", "EMA scalar", "raw weights")
 """What is left out because a person asked for it."""
@@ -114,11 +110,6 @@ class Facts:
     sidecars: tuple[str, ...] = ()
     """Files that go with its name, relative to the folder."""
 
-    @property
-    def label(self) -> str:
-        """Its kind for people."""
-        return BY_SLUG[self.kind].label
-
 
 def look(
     item: Item,
@@ -180,14 +171,7 @@ def _judged(
         checkpoint = admit(taken, report, disarm=False)
         if is_only_training(checkpoint):
             return replace(facts, verdict=verdict, kind="training-state")
-        identity = identify(
-            checkpoint.tensors,
-            checkpoint.leaves,
-            checkpoint.metadata,
-            checkpoint.training,
-            format=checkpoint.format,
-            sets=two_sets(checkpoint),
-        )
+        identity = identity_of(checkpoint)
         facts = replace(
             facts,
             verdict=verdict,

@@ -16,30 +16,32 @@ from sdtool.convert import is_partial, rename_free, sync_folder
 
 
 def go_on(places: Places, step: Step) -> None:
-    """Do what is left of a step: what is where it was, and unchanged, is moved.
+    """Do what is left of a step: what is where it was, and unchanged, is moved. Where that cannot
+    be, all of the step is taken back.
 
     Raises:
         OutputError: a name is taken, or the operating system refused.
     """
-    for move in step.moves:
-        before, after = places.ends(move)
-        has_come = not os.path.lexists(before) if move.to == "made" else os.path.lexists(after)
-        if not has_come and _is_same(before, move):
-            _rename(before, after)
+    try:
+        for move in step.moves:
+            before, after = places.ends(move)
+            if not _has_come(places, move) and _is_same(before, move):
+                _rename(before, after)
+    except OutputError:
+        take_back(places, step)
+        raise
 
 
 def resume(places: Places, steps: Iterable[Step]) -> None:
     """Finish the step in whose middle a kill came, of a tidy or an undo, and clear up after it.
 
     One of which nothing was moved was not begun: what it is about is in its place.
-
-    Raises:
-        OutputError: as `go_on` does.
     """
     steps = list(steps)
     for step in steps:
         if step.quarantine == places.elsewhere and _was_begun(places, step):
-            go_on(places, step)
+            with contextlib.suppress(OutputError):  # it was taken back, and is for the next plan
+                go_on(places, step)
     sweep(places, steps)
 
 
@@ -65,10 +67,8 @@ class Undone:
 
 def take_back(places: Places, step: Step) -> Undone:
     """Put the files of one step back where they were; its outputs wait in `new/`."""
-    held = [places.ends(move)[1] for move in step.moves if move.to == "held"]
-    lost = [path for path in held if not os.path.lexists(path)]
-    if lost:  # it was taken back before, or never begun, or let go of
-        return Undone(step, ())
+    if not all(_has_come(places, move) for move in step.moves if move.to == "held"):
+        return Undone(step, ())  # it was taken back before, or never begun, or let go of
     done: list[str] = []
     for move in reversed(step.moves):
         try:
@@ -82,9 +82,9 @@ def take_back(places: Places, step: Step) -> Undone:
 def _put_back(places: Places, move: Move) -> bool:
     """Rename one file to what it was called; the answer is whether it had been moved."""
     before, after = places.ends(move)
-    if not os.path.lexists(after) or (move.to == "made" and os.path.lexists(before)):
+    if not _has_come(places, move) or not os.path.lexists(after):
         return False
-    if move.to == "made" and not _is_same(after, move):
+    if not _is_same(after, move):
         raise OutputError(
             "was changed since, and would be deleted",
             where=os.fspath(after),
@@ -98,7 +98,7 @@ def _put_back(places: Places, move: Move) -> bool:
 def held_nbytes(places: Places, steps: Iterable[Step]) -> tuple[int, int]:
     """Return how many originals are held, and their bytes."""
     moves = [move for step in steps for move in step.moves if move.to == "held"]
-    there = [move for move in moves if os.path.lexists(places.ends(move)[1])]
+    there = [move for move in moves if _has_come(places, move)]
     return len(there), sum(move.nbytes for move in there)
 
 
@@ -116,7 +116,7 @@ def let_go(places: Places, steps: Sequence[Step]) -> int:
     _, nbytes = held_nbytes(places, steps)
     for step in steps:
         for move in step.moves:
-            if move.to == "held":
+            if move.to == "held" and _has_come(places, move):
                 _unlink(places.ends(move)[1])
     rest = [
         replace(step, moves=kept)
@@ -162,7 +162,13 @@ def _was_begun(places: Places, step: Step) -> bool:
     first = step.moves[0] if step.moves else None
     if first is None or (first.to == "quarantined" and step.quarantine != places.elsewhere):
         return first is not None
-    return os.path.lexists(places.ends(first)[1])
+    return _has_come(places, first)
+
+
+def _has_come(places: Places, move: Move) -> bool:
+    """Whether a file was moved: an output has left its place, another one is in its new one."""
+    before, after = places.ends(move)
+    return not os.path.lexists(before) if move.to == "made" else _is_same(after, move)
 
 
 def _rename(old: Path, new: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from sdtool.batch.expand import expand_inputs
+from sdtool.batch.progress import Progress
 from sdtool.batch.tidy.look import Change, Facts, TidyOptions, look
 from sdtool.batch.tidy.moving import aside
 from sdtool.batch.tidy.places import QUARANTINE, STATE, SUFFIX, Places, places_of
@@ -19,7 +20,6 @@ from sdtool.batch.tidy.undo_list import steps_of
 from sdtool.checkpoint import InputError, UsageError, local_file
 from sdtool.scan import Verdict
 
-Progress: TypeAlias = Callable[[int], object]
 _NO_NAMES: Mapping[str, str] = {}
 _PLAIN = TidyOptions()
 _CHUNK_NBYTES = 1 << 20

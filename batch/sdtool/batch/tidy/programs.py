@@ -13,12 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sdtool.batch.kinds import LORAS
 from sdtool.checkpoint.identify import BY_SLUG
 
-_LORA = frozenset(
-    {"lora", "locon", "loha", "lokr", "dora", "oft", "boft", "ia3", "glora", "full-diff"}
-)
-_BY_ALL = _LORA | {
+_BY_ALL = LORAS | {
     "checkpoint", "unet", "transformer", "vae",
     "controlnet", "control-lora", "controllllite", "t2i-adapter",
 }  # fmt: skip
