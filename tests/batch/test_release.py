@@ -154,6 +154,25 @@ def test_how_far_the_ema_is(tmp_path: Path, updates: int, ema: str, state: str, 
     assert done.ema.relative == pytest.approx(float(flat.norm() / norm), rel=1e-5)
 
 
+def test_what_a_publisher_should_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "model.diffusion_model.input_blocks.0.0.weight"
+    weights = {
+        name: torch.full((320, 4, 3, 3), torch.nan),
+        name.replace("0.0", "1.0"): torch.ones(2),
+    }
+    average = {"model_ema.diffusion_modelinput_blocks00weight": torch.ones(320, 4, 3, 3)}
+    torch.save({"state_dict": weights | average}, tmp_path / "x.ckpt")
+    monkeypatch.setattr("sdtool.convert.elements.vectors._numpy", lambda: None)
+    done = release_file(tmp_path / "x.ckpt", tmp_path / "out", dtype="keep")
+    assert [one.name for one in done.variants] == ["x-pruned.safetensors"]
+    assert done.ema is None
+    assert done.notes == (
+        "its EMA is partial: no EMA variant is made of it",
+        "the EMA was not compared: values are compared by numpy, which is not installed",
+    )
+    assert done.warnings == ("NaN or Inf in the weights: images may come out black",)
+
+
 def test_a_lora_has_one_set_of_weights(tmp_path: Path) -> None:
     torch.save(lora(), tmp_path / "style.pt")
     done = release_file(tmp_path / "style.pt", tmp_path / "out")

@@ -166,15 +166,37 @@ def test_what_a_training_leaves_goes_and_the_ema_only_when_asked(folder: Path) -
 
 
 def test_what_no_output_would_hold_stays(folder: Path) -> None:
-    weights = {"conv_first.weight": torch.ones(64, 3, 3, 3)}
-    torch.save({"params": weights, "params_ema": weights}, folder / "two.pth")
+    torch.save({"params": upscaler(), "params_ema": upscaler()}, folder / "two.pth")
     torch.save(torch.nn.Linear(2, 2), folder / "module.pt")
     (folder / "part").mkdir()
     torch.save(lora(), folder / "part" / "pytorch_model.bin")
     (folder / "part" / "config.json").write_text("{}")
+    torch.save({"step": 1}, folder / "optimizer.bin")
+    torch.save(lora() | {"alpha": torch.ones(2, dtype=torch.complex128)}, folder / "odd.pt")
     plan = plan_tidy(folder, program="comfyui")
     assert set(acts(plan).values()) == {"keep"}
-    assert "is loaded by the names in it" in whys(plan)[os.path.join("part", "pytorch_model.bin")]
+    told = whys(plan)
+    assert "is loaded by the names in it" in told[os.path.join("part", "pytorch_model.bin")]
+    assert told["module.pt"].startswith("suspicious: ")
+    assert told["optimizer.bin"] == "only a training program reads it"
+    assert told["two.pth"].startswith("no output holds ")
+    assert "complex128" in told["odd.pt"]
+
+
+@needs_links
+def test_what_cannot_be_read_is_told(folder: Path) -> None:
+    (folder / "gone.ckpt").symlink_to("nowhere")
+    (folder / "empty.pt").write_bytes(b"")
+    (entry, other) = plan_tidy(folder).entries
+    assert isinstance(entry.action, Keep) and isinstance(other.action, Keep)
+    assert (entry.action.why, entry.action.code) == ("no such file or folder", 2)
+    assert other.action.code == 2
+
+
+def test_suspicious_files_go_when_asked(folder: Path) -> None:
+    torch.save({"x": torch.nn.ReLU()}, folder / "x.pt")
+    assert acts(plan_tidy(folder)) == {"x.pt": "keep"}
+    assert acts(plan_tidy(folder, options=TidyOptions(suspicious=True))) == {"x.pt": "quarantine"}
 
 
 def test_sidecars_stay_with_the_file_that_still_has_their_name(folder: Path) -> None:

@@ -28,8 +28,10 @@ class EmaHealth:
 
     def as_json(self) -> dict[str, object]:
         """What JSON has of it, which has no infinity."""
-        numbers = {"relative": self.relative, "largest": self.largest}
-        return asdict(self) | {k: x if math.isfinite(x) else None for k, x in numbers.items()}
+        told: dict[str, object] = asdict(self)
+        for key in ("relative", "largest"):
+            told[key] = value if math.isfinite(value := getattr(self, key)) else None
+        return told
 
     def __str__(self) -> str:
         count = "" if not self.updates else f" after {self.updates:,} updates"

@@ -58,12 +58,15 @@ class Step:
 
     def as_json(self) -> dict[str, object]:
         """The step as a line of the list has it."""
-        moves = [
-            {"to": m.to, "path": m.path, "name": m.name, "size_bytes": m.nbytes,
-             "modified_ns": m.modified}
-            for m in self.moves
-        ]  # fmt: skip
-        told = {"step": self.number, "did": self.did, "moves": moves}
+        told: dict[str, object] = {
+            "step": self.number,
+            "did": self.did,
+            "moves": [
+                {"to": m.to, "path": m.path, "name": m.name, "size_bytes": m.nbytes,
+                 "modified_ns": m.modified}
+                for m in self.moves
+            ],
+        }  # fmt: skip
         return told if self.quarantine is None else told | {"quarantine": self.quarantine}
 
 
