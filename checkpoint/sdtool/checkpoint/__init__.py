@@ -11,56 +11,100 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sdtool.checkpoint.errors import (
-    InputError,
-    LimitExceeded,
-    Malformed,
-    NotACheckpoint,
-    OutputError,
-    SdtoolError,
-    Truncated,
-    Unreadable,
-    UnsafeError,
-    Unsupported,
-    UsageError,
-)
 from sdtool.checkpoint.faces import lazily
-from sdtool.checkpoint.formats import Format
-from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
-from sdtool.checkpoint.opening import open_checkpoint, readings
-from sdtool.checkpoint.reading import Checkpoint, Reading, Storage, Stream, TensorEntry
-from sdtool.checkpoint.records import storage_chunks
-from sdtool.checkpoint.source import File, LocalFile, Source, local_file, opened
-from sdtool.checkpoint.together import together
 
 if TYPE_CHECKING:
     from sdtool.checkpoint.crc32 import crc32_of
+    from sdtool.checkpoint.errors import (
+        InputError,
+        LimitExceeded,
+        Malformed,
+        NotACheckpoint,
+        OutputError,
+        SdtoolError,
+        Truncated,
+        Unreadable,
+        UnsafeError,
+        Unsupported,
+        UsageError,
+    )
     from sdtool.checkpoint.foreign import foreign_folder
+    from sdtool.checkpoint.formats import Format
+    from sdtool.checkpoint.joined import together
+    from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
+    from sdtool.checkpoint.opening import open_checkpoint, readings
     from sdtool.checkpoint.prefixes import plain_name
+    from sdtool.checkpoint.reading import Checkpoint, Reading, Storage, Stream, TensorEntry
+    from sdtool.checkpoint.records import storage_chunks
     from sdtool.checkpoint.sets import every_tensor, two_sets
+    from sdtool.checkpoint.source import File, LocalFile, Source, local_file, opened
     from sdtool.checkpoint.values import Global
     from sdtool.checkpoint.weights import checkpoint_of
     from sdtool.checkpoint.wording import counted, escape, os_reason, size
 
 __all__ = [
-    "DEFAULT_LIMITS", "Checkpoint", "File", "Format", "Global", "InputError", "LimitExceeded",
-    "Limits", "LocalFile", "Malformed", "NotACheckpoint", "OutputError", "Reading", "SdtoolError",
-    "Source", "Storage", "Stream", "TensorEntry", "Truncated", "Unreadable", "UnsafeError",
-    "Unsupported", "UsageError", "checkpoint_of", "counted", "crc32_of", "escape", "every_tensor",
-    "foreign_folder", "lazily", "local_file", "open_checkpoint", "opened", "os_reason",
-    "plain_name", "readings", "size", "storage_chunks", "together", "two_sets",
+    "DEFAULT_LIMITS",
+    "Checkpoint",
+    "File",
+    "Format",
+    "Global",
+    "InputError",
+    "LimitExceeded",
+    "Limits",
+    "LocalFile",
+    "Malformed",
+    "NotACheckpoint",
+    "OutputError",
+    "Reading",
+    "SdtoolError",
+    "Source",
+    "Storage",
+    "Stream",
+    "TensorEntry",
+    "Truncated",
+    "Unreadable",
+    "UnsafeError",
+    "Unsupported",
+    "UsageError",
+    "checkpoint_of",
+    "counted",
+    "crc32_of",
+    "escape",
+    "every_tensor",
+    "foreign_folder",
+    "lazily",
+    "local_file",
+    "open_checkpoint",
+    "opened",
+    "os_reason",
+    "plain_name",
+    "readings",
+    "size",
+    "storage_chunks",
+    "together",
+    "two_sets",
 ]  # fmt: skip
 
-# A scan needs no tensors, and an error message no checkpoint.
 __getattr__ = lazily(
     __name__,
     {
         ".crc32": ("crc32_of",),
+        ".errors": (
+            "InputError", "LimitExceeded", "Malformed", "NotACheckpoint", "OutputError",
+            "SdtoolError", "Truncated", "Unreadable", "UnsafeError", "Unsupported", "UsageError",
+        ),
         ".foreign": ("foreign_folder",),
+        ".formats": ("Format",),
+        ".joined": ("together",),
+        ".limits": ("DEFAULT_LIMITS", "Limits"),
+        ".opening": ("open_checkpoint", "readings"),
         ".prefixes": ("plain_name",),
+        ".reading": ("Checkpoint", "Reading", "Storage", "Stream", "TensorEntry"),
+        ".records": ("storage_chunks",),
         ".sets": ("every_tensor", "two_sets"),
+        ".source": ("File", "LocalFile", "Source", "local_file", "opened"),
         ".values": ("Global",),
         ".weights": ("checkpoint_of",),
         ".wording": ("counted", "escape", "os_reason", "size"),
     },
-)
+)  # fmt: skip

@@ -168,7 +168,10 @@ def _judged(
             return replace(facts, verdict=verdict, reason=report.error or "could not be read")
         if is_training_state(item.path):
             return replace(facts, verdict=verdict, kind="training-state")
-        checkpoint = admit(taken, report, disarm=False)
+        try:
+            checkpoint = admit(taken, report, disarm=False)
+        except InputError as e:  # harmless, and nothing that could be written
+            return replace(facts, verdict=verdict, why_not=e.what)
         if is_only_training(checkpoint):
             return replace(facts, verdict=verdict, kind="training-state")
         identity = identity_of(checkpoint)

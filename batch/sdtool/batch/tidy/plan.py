@@ -246,6 +246,8 @@ def _why_kept(one: Facts, program: Program) -> str | None:
     if one.is_safetensors and one.change is None:
         return one.why_not or IDLE
     why = program.why_kept(one.kind)
+    if one.kind == "unknown" and one.why_not is not None:
+        why = one.why_not
     if why is None and one.change is not None and one.change.lost:
         why = "; ".join(one.change.lost)
     return why or one.why_not
