@@ -266,3 +266,11 @@ def test_an_installation_without_extras_is_light() -> None:
     assert names == {"click", "fickling", "safetensors", "tqdm"}
     extras = {name: set(lines) for name, lines in project["optional-dependencies"].items()}
     assert extras["fast"] | extras["torch"] <= extras["test"]  # what tests hold casts against
+
+
+@pytest.mark.parametrize("room", ["checkpoint", "scan", "convert", "prune", "batch"])
+def test_a_face_has_no_other_names(room: str) -> None:
+    face = importlib.import_module(f"sdtool.{room}")
+    with pytest.raises(AttributeError) as missing:
+        face.no_such_name  # noqa: B018
+    assert str(missing.value) == f"module 'sdtool.{room}' has no attribute 'no_such_name'"

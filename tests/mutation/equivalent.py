@@ -9,5 +9,7 @@ EQUIVALENT: dict[str, str] = {
     ),
     f"{_CHECKPOINT}/rebuild.py:_unwrap [removed] raise AssertionError('unwrapped by"
     " Rebuilder.tensor') -> pass": "it is never called",
+    f"{_CHECKPOINT}/weights.py:_named [removed] raise AssertionError('two of the names are"
+    " equal') -> pass": "two are equal, so the loop before it has met the second and raised",
 }
 """The name of a mutant (`Mutant.name`), and why nothing that it changes can be seen."""
