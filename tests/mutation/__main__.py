@@ -71,7 +71,9 @@ def main() -> int:
     parser.add_argument("--again", help="those that survived in this JSON file of an earlier run")
     parser.add_argument("--json", help="write every mutant and what killed it")
     parser.add_argument("--map", help="keep what each test calls in this file; made if missing")
-    parser.add_argument("--tests", action="append", help="a file or folder of tests to take alone")
+    parser.add_argument(
+        "--tests", action="append", help="a file, a folder or one test to take alone"
+    )
     parser.add_argument("--ledger", action="store_true", help="the ledger alone, no tests")
     parser.add_argument("--list", action="store_true", help="name the mutants, and run nothing")
     asked = parser.parse_args()

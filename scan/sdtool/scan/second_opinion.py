@@ -7,7 +7,9 @@ Runs of lines that only rebuild tensors are counted.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +21,12 @@ if TYPE_CHECKING:
 
 MAX_NBYTES = 1 << 20
 MAX_LINES = 400
-TIMEOUT_SECONDS = 20.0
+TIMEOUT_SECONDS = 4.0
+"""Of the processor; by the clock where the system cannot bound that (Windows)."""
+_BUSY = 1 if sys.platform == "win32" else 15
+"""How many times as long it may take by the clock: other programs may keep the machine busy."""
+_MEMORY_NBYTES = 160 << 20
+"""Beyond what it has when it has begun: lists that are shared unfold without end."""
 
 
 def decompile(
@@ -35,20 +42,26 @@ def decompile(
         return None, f"longer than {MAX_NBYTES:,} bytes"
     try:
         child = subprocess.run(
-            [sys.executable, "-m", "sdtool.scan.second_opinion"],
+            [sys.executable, "-m", "sdtool.scan.second_opinion", str(math.ceil(timeout))],
             input=json.dumps(sorted(inert)).encode() + b"\n" + pickle,
             capture_output=True,
-            timeout=timeout,
+            timeout=_BUSY * timeout,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return None, f"fickling took longer than {timeout:g} seconds"
+        return None, _too_long(timeout)
     except OSError as e:
         return None, f"fickling could not be started ({type(e).__name__})"
+    if child.returncode < 0 and not child.stderr:  # SIGXCPU, or SIGKILL where that is not heard
+        return None, _too_long(timeout)
     if child.returncode != 0:
         last = child.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
         return None, f"fickling cannot follow it: {last}" if last else "fickling cannot follow it"
     return child.stdout.decode("utf-8", "replace"), None
+
+
+def _too_long(seconds: float) -> str:
+    return f"fickling took longer than {seconds:g} seconds"
 
 
 def counted(tensors: int, steps: int) -> str:
@@ -62,6 +75,7 @@ def main() -> int:
     """Decompile the names' JSON and the pickle on standard input; 1 when that fails."""
     from fickling.fickle import Pickled  # costs 0.07 s, so only in this process
 
+    _bound(int(sys.argv[1]))
     try:
         inert = frozenset[str](json.loads(sys.stdin.buffer.readline()))
         tree = Pickled.load(sys.stdin.buffer.read(MAX_NBYTES)).ast
@@ -71,6 +85,21 @@ def main() -> int:
         sys.stderr.write(f"{type(e).__name__}: {e}\n")
         return 1
     return 0
+
+
+def _bound(seconds: int) -> None:
+    """Bound the time and the memory of this process, as far as the system lets it."""
+    try:
+        import resource
+    except ImportError:  # Windows: the clock of the parent has to do
+        return
+    with contextlib.suppress(OSError, ValueError):  # there is a lower bound already
+        resource.setrlimit(resource.RLIMIT_CPU, (max(1, seconds), max(1, seconds)))
+    with contextlib.suppress(OSError, ValueError):
+        with open("/proc/self/statm", encoding="ascii") as file:  # Linux
+            mapped = int(file.read().split()[0]) * resource.getpagesize()
+        most = mapped + _MEMORY_NBYTES
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 def _lines(tree: ast.Module, inert: AbstractSet[str]) -> Iterator[str]:
