@@ -47,7 +47,7 @@ def _written(out: str, arguments: Sequence[str]) -> Iterator[tuple[str, Any]]:
     if verb == "tidy":
         verb += next((word[1:] for word in ("--undo", "--forget") if word in words), "")
     form = words[words.index("--format") + 1] if "--format" in words else ""
-    if not out or f"{verb}-line.json" not in schemas():
+    if not out or "--tee" in words or f"{verb}-line.json" not in schemas():
         return
     if "--json" in words or form == "json":
         yield verb, json.loads(out)

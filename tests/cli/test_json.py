@@ -23,7 +23,7 @@ from tests.cli.test_replace import spoil
 
 VERBS = (
     "scan", "convert", "prune", "info", "verify", "compare", "release", "tidy", "tidy-undo",
-    "tidy-forget",
+    "tidy-forget", "watch",
 )  # fmt: skip
 OF_IN_TOTO = ("_type", "predicateType")
 ABOUT = ["path", "size_bytes", "seconds", "exit_code", "error", "hint"]

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from sdtool.checkpoint import lazily
 
 if TYPE_CHECKING:
-    from sdtool.batch.checking import VerificationError
     from sdtool.batch.cluster import Cluster
     from sdtool.batch.converting import Converting
     from sdtool.batch.engines import Engine, Here, Processes, Threads
@@ -52,8 +51,9 @@ if TYPE_CHECKING:
         Skipped,
         Written,
     )
+    from sdtool.batch.outputs import Outputs, outputs_for
     from sdtool.batch.part import Part, part_of
-    from sdtool.batch.place import AnyJob, apart, nbytes_of, plan_outputs
+    from sdtool.batch.place import AnyJob, PartsJob, apart, nbytes_of, plan_outputs
     from sdtool.batch.progress import Cancelled, Progress
     from sdtool.batch.pruning import Pruning, with_baked_vae
     from sdtool.batch.release.ema_health import EmaHealth
@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     from sdtool.batch.tidy.programs import PROGRAMS, Program
     from sdtool.batch.verifying import verify_file
     from sdtool.batch.version import sdtool_version
+    from sdtool.batch.watch import Arrived, Waking, Watch, Watching, changes_in
     from sdtool.checkpoint import (
         InputError,
         LimitExceeded,
@@ -95,6 +96,7 @@ if TYPE_CHECKING:
         UnsafeError,
         Unsupported,
         UsageError,
+        VerificationError,
     )
     from sdtool.convert import Verification
     from sdtool.scan import Report, Verdict, open_judged
@@ -104,6 +106,7 @@ __all__ = [
     "PROGRAMS",
     "About",
     "AnyJob",
+    "Arrived",
     "Cancelled",
     "Checked",
     "Cluster",
@@ -134,7 +137,9 @@ __all__ = [
     "Outcome",
     "Output",
     "OutputError",
+    "Outputs",
     "Part",
+    "PartsJob",
     "Planned",
     "Processes",
     "Program",
@@ -170,12 +175,16 @@ __all__ = [
     "Verdict",
     "Verification",
     "VerificationError",
+    "Waking",
+    "Watch",
+    "Watching",
     "Written",
     "apart",
     "as_error",
     "as_models",
     "assembly",
     "carry_out",
+    "changes_in",
     "check_trash",
     "convert_file",
     "expand_inputs",
@@ -191,6 +200,7 @@ __all__ = [
     "open_file",
     "open_journal",
     "open_judged",
+    "outputs_for",
     "own_files",
     "part_of",
     "plan_outputs",
@@ -215,7 +225,6 @@ __all__ = [
 __getattr__ = lazily(
     __name__,
     {
-        ".checking": ("VerificationError",),
         ".cluster": ("Cluster",),
         ".converting": ("Converting",),
         ".engines": ("Engine", "Here", "Processes", "Threads"),
@@ -236,8 +245,9 @@ __getattr__ = lazily(
             "Failed", "Input", "NothingToDo", "Original", "Outcome", "Output", "Planned", "Refused",
             "Remarks", "Shard", "Skipped", "Written",
         ),
+        ".outputs": ("Outputs", "outputs_for"),
         ".part": ("Part", "part_of"),
-        ".place": ("AnyJob", "apart", "nbytes_of", "plan_outputs"),
+        ".place": ("AnyJob", "PartsJob", "apart", "nbytes_of", "plan_outputs"),
         ".progress": ("Cancelled", "Progress"),
         ".pruning": ("Pruning", "with_baked_vae"),
         ".release.ema_health": ("EmaHealth",),
@@ -256,9 +266,11 @@ __getattr__ = lazily(
         ".tidy.programs": ("PROGRAMS", "Program"),
         ".verifying": ("verify_file",),
         ".version": ("sdtool_version",),
+        ".watch": ("Arrived", "Waking", "Watch", "Watching", "changes_in"),
         "sdtool.checkpoint": (
             "InputError", "LimitExceeded", "Malformed", "NotACheckpoint", "OutputError",
             "SdtoolError", "Truncated", "Unreadable", "UnsafeError", "Unsupported", "UsageError",
+            "VerificationError",
         ),
         "sdtool.convert": ("Verification",),
         "sdtool.scan": ("Report", "Verdict", "open_judged"),
