@@ -410,8 +410,6 @@ def test_a_run_can_be_stopped(folder: Path) -> None:
 def test_a_kill_at_any_moment(folder: Path) -> None:
     """See `killed`: both ways out of every state that a kill leaves."""
     torch.save(lora(), folder / "l.pt")
-    save_file({"w": torch.ones(2)} | lora(1), folder / "m.safetensors")
-    torch.save(lora(1) | {"w": torch.ones(2)}, folder / "m.pt")  # retired
     (folder / "x.ckpt").write_bytes(TRAP)
     (folder / "x.yaml").write_text("beside it")
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
