@@ -145,7 +145,7 @@ def parts_of(plan: TidyPlan) -> dict[str, object]:
         "duplicates": [[plan.path(path) for path in paths] for paths in plan.duplicates],
         "summary": {
             "files": len(plan.entries),
-            **{word: counts[word] for word in _WORDS},
+            **{str(word): counts[word] for word in _WORDS},
             "passed_over": plan.passed_over,
             "excluded": plan.excluded,
             "held": plan.held,
