@@ -58,7 +58,13 @@ if TYPE_CHECKING:
         write_shards,
     )
     from sdtool.convert.write.signals import signals_held
-    from sdtool.convert.write.staging import check_output, leftovers, new_file
+    from sdtool.convert.write.staging import (
+        check_output,
+        leftovers,
+        new_file,
+        rename_free,
+        sync_folder,
+    )
 
 __all__ = [
     "CASTABLE",
@@ -111,6 +117,7 @@ __all__ = [
     "plan_safetensors",
     "plan_shards",
     "read_index",
+    "rename_free",
     "row_major_chunks",
     "select_all",
     "select_parts",
@@ -119,6 +126,7 @@ __all__ = [
     "signals_held",
     "split_name",
     "stored_metadata",
+    "sync_folder",
     "token_name",
     "treatment_of",
     "verify_against",
@@ -159,6 +167,8 @@ __getattr__ = lazily(
             "read_index", "set_name", "write_shards",
         ),
         ".write.signals": ("signals_held",),
-        ".write.staging": ("check_output", "leftovers", "new_file"),
+        ".write.staging": (
+            "check_output", "leftovers", "new_file", "rename_free", "sync_folder",
+        ),
     },
 )  # fmt: skip
