@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save
+from tests.gguf_files import gguf
 from tests.test_architecture import ROOT, SOURCES
 
 from sdtool.checkpoint.containers.compressed import COMPRESSED
 from sdtool.checkpoint.containers.container import Container
+from sdtool.checkpoint.containers.gguf import GGUF
 from sdtool.checkpoint.containers.numpy_file import NPY
 from sdtool.checkpoint.containers.opening import Budget, Opening
 from sdtool.checkpoint.containers.pickles import PICKLES
@@ -41,6 +43,7 @@ from sdtool.checkpoint.source import Memory
         (".pkl", Format.PICKLE),
         (".pt2", Format.TORCH_EXPORT),
         (".npy", Format.NPY),
+        (".gguf", Format.GGUF),
         (".txt", None),
         ("", None),
     ],
@@ -60,12 +63,12 @@ def test_what_runs_a_pickle_is_known() -> None:
         Format.TORCH_ZIP, Format.TORCH_LEGACY, Format.TORCH_TAR, Format.PICKLE,
     }  # fmt: skip
     assert {row for row in Format if row.loading is Loading.DATA} == {
-        Format.SAFETENSORS, Format.NPY,
+        Format.SAFETENSORS, Format.NPY, Format.GGUF,
     }  # fmt: skip
 
 
 def test_a_format_is_its_name_in_json() -> None:
-    assert json.dumps(list(Format)[:3]) == '["safetensors", "npy", "torch-zip"]'
+    assert json.dumps(list(Format)[:3]) == '["safetensors", "npy", "gguf"]'
     assert f"{Format.Z_FILE}" == "z-file"
 
 
@@ -118,6 +121,7 @@ SIGNS: dict[str, tuple[bytes, list[Container]]] = {
     "an empty zip": (b"PK\x05\x06" + bytes(18), [ZIP, PICKLES, ZIP_BEHIND]),
     "safetensors": (save({"x": torch.zeros(2)}), [SAFETENSORS, PICKLES]),
     "an array": (arrayed(), [NPY, PICKLES]),
+    "GGUF": (gguf({}, []), [GGUF, PICKLES]),
     "gzip": (gzip.compress(b"x"), [COMPRESSED, PICKLES]),
     "a tar": (tarred(), [TAR, PICKLES]),
     "a pickle": (pickle.dumps([1]), [PICKLES]),

@@ -81,4 +81,5 @@ def test_only_what_runs_or_hides_is_above_low() -> None:
         "odd-name",
         "odd-target",
         "opcode-crosses-frame",
+        "template-code",
     }

@@ -78,16 +78,6 @@ EXE = Foreign("exe", "a Windows program or library", _RUNS)
 
 MAGIC: tuple[tuple[int, bytes, Foreign], ...] = (
     # models of other programs
-    (
-        0,
-        b"GGUF",
-        Foreign(
-            "gguf",
-            "a GGUF model (llama.cpp, stable-diffusion.cpp, ComfyUI-GGUF)",
-            "it holds no pickle; load it as it is, or get the safetensors file it was made from",
-            "model",
-        ),
-    ),
     *(
         (
             0,

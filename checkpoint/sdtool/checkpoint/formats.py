@@ -41,6 +41,7 @@ class Format(StrEnum):
 
     SAFETENSORS = "safetensors", Loading.DATA, ".safetensors", ".sft"
     NPY = "npy", Loading.DATA, ".npy"
+    GGUF = "gguf", Loading.DATA, ".gguf"
 
     TORCH_ZIP = "torch-zip", Loading.TORCH, ".ckpt", ".pt", ".pth", ".bin", ".th"
     TORCH_LEGACY = "torch-legacy", Loading.TORCH

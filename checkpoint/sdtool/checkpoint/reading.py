@@ -141,9 +141,7 @@ class TensorEntry:
     @property
     def nbytes(self) -> int:
         """Bytes of the elements, each once: what a file that holds this tensor needs."""
-        if self.dtype.bits:
-            return (self.numel * self.dtype.bits + 7) // 8
-        return self.numel * self.dtype.itemsize
+        return self.dtype.nbytes(self.numel)
 
     @property
     def is_contiguous(self) -> bool:
@@ -204,9 +202,15 @@ class Reading:
     error: SdtoolError | None = None
     byteorder: str = "little"
     tensors: tuple[TensorEntry, ...] = ()
-    """Of a format whose header lists them (safetensors)."""
+    """Of a format whose header lists them (safetensors, GGUF, TensorFlow)."""
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
-    """The `__metadata__` of a safetensors file."""
+    """The `__metadata__` of a safetensors file; the texts of a GGUF file that are about it."""
+    leaves: Mapping[str, bool | int | float | str | None] = field(
+        default_factory=dict[str, bool | int | float | str | None]
+    )
+    """The other values of a GGUF file."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of."""
     inner: tuple[Reading, ...] = ()
     """Readings of what is wrapped: an archive in an archive, a compressed pickle."""
     unread: tuple[str, ...] = ()

@@ -70,8 +70,11 @@ def checkpoint_of(readings: Iterable[Reading], *, limits: Limits = DEFAULT_LIMIT
             hint="unpack it first, then give sdtool the file inside",
         )
     if not reading.streams:
-        if reading.tensors:
-            return Checkpoint(reading, "state-dict", reading.tensors, (), {}, {})
+        if reading.tensors or reading.format is Format.GGUF:
+            return Checkpoint(
+                reading, "state-dict", reading.tensors, (), reading.leaves, reading.metadata,
+                notes=reading.notes,
+            )  # fmt: skip
         raise NotACheckpoint("it holds nothing that could be weights", where=reading.source.name)
     checkpoint = _named(_flatten(reading, _root(reading), limits))
     if checkpoint.kind in ("embedding", "hypernetwork") or not checkpoint.tensors:

@@ -17,6 +17,7 @@ from tests.scan.vectors.denial import denial
 from tests.scan.vectors.disagreements import disagreements
 from tests.scan.vectors.fuzzed import fuzzed
 from tests.scan.vectors.gadgets import chains, gadgets
+from tests.scan.vectors.gguf_damage import gguf_damage
 from tests.scan.vectors.hidden import hidden
 from tests.scan.vectors.memo import memo
 from tests.scan.vectors.names import computed_names, dotted_names, odd_names, python2_names
@@ -68,6 +69,7 @@ _FAMILIES: tuple[tuple[int, Callable[[], Iterator[Vector]]], ...] = (
     (15, array_damage),
     (0, torch_damage),
     (0, stream_damage),
+    (17, gguf_damage),
 )
 """The class of attack of docs/threat-model.md, and its files; 0 where each has its own."""
 
