@@ -16,6 +16,7 @@ from tests.forge import (
     torch_legacy,
     torch_zip,
 )
+from tests.gguf_files import gguf
 
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.scan.findings import Finding, Severity, Verdict
@@ -39,6 +40,11 @@ CASES: dict[str, tuple[bytes, dict[str, str], Fields]] = {
         MODULE,
         {"module.thing": "our own"},
         (": module.thing - our own", None, 2, "GLOBAL module thing"),
+    ),
+    "chat-template": (
+        gguf({"tokenizer.chat_template": "{{ x }}"}, []),
+        {},
+        (": 7 characters", "tokenizer.chat_template", None, None),
     ),
     "unused-bytes": (
         LEGACY + bytes(9),

@@ -19,7 +19,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sdtool.checkpoint.chat_templates import is_template, template_anomalies
+from sdtool.checkpoint.chat_templates import is_template
 from sdtool.checkpoint.containers.gguf_cursor import Cursor, Leaf
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.errors import InputError, Malformed, Truncated, Unsupported
@@ -75,7 +75,6 @@ def read_gguf(source: Source, limits: Limits) -> Reading:
         _check_places(rows, base, _alignment(values, source), source, anomalies)
     except InputError as e:
         error = e
-    anomalies.extend(template_anomalies(values))
     return Reading(
         Format.GGUF,
         source,
