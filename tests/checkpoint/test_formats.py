@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save
+from tests import tensorflow_samples
 from tests.gguf_files import gguf
 from tests.test_architecture import ROOT, SOURCES
 
@@ -26,6 +27,7 @@ from sdtool.checkpoint.containers.opening import Budget, Opening
 from sdtool.checkpoint.containers.pickles import PICKLES
 from sdtool.checkpoint.containers.safetensors import SAFETENSORS
 from sdtool.checkpoint.containers.tars import TAR
+from sdtool.checkpoint.containers.tensorflow import TENSORFLOW
 from sdtool.checkpoint.containers.zips import ZIP, ZIP_BEHIND
 from sdtool.checkpoint.foreign import MAGIC
 from sdtool.checkpoint.formats import Format, Loading
@@ -63,7 +65,7 @@ def test_what_runs_a_pickle_is_known() -> None:
         Format.TORCH_ZIP, Format.TORCH_LEGACY, Format.TORCH_TAR, Format.PICKLE,
     }  # fmt: skip
     assert {row for row in Format if row.loading is Loading.DATA} == {
-        Format.SAFETENSORS, Format.NPY, Format.GGUF,
+        Format.SAFETENSORS, Format.NPY, Format.GGUF, Format.TENSORFLOW_V1, Format.TENSORFLOW_V2,
     }  # fmt: skip
 
 
@@ -122,6 +124,8 @@ SIGNS: dict[str, tuple[bytes, list[Container]]] = {
     "safetensors": (save({"x": torch.zeros(2)}), [SAFETENSORS, PICKLES]),
     "an array": (arrayed(), [NPY, PICKLES]),
     "GGUF": (gguf({}, []), [GGUF, PICKLES]),
+    "TensorFlow V1": (tensorflow_samples.V1, [PICKLES, TENSORFLOW]),
+    "the index of TensorFlow V2": (tensorflow_samples.INDEX, [PICKLES, TENSORFLOW]),
     "gzip": (gzip.compress(b"x"), [COMPRESSED, PICKLES]),
     "a tar": (tarred(), [TAR, PICKLES]),
     "a pickle": (pickle.dumps([1]), [PICKLES]),

@@ -19,7 +19,7 @@ from sdtool.batch.sharded import make_set
 from sdtool.batch.writing import make_outputs
 from sdtool.checkpoint import NotACheckpoint, SdtoolError, UsageError
 from sdtool.checkpoint.wording import counted, size
-from sdtool.convert import is_training_state, unpacked
+from sdtool.convert import is_training_state, prepared
 from sdtool.scan import Verdict, admit, judged, worst_message
 
 
@@ -105,7 +105,7 @@ def _made_of_file(
         if not job.item.alone and is_only_training(checkpoint):
             idle(draft, Nothing("it holds training state and no weights"), job)
             return [draft]
-        checkpoint = unpacked(checkpoint)
+        checkpoint = prepared(checkpoint)
         makings = shared.recipe.choose(checkpoint, job)
         if isinstance(makings, MakingFolder):
             make_pipeline(draft, makings, checkpoint, originals, shared, progress)

@@ -30,9 +30,10 @@ _PAGE = (
     " browser (it may want a login or a licence), then download again"
 )
 _UNPACK = "unpack it first, then give the file inside to sdtool"
-_TENSORFLOW = (
-    "this is TensorFlow's own format, which only shares the suffix with PyTorch's .ckpt; convert it"
-    " with the program that it belongs to, or look for a PyTorch or safetensors version"
+_GRAPH = (
+    "a graph can read and write files and call Python when it is run, and sdtool does not judge"
+    " it; the weights of a checkpoint are in its .index and .data files, those of a SavedModel in"
+    " its folder `variables`"
 )
 _PICTURE = "rename it to its own suffix; a model is a separate download"
 _RUNS = "sdtool cannot judge programs; do not run it because it came as a model"
@@ -51,14 +52,18 @@ LFS = Foreign(
 TEXT = Foreign("text", "plain text", "if it was downloaded as a model, read it: it says why not")
 YAML = Foreign("yaml", "a YAML document", "a configuration goes beside its model: X.yaml by X")
 ZIP_EMPTY = Foreign("empty-zip", "an empty zip archive", "download it again")
-TF_V1 = Foreign("tensorflow-v1", "a TensorFlow V1 checkpoint", _TENSORFLOW, "model")
-TF_INDEX = Foreign("tensorflow-index", "the index of a TensorFlow checkpoint", _TENSORFLOW, "model")
-TF_DATA = Foreign("tensorflow-data", "the data of a TensorFlow checkpoint", _TENSORFLOW, "model")
-TF_META = Foreign("tensorflow-meta", "the graph of a TensorFlow checkpoint", _TENSORFLOW, "model")
-TF_STATE = Foreign(
-    "tensorflow-state", "the list that TensorFlow keeps of its checkpoints", _TENSORFLOW, "model"
+TF_DATA = Foreign(
+    "tensorflow-data",
+    "the values of a TensorFlow checkpoint",
+    "they are read by way of the .index beside them",
 )
-SAVED_MODEL = Foreign("tensorflow-saved-model", "a TensorFlow SavedModel", _TENSORFLOW, "model")
+TF_META = Foreign("tensorflow-meta", "the graph of a TensorFlow checkpoint", _GRAPH, "model")
+TF_STATE = Foreign(
+    "tensorflow-state",
+    "the list that TensorFlow keeps of its checkpoints",
+    "the checkpoints are the .index files beside it",
+)
+SAVED_MODEL = Foreign("tensorflow-saved-model", "a TensorFlow SavedModel", _GRAPH, "model")
 ONNX = Foreign(
     "onnx",
     "an ONNX model",
@@ -145,11 +150,6 @@ MAGIC: tuple[tuple[int, bytes, Foreign], ...] = (
 Source: each format's own specification; ggml/src/gguf.cpp; HDF5 File Format 3.0 II.A.
 """
 
-_TABLE_MAGIC = bytes.fromhex("57fb808b247547db")
-"""The last eight bytes of a TensorFlow V1 checkpoint and of a V2 index, both tables of LevelDB.
-
-Source: tensorflow/core/lib/io/format.h (kTableMagicNumber).
-"""
 _SHARD = re.compile(r"\.data-\d{5}-of-\d{5}$")
 _UNFINISHED = (".crdownload", ".part", ".partial", ".aria2", ".download", ".incomplete")
 _TEXT_CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\r\f\x1b")
@@ -169,8 +169,6 @@ def foreign_kind(head: bytes, tail: bytes, name: str) -> Foreign | None:
     for offset, magic, foreign in MAGIC:
         if head.startswith(magic, offset) and (foreign is not EXE or _is_program(head)):
             return foreign
-    if tail.endswith(_TABLE_MAGIC):
-        return TF_INDEX if name.endswith(".index") else TF_V1
     if _SHARD.search(name):
         return TF_DATA
     if name.endswith(".meta") and head.startswith(b"\n"):

@@ -42,6 +42,8 @@ class Format(StrEnum):
     SAFETENSORS = "safetensors", Loading.DATA, ".safetensors", ".sft"
     NPY = "npy", Loading.DATA, ".npy"
     GGUF = "gguf", Loading.DATA, ".gguf"
+    TENSORFLOW_V1 = "tensorflow-v1", Loading.DATA
+    TENSORFLOW_V2 = "tensorflow-v2", Loading.DATA
 
     TORCH_ZIP = "torch-zip", Loading.TORCH, ".ckpt", ".pt", ".pth", ".bin", ".th"
     TORCH_LEGACY = "torch-legacy", Loading.TORCH

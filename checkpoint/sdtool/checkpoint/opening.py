@@ -13,6 +13,7 @@ from sdtool.checkpoint.containers.opening import Budget, Opening
 from sdtool.checkpoint.containers.pickles import PICKLES
 from sdtool.checkpoint.containers.safetensors import SAFETENSORS
 from sdtool.checkpoint.containers.tars import TAR
+from sdtool.checkpoint.containers.tensorflow import TENSORFLOW
 from sdtool.checkpoint.containers.zips import ZIP, ZIP_BEHIND
 from sdtool.checkpoint.errors import InputError, NotACheckpoint, Unsupported
 from sdtool.checkpoint.foreign import Foreign, foreign_kind
@@ -24,7 +25,7 @@ from sdtool.checkpoint.source import LocalFile, Source
 from sdtool.checkpoint.trace import Anomaly
 
 CONTAINERS: tuple[Container, ...] = (
-    ZIP, SAFETENSORS, NPY, GGUF, COMPRESSED, TAR, PICKLES, ZIP_BEHIND,
+    ZIP, SAFETENSORS, NPY, GGUF, COMPRESSED, TAR, PICKLES, ZIP_BEHIND, TENSORFLOW,
 )  # fmt: skip
 """In the order in which a file is taken for them: what its first bytes say, then what they do not
 show. All of them are asked; more than one answer is a polyglot."""

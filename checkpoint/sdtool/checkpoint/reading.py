@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.errors import SdtoolError
@@ -14,6 +14,9 @@ from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.source import LocalFile, Source
 from sdtool.checkpoint.trace import Anomaly, Trace
 from sdtool.checkpoint.values import Value
+
+if TYPE_CHECKING:
+    from sdtool.checkpoint.crc32c import Checksum
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +214,8 @@ class Reading:
     """The other values of a GGUF file."""
     notes: tuple[str, ...] = ()
     """What a person should know of."""
+    checksums: tuple[Checksum, ...] = ()
+    """Of the values in a TensorFlow checkpoint, not compared yet: see `check_sums`."""
     inner: tuple[Reading, ...] = ()
     """Readings of what is wrapped: an archive in an archive, a compressed pickle."""
     unread: tuple[str, ...] = ()

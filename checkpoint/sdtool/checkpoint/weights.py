@@ -42,6 +42,9 @@ WRAPPERS = (
 `ema` is one only beside `model`: see `_is_ema`.
 """
 
+_HEADERS = (Format.GGUF, Format.TENSORFLOW_V1, Format.TENSORFLOW_V2)
+"""Formats that list their tensors, and may list none."""
+
 
 def checkpoint_of(readings: Iterable[Reading], *, limits: Limits = DEFAULT_LIMITS) -> Checkpoint:
     """The Checkpoint of the one reading that a loader could take.
@@ -70,7 +73,7 @@ def checkpoint_of(readings: Iterable[Reading], *, limits: Limits = DEFAULT_LIMIT
             hint="unpack it first, then give sdtool the file inside",
         )
     if not reading.streams:
-        if reading.tensors or reading.format is Format.GGUF:
+        if reading.tensors or reading.format in _HEADERS:
             return Checkpoint(
                 reading, "state-dict", reading.tensors, (), reading.leaves, reading.metadata,
                 notes=reading.notes,

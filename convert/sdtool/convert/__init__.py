@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sdtool.convert.plan.dequantize import treatment_of
     from sdtool.convert.plan.expansion import check_expansion, check_reading
     from sdtool.convert.plan.layouts import has_other_layout, select_single
-    from sdtool.convert.plan.unpacking import unpacked
+    from sdtool.convert.plan.unpacking import prepared
     from sdtool.convert.verify.found import Difference, Verification
     from sdtool.convert.verify.verify import verify_against, verify_file
     from sdtool.convert.write.hashes import Hashes, hash_file
@@ -85,6 +85,7 @@ __all__ = [
     "plan_pt",
     "plan_safetensors",
     "plan_shards",
+    "prepared",
     "read_index",
     "select_all",
     "select_parts",
@@ -93,7 +94,6 @@ __all__ = [
     "split_name",
     "token_name",
     "treatment_of",
-    "unpacked",
     "verify_against",
     "verify_file",
     "write_pt",
@@ -116,7 +116,7 @@ _HOMES = {
         "has_other_layout",
         "select_single",
     ),
-    "plan.unpacking": ("unpacked",),
+    "plan.unpacking": ("prepared",),
     "verify.found": ("Difference", "Verification"),
     "verify.verify": ("verify_against", "verify_file"),
     "write.hashes": (

@@ -16,7 +16,7 @@ from sdtool.convert.plan.dequantize import treatment_of
 from sdtool.convert.plan.plan import plan_safetensors, select_all
 from sdtool.convert.plan.selection import Selection
 from sdtool.convert.plan.target import Target
-from sdtool.convert.plan.unpacking import unpacked
+from sdtool.convert.plan.unpacking import prepared
 from sdtool.convert.write.pt_file import plan_pt, write_pt
 from sdtool.convert.write.safetensors_file import Written, write_safetensors
 
@@ -49,7 +49,7 @@ def convert_unjudged(
     """
     opened = source if isinstance(source, Checkpoint) else open_checkpoint(source)
     try:
-        checkpoint = unpacked(opened)
+        checkpoint = prepared(opened)
         target = Target(to) if to else Target.of_kind(checkpoint.kind)
         selection = select_all(
             checkpoint,

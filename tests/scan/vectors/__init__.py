@@ -28,6 +28,7 @@ from tests.scan.vectors.stream_damage import stream_damage
 from tests.scan.vectors.streams import broken, streams
 from tests.scan.vectors.tars import tars
 from tests.scan.vectors.tensor_files import tensor_files
+from tests.scan.vectors.tensorflow_damage import tensorflow_damage
 from tests.scan.vectors.torch_damage import torch_damage
 from tests.scan.vectors.values import values
 from tests.scan.vectors.vector import Vector
@@ -70,6 +71,7 @@ _FAMILIES: tuple[tuple[int, Callable[[], Iterator[Vector]]], ...] = (
     (0, torch_damage),
     (0, stream_damage),
     (17, gguf_damage),
+    (17, tensorflow_damage),
 )
 """The class of attack of docs/threat-model.md, and its files; 0 where each has its own."""
 

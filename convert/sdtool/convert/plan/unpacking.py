@@ -1,15 +1,36 @@
-"""What becomes of the blocks of a GGUF file: weights again, or a refusal."""
+"""What has to be done with some formats first: checksums compared, blocks turned into weights."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from sdtool.checkpoint.errors import Unsupported
+from sdtool.checkpoint.errors import Malformed, Unsupported
 from sdtool.checkpoint.ggml_types import Q8_0
 from sdtool.checkpoint.identify.quantization import quantization_of
 from sdtool.checkpoint.identify.schemes import BLOCKS
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.convert.elements.ggml import weights_of
+
+
+def prepared(checkpoint: Checkpoint) -> Checkpoint:
+    """Return a checkpoint as `unpacked` does, once the checksums of its values were compared.
+
+    Those of a zip are compared while its records are copied; TensorFlow's are of another kind, and
+    those of V1 of blocks, not of tensors.
+
+    Raises:
+        Malformed: one is wrong.
+        Unsupported: as for `unpacked`.
+        InputError: the values cannot be read.
+    """
+    for checksum in checkpoint.reading.checksums:
+        if not checksum.holds():
+            raise Malformed(
+                f"the bytes of {checksum.what[:80]!a} do not match their CRC-32C",
+                where=checksum.source.name,
+                hint="the file is damaged: download or copy it again",
+            )
+    return unpacked(checkpoint)
 
 
 def unpacked(checkpoint: Checkpoint) -> Checkpoint:
