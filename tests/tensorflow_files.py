@@ -10,6 +10,8 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tests.protobuf import message, number, varint
+
 MAGIC = 0xDB4775248B80FB57
 FLOAT, INT32, STRING, INT64 = 1, 3, 7, 9
 
@@ -28,27 +30,6 @@ def masked(data: bytes) -> bytes:
     """The checksum of bytes as it stands in files."""
     crc = crc32c(data)
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
-
-
-def varint(number: int) -> bytes:
-    """Seven bits a byte; a negative number as one of 64 bits."""
-    number &= (1 << 64) - 1
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*out, number])
-
-
-def number(tag: int, value: int) -> bytes:
-    """A field with a number, which is left out where it is 0."""
-    return varint(tag << 3) + varint(value) if value else b""
-
-
-def message(tag: int, *parts: bytes) -> bytes:
-    """A field with a length."""
-    body = b"".join(parts)
-    return varint(tag << 3 | 2) + varint(len(body)) + body
 
 
 def shape(sizes: Sequence[int]) -> bytes:

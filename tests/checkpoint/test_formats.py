@@ -17,12 +17,15 @@ import torch
 from safetensors.torch import save
 from tests import tensorflow_samples
 from tests.gguf_files import gguf
+from tests.protobuf import message, number
 from tests.test_architecture import ROOT, SOURCES
 
 from sdtool.checkpoint.containers.compressed import COMPRESSED
 from sdtool.checkpoint.containers.container import Container
 from sdtool.checkpoint.containers.gguf import GGUF
+from sdtool.checkpoint.containers.hdf5 import HDF5
 from sdtool.checkpoint.containers.numpy_file import NPY
+from sdtool.checkpoint.containers.onnx import ONNX
 from sdtool.checkpoint.containers.opening import Budget, Opening
 from sdtool.checkpoint.containers.pickles import PICKLES
 from sdtool.checkpoint.containers.safetensors import SAFETENSORS
@@ -124,6 +127,8 @@ SIGNS: dict[str, tuple[bytes, list[Container]]] = {
     "safetensors": (save({"x": torch.zeros(2)}), [SAFETENSORS, PICKLES]),
     "an array": (arrayed(), [NPY, PICKLES]),
     "GGUF": (gguf({}, []), [GGUF, PICKLES]),
+    "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(20), [HDF5, PICKLES]),
+    "ONNX": (number(1, 8) + message(7, message(1)), [ONNX, PICKLES]),
     "TensorFlow V1": (tensorflow_samples.V1, [PICKLES, TENSORFLOW]),
     "the index of TensorFlow V2": (tensorflow_samples.INDEX, [PICKLES, TENSORFLOW]),
     "gzip": (gzip.compress(b"x"), [COMPRESSED, PICKLES]),

@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 from safetensors.numpy import load_file
 from tests import tensorflow_samples as samples
+from tests.protobuf import message, number, varint
 from tests.tensorflow_files import (
     INT32,
     INT64,
@@ -26,12 +27,9 @@ from tests.tensorflow_files import (
     floats,
     full,
     header,
-    message,
-    number,
     slice_key,
     table,
     v1,
-    varint,
 )
 
 from sdtool.batch import Options, convert_file

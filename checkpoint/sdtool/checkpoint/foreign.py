@@ -64,12 +64,6 @@ TF_STATE = Foreign(
     "the checkpoints are the .index files beside it",
 )
 SAVED_MODEL = Foreign("tensorflow-saved-model", "a TensorFlow SavedModel", _GRAPH, "model")
-ONNX = Foreign(
-    "onnx",
-    "an ONNX model",
-    "it holds no pickle and runs in ONNX programs as it is; its maker's site has the weights",
-    "model",
-)
 RIFF = {
     b"WEBP": Foreign("webp", "a WebP image", _PICTURE),
     b"WAVE": Foreign("wave", "a WAVE recording", _PICTURE),
@@ -95,17 +89,6 @@ MAGIC: tuple[tuple[int, bytes, Foreign], ...] = (
             ),
         )
         for magic in (b"lmgg", b"fmgg", b"tjgg")
-    ),
-    (
-        0,
-        b"\x89HDF\r\n\x1a\n",
-        Foreign(
-            "hdf5",
-            "an HDF5 file, as Keras writes (.h5, .keras)",
-            "open it with h5py or Keras in safe mode (a Lambda layer in it can hold code);"
-            " look for a safetensors version",
-            "model",
-        ),
     ),
     (
         4,
@@ -147,7 +130,7 @@ MAGIC: tuple[tuple[int, bytes, Foreign], ...] = (
 )
 """Offset, the bytes that stand there, and what they mean.
 
-Source: each format's own specification; ggml/src/gguf.cpp; HDF5 File Format 3.0 II.A.
+Source: each format's own specification.
 """
 
 _SHARD = re.compile(r"\.data-\d{5}-of-\d{5}$")
@@ -175,8 +158,6 @@ def foreign_kind(head: bytes, tail: bytes, name: str) -> Foreign | None:
         return TF_META
     if head.startswith(b"\x08\x01\x12") and name.endswith(".pb"):
         return SAVED_MODEL
-    if _is_onnx(head, name):
-        return ONNX
     if not any(head) and not any(tail):
         return ZEROS
     return _text_kind(head, name) or (PARTIAL if name.endswith(_UNFINISHED) else None)
@@ -209,18 +190,6 @@ def _is_program(head: bytes) -> bool:
     """Whether `MZ` is followed by the header it promises: at 0x3C stands where `PE` begins."""
     at = int.from_bytes(head[0x3C:0x40], "little")
     return head[at : at + 2] in (b"PE", b"NE", b"LE") and at > 0
-
-
-def _is_onnx(head: bytes, name: str) -> bool:
-    """Whether a ModelProto begins here: field 1 is a small ir_version, then a field of its own.
-
-    Source: onnx/onnx.proto (ModelProto).
-    """
-    if len(head) < 4 or head[0] != 0x08 or not 1 <= head[1] <= 31:
-        return False
-    if head[2] == 0x12 and head[3] < 32:  # producer_name, such as "pytorch"
-        return head[4 : 4 + head[3]].replace(b"-", b"").replace(b".", b"").isalnum()
-    return name.endswith(".onnx") and head[2] in (0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42)
 
 
 def _text_kind(head: bytes, name: str) -> Foreign | None:

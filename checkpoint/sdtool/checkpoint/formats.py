@@ -67,6 +67,8 @@ class Format(StrEnum):
     TORCH_EXPORT = "torch-export", Loading.PROGRAM, ".pt2"
     TORCHSERVE = "torchserve", Loading.PROGRAM
     KERAS = "keras", Loading.PROGRAM, ".keras"
+    HDF5 = "hdf5", Loading.PROGRAM, ".h5"
+    ONNX = "onnx", Loading.PROGRAM, ".onnx"
 
     UNKNOWN = "unknown", Loading.NOTHING
 

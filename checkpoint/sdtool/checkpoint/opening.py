@@ -8,7 +8,9 @@ from dataclasses import replace
 from sdtool.checkpoint.containers.compressed import COMPRESSED
 from sdtool.checkpoint.containers.container import Container
 from sdtool.checkpoint.containers.gguf import GGUF
+from sdtool.checkpoint.containers.hdf5 import HDF5
 from sdtool.checkpoint.containers.numpy_file import NPY
+from sdtool.checkpoint.containers.onnx import ONNX
 from sdtool.checkpoint.containers.opening import Budget, Opening
 from sdtool.checkpoint.containers.pickles import PICKLES
 from sdtool.checkpoint.containers.safetensors import SAFETENSORS
@@ -25,7 +27,7 @@ from sdtool.checkpoint.source import LocalFile, Source
 from sdtool.checkpoint.trace import Anomaly
 
 CONTAINERS: tuple[Container, ...] = (
-    ZIP, SAFETENSORS, NPY, GGUF, COMPRESSED, TAR, PICKLES, ZIP_BEHIND, TENSORFLOW,
+    ZIP, SAFETENSORS, NPY, GGUF, HDF5, ONNX, COMPRESSED, TAR, PICKLES, ZIP_BEHIND, TENSORFLOW,
 )  # fmt: skip
 """In the order in which a file is taken for them: what its first bytes say, then what they do not
 show. All of them are asked; more than one answer is a polyglot."""

@@ -15,6 +15,7 @@ from tests.scan.vectors.arrays import arrays
 from tests.scan.vectors.calls import extension_codes, without_reduce
 from tests.scan.vectors.denial import denial
 from tests.scan.vectors.disagreements import disagreements
+from tests.scan.vectors.foreign_programs import foreign_programs
 from tests.scan.vectors.fuzzed import fuzzed
 from tests.scan.vectors.gadgets import chains, gadgets
 from tests.scan.vectors.gguf_damage import gguf_damage
@@ -72,6 +73,7 @@ _FAMILIES: tuple[tuple[int, Callable[[], Iterator[Vector]]], ...] = (
     (0, stream_damage),
     (17, gguf_damage),
     (17, tensorflow_damage),
+    (16, foreign_programs),
 )
 """The class of attack of docs/threat-model.md, and its files; 0 where each has its own."""
 

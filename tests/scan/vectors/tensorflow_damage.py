@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.forge import pickled
+from tests.protobuf import message, number, varint
 from tests.scan.vectors.vector import BOOM, Vector, silent
 from tests.tensorflow_files import (
     INT32,
@@ -13,11 +14,8 @@ from tests.tensorflow_files import (
     bundle,
     floats,
     header,
-    message,
-    number,
     table,
     v1,
-    varint,
 )
 
 _ONE = Saved([1], floats(1.0))
