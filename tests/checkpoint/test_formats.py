@@ -8,6 +8,8 @@ import io
 import json
 import pickle
 import re
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -161,3 +163,19 @@ def test_a_reading_has_a_format_of_its_container(what: str) -> None:
             found = [reading for reading in container.read(opening) if reading.foreign is None]
             assert {reading.format for reading in found} <= set(container.formats)
             opening.found.extend(found)
+
+
+def test_a_scan_imports_no_reader_of_a_format_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "x.safetensors").write_bytes(save({"x": torch.zeros(2)}))
+    program = (
+        "import sys; from sdtool.scan import scan_file; scan_file(sys.argv[1]);"
+        "print(*sorted(n.rpartition('.')[2] for n in sys.modules if n.startswith('sdtool.')))"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "x.safetensors")]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = set(result.stdout.split())
+    assert {"gguf", "onnx", "tensorflow", "hdf5", "scanner"} <= loaded
+    assert not loaded & {
+        "gguf_cursor", "gguf_header", "onnx_graph", "tensorflow_table", "leveldb_table", "crc32c",
+        "protobuf", "keras_config", "chat_templates", "templates", "ggml_types",
+    }  # fmt: skip

@@ -34,7 +34,7 @@ class Weights:
     """A source of float32, little-endian, over a storage of Q8_0 blocks."""
 
     def __init__(self, stored: Storage, name: str) -> None:
-        self._stored = stored
+        self.stored = stored
         self._order = ">" if stored.byteorder == "big" else "<"
         self.name = f"{stored.source.name}!{name}"
         self.nbytes = stored.nbytes // Q8_0.itemsize * _ROW_NBYTES
@@ -45,7 +45,7 @@ class Weights:
         first, last = offset // _ROW_NBYTES, -(-end // _ROW_NBYTES)
         if last <= first:
             return b""
-        stored, item = self._stored, Q8_0.itemsize
+        stored, item = self.stored, Q8_0.itemsize
         blocks = stored.source.read_at(stored.offset + first * item, (last - first) * item)
         start = offset - first * _ROW_NBYTES
         return self._products(blocks)[start : start + end - offset]
