@@ -246,6 +246,11 @@ def _tiny_safetensors(nbytes: int) -> bytes:
     return safetensors(b"{" + b",".join(entry % i for i in range(count)) + b"}")
 
 
+def _wrapped_name(times: int) -> bytes:
+    wrapped = "module." * times + "w"
+    return safetensors({wrapped: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, bytes(4))
+
+
 def _long_metadata(nbytes: int) -> bytes:
     keys = {f"{i:x}": "" for i in range(nbytes // 10)}
     head = {"__metadata__": keys, "w": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}
@@ -351,6 +356,8 @@ def bombs() -> Iterator[Bomb]:
                lambda: torch_zip(_deep(b"}K\x00", b"s", 100_000)))  # fmt: skip
     yield Bomb("tiny-safetensors", "86,000 empty tensors", lambda: _tiny_safetensors(4_700_000),
                ".safetensors")  # fmt: skip
+    yield Bomb("wrapped-name", "a tensor that 690,000 modules are wrapped around",
+               lambda: _wrapped_name(690_000), ".safetensors")  # fmt: skip
     yield Bomb("metadata", "480,000 metadata keys", lambda: _long_metadata(4_800_000),
                ".safetensors")  # fmt: skip
     yield Bomb("inflated-storage", "a deflated storage of 1 GB, declared honestly",

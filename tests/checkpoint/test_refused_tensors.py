@@ -83,6 +83,10 @@ CASES: dict[str, tuple[Ops, str]] = {
     ),
     "an array of no sizes": (array(bytes(16), "4"), "'b': an array without its shape and bytes"),
     "an array of no bytes": (array(5), "'b': an array without its shape and bytes"),
+    "an array of more sizes than any": (
+        array(bytes(4), (1,) * 65),
+        "'b': a tensor of 65 sizes and 65 strides",
+    ),
     "an array that is too short": (
         array(bytes(12)),
         "'b': an array of 12 bytes, which its shape contradicts",
@@ -169,3 +173,10 @@ CASES: dict[str, tuple[Ops, str]] = {
 def test_a_tensor_that_makes_no_sense(case: str) -> None:
     entry, why = CASES[case]
     assert reason(entry) == why
+
+
+def test_a_record_of_another_size() -> None:
+    state = forge.pickled(forge.dict_of({"a": forge.tensor()}))
+    with pytest.raises(Malformed) as refused:
+        open_checkpoint(Memory(forge.torch_zip(state, {"0": bytes(20)}), "model.ckpt"))
+    assert refused.value.what == ("'a': storage '0' holds 20 bytes and is declared to hold 16")

@@ -8,22 +8,28 @@ from dataclasses import replace
 import pytest
 from tests.forge import (
     POP,
+    Member,
     Ops,
     dict_of,
     legacy_storage,
     list_of,
     name,
     pickled,
+    storage,
     tar_file,
     tensor,
     torch_legacy,
     torch_tar,
     torch_zip,
+    zip_file,
 )
 from tests.scan.vectors.arrays import joblib_array
 
 from sdtool.checkpoint import readings
+from sdtool.checkpoint.containers.opening import Budget
+from sdtool.checkpoint.errors import LimitExceeded
 from sdtool.checkpoint.limits import DEFAULT_LIMITS
+from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Memory
 
 FOUR_STORAGES = pickled(4) + b"".join(
@@ -87,3 +93,40 @@ def test_what_is_beyond_a_limit_is_an_error(case: str) -> None:
     assert errors and errors[0].what.startswith(message), errors
     (whole, *_) = readings(Memory(data, "x"))
     assert not any(message in str(e) for e in (whole.error, *(s.error for s in whole.streams)))
+
+
+PACKED = [Member("a/data.pkl", pickled({}), 8), Member("a/version", b"3\n", 8)]
+
+
+@pytest.mark.parametrize("is_torch", [True, False])
+def test_what_is_inflated_for_checksums_alone_has_a_bound(is_torch: bool) -> None:
+    source = Memory(zip_file(PACKED if is_torch else PACKED[1:]), "x")
+    allowed = sum(len(member.data) for member in PACKED[not is_torch :])
+    budget = replace(Budget.for_file(source.nbytes, DEFAULT_LIMITS), checked_nbytes=allowed)
+    (whole,) = readings(source, deep=True, budget=replace(budget))
+    (reading,) = readings(source, deep=True, budget=replace(budget, checked_nbytes=allowed - 1))
+    message = (
+        "its compressed members inflate to more than is checked of a file of its size: a/version"
+    )
+    if is_torch:
+        assert whole.error is None
+        assert type(reading.error) is LimitExceeded and reading.error.what == message
+    else:
+        assert message not in whole.unread and message in reading.unread
+
+
+class Far(Memory):
+    """A file of which each place costs a request."""
+
+    is_far = True
+
+
+def test_records_of_a_file_on_a_server_are_counted_and_not_fetched() -> None:
+    data = torch_zip(
+        pickled(dict_of({key: tensor(storage(key)) for key in "01"})),
+        {"0": bytes(16), "1": bytes(16)},
+    )
+    found = [a for r in readings(Far(data, "x")) for a in r.anomalies]
+    assert [(a.rule, a.detail) for a in found] == [(RuleId.RECORDS_NOT_FETCHED, "2")]
+    for source, deep in ((Far(data, "x"), True), (Memory(data, "x"), False)):
+        assert [a for r in readings(source, deep=deep) for a in r.anomalies] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,6 +82,10 @@ def test_a_bound_is_on_elements_and_nothing_is_read_beyond_it() -> None:
 def test_a_short_storage_is_said() -> None:
     with pytest.raises(Truncated):
         values_of(entry(bytes(3), BY_NAME["int32"], (1,)))
+    packed = zlib.compress(bytes(3), wbits=-15)
+    storage = Storage("0", Memory(packed, "x"), 0, 3, compression=8, stored_nbytes=len(packed))
+    with pytest.raises(Truncated, match="its storage is shorter than its shape"):
+        values_of(replace(entry(bytes(3), BY_NAME["int32"], (1,)), storage=storage))
 
 
 def test_a_compressed_storage_is_inflated(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from sdtool.checkpoint.containers.source_file import SourceFile
 from sdtool.checkpoint.errors import Truncated, Unreadable
-from sdtool.checkpoint.source import LocalFile, Memory, read_exactly
+from sdtool.checkpoint.source import LocalFile, Memory, local_file, opened, read_exactly
 
 
 def test_a_missing_file_cannot_be_read(tmp_path: Path) -> None:
@@ -53,3 +53,14 @@ def test_a_read_beyond_all_bounds_is_an_error() -> None:
     for size in (-2, 1 << 40):
         with pytest.raises(OSError, match="a read of"):
             file.read(size)
+
+
+def test_a_file_that_is_open_is_used_and_stays_open(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    mine, others = list[int](), list[int]()
+    with local_file(tmp_path / "a", mine.append) as file:
+        with opened(file, others.append) as used:
+            assert used is file
+            assert used.read_at(0, 2) == b"ab"
+        assert file.read_at(1, 2) == b"bc"
+    assert (mine, others) == ([2], [2])

@@ -8,8 +8,9 @@ import pytest
 from tests import forge
 from tests.forge import Ops
 
-from sdtool.checkpoint import open_checkpoint
+from sdtool.checkpoint import LimitExceeded, open_checkpoint, readings
 from sdtool.checkpoint.source import Memory
+from sdtool.checkpoint.unreached import unreached
 
 OBJECT = "shop.Object"
 """A class that sdtool knows nothing of."""
@@ -59,6 +60,14 @@ CASES: dict[str, tuple[Any, dict[str, str | None]]] = {
     "pair of an object": (forge.setitem(made(), "k", T), {"b.k": None}),
     "key of an object": (forge.setitem(made(), T, 1), {"b.0": INSIDE}),
     "attribute of an object": (forge.build(made(), {"x": T}), {"b.x": None}),
+    "attributes and slots of an object": (
+        forge.build(made(), forge.tuple_of({"x": T}, {"y": T})),
+        {"b.x": None, "b.y": None},
+    ),
+    "pairs that a dict is made of": (
+        forge.call(forge.name("collections", "OrderedDict"), [["k", T]]),
+        {"b.k": None},
+    ),
     "state that is a list": (forge.build(made(), [T]), {"b.0.0": INSIDE}),
     "key of a dict": (
         forge.setitem(forge.dict_of({}), forge.tuple_of(T), 1),
@@ -80,6 +89,18 @@ CASES: dict[str, tuple[Any, dict[str, str | None]]] = {
             {**MODULE, "_packed_params": T},
         ),
         {"b._packed_params": "a tensor of a quantized module"},
+    ),
+    "argument of an attribute of an object": (
+        forge.build(forge.call(forge.name("shop", "Outer")), {"x": made(T)}),
+        {"b.x.0.0": INSIDE},
+    ),
+    "argument of a parameter of a module": (
+        forge.build(made(), {**MODULE, "_parameters": {"w": made(T)}}),
+        {"b.w.0.0": INSIDE},
+    ),
+    "hook of an old parameter": (
+        forge.build(forge.call(forge.name("torch.nn.parameter", "Parameter"), T), (True, False, T)),
+        {"b": None, "b.state.2": OF_ANOTHER},
     ),
     "argument of a module": (
         forge.build(made(T), MODULE),
@@ -103,3 +124,13 @@ def test_an_attribute_of_a_module_is_no_weight() -> None:
         ("b.cache", "an attribute of a module, which its state_dict() leaves out")
     ]
     assert checkpoint.notes == ("left as no part of a module's state_dict(): b.cache",)
+
+
+def test_there_is_an_end_to_looking() -> None:
+    (reading,) = readings(Memory(forge.pickled(made([1], [2])), "x.pkl"))
+    (stream,) = reading.streams
+    roots: Any = [((), stream.value)]
+    with pytest.raises(LimitExceeded) as stopped:
+        unreached(roots, set(), lambda _: False, beyond=set(), most=2)
+    assert stopped.value.what == "more than 2 values in one object"
+    assert unreached(roots, set(), lambda _: False, beyond=set(), most=3) == []

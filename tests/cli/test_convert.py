@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from tests.cli import standing
 from tests.cli.conftest import Run
 
 from sdtool.batch.checking import verify
@@ -332,39 +332,25 @@ def test_interrupted_it_leaves_nothing_half_written(
 ) -> None:
     key = "model.diffusion_model.input_blocks.0.0.weight"
     for file in ("a.pt", "b.pt"):
-        torch.save({key: torch.zeros(150_000_000, dtype=torch.uint8)}, tmp_path / file)
-    command = [sys.executable, "-m", "sdtool", verb, ".", "--out-dir", "out", "--jobs", jobs]
+        torch.save({key: torch.zeros(1_000_000, dtype=torch.uint8)}, tmp_path / file)
+    process = standing.command(tmp_path, verb, ".", "--out-dir", "out", "--jobs", jobs)
+    assert list(tmp_path.glob("out/.*partial*"))
     number = getattr(signal, name)
-    before = signal.signal(number, signal.SIG_DFL)  # the tests themselves may run under nohup
-    try:
-        process = subprocess.Popen(
-            command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-    finally:
-        signal.signal(number, before)
-    while not list(tmp_path.glob("out/.*partial*")) and process.poll() is None:
-        time.sleep(0.001)
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 128 + number
-    assert err.strip() == b"sdtool: interrupted"
+    assert err.strip() == "sdtool: interrupted"
     assert not list(tmp_path.glob("out/.*"))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
     """As under nohup: the terminal goes, the work goes on."""
-    torch.save({"w": torch.zeros(50_000_000, dtype=torch.uint8)}, tmp_path / "a.pt")
-    command = [sys.executable, "-m", "sdtool", "convert", "a.pt", "--out-dir", "out"]
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE)
-    finally:
-        signal.signal(signal.SIGHUP, before)
-    while not list(tmp_path.glob("out/.*partial*")) and process.poll() is None:
-        time.sleep(0.001)
+    torch.save({"w": torch.zeros(1_000_000, dtype=torch.uint8)}, tmp_path / "a.pt")
+    options = ["convert", "a.pt", "--out-dir", "out"]
+    process = standing.command(tmp_path, *options, ignored=signal.SIGHUP)
     process.send_signal(signal.SIGHUP)
-    process.communicate(timeout=60)
+    process.communicate("on", timeout=120)
     assert process.returncode == 0
     assert os.listdir(tmp_path / "out") == ["a.safetensors"]
 

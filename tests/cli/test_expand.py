@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Run
 
-from sdtool.batch.expand import expand, listed
+from sdtool.batch.expand import expand_inputs, listed
 from sdtool.batch.items import Item
 from sdtool.checkpoint.errors import UsageError
 
@@ -26,13 +26,13 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def paths(*arguments: str, stdin: bytes | None = None) -> list[str]:
-    items, problems = expand(arguments, None if stdin is None else io.BytesIO(stdin))
+    items, problems = expand_inputs(arguments, None if stdin is None else io.BytesIO(stdin))
     assert not problems
     return [item.path.replace(os.sep, "/") for item in items]
 
 
 def test_a_file_is_itself(models: Path) -> None:
-    items, _ = expand(["a.pt"])
+    items, _ = expand_inputs(["a.pt"])
     assert items == [Item("a.pt", alone=True)]
 
 
@@ -47,13 +47,13 @@ def test_partial_outputs_of_other_runs_are_passed_over_unless_they_are_wanted(
     left.write_bytes(b"x")
     (models / "sub" / ".sdtool-partial-notes").write_bytes(b"x")
     told: list[str] = []
-    items, _ = expand(["sub"], passed=told.append)
+    items, _ = expand_inputs(["sub"], passed=told.append)
     assert told == [os.path.join("sub", left.name)]
     assert left.name not in [os.path.basename(item.path) for item in items]
     assert ".sdtool-partial-notes" in [os.path.basename(item.path) for item in items]
-    assert [item.path for item in expand([str(left)])[0]] == [str(left)]
+    assert [item.path for item in expand_inputs([str(left)])[0]] == [str(left)]
     told.clear()
-    items, _ = expand(["sub"], passed=told.append, with_partial=True)
+    items, _ = expand_inputs(["sub"], passed=told.append, with_partial=True)
     assert told == [os.path.join("sub", left.name)]
     assert left.name in [os.path.basename(item.path) for item in items]
 
@@ -132,7 +132,7 @@ def test_what_is_excluded_by_its_path_its_name_or_its_folder(
     models: Path, patterns: list[str], left: list[str], count: int
 ) -> None:
     counts: list[int] = []
-    items, problems = expand(["."], exclude=patterns, excluded=counts.append)
+    items, problems = expand_inputs(["."], exclude=patterns, excluded=counts.append)
     found = [item.path.replace(os.sep, "/") for item in items]
     assert (found, problems, counts) == (left, [], [count])
 
@@ -141,12 +141,12 @@ def test_what_is_named_or_listed_is_excluded_too(models: Path) -> None:
     counts: list[int] = []
     listed = io.BytesIO(b"sub/deep/README.md\n../b.ckpt\n")
     for arguments, patterns in ((["b.ckpt", "a.pt"], ["b*"]), (["-", "a.pt"], ["deep", "*.ckpt"])):
-        items, _ = expand(arguments, listed, exclude=patterns, excluded=counts.append)
+        items, _ = expand_inputs(arguments, listed, exclude=patterns, excluded=counts.append)
         assert [item.path for item in items] == ["a.pt"]
     assert counts == [1, 1]
     absolute = str(models / "a.pt")
-    assert [i.path for i in expand([absolute], exclude=[models.name])[0]] == [absolute]
-    assert expand([absolute], exclude=["a.*"])[0] == []
+    assert [i.path for i in expand_inputs([absolute], exclude=[models.name])[0]] == [absolute]
+    assert expand_inputs([absolute], exclude=["a.*"])[0] == []
 
 
 def test_a_pattern_matches_at_any_depth(models: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_file_named_twice_comes_once(models: Path) -> None:
 
 
 def test_what_is_not_there_is_a_problem_and_the_rest_goes_on(models: Path) -> None:
-    items, problems = expand(["a.pt", "none.pt", "*.xyz"])
+    items, problems = expand_inputs(["a.pt", "none.pt", "*.xyz"])
     assert [item.path for item in items] == ["a.pt"]
     assert [str(p) for p in problems] == [
         "none.pt: no such file or folder",
@@ -174,9 +174,9 @@ def test_what_is_not_there_is_a_problem_and_the_rest_goes_on(models: Path) -> No
 
 
 def test_only_a_file_named_by_itself_is_alone(models: Path) -> None:
-    assert not any(item.alone for item in expand(["a.pt", "b.ckpt"])[0])
-    assert not any(item.alone for item in expand(["."])[0])
-    assert not any(item.alone for item in expand(["-"], io.BytesIO(b"a.pt\n"))[0])
+    assert not any(item.alone for item in expand_inputs(["a.pt", "b.ckpt"])[0])
+    assert not any(item.alone for item in expand_inputs(["."])[0])
+    assert not any(item.alone for item in expand_inputs(["-"], io.BytesIO(b"a.pt\n"))[0])
 
 
 def test_whether_a_model_is_expected_depends_on_suffix_and_naming(models: Path) -> None:
@@ -215,18 +215,18 @@ def test_names_that_are_not_utf8_are_found(models: Path) -> None:
 
 def test_a_model_is_no_list(models: Path) -> None:
     with pytest.raises(UsageError, match="not a list of names"):
-        expand(["-"], io.BytesIO(b"PK\x03\x04\0\0\x08\x08\0\0name"))
+        expand_inputs(["-"], io.BytesIO(b"PK\x03\x04\0\0\x08\x08\0\0name"))
 
 
 def test_a_dash_without_standard_input_is_a_usage_error() -> None:
     with pytest.raises(UsageError):
-        expand(["-"], None)
+        expand_inputs(["-"], None)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
 def test_a_pipe_is_not_waited_for(models: Path) -> None:
     os.mkfifo("pipe.ckpt")
-    _, problems = expand(["pipe.ckpt"])
+    _, problems = expand_inputs(["pipe.ckpt"])
     assert [str(p) for p in problems] == ["pipe.ckpt: not a regular file"]
     assert "./pipe.ckpt" not in paths(".")
 
@@ -235,7 +235,7 @@ def test_a_pipe_is_not_waited_for(models: Path) -> None:
 def test_a_dangling_link_named_like_a_model_is_a_problem(models: Path) -> None:
     os.symlink("gone", "dead.ckpt")
     os.symlink("gone", "dead.txt")
-    _, problems = expand(["."])
+    _, problems = expand_inputs(["."])
     assert [str(p) for p in problems] == ["./dead.ckpt: no such file or folder"]
 
 
@@ -249,5 +249,5 @@ def test_a_pattern_over_links_in_circles_ends(models: Path) -> None:
     assert paths("**/sub") == ["sub/c.safetensors", "sub/deep/README.md"]
     assert paths("su*/**/*.md", "./**/c.*") == ["sub/deep/README.md", "./sub/c.safetensors"]
     assert paths(".hidden/**", "**/deep/**") == [".hidden/h.pt", "sub/deep/README.md"]
-    _, problems = expand(["**/*.xyz"])
+    _, problems = expand_inputs(["**/*.xyz"])
     assert [str(p) for p in problems] == ["**/*.xyz: no file matches"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sdtool.batch.expand import expand
+from sdtool.batch.expand import expand_inputs
 from sdtool.batch.items import Item
 from sdtool.batch.place import is_onto_itself, plan_outputs
 from sdtool.checkpoint.errors import UsageError
@@ -31,7 +31,7 @@ def test_a_folder_is_mirrored_in_the_output_folder(tmp_path: Path) -> None:
     for name in ("in/a.ckpt", "in/sub/b.ckpt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
-    items, _ = expand([str(tmp_path / "in")])
+    items, _ = expand_inputs([str(tmp_path / "in")])
     out = tmp_path / "out"
     assert outs(*items, out_dir=str(out)) == [
         (out / "a.safetensors").as_posix(),

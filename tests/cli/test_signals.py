@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.cli import injected
+from tests.cli import injected, standing
 from tests.cli.injected import listing
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks, and signals of POSIX")
@@ -141,23 +141,16 @@ def test_the_originals_of_a_set_go_together(sharded: Path) -> None:
 @pytest.mark.parametrize("jobs", ["1", "2"])
 @pytest.mark.parametrize("pause", [0.0, 0.02])
 def test_an_impatient_user(tmp_path: Path, jobs: str, pause: float) -> None:
-    """Ctrl-C three times, while two large files are on their way."""
+    """Ctrl-C three times, while two files are on their way."""
     key = "model.diffusion_model.input_blocks.0.0.weight"
     for name in ("a.pt", "b.pt"):
-        torch.save({key: torch.zeros(100_000_000, dtype=torch.uint8)}, tmp_path / name)
-    command = [sys.executable, "-m", "sdtool", "convert", ".", "--out-dir", "out", "-j", jobs]
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored is inherited
-    try:
-        process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    while not list(tmp_path.glob("out/.*partial*")) and process.poll() is None:
-        time.sleep(0.001)
+        torch.save({key: torch.zeros(1_000_000, dtype=torch.uint8)}, tmp_path / name)
+    process = standing.command(tmp_path, "convert", ".", "--out-dir", "out", "-j", jobs)
     for _ in range(3):
         process.send_signal(signal.SIGINT)
         time.sleep(pause)
-    _, err = process.communicate(timeout=60)
-    assert (process.returncode, err.strip()) == (130, b"sdtool: interrupted")
+    _, err = process.communicate(timeout=120)
+    assert (process.returncode, err.strip()) == (130, "sdtool: interrupted")
     assert not list(tmp_path.glob("out/.*"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -33,15 +34,16 @@ def deadly_scan(item: Item, *, allow: Mapping[str, str], deep: bool) -> Report:
             first.touch()
             os.kill(os.getpid(), signal.SIGKILL)
     if name.startswith("kills-always"):
-        time.sleep(0.1)
         os.kill(os.getpid(), signal.SIGKILL)
     return scan_one(item, allow=allow, deep=deep)
 
 
-def doubled(item: str) -> str:
-    if item == "slow":
-        time.sleep(0.5)
-    return item * 2
+def noted(item: str) -> str:
+    """Leave a file of this name; the first is not done before the second is."""
+    Path(item).touch()
+    while item.endswith("first") and not Path(item).with_name("second").exists():
+        time.sleep(0.001)
+    return item
 
 
 def ends(item: str) -> str:
@@ -49,7 +51,8 @@ def ends(item: str) -> str:
 
 
 def asleep(item: str) -> str:
-    time.sleep(60)
+    while item == "endless":
+        time.sleep(0.1)
     return item
 
 
@@ -96,11 +99,16 @@ def test_a_file_that_kills_twice_is_undecided_and_the_rest_is_reported(
     assert sdtool("scan", "-j", "2", bad[0], "e.ckpt", "a.ckpt").code == 1
 
 
-def test_results_come_in_order_and_few_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_come_in_order_and_few_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(workers, "_AHEAD", 3)
-    items = ["slow", *map(str, range(20))]
-    with in_order(doubled, items, workers=2, lost=lambda item, why: why) as results:
-        assert list(results) == [item * 2 for item in items]
+    names = ["first", "second", "third", *map(str, range(20))]
+    items = [str(tmp_path / name) for name in names]
+    with in_order(noted, items, workers=2, lost=lambda item, why: why) as results:
+        assert next(results) == items[0]
+        assert set(os.listdir(tmp_path)) <= set(names[:3])
+        assert list(results) == items[1:]
 
 
 def test_a_worker_that_ends_by_itself_is_lost_too() -> None:
@@ -109,11 +117,12 @@ def test_a_worker_that_ends_by_itself_is_lost_too() -> None:
 
 
 def test_leaving_early_stops_the_workers() -> None:
-    begun = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        with in_order(asleep, ["a", "b"], workers=2, lost=lambda item, why: why):
+        with in_order(asleep, ["a", "endless"], workers=2, lost=lambda item, why: why) as results:
+            assert next(results) == "a"
+            assert multiprocessing.active_children()
             raise KeyboardInterrupt
-    assert time.monotonic() - begun < 20
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
@@ -129,5 +138,5 @@ def test_ctrl_c_ends_all_processes_without_a_word_from_them(tmp_path: Path) -> N
     assert run.stdout is not None
     run.stdout.readline()
     os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to all of them
-    _, err = run.communicate(timeout=60)
+    _, err = run.communicate(timeout=120)
     assert (run.returncode, err.strip()) == (130, "sdtool: interrupted")

@@ -66,12 +66,16 @@ def test_deepspeeds_model_states() -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_the_index_of_a_distributed_checkpoint(tmp_path: Path) -> None:
-    save({"w": torch.ones(3)}, checkpoint_id=tmp_path)
+    save({"w": torch.ones(3), "b": torch.ones(2)}, checkpoint_id=tmp_path)
     with open_checkpoint(tmp_path / ".metadata") as checkpoint:
         error = refused(checkpoint)
     assert ".distcp files" in error.what
     assert error.hint is not None
     assert "dcp_to_torch" in error.hint
+    with pytest.raises(Unsupported) as shard:
+        open_checkpoint(tmp_path / "__0_0.distcp")
+    assert shard.value.what.startswith("one part of a distributed checkpoint of torch")
+    assert shard.value.hint == error.hint
 
 
 def test_tensors_that_nothing_names_are_refused_by_name_or_left_out_by_wish(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save
 from tests.convert.samples import DTYPES
@@ -44,7 +44,6 @@ shapes = st.lists(st.integers(0, 3), max_size=3).map(tuple)
 
 
 @given(st.dictionaries(names, st.tuples(st.sampled_from(DTYPES), shapes), max_size=8))
-@settings(deadline=None)
 def test_header_and_order_are_those_of_save_file(
     tensors: dict[str, tuple[str, tuple[int, ...]]],
 ) -> None:

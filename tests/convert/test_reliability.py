@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -56,43 +55,51 @@ def is_whole(path: Path) -> bool:
     return found.keys() == STATE.keys() and all(torch.equal(found[n], t) for n, t in STATE.items())
 
 
-CHILD = """
-import sys, signal
+COUNTED = """
+import signal, sys
+from importlib import import_module
+from pathlib import Path
+for name in ("cli.main", "cli.verbs.convert", "convert.write.safetensors_file"):
+    import_module(f"sdtool.{name}")
+number, at, calls = int(sys.argv[3]), int(sys.argv[4]), 0
 signal.signal(signal.SIGINT, signal.default_int_handler)
+def count(*_):
+    global calls
+    calls += 1
+    if calls == at:
+        signal.raise_signal(number)
+"""
+"""A child that gets a signal at a certain one of its calls: the same moment on every machine."""
+
+CHILD = f"""{COUNTED}
 from sdtool.convert import convert_unjudged
-print("ready", flush=True)
-sys.stdin.read(1)
 try:
+    sys.setprofile(count)
     convert_unjudged(sys.argv[1], sys.argv[2], hashes=True)
 except KeyboardInterrupt:
     sys.exit(130)
+finally:
+    sys.setprofile(None)
+print(calls)
 """
 
 
-def run_and_stop(source: Path, out: Path, sig: int, delay: float, code: str = CHILD) -> int:
-    """Convert in a child process and send it a signal after `delay` seconds of work."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", code, source, out],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    assert child.stdin is not None and child.stdout is not None
-    with child.stdin, child.stdout:
-        assert child.stdout.readline() == b"ready\n"
-        child.stdin.write(b"g")
-        child.stdin.flush()
-        time.sleep(delay)
-        child.send_signal(sig)
-        return child.wait()
+def stopped(
+    source: Path, out: Path, sig: int, at: int, code: str = CHILD
+) -> subprocess.CompletedProcess[bytes]:
+    """Convert in a child process that gets a signal at a call; its output is how many it had."""
+    command = [sys.executable, "-c", code, source, out, str(int(sig)), str(at)]
+    return subprocess.run(command, capture_output=True, check=False, timeout=120)
 
 
 @posix_only
 def test_interrupted_at_any_moment(source: Path, out: Path) -> None:
     """Ctrl-C leaves the whole output or nothing at all."""
     moments = random.Random(4)
+    calls = int(stopped(source, out, signal.SIGINT, 0).stdout)
+    out.unlink()
     for _ in range(10):
-        code = run_and_stop(source, out, signal.SIGINT, moments.uniform(0, 0.06))
+        code = stopped(source, out, signal.SIGINT, moments.randint(1, calls)).returncode
         assert code in (0, 130, -signal.SIGINT)
         assert leftovers(out.parent) == ()
         if out.exists():
@@ -104,8 +111,10 @@ def test_interrupted_at_any_moment(source: Path, out: Path) -> None:
 def test_killed_at_any_moment(source: Path, out: Path) -> None:
     """A kill can leave only what says by its name that it is no model."""
     moments = random.Random(5)
+    calls = int(stopped(source, out, signal.SIGKILL, 0).stdout)
+    out.unlink()
     for _ in range(10):
-        run_and_stop(source, out, signal.SIGKILL, moments.uniform(0, 0.06))
+        stopped(source, out, signal.SIGKILL, moments.randint(1, calls))
         if out.exists():
             assert is_whole(out)
             out.unlink()
@@ -455,13 +464,14 @@ def test_one_name_that_is_taken_at_the_end_keeps_all_from_theirs(out: Path) -> N
     assert names_in(out.parent) == ["second"] and second.read_bytes() == b"somebody else's"
 
 
-SET_CHILD = """
-import sys
-from pathlib import Path
+SET_CHILD = f"""{COUNTED}
 from sdtool.cli.main import main
-print("ready", flush=True)
-sys.stdin.read(1)
-sys.exit(main(["convert", sys.argv[1], "--out-dir", str(Path(sys.argv[2]).parent), "--force"]))
+folder = str(Path(sys.argv[2]).parent)
+sys.setprofile(count)
+code = main(["convert", sys.argv[1], "--out-dir", folder, "--force", "-q"])
+sys.setprofile(None)
+print(calls)
+sys.exit(code)
 """
 
 
@@ -479,11 +489,12 @@ def test_a_set_that_is_killed_is_the_old_one_or_the_new_one_file_by_file(tmp_pat
     (source / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
     made = [f"model-{i}-of-2.safetensors" for i in (1, 2)]
     moments = random.Random(6)
+    calls = int(stopped(source, out / "x", signal.SIGTERM, 0, SET_CHILD).stdout)
     for _ in range(8):
         for name in made:
             (out / name).write_bytes(b"old")
         sig = moments.choice([signal.SIGKILL, signal.SIGTERM])
-        code = run_and_stop(source, out / "x", sig, moments.uniform(0, 0.15), SET_CHILD)
+        code = stopped(source, out / "x", sig, moments.randint(1, calls), SET_CHILD).returncode
         assert code in (0, -sig, 128 + signal.SIGTERM)
         new = [(out / name).read_bytes() != b"old" for name in made]
         assert new in ([False, False], [True, False], [True, True])

@@ -103,15 +103,15 @@ class Run:
         """Make one mutant, scan it, and put it on the list for the loaders."""
         made = mutant(case, self.number, self.nursery)
         self.mutants += 1
-        began = time.perf_counter()
+        began = time.process_time()
         try:
             with _alarm(_SCAN_SECONDS):
                 report = self.scan(made.data, f"model{made.seed.suffix}")
         except Exception as e:
             self._found("scan-raised", made, "scan", f"{type(e).__name__}: {e}"[:200], "")
             return
-        if time.perf_counter() - began > _SLOW_SECONDS:
-            self._found("scan-slow", made, "scan", f"{time.perf_counter() - began:.1f} s", "")
+        if (seconds := time.process_time() - began) > _SLOW_SECONDS:
+            self._found("scan-slow", made, "scan", f"{seconds:.1f} s", "")
         self.verdicts[report.verdict] += 1
         if made.kept and report.verdict not in {*PASSED, self._verdict(made.seed)}:
             self._found("false-alarm", made, "scan", str(report.verdict), rules_of(report))
@@ -205,17 +205,17 @@ def _case(made: Mutant, report: Report, loaders: tuple[str, ...]) -> Case:
 
 
 class _alarm:
-    """Ends what takes longer than so many seconds with TimeoutError."""
+    """Ends what takes more than so many seconds of the processor with TimeoutError."""
 
     def __init__(self, seconds: int) -> None:
         self._seconds = seconds
 
     def __enter__(self) -> None:
-        signal.signal(signal.SIGALRM, self._ring)
-        signal.alarm(self._seconds)
+        signal.signal(signal.SIGPROF, self._ring)
+        signal.setitimer(signal.ITIMER_PROF, self._seconds)
 
     def __exit__(self, *exception: object) -> None:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
     def _ring(self, *_: object) -> None:
         raise TimeoutError(f"more than {self._seconds} s")

@@ -25,8 +25,8 @@ _NUMPY = "?bBhHiIlLqQefdFD"
 def compared(path: str, loaded: Any, folder: str) -> str:
     """`same`, `refused`, `nothing` where there are no tensors, or what differs and how."""
     found = dict(_tensors(loaded))
-    if not found or any(tensor.numel() > _NUMEL for tensor in found.values()):
-        return "nothing"
+    if not found or any(t.is_nested or t.numel() > _NUMEL for t in found.values()):
+        return "nothing"  # a nested tensor has what torch put into it, a tuple for a tensor as well
     out = Path(folder) / "converted.safetensors"
     try:
         with open_checkpoint(path) as checkpoint:

@@ -95,16 +95,10 @@ def failing(mutant: Mutant, items: Sequence[pytest.Item]) -> str | None:
 
 
 def steady() -> None:
-    """Have hypothesis draw the same examples each time, and never fail for being slow."""
-    from hypothesis import HealthCheck, settings
+    """Have hypothesis draw the same examples each time."""
+    from hypothesis import settings
 
-    settings.register_profile(
-        "mutation",
-        derandomize=True,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
+    settings.register_profile("mutation", derandomize=True, database=None)
     settings.load_profile("mutation")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Run
 
-from sdtool.batch.expand import expand
+from sdtool.batch.expand import expand_inputs
 from sdtool.batch.items import is_remote
 from sdtool.batch.place import plan_outputs
 from sdtool.batch.remote.location import file_name, parse, plain_folders, safe_name
@@ -89,23 +89,25 @@ def test_a_drive_is_no_scheme_and_a_file_may_be_called_so(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "s3:" / "b").mkdir(parents=True)
     (tmp_path / "s3:" / "b" / "x.ckpt").write_bytes(b"x")
-    (item,), problems = expand(["s3://b/x.ckpt"])
+    (item,), problems = expand_inputs(["s3://b/x.ckpt"])
     assert (item.remote, problems) == (None, [])
 
 
 def test_two_that_look_alike_are_not_taken_for_one() -> None:
-    items, problems = expand(["https://host/m.ckpt?a", "https://host/m.ckpt?b"])
+    items, problems = expand_inputs(["https://host/m.ckpt?a", "https://host/m.ckpt?b"])
     assert [item.path for item in items] == ["https://host/m.ckpt"]
     (problem,) = problems
     assert "differs from another input only in what is not shown" in problem.what
-    items, problems = expand(["https://host/m.ckpt?a", "https://host/m.ckpt?a"])
+    items, problems = expand_inputs(["https://host/m.ckpt?a", "https://host/m.ckpt?a"])
     assert (len(items), problems) == (1, [])
 
 
 def test_a_list_may_hold_them(tmp_path: Path) -> None:
     import io
 
-    items, problems = expand(["-"], io.BytesIO(b"https://host/a.ckpt?sig=x\nhf://o/r/b.ckpt\n"))
+    items, problems = expand_inputs(
+        ["-"], io.BytesIO(b"https://host/a.ckpt?sig=x\nhf://o/r/b.ckpt\n")
+    )
     assert [item.path for item in items] == ["https://host/a.ckpt", "hf://o/r/b.ckpt"]
     assert not problems and not any(item.alone for item in items)
 
@@ -133,7 +135,7 @@ def test_folders_never_lead_up() -> None:
 
 
 def test_outputs_stay_below_the_folder_that_was_named() -> None:
-    items, _ = expand(["https://host/a/b/x.ckpt"])
+    items, _ = expand_inputs(["https://host/a/b/x.ckpt"])
     (job,) = plan_outputs(items, lambda path: [path + ".out"])
     assert job.outs == (Path("x.ckpt.out"),)
     (job,) = plan_outputs(items, lambda path: [path + ".out"], out_dir="there")

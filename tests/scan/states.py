@@ -115,9 +115,6 @@ for _package, _scaler in (
 
 
 def _distributed(file: str, path: pathlib.Path) -> None:
-    from torch.distributed.checkpoint.filesystem import FileSystemWriter
-    from torch.distributed.checkpoint.state_dict_saver import save
-
     model = torch.nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.ones(1, 2)).sum().backward()
@@ -128,6 +125,13 @@ def _distributed(file: str, path: pathlib.Path) -> None:
         "optimizer": optimizer.state_dict(),
         "step": 3,
     }
+    _distributed_file(state, file, path)
+
+
+def _distributed_file(state: dict[str, Any], file: str, path: pathlib.Path) -> None:
+    from torch.distributed.checkpoint.filesystem import FileSystemWriter
+    from torch.distributed.checkpoint.state_dict_saver import save
+
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         writer = FileSystemWriter(folder, single_file_per_rank=True)
@@ -137,6 +141,9 @@ def _distributed(file: str, path: pathlib.Path) -> None:
 
 STATES["distributed-metadata"] = partial(_distributed, ".metadata")
 STATES["distributed-shard"] = partial(_distributed, "__0_0.distcp")
+STATES["distributed-shard-alike"] = partial(  # archives of one size
+    _distributed_file, {"a": torch.ones(3), "b": torch.ones(2)}, "__0_0.distcp"
+)
 
 
 def _older_metadata(path: pathlib.Path) -> None:

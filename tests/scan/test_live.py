@@ -42,7 +42,7 @@ def _pairs(vectors: Iterable[Vector], loaders: Iterable[str]) -> list[tuple[Vect
 
 
 def _ran(
-    pairs: list[tuple[Vector, str]], folder: Path, *packages: str, wait: float = 5
+    pairs: list[tuple[Vector, str]], folder: Path, *packages: str, wait: float = 60
 ) -> list[tuple[str, str]]:
     """The names of the vectors that left something, each with its loader."""
     jobs: list[list[str]] = []
@@ -56,7 +56,7 @@ def _ran(
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1800,
         check=True,
     )
     return [(name, loader) for name, loader in json.loads(child.stdout)]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.forge import EMPTY_TUPLE, pickled, torch_zip
 from tests.scan.vectors import VECTORS
@@ -22,7 +22,7 @@ from sdtool.scan.findings import Report, Verdict
 from sdtool.scan.scanner import judge
 
 SMALL = Limits(opcodes=100_000, inflated_nbytes=1 << 20, pickles=50, members=200, leaves=1_000)
-PROPERTY = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+PROPERTY = settings(max_examples=300)
 _SEEDS = sorted((v.build() for v in VECTORS if v.threat not in (1, 2, 17)), key=len)
 
 

@@ -39,9 +39,9 @@ def test_its_crash_costs_the_explanation_only() -> None:
 
 def test_it_is_bounded_in_size_and_time() -> None:
     assert decompile(bytes(MAX_NBYTES + 1)) == (None, f"longer than {MAX_NBYTES:,} bytes")
-    assert decompile(pickled(dict_of({})), timeout=0.001) == (
+    assert decompile(pickled(dict_of({})), timeout=0) == (
         None,
-        "fickling took longer than 0.001 seconds",
+        "fickling took longer than 0 seconds",
     )
 
 

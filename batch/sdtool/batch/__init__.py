@@ -11,14 +11,17 @@ command refuses them.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sdtool.checkpoint import lazily
 
 if TYPE_CHECKING:
     from sdtool.batch.checking import VerificationError
     from sdtool.batch.cluster import Cluster
     from sdtool.batch.converting import Converting
     from sdtool.batch.engines import Engine, Here, Processes, Threads
+    from sdtool.batch.expand import expand_inputs, own_files
+    from sdtool.batch.failures import as_error
     from sdtool.batch.files import (
         Done,
         Identified,
@@ -27,15 +30,18 @@ if TYPE_CHECKING:
         prune_file,
         run_batch,
     )
-    from sdtool.batch.items import open_file
+    from sdtool.batch.items import MODEL_SUFFIXES, Item, is_remote, open_file, shown_path
     from sdtool.batch.journal import Journal, Row, open_journal
     from sdtool.batch.layouts import ToFolder, ToSingle, assembly, inputs_of, recipe_for
+    from sdtool.batch.looking import Seen, looked_at
     from sdtool.batch.making import Making, MakingFolder, Nothing, Recipe, SetRecipe
     from sdtool.batch.options import Options
+    from sdtool.batch.originals import check_trash
     from sdtool.batch.outcome import (
         Failed,
         Input,
         NothingToDo,
+        Original,
         Outcome,
         Output,
         Planned,
@@ -46,11 +52,14 @@ if TYPE_CHECKING:
         Written,
     )
     from sdtool.batch.part import Part, part_of
+    from sdtool.batch.place import AnyJob, apart, nbytes_of, plan_outputs
     from sdtool.batch.progress import Cancelled, Progress
     from sdtool.batch.pruning import Pruning, with_baked_vae
-    from sdtool.batch.scanning import scan_file
+    from sdtool.batch.run import run_jobs
+    from sdtool.batch.scanning import scan_file, scanned, unread
     from sdtool.batch.sets import as_models, files_of
     from sdtool.batch.verifying import verify_file
+    from sdtool.batch.version import sdtool_version
     from sdtool.checkpoint import (
         InputError,
         LimitExceeded,
@@ -68,51 +77,129 @@ if TYPE_CHECKING:
     from sdtool.scan import Report, Verdict, open_judged
 
 __all__ = [
-    "Cancelled", "Cluster", "Converting", "Done", "Engine", "Failed", "Here", "Identified", "Input",
-    "InputError", "Journal", "LimitExceeded", "Making", "MakingFolder", "Malformed",
-    "NotACheckpoint", "Nothing", "NothingToDo", "Options", "Outcome", "Output", "OutputError",
-    "Part", "Planned", "Processes", "Progress", "Pruning", "Recipe", "Refused", "Remarks", "Report",
-    "Row", "SdtoolError", "SetRecipe", "Shard", "Skipped", "Threads", "ToFolder", "ToSingle",
-    "Truncated", "Unreadable", "UnsafeError", "Unsupported", "UsageError", "Verdict",
-    "Verification", "VerificationError", "Written", "as_models", "assembly", "convert_file",
-    "files_of", "identify_file", "inputs_of", "open_file", "open_journal", "open_judged", "part_of",
-    "prune_file", "recipe_for", "run_batch", "scan_file", "verify_file", "with_baked_vae",
+    "MODEL_SUFFIXES",
+    "AnyJob",
+    "Cancelled",
+    "Cluster",
+    "Converting",
+    "Done",
+    "Engine",
+    "Failed",
+    "Here",
+    "Identified",
+    "Input",
+    "InputError",
+    "Item",
+    "Journal",
+    "LimitExceeded",
+    "Making",
+    "MakingFolder",
+    "Malformed",
+    "NotACheckpoint",
+    "Nothing",
+    "NothingToDo",
+    "Options",
+    "Original",
+    "Outcome",
+    "Output",
+    "OutputError",
+    "Part",
+    "Planned",
+    "Processes",
+    "Progress",
+    "Pruning",
+    "Recipe",
+    "Refused",
+    "Remarks",
+    "Report",
+    "Row",
+    "SdtoolError",
+    "Seen",
+    "SetRecipe",
+    "Shard",
+    "Skipped",
+    "Threads",
+    "ToFolder",
+    "ToSingle",
+    "Truncated",
+    "Unreadable",
+    "UnsafeError",
+    "Unsupported",
+    "UsageError",
+    "Verdict",
+    "Verification",
+    "VerificationError",
+    "Written",
+    "apart",
+    "as_error",
+    "as_models",
+    "assembly",
+    "check_trash",
+    "convert_file",
+    "expand_inputs",
+    "files_of",
+    "identify_file",
+    "inputs_of",
+    "is_remote",
+    "looked_at",
+    "nbytes_of",
+    "open_file",
+    "open_journal",
+    "open_judged",
+    "own_files",
+    "part_of",
+    "plan_outputs",
+    "prune_file",
+    "recipe_for",
+    "run_batch",
+    "run_jobs",
+    "scan_file",
+    "scanned",
+    "sdtool_version",
+    "shown_path",
+    "unread",
+    "verify_file",
+    "with_baked_vae",
 ]  # fmt: skip
 
-_HOMES = {
-    "checking": ("VerificationError",),
-    "cluster": ("Cluster",),
-    "converting": ("Converting",),
-    "engines": ("Engine", "Here", "Processes", "Threads"),
-    "files": ("Done", "Identified", "convert_file", "identify_file", "prune_file", "run_batch"),
-    "items": ("open_file",),
-    "journal": ("Journal", "Row", "open_journal"),
-    "layouts": ("ToFolder", "ToSingle", "assembly", "inputs_of", "recipe_for"),
-    "making": ("Making", "MakingFolder", "Nothing", "Recipe", "SetRecipe"),
-    "options": ("Options",),
-    "outcome": (
-        "Failed", "Input", "NothingToDo", "Outcome", "Output", "Planned", "Refused", "Remarks",
-        "Shard", "Skipped", "Written",
-    ),
-    "part": ("Part", "part_of"),
-    "progress": ("Cancelled", "Progress"),
-    "pruning": ("Pruning", "with_baked_vae"),
-    "scanning": ("scan_file",),
-    "sets": ("as_models", "files_of"),
-    "verifying": ("verify_file",),
-}  # fmt: skip
-_MODULES = {name: module for module, names in _HOMES.items() for name in names}
-_OF_SCAN = frozenset({"Report", "Verdict", "open_judged"})
-
-
-def __getattr__(name: str) -> Any:
-    """Import what is asked for: a scan does without the rooms that write (PEP 562)."""
-    if name in _MODULES:
-        return getattr(import_module(f"sdtool.batch.{_MODULES[name]}"), name)
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name in _OF_SCAN:
-        return getattr(import_module("sdtool.scan"), name)
-    if name == "Verification":
-        return getattr(import_module("sdtool.convert"), name)
-    return getattr(import_module("sdtool.checkpoint"), name)  # the errors
+# A scan does without the rooms that write.
+__getattr__ = lazily(
+    __name__,
+    {
+        ".checking": ("VerificationError",),
+        ".cluster": ("Cluster",),
+        ".converting": ("Converting",),
+        ".engines": ("Engine", "Here", "Processes", "Threads"),
+        ".expand": ("expand_inputs", "own_files"),
+        ".failures": ("as_error",),
+        ".files": (
+            "Done", "Identified", "convert_file", "identify_file", "prune_file", "run_batch",
+        ),
+        ".items": ("Item", "MODEL_SUFFIXES", "is_remote", "open_file", "shown_path"),
+        ".journal": ("Journal", "Row", "open_journal"),
+        ".layouts": ("ToFolder", "ToSingle", "assembly", "inputs_of", "recipe_for"),
+        ".looking": ("Seen", "looked_at"),
+        ".making": ("Making", "MakingFolder", "Nothing", "Recipe", "SetRecipe"),
+        ".options": ("Options",),
+        ".originals": ("check_trash",),
+        ".outcome": (
+            "Failed", "Input", "NothingToDo", "Original", "Outcome", "Output", "Planned", "Refused",
+            "Remarks", "Shard", "Skipped", "Written",
+        ),
+        ".part": ("Part", "part_of"),
+        ".place": ("AnyJob", "apart", "nbytes_of", "plan_outputs"),
+        ".progress": ("Cancelled", "Progress"),
+        ".pruning": ("Pruning", "with_baked_vae"),
+        ".run": ("run_jobs",),
+        ".scanning": ("scan_file", "scanned", "unread"),
+        ".sets": ("as_models", "files_of"),
+        ".verifying": ("verify_file",),
+        ".version": ("sdtool_version",),
+        "sdtool.checkpoint": (
+            "InputError", "LimitExceeded", "Malformed", "NotACheckpoint", "OutputError",
+            "SdtoolError", "Truncated", "Unreadable", "UnsafeError", "Unsupported", "UsageError",
+        ),
+        "sdtool.convert": ("Verification",),
+        "sdtool.scan": ("Report", "Verdict", "open_judged"),
+    },
+)  # fmt: skip

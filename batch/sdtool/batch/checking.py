@@ -8,8 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sdtool.checkpoint import Checkpoint, InputError, OutputError, local_file, open_checkpoint
-from sdtool.convert import ConvertPlan, PtPlan, Selection, hash_file, verify_against, verify_file
-from sdtool.convert.plan.metadata import HASH_KEYS
+from sdtool.convert import (
+    HASH_KEYS,
+    ConvertPlan,
+    PtPlan,
+    Selection,
+    hash_file,
+    verify_against,
+    verify_file,
+)
 
 Progress = Callable[[int], None]
 

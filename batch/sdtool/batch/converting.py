@@ -10,8 +10,16 @@ from sdtool.batch.making import Making, Nothing, SetRecipe
 from sdtool.batch.place import Job, same_file
 from sdtool.batch.sharded import set_names
 from sdtool.checkpoint import Checkpoint
-from sdtool.convert import Target, is_index, output_name, select_parts, token_name, treatment_of
-from sdtool.convert.plan.dequantize import DEFAULT, weight_dtype
+from sdtool.convert import (
+    DEQUANTIZED_DTYPE,
+    Target,
+    is_index,
+    output_name,
+    select_parts,
+    token_name,
+    treatment_of,
+    weight_dtype,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,4 +97,4 @@ class Converting:
     @property
     def _named(self) -> str:
         """The precision that names of outputs say."""
-        return DEFAULT if self.dequantize and self.dtype == "keep" else self.dtype
+        return DEQUANTIZED_DTYPE if self.dequantize and self.dtype == "keep" else self.dtype

@@ -23,8 +23,7 @@ from sdtool.batch.outcome import (
     Skipped,
     Written,
 )
-from sdtool.checkpoint import SdtoolError, UnsafeError
-from sdtool.checkpoint.wording import counted
+from sdtool.checkpoint import SdtoolError, UnsafeError, counted
 from sdtool.convert import Census, LeftOut
 from sdtool.scan import Verdict
 

@@ -90,7 +90,7 @@ class Threads:
         """See `Engine`."""
         from concurrent.futures import ThreadPoolExecutor  # a scan has no threads
 
-        from sdtool.convert.write.signals import signals_held
+        from sdtool.convert import signals_held
 
         stopped = threading.Event()
 
@@ -103,8 +103,10 @@ class Threads:
             return work(item, check)
 
         with ThreadPoolExecutor(self.count) as pool:
-            futures = [pool.submit(worked, item) for item in items]
+            futures: list[Future[R]] = []
             try:
+                with signals_held():  # one that came between two would find no `stopped` to set
+                    futures.extend(pool.submit(worked, item) for item in items)
                 yield map(_result, futures)
             except BaseException:
                 stopped.set()

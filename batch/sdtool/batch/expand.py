@@ -12,8 +12,7 @@ from fnmatch import fnmatch
 from typing import TYPE_CHECKING, BinaryIO
 
 from sdtool.batch.items import MODEL_SUFFIXES, Item, is_remote
-from sdtool.checkpoint import InputError, Unreadable, UsageError
-from sdtool.checkpoint.wording import os_reason
+from sdtool.checkpoint import InputError, Unreadable, UsageError, os_reason
 
 if TYPE_CHECKING:
     pass
@@ -62,7 +61,7 @@ class _Search:
         return found
 
 
-def expand(
+def expand_inputs(
     arguments: Sequence[str],
     stdin: BinaryIO | None = None,
     *,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from sdtool.checkpoint import SdtoolError
-from sdtool.checkpoint.wording import os_reason
+from sdtool.checkpoint import SdtoolError, os_reason
 
 
 def as_error(e: Exception, where: str | None = None) -> SdtoolError:

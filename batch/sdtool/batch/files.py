@@ -9,7 +9,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from sdtool.batch.engines import Engine
-from sdtool.batch.expand import expand, own_files
+from sdtool.batch.expand import expand_inputs, own_files
 from sdtool.batch.items import Item, item_of
 from sdtool.batch.layouts import ToFolder, ToSingle, inputs_of, recipe_for
 from sdtool.batch.looking import looked_at
@@ -204,7 +204,7 @@ def run_batch(
         Cancelled: `cancelled` was set.
     """
     names = [os.fspath(path) for path in paths]
-    items, problems = expand(names, exclude=exclude, download=options.download)
+    items, problems = expand_inputs(names, exclude=exclude, download=options.download)
     items, borrowed = own_files(items)
     missing: list[Outcome] = [
         Failed(input=Input(one.where or ""), error=one) for one in (*problems, *borrowed)
@@ -259,7 +259,7 @@ def _one(
     path = os.fspath(path)
     if os.path.isdir(path) and not isinstance(recipe, ToSingle):
         raise UsageError("is a folder", where=path, hint="run_batch takes folders")
-    items, problems = expand([path], download=options.download)
+    items, problems = expand_inputs([path], download=options.download)
     items, borrowed = own_files(items)
     for problem in (*problems, *borrowed):
         raise problem

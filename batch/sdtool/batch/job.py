@@ -17,8 +17,7 @@ from sdtool.batch.originals import Originals, foresee, give_way, seen
 from sdtool.batch.place import AnyJob, Job, PartsJob, SetJob, is_onto_itself, nbytes_of
 from sdtool.batch.sharded import make_set
 from sdtool.batch.writing import make_outputs
-from sdtool.checkpoint import NotACheckpoint, SdtoolError, UsageError
-from sdtool.checkpoint.wording import counted, size
+from sdtool.checkpoint import NotACheckpoint, SdtoolError, UsageError, counted, size
 from sdtool.convert import is_training_state, prepared
 from sdtool.scan import Verdict, admit, judged, worst_message
 

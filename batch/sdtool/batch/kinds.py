@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from sdtool.checkpoint import Checkpoint
-from sdtool.checkpoint.identify import identify
-from sdtool.checkpoint.identify.kinds import BY_SLUG
+from sdtool.checkpoint.identify import BY_SLUG, identify
 
 _CALLED_BY_NAME = frozenset(
     {

@@ -21,6 +21,7 @@ from sdtool.batch.several import check_size, make_several
 from sdtool.batch.writing import make_outputs
 from sdtool.checkpoint import Checkpoint, UsageError, together
 from sdtool.convert import (
+    REPLACED_SUFFIXES,
     Layout,
     Predicts,
     Target,
@@ -33,7 +34,6 @@ from sdtool.convert import (
     plan_pipeline,
     select_single,
 )
-from sdtool.convert.plan.names import SUFFIXES
 
 ASSEMBLED = {"unet": "unet", "vae": "vae", "text": "text_encoder", "text2": "text_encoder_2"}
 """What a person calls the parts of a model, and their folders in diffusers."""
@@ -236,7 +236,7 @@ def make_pipeline(
             "--replace cannot be used with --to diffusers: a folder does not hold all of the file",
             where=draft.path,
         )
-    if making.out.suffix.lower() in SUFFIXES:
+    if making.out.suffix.lower() in REPLACED_SUFFIXES:
         raise UsageError(
             f"-o names a {making.out.suffix} file, but the output is a folder: programs go by the"
             " suffix",

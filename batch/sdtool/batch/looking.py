@@ -10,10 +10,8 @@ from typing import Any
 
 from sdtool.batch.items import Item
 from sdtool.batch.sets import gravest, opened_model
-from sdtool.checkpoint import Checkpoint, File, InputError, TensorEntry, UsageError
-from sdtool.checkpoint.identify import Identity, identify, resolve
-from sdtool.checkpoint.identify.promises import broken_promises
-from sdtool.checkpoint.sets import two_sets
+from sdtool.checkpoint import Checkpoint, File, InputError, TensorEntry, UsageError, two_sets
+from sdtool.checkpoint.identify import Identity, broken_promises, identify, resolve
 from sdtool.scan import Verdict
 
 _PRUNABLE = frozenset({"checkpoint", "unet", "transformer", "vae"})

@@ -15,10 +15,8 @@ from sdtool.batch.kinds import called_by_name, unpickled_only
 from sdtool.batch.making import Shared
 from sdtool.batch.outcome import Original
 from sdtool.batch.place import same_file
-from sdtool.checkpoint import Checkpoint, OutputError, UsageError
-from sdtool.checkpoint.wording import counted, os_reason, size
-from sdtool.convert import LeftOut, split_name
-from sdtool.convert.write.signals import signals_held
+from sdtool.checkpoint import Checkpoint, OutputError, UsageError, counted, os_reason, size
+from sdtool.convert import LeftOut, signals_held, split_name
 from sdtool.scan import Verdict
 
 How: TypeAlias = Literal["trash", "delete"]
@@ -184,10 +182,10 @@ def _left_out(outputs: Sequence[Sequence[LeftOut]]) -> list[str]:
 
 def _harmless() -> frozenset[str]:
     """The reasons to leave out what inference never needs, and scales that were multiplied in."""
-    from sdtool.convert.plan.dequantize import REASON
+    from sdtool.convert import DEQUANTIZATION
     from sdtool.prune import TRAINING
 
-    return frozenset({"training state", REASON, *(role.value for role in TRAINING)})
+    return frozenset({"training state", DEQUANTIZATION, *(role.value for role in TRAINING)})
 
 
 def _not_found(checkpoint: Checkpoint, path: str, outs: Sequence[str]) -> list[str]:

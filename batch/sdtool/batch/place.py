@@ -13,10 +13,8 @@ from typing import TypeAlias
 from sdtool.batch.clashes import takes_an_input, takes_an_output
 from sdtool.batch.items import Item, is_remote, shown_path
 from sdtool.batch.rivals import made_of_another
-from sdtool.checkpoint import Format, InputError, OutputError, UsageError
-from sdtool.checkpoint.wording import os_reason
-from sdtool.convert import Target, is_index, pipeline_files, read_index
-from sdtool.convert.plan.names import SUFFIXES
+from sdtool.checkpoint import Format, InputError, OutputError, UsageError, os_reason
+from sdtool.convert import REPLACED_SUFFIXES, Target, is_index, pipeline_files, read_index
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +211,7 @@ def check_suffix(out: Path, to: Target) -> None:
     """
     suffix = out.suffix.lower()
     is_safetensors = Format.of_suffix(suffix) is Format.SAFETENSORS
-    if to is Target.SAFETENSORS and not is_safetensors and suffix in SUFFIXES:
+    if to is Target.SAFETENSORS and not is_safetensors and suffix in REPLACED_SUFFIXES:
         raise UsageError(
             f"-o names a {suffix} file, but the output is safetensors: programs go by the suffix",
             where=os.fspath(out),

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sdtool.batch.version import version
+from sdtool.batch.version import sdtool_version
 from sdtool.checkpoint import Checkpoint
 
 
@@ -16,7 +16,7 @@ def provenance(checkpoint: Checkpoint) -> dict[str, str]:
 
     hashes = hash_file(checkpoint.source).as_json()
     return {
-        "sdtool.version": version(),
+        "sdtool.version": sdtool_version(),
         "sdtool.source": as_text(Path(checkpoint.source.name).name),
         **{f"sdtool.source.{name}": value for name, value in hashes.items()},
     }
@@ -29,7 +29,7 @@ def provenance_of_parts(name: str, parts: Mapping[str, Sequence[Checkpoint]]) ->
     """
     from sdtool.convert import hash_file
 
-    told = {"sdtool.version": version(), "sdtool.source": as_text(Path(name).name)}
+    told = {"sdtool.version": sdtool_version(), "sdtool.source": as_text(Path(name).name)}
     for part, files in parts.items():
         for i, file in enumerate(files):
             key = f"sdtool.source.{part}" + (f".{i + 1}" if len(files) > 1 else "")

@@ -15,8 +15,7 @@ from sdtool.batch.making import Making, Nothing
 from sdtool.batch.options import Options
 from sdtool.batch.place import Job
 from sdtool.checkpoint import Checkpoint, SdtoolError
-from sdtool.convert import output_name
-from sdtool.convert.plan.dequantize import DEFAULT, weight_dtype
+from sdtool.convert import DEQUANTIZED_DTYPE, output_name, weight_dtype
 from sdtool.prune import (
     Component,
     NotHeld,
@@ -114,7 +113,7 @@ class Pruning:
             name = output_name(
                 path,
                 variant=kind,
-                dtype=DEFAULT if self._is_named_so else form,
+                dtype=DEQUANTIZED_DTYPE if self._is_named_so else form,
                 parts=parts if form == self.dtype else {},
             )
             made[name if self.only is None else component_file_name(name, self.only)] = kind, form

@@ -8,12 +8,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from sdtool.checkpoint import Checkpoint, Format, InputError, TensorEntry, UnsafeError
-from sdtool.checkpoint.identify.ema import ema_name
-from sdtool.convert import is_index, read_index
-from sdtool.convert.elements.rescale import PRODUCTS, casting
-from sdtool.convert.elements.row_major import row_major_chunks
-from sdtool.convert.plan.casts import CASTABLE
-from sdtool.convert.plan.dequantize import Origins, origins_of
+from sdtool.checkpoint.identify import ema_name
+from sdtool.convert import (
+    CASTABLE,
+    DEQUANTIZED_DTYPES,
+    Origins,
+    casting,
+    is_index,
+    origins_of,
+    read_index,
+    row_major_chunks,
+)
 from sdtool.scan import Verdict, admit, judged
 
 _PROBE_NBYTES = 4096
@@ -94,7 +99,7 @@ def _begins_alike(entry: TensorEntry, other: TensorEntry, origins: Origins) -> b
     if entry.shape != other.shape or entry.unsupported or other.unsupported:
         return False
     scale = origins.scales.get(other.name)
-    if scale is not None and entry.dtype.name not in PRODUCTS:
+    if scale is not None and entry.dtype.name not in DEQUANTIZED_DTYPES:
         return False
     if scale is None and entry.dtype is not other.dtype:
         is_castable = {entry.dtype.name, other.dtype.name} <= CASTABLE

@@ -10,8 +10,7 @@ from pathlib import Path
 from sdtool.batch.draft import Draft
 from sdtool.batch.items import is_remote
 from sdtool.batch.place import same_file
-from sdtool.checkpoint import OutputError
-from sdtool.checkpoint.wording import os_reason
+from sdtool.checkpoint import OutputError, os_reason
 from sdtool.convert import new_file, split_name
 
 _CHUNK_NBYTES = 1 << 20

@@ -6,9 +6,7 @@ import json
 from pathlib import Path
 
 from sdtool.checkpoint import InputError, LocalFile, local_file
-from sdtool.convert import ConvertPlan, Placed, PtPlan, check_reading
-from sdtool.convert.elements.rescale import casting
-from sdtool.convert.elements.row_major import row_major_chunks
+from sdtool.convert import ConvertPlan, Placed, PtPlan, casting, check_reading, row_major_chunks
 
 _PROBE_NBYTES = 4096
 

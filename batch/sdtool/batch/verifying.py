@@ -13,8 +13,15 @@ from typing import TypeAlias
 from sdtool.batch.items import Item, item_of
 from sdtool.batch.progress import Progress, Stop, stoppable
 from sdtool.batch.sets import check_set, files_of, index_in
-from sdtool.checkpoint import Checkpoint, File, Malformed, UsageError, open_checkpoint, together
-from sdtool.checkpoint.wording import counted
+from sdtool.checkpoint import (
+    Checkpoint,
+    File,
+    Malformed,
+    UsageError,
+    counted,
+    open_checkpoint,
+    together,
+)
 from sdtool.convert import Difference, Verification, check_reading, verify_against
 from sdtool.convert import verify_file as check_file
 from sdtool.prune import Role, plan_prune, recorded_options, weight_role

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def version() -> str:
+def sdtool_version() -> str:
     """Return the version of the installed distribution."""
     from importlib.metadata import version as installed_version  # 10 ms: when it is asked for
 

@@ -9,37 +9,45 @@ model it is says `sdtool.checkpoint.identify`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sdtool.checkpoint.errors import (
-    InputError,
-    LimitExceeded,
-    Malformed,
-    NotACheckpoint,
-    OutputError,
-    SdtoolError,
-    Truncated,
-    Unreadable,
-    UnsafeError,
-    Unsupported,
-    UsageError,
-)
-from sdtool.checkpoint.formats import Format
-from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
-from sdtool.checkpoint.opening import open_checkpoint, readings
-from sdtool.checkpoint.reading import Checkpoint, Reading, Storage, Stream, TensorEntry
-from sdtool.checkpoint.records import storage_chunks
-from sdtool.checkpoint.source import File, LocalFile, Source, local_file, opened
-from sdtool.checkpoint.together import together
+from sdtool.checkpoint.faces import lazily
 
 if TYPE_CHECKING:
+    from sdtool.checkpoint.crc32 import crc32_of
+    from sdtool.checkpoint.errors import (
+        InputError,
+        LimitExceeded,
+        Malformed,
+        NotACheckpoint,
+        OutputError,
+        SdtoolError,
+        Truncated,
+        Unreadable,
+        UnsafeError,
+        Unsupported,
+        UsageError,
+    )
+    from sdtool.checkpoint.foreign import foreign_folder
+    from sdtool.checkpoint.formats import Format
+    from sdtool.checkpoint.joined import together
+    from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
+    from sdtool.checkpoint.opening import open_checkpoint, readings
+    from sdtool.checkpoint.prefixes import plain_name
+    from sdtool.checkpoint.reading import Checkpoint, Reading, Storage, Stream, TensorEntry
+    from sdtool.checkpoint.records import storage_chunks
+    from sdtool.checkpoint.sets import every_tensor, two_sets
+    from sdtool.checkpoint.source import File, LocalFile, Source, local_file, opened
+    from sdtool.checkpoint.values import Global
     from sdtool.checkpoint.weights import checkpoint_of
+    from sdtool.checkpoint.wording import counted, escape, os_reason, size
 
 __all__ = [
     "DEFAULT_LIMITS",
     "Checkpoint",
     "File",
     "Format",
+    "Global",
     "InputError",
     "LimitExceeded",
     "Limits",
@@ -59,19 +67,44 @@ __all__ = [
     "Unsupported",
     "UsageError",
     "checkpoint_of",
+    "counted",
+    "crc32_of",
+    "escape",
+    "every_tensor",
+    "foreign_folder",
+    "lazily",
     "local_file",
     "open_checkpoint",
     "opened",
+    "os_reason",
+    "plain_name",
     "readings",
+    "size",
     "storage_chunks",
     "together",
-]
+    "two_sets",
+]  # fmt: skip
 
-
-def __getattr__(name: str) -> Any:
-    """Import what makes tensors of a reading when it is asked for: a scan needs none (PEP 562)."""
-    if name != "checkpoint_of":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from sdtool.checkpoint.weights import checkpoint_of
-
-    return checkpoint_of
+__getattr__ = lazily(
+    __name__,
+    {
+        ".crc32": ("crc32_of",),
+        ".errors": (
+            "InputError", "LimitExceeded", "Malformed", "NotACheckpoint", "OutputError",
+            "SdtoolError", "Truncated", "Unreadable", "UnsafeError", "Unsupported", "UsageError",
+        ),
+        ".foreign": ("foreign_folder",),
+        ".formats": ("Format",),
+        ".joined": ("together",),
+        ".limits": ("DEFAULT_LIMITS", "Limits"),
+        ".opening": ("open_checkpoint", "readings"),
+        ".prefixes": ("plain_name",),
+        ".reading": ("Checkpoint", "Reading", "Storage", "Stream", "TensorEntry"),
+        ".records": ("storage_chunks",),
+        ".sets": ("every_tensor", "two_sets"),
+        ".source": ("File", "LocalFile", "Source", "local_file", "opened"),
+        ".values": ("Global",),
+        ".weights": ("checkpoint_of",),
+        ".wording": ("counted", "escape", "os_reason", "size"),
+    },
+)  # fmt: skip

@@ -29,6 +29,9 @@ _MARKS = (
 """Attributes that nothing but a wrapper has: wherever they stand, they are no part of a name."""
 
 _DDP = "module."
+_WRAPPED = re.compile(r"(?:module\.)+")
+"""Taken off in one step: a name may be that, half a million times."""
+
 _HELD = "model."
 _EMA = "model_ema."
 
@@ -117,8 +120,8 @@ def _without_marks(name: str) -> str:
     for mark in _MARKS:
         if mark in name:
             name = name.replace(mark, "")
-    while name.startswith(_DDP):
-        name = name.removeprefix(_DDP)
+    if wrapped := _WRAPPED.match(name):
+        name = name[wrapped.end() :]
     if name.removeprefix(_HELD).startswith(_EMA):  # LitEma drops the dots of its names
         for mark in _MARKS:
             name = name.replace(mark[:-1], "")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 from sdtool.checkpoint.dtypes import DType
-from sdtool.checkpoint.errors import SdtoolError
+from sdtool.checkpoint.errors import InputError
 from sdtool.checkpoint.foreign import Foreign
 from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.source import LocalFile, Source
@@ -51,7 +51,7 @@ class Stream:
     """The bytes of the member; positions in the Trace are offsets in it."""
     trace: Trace
     value: Value = None
-    error: SdtoolError | None = None
+    error: InputError | None = None
 
 
 class Storage:
@@ -202,7 +202,7 @@ class Reading:
     members: Sequence[Member] = ()
     storages: Mapping[str, Storage] = field(default_factory=dict[str, Storage])
     anomalies: tuple[Anomaly, ...] = ()
-    error: SdtoolError | None = None
+    error: InputError | None = None
     byteorder: str = "little"
     tensors: tuple[TensorEntry, ...] = ()
     """Of a format whose header lists them (safetensors, GGUF, TensorFlow)."""

@@ -42,6 +42,10 @@ WRAPPERS = (
 `ema` is one only beside `model`: see `_is_ema`.
 """
 
+JOIN_DISTRIBUTED = (
+    "`python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER OUTPUT` joins them"
+)
+
 _HEADERS = (Format.GGUF, Format.TENSORFLOW_V1, Format.TENSORFLOW_V2)
 """Formats that list their tensors, and may list none."""
 
@@ -66,6 +70,13 @@ def checkpoint_of(readings: Iterable[Reading], *, limits: Limits = DEFAULT_LIMIT
     if reading.format is Format.SAFETENSORS:
         # its reader has seen to it that no name is there twice
         return Checkpoint(reading, "safetensors", reading.tensors, (), {}, reading.metadata)
+    if reading.format is Format.TORCH_DISTRIBUTED:
+        raise Unsupported(
+            "one part of a distributed checkpoint of torch, whose weights are spread over its"
+            " .distcp files",
+            where=reading.source.name,
+            hint=JOIN_DISTRIBUTED,
+        )
     if reading.unread or (reading.inner and reading.format is not Format.TORCH_ZIP):
         raise Unsupported(
             f"a {reading.format} archive, not a checkpoint itself",
@@ -106,9 +117,7 @@ def _root(reading: Reading) -> Stream:
     return streams[0]
 
 
-def _at(error: InputError | Exception, where: str, member: str | None) -> InputError:
-    if not isinstance(error, InputError):
-        raise error
+def _at(error: InputError, where: str, member: str | None) -> InputError:
     prefix = f"{member}: " if member else ""
     return type(error)(prefix + error.what, where=error.where or where, hint=error.hint)
 

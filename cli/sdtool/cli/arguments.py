@@ -11,10 +11,8 @@ from dataclasses import dataclass
 
 import click
 
-from sdtool.batch.expand import expand, own_files
-from sdtool.batch.items import Item
-from sdtool.checkpoint import InputError
-from sdtool.checkpoint.wording import counted
+from sdtool.batch import Item, expand_inputs, own_files
+from sdtool.checkpoint import InputError, counted
 from sdtool.cli.console import Console
 from sdtool.scan import Settings
 
@@ -61,7 +59,7 @@ def search(
         UsageError: `-` is given and there is no standard input.
     """
     counts: list[int] = []
-    items, problems = expand(
+    items, problems = expand_inputs(
         paths,
         console.stdin,
         exclude=settings.exclude,

@@ -8,11 +8,9 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from sdtool.batch.looking import Seen
-from sdtool.checkpoint import TensorEntry
-from sdtool.checkpoint.identify.identity import SHORT, Component, EmaState, Fit, Identity
-from sdtool.checkpoint.identify.kinds import BY_SLUG
-from sdtool.checkpoint.wording import counted, escape, size
+from sdtool.batch import Seen
+from sdtool.checkpoint import TensorEntry, counted, escape, size
+from sdtool.checkpoint.identify import BY_SLUG, SHORT, Component, EmaState, Fit, Identity
 
 WIDTH = 79
 _LABEL = 11

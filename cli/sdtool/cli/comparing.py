@@ -9,21 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from sdtool.batch.failures import as_error
-from sdtool.batch.looking import Seen, looked_at
-from sdtool.checkpoint import SdtoolError, TensorEntry, UsageError
-from sdtool.checkpoint.identify.ema import raw_and_ema
-from sdtool.checkpoint.identify.quantization import quantization_of
-from sdtool.checkpoint.prefixes import plain_name
-from sdtool.checkpoint.sets import every_tensor
-from sdtool.checkpoint.wording import escape
+from sdtool.batch import Seen, as_error, looked_at
+from sdtool.checkpoint import SdtoolError, TensorEntry, UsageError, escape, every_tensor, plain_name
+from sdtool.checkpoint.identify import quantization_of, raw_and_ema
 from sdtool.cli.arguments import Found, file_size
 from sdtool.cli.console import Console
 from sdtool.cli.exit_codes import DONE, TROUBLE
 from sdtool.cli.results import Results, about
-from sdtool.convert import check_reading
-from sdtool.convert.plan.metadata import stored_metadata
-from sdtool.convert.verify.compare import Distance, distance
+from sdtool.convert import Distance, check_reading, distance, stored_metadata
 
 _SHOWN = 5
 """Tensors named, the farthest first."""

@@ -77,7 +77,7 @@ class Console:
 
         `where` is the file that was worked on. The traceback shows under `--verbose`.
         """
-        from sdtool.batch.failures import as_error  # not for a help page
+        from sdtool.batch import as_error  # not for a help page
 
         e = as_error(e, where)
         if self.verbose and e.__cause__ is not None:
@@ -174,8 +174,7 @@ class Console:
             # Windows says EINVAL where a pipe's reader has gone.
             if isinstance(e, BrokenPipeError) or (os.name == "nt" and e.errno == 22):
                 raise ReaderGone from e
-            from sdtool.checkpoint import OutputError
-            from sdtool.checkpoint.wording import os_reason
+            from sdtool.checkpoint import OutputError, os_reason
 
             raise OutputError(f"cannot be written ({os_reason(e)})", where="standard output") from e
 
@@ -209,7 +208,7 @@ def _shown(text: str) -> str:
     """Return `text` without what could act on a terminal."""
     if text.isprintable():
         return text
-    from sdtool.checkpoint.wording import escape  # not for a help page
+    from sdtool.checkpoint import escape  # not for a help page
 
     return escape(text)
 

@@ -6,15 +6,12 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sdtool.batch.items import Item
-from sdtool.batch.looking import Seen, looked_at
-from sdtool.checkpoint import TensorEntry
-from sdtool.checkpoint.identify.identity import Component
-from sdtool.checkpoint.sets import every_tensor
+from sdtool.batch import Item, Seen, looked_at
+from sdtool.checkpoint import TensorEntry, every_tensor
+from sdtool.checkpoint.identify import Component
 from sdtool.cli.console import Console, Progress
 from sdtool.cli.totals import Alike
-from sdtool.convert import check_reading
-from sdtool.convert.elements.row_major import row_major_chunks
+from sdtool.convert import check_reading, row_major_chunks
 
 
 def duplicates_among(

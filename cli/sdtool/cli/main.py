@@ -64,9 +64,9 @@ _HELP = help_option()
 
 def _show_version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
     if value:
-        from sdtool.batch.version import version
+        from sdtool.batch import sdtool_version
 
-        context.ensure_object(Console).out(f"sdtool {version()}")
+        context.ensure_object(Console).out(f"sdtool {sdtool_version()}")
         context.exit()
 
 

@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sdtool.batch import Engine, Here, Processes, Threads
-from sdtool.batch.items import Item, is_remote
+from sdtool.batch import Engine, Here, Item, Processes, Threads, is_remote
 from sdtool.checkpoint import UsageError
 
 if TYPE_CHECKING:
-    from sdtool.batch import Journal, Part
-    from sdtool.batch.place import AnyJob
+    from sdtool.batch import AnyJob, Journal, Part
 
 Verb = Callable[..., int]
 

@@ -8,12 +8,8 @@ from typing import Any
 
 import click
 
-from sdtool.batch import Options, Recipe, inputs_of
-from sdtool.batch.items import Item
-from sdtool.batch.originals import check_trash
-from sdtool.batch.place import apart
-from sdtool.checkpoint import UsageError
-from sdtool.checkpoint.wording import counted
+from sdtool.batch import Item, Options, Recipe, apart, check_trash, inputs_of
+from sdtool.checkpoint import UsageError, counted
 from sdtool.cli.arguments import Found, download_option, jobs_option
 from sdtool.cli.console import Console
 from sdtool.cli.settings import settings_options

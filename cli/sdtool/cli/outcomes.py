@@ -11,6 +11,7 @@ from sdtool.batch import (
     Failed,
     Input,
     NothingToDo,
+    Original,
     Outcome,
     Output,
     Planned,
@@ -19,9 +20,7 @@ from sdtool.batch import (
     VerificationError,
     Written,
 )
-from sdtool.batch.outcome import Original
-from sdtool.checkpoint import SdtoolError
-from sdtool.checkpoint.wording import counted, size
+from sdtool.checkpoint import SdtoolError, counted, size
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE
 from sdtool.cli.results import about
 

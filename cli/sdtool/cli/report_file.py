@@ -7,9 +7,8 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from sdtool.batch.items import MODEL_SUFFIXES
-from sdtool.checkpoint import OutputError, UsageError
-from sdtool.checkpoint.wording import os_reason
+from sdtool.batch import MODEL_SUFFIXES
+from sdtool.checkpoint import OutputError, UsageError, os_reason
 
 
 def check_report(out: str, inputs: Iterable[str], *, force: bool) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sdtool.batch.version import version
+from sdtool.batch import sdtool_version
 from sdtool.checkpoint import SdtoolError
 from sdtool.cli.console import as_json
 
@@ -49,7 +49,7 @@ class Results:
             return  # a look for the version would cost a scan 40 ms
         document: dict[str, object] = {
             "tool": "sdtool",
-            "version": version(),
+            "version": sdtool_version(),
             "schema": self._schema,
             "schema_version": SCHEMA_VERSION,
             "exit_code": exit_code,

@@ -8,7 +8,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from sdtool.batch.items import Item
+from sdtool.batch import Item
 from sdtool.checkpoint import OutputError, UsageError
 from sdtool.cli.report_file import check_name, is_stream
 from sdtool.scan import Verdict

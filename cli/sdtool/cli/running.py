@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from sdtool.batch import Failed, Input, Options, Outcome, Recipe
-from sdtool.batch.place import AnyJob, nbytes_of
-from sdtool.batch.run import run_jobs
+from sdtool.batch import AnyJob, Failed, Input, Options, Outcome, Recipe, nbytes_of, run_jobs
 from sdtool.cli.arguments import Found, say_nothing
 from sdtool.cli.console import Console
 from sdtool.cli.exit_codes import DONE, worst

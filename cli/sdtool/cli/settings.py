@@ -16,8 +16,7 @@ from typing import Any
 
 import click
 
-from sdtool.checkpoint import UsageError
-from sdtool.checkpoint.wording import counted
+from sdtool.checkpoint import UsageError, counted
 from sdtool.cli.console import Console
 from sdtool.scan import Settings, allowed_globals, load_settings
 

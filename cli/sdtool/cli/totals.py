@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
-from sdtool.batch.items import Item
-from sdtool.batch.looking import Seen
-from sdtool.checkpoint import LocalFile
-from sdtool.checkpoint.wording import escape, size
+from sdtool.batch import Item, Seen
+from sdtool.checkpoint import LocalFile, escape, size
 
 Alike: TypeAlias = tuple[str, int, int, tuple[tuple[str, int], ...]]
 """What equal components have in common: label, tensors, bytes, elements of each dtype."""

@@ -6,32 +6,44 @@ convert_unjudged("model.ckpt", "model.safetensors")  # sdtool.batch.convert_file
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sdtool.convert.plan.names import is_partial, output_name, split_name, token_name
+from sdtool.checkpoint import lazily
+from sdtool.convert.plan.names import (
+    REPLACED_SUFFIXES,
+    is_partial,
+    output_name,
+    split_name,
+    token_name,
+)
 from sdtool.convert.plan.plan import ConvertPlan, Placed, plan_safetensors, select_all, select_parts
 from sdtool.convert.plan.selection import LeftOut, Selected, Selection
 from sdtool.convert.plan.target import Layout, Target
 
 if TYPE_CHECKING:
     from sdtool.convert.elements.census import Census
+    from sdtool.convert.elements.rescale import DEQUANTIZED_DTYPES, casting
+    from sdtool.convert.elements.row_major import row_major_chunks
     from sdtool.convert.files import convert_unjudged
     from sdtool.convert.layouts.predicts import Predicts
-    from sdtool.convert.plan.casts import DTYPES
-    from sdtool.convert.plan.dequantize import treatment_of
+    from sdtool.convert.plan.casts import CASTABLE, DTYPES
+    from sdtool.convert.plan.dequantize import (
+        DEQUANTIZATION,
+        DEQUANTIZED_DTYPE,
+        Origins,
+        origins_of,
+        treatment_of,
+        weight_dtype,
+    )
     from sdtool.convert.plan.expansion import check_expansion, check_reading
     from sdtool.convert.plan.layouts import has_other_layout, select_single
+    from sdtool.convert.plan.metadata import HASH_KEYS, stored_metadata
     from sdtool.convert.plan.unpacking import prepared
+    from sdtool.convert.verify.compare import Distance, distance
     from sdtool.convert.verify.found import Difference, Verification
     from sdtool.convert.verify.verify import verify_against, verify_file
     from sdtool.convert.write.hashes import Hashes, hash_file
-    from sdtool.convert.write.pipelines import (
-        facts_in,
-        is_pipeline,
-        pipeline_files,
-        plan_pipeline,
-    )
+    from sdtool.convert.write.pipelines import facts_in, is_pipeline, pipeline_files, plan_pipeline
     from sdtool.convert.write.pt_file import PtPlan, plan_pt, write_pt
     from sdtool.convert.write.safetensors_file import Written, write_safetensors, write_together
     from sdtool.convert.write.shards import (
@@ -45,16 +57,25 @@ if TYPE_CHECKING:
         set_name,
         write_shards,
     )
+    from sdtool.convert.write.signals import signals_held
     from sdtool.convert.write.staging import check_output, leftovers, new_file
 
 __all__ = [
+    "CASTABLE",
+    "DEQUANTIZATION",
+    "DEQUANTIZED_DTYPE",
+    "DEQUANTIZED_DTYPES",
     "DTYPES",
+    "HASH_KEYS",
+    "REPLACED_SUFFIXES",
     "Census",
     "ConvertPlan",
     "Difference",
+    "Distance",
     "Hashes",
     "Layout",
     "LeftOut",
+    "Origins",
     "Placed",
     "PlannedShard",
     "Predicts",
@@ -65,10 +86,12 @@ __all__ = [
     "Target",
     "Verification",
     "Written",
+    "casting",
     "check_expansion",
     "check_output",
     "check_reading",
     "convert_unjudged",
+    "distance",
     "facts_in",
     "has_other_layout",
     "hash_file",
@@ -79,6 +102,7 @@ __all__ = [
     "is_training_state",
     "leftovers",
     "new_file",
+    "origins_of",
     "output_name",
     "pipeline_files",
     "plan_pipeline",
@@ -87,80 +111,55 @@ __all__ = [
     "plan_shards",
     "prepared",
     "read_index",
+    "row_major_chunks",
     "select_all",
     "select_parts",
     "select_single",
     "set_name",
+    "signals_held",
     "split_name",
+    "stored_metadata",
     "token_name",
     "treatment_of",
     "verify_against",
     "verify_file",
+    "weight_dtype",
     "write_pt",
     "write_safetensors",
     "write_shards",
     "write_together",
-]
+]  # fmt: skip
 
-_HOMES = {
-    "elements.census": ("Census",),
-    "files": ("convert_unjudged",),
-    "layouts.predicts": ("Predicts",),
-    "plan.casts": ("DTYPES",),
-    "plan.dequantize": ("treatment_of",),
-    "plan.expansion": (
-        "check_expansion",
-        "check_reading",
-    ),
-    "plan.layouts": (
-        "has_other_layout",
-        "select_single",
-    ),
-    "plan.unpacking": ("prepared",),
-    "verify.found": ("Difference", "Verification"),
-    "verify.verify": ("verify_against", "verify_file"),
-    "write.hashes": (
-        "Hashes",
-        "hash_file",
-    ),
-    "write.pipelines": (
-        "facts_in",
-        "is_pipeline",
-        "pipeline_files",
-        "plan_pipeline",
-    ),
-    "write.pt_file": (
-        "PtPlan",
-        "plan_pt",
-        "write_pt",
-    ),
-    "write.safetensors_file": (
-        "Written",
-        "write_safetensors",
-        "write_together",
-    ),
-    "write.shards": (
-        "PlannedShard",
-        "SetPlan",
-        "index_name",
-        "is_index",
-        "is_training_state",
-        "plan_shards",
-        "read_index",
-        "set_name",
-        "write_shards",
-    ),
-    "write.staging": (
-        "check_output",
-        "leftovers",
-        "new_file",
-    ),
-}
-_MODULES = {name: module for module, names in _HOMES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    """Import what writes when it is asked for: planning and naming do without it (PEP 562)."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"sdtool.convert.{_MODULES[name]}"), name)
+# Planning and naming do without what writes.
+__getattr__ = lazily(
+    __name__,
+    {
+        ".elements.census": ("Census",),
+        ".elements.rescale": ("DEQUANTIZED_DTYPES", "casting"),
+        ".elements.row_major": ("row_major_chunks",),
+        ".files": ("convert_unjudged",),
+        ".layouts.predicts": ("Predicts",),
+        ".plan.casts": ("CASTABLE", "DTYPES"),
+        ".plan.dequantize": (
+            "DEQUANTIZATION", "DEQUANTIZED_DTYPE", "Origins", "origins_of", "treatment_of",
+            "weight_dtype",
+        ),
+        ".plan.expansion": ("check_expansion", "check_reading"),
+        ".plan.layouts": ("has_other_layout", "select_single"),
+        ".plan.metadata": ("HASH_KEYS", "stored_metadata"),
+        ".plan.unpacking": ("prepared",),
+        ".verify.compare": ("Distance", "distance"),
+        ".verify.found": ("Difference", "Verification"),
+        ".verify.verify": ("verify_against", "verify_file"),
+        ".write.hashes": ("Hashes", "hash_file"),
+        ".write.pipelines": ("facts_in", "is_pipeline", "pipeline_files", "plan_pipeline"),
+        ".write.pt_file": ("PtPlan", "plan_pt", "write_pt"),
+        ".write.safetensors_file": ("Written", "write_safetensors", "write_together"),
+        ".write.shards": (
+            "PlannedShard", "SetPlan", "index_name", "is_index", "is_training_state", "plan_shards",
+            "read_index", "set_name", "write_shards",
+        ),
+        ".write.signals": ("signals_held",),
+        ".write.staging": ("check_output", "leftovers", "new_file"),
+    },
+)  # fmt: skip

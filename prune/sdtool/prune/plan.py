@@ -14,7 +14,7 @@ from sdtool.checkpoint.identify.ema import SCALARS, Ema
 from sdtool.checkpoint.identify.parts import context_of
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.convert.plan.casts import target_dtype
-from sdtool.convert.plan.dequantize import REASON
+from sdtool.convert.plan.dequantize import DEQUANTIZATION
 from sdtool.convert.plan.metadata import metadata_of
 from sdtool.convert.plan.partial import nothing_to_write, refuse_partial
 from sdtool.convert.plan.selection import LeftOut, Selection
@@ -344,7 +344,8 @@ def _left_out(view: View, choices: Iterable[Choice]) -> tuple[LeftOut, ...]:
 
 
 _REASONS = {
-    OUTDONE: "raw weights", BAKED: "former VAE", NOT_ASKED: "other components", MULTIPLIED: REASON
+    OUTDONE: "raw weights", BAKED: "former VAE", NOT_ASKED: "other components",
+    MULTIPLIED: DEQUANTIZATION,
 }  # fmt: skip
 
 

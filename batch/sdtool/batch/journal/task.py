@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sdtool.batch.coding import encoded
-from sdtool.batch.version import version
+from sdtool.batch.version import sdtool_version
 from sdtool.checkpoint import UsageError
 
 _ROOMS = ("checkpoint", "scan", "convert", "prune", "batch")
@@ -41,7 +41,11 @@ def is_current(asked: Mapping[str, object]) -> bool:
 @cache
 def answering() -> Mapping[str, str]:
     """Return what tells one version of all that decides a result from another."""
-    return {"version": version(), "rules": rules_version(), "python": platform.python_version()}
+    return {
+        "version": sdtool_version(),
+        "rules": rules_version(),
+        "python": platform.python_version(),
+    }
 
 
 def rules_version() -> str:

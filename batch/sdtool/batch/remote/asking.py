@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from sdtool.batch.remote.connections import Connections, Origin
 from sdtool.batch.remote.patience import Again
-from sdtool.batch.version import version
+from sdtool.batch.version import sdtool_version
 from sdtool.checkpoint import Unreadable
 
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -127,7 +127,7 @@ def ask(connections: Connections, url: str, headers: Mapping[str, str], where: s
 
 
 def _headers(wanted: Mapping[str, str]) -> dict[str, str]:
-    ours = {"Accept-Encoding": "identity", "User-Agent": f"sdtool/{version()}"}
+    ours = {"Accept-Encoding": "identity", "User-Agent": f"sdtool/{sdtool_version()}"}
     return {**ours, **wanted}
 
 

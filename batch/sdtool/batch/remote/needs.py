@@ -8,8 +8,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from sdtool.batch.remote.ranged import RemoteFile
-from sdtool.checkpoint import Checkpoint, Source, Storage, TensorEntry
-from sdtool.checkpoint.sets import every_tensor
+from sdtool.checkpoint import Checkpoint, Source, Storage, TensorEntry, every_tensor
 from sdtool.convert import ConvertPlan, PtPlan
 
 _HEADER_NBYTES = 1 << 12

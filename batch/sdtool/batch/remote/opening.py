@@ -13,8 +13,7 @@ from sdtool.batch.remote.location import WEB, Location
 from sdtool.batch.remote.patience import Again
 from sdtool.batch.remote.ranged import Parts, RemoteFile
 from sdtool.batch.remote.web import NoParts, WebFile
-from sdtool.checkpoint import File, LocalFile, OutputError, UsageError
-from sdtool.checkpoint.wording import os_reason
+from sdtool.checkpoint import File, LocalFile, OutputError, UsageError, os_reason
 
 
 @contextmanager

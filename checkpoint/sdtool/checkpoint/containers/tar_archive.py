@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from sdtool.checkpoint.containers.member_names import leads_out
 from sdtool.checkpoint.containers.opening import Opening
 from sdtool.checkpoint.containers.source_file import SourceFile
-from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
+from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed
 from sdtool.checkpoint.reading import Member
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Memory, Slice, Source
@@ -121,9 +121,7 @@ def _entry(opening: Opening, archive: tarfile.TarFile, info: tarfile.TarInfo) ->
     name = f"{source.name}!{info.name}"
     if is_file and info.sparse is None:
         content = Slice(source, info.offset_data, info.size, name)
-        cut = info.offset_data + info.size > source.nbytes
-        error = Truncated(f"{info.name} is cut", where=source.name) if cut else None
-        return TarEntry(member, content, None if known else "a member of an unknown type", error)
+        return TarEntry(member, content, None if known else "a member of an unknown type")
     odd = f"a link to {info.linkname!r}" if is_link else "a sparse file"
     if is_link and _base(info.name) not in PARTS:
         return TarEntry(member, None, odd)  # what it leads to is read under its own name

@@ -35,6 +35,7 @@ from sdtool.checkpoint.containers.zip_members import LOCAL_MAGIC, STORED, data_o
 from sdtool.checkpoint.errors import InputError, LimitExceeded, NotACheckpoint, Truncated
 from sdtool.checkpoint.foreign import ZIP_EMPTY, foreign_kind
 from sdtool.checkpoint.formats import Format
+from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.reading import SCRIPT, TORCH, Member, Reading, Stream
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Inflated, Slice, Source
@@ -93,8 +94,20 @@ def _read(opening: Opening) -> Iterator[Reading]:
         yield _read_archive(opening, archive)
     if any(a.rule is RuleId.PREFIX_DATA for a in archive.anomalies):
         as_written = read_directory(source, end, opening.limits, shifts=False)
-        if as_written.members:
+        if as_written.members and not (parts and _is_of(as_written, parts[0], opening.limits)):
             yield _read_archive(opening, as_written)
+
+
+def _is_of(archive: ZipArchive, first: Slice, limits: Limits) -> bool:
+    """Whether a directory lists what the first of several archives does.
+
+    Where all are of one size, as those of equal tensors are, the place that the last one gives for
+    its directory is where that of the first stands. It has been read then.
+    """
+    end = find_end(first)
+    return end is not None and list(archive.members) == list(
+        read_directory(first, end, limits).members
+    )
 
 
 def _archives_in_a_row(opening: Opening, last: ZipArchive) -> list[Slice]:

@@ -49,7 +49,9 @@ def broken_promises(name: str, identity: Identity, format: Format) -> tuple[str,
     is_vae = stem.endswith(".vae")
     if is_vae and identity.kind != "vae":
         found.append(f"its name says VAE; {what}")
-    if words & {"lora", "locon"} and identity.kind in ("vae", "textual-inversion", "upscaler"):
+    is_ti = stem.endswith(".ti")  # so cloneofsimo's trainer calls the words beside a LoRA
+    others = ("vae", "upscaler") if is_ti else ("vae", "textual-inversion", "upscaler")
+    if words & {"lora", "locon"} and identity.kind in others:
         found.append(f"its name says LoRA; {what}")
     if identity.kind in _NETWORKS:
         found.extend(_of_network(words, identity, what))

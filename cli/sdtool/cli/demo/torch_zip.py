@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from sdtool.checkpoint.values import Global
+from sdtool.checkpoint import Global
 
 _TIME = (2022, 10, 20, 0, 0, 0)
 _ALIGNMENT = 64

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sdtool.checkpoint.values import Global
+from sdtool.checkpoint import Global
 from sdtool.cli.demo.torch_zip import Call, Tensor, tensor
 
 _STEPS = 1000

@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from sdtool.batch import Recipe, ToFolder, ToSingle, assembly, recipe_for
-from sdtool.batch.place import AnyJob, plan_outputs
+from sdtool.batch import AnyJob, Recipe, ToFolder, ToSingle, assembly, plan_outputs, recipe_for
 from sdtool.checkpoint import UsageError
 from sdtool.cli.arguments import Found, paths_argument, search
 from sdtool.cli.console import Console

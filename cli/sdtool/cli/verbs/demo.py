@@ -11,8 +11,15 @@ from pathlib import Path
 
 import click
 
-from sdtool.checkpoint import OutputError, TensorEntry, local_file, open_checkpoint, storage_chunks
-from sdtool.checkpoint.wording import os_reason, size
+from sdtool.checkpoint import (
+    OutputError,
+    TensorEntry,
+    local_file,
+    open_checkpoint,
+    os_reason,
+    size,
+    storage_chunks,
+)
 from sdtool.cli.console import Console
 from sdtool.cli.demo.torch_zip import write_torch_zip
 from sdtool.cli.demo.training import Training, training_checkpoint, trapped_checkpoint

@@ -10,13 +10,18 @@ from typing import Any
 
 import click
 
-from sdtool.batch import as_models
-from sdtool.batch.failures import as_error
-from sdtool.batch.looking import Seen, looked_at
-from sdtool.checkpoint import NotACheckpoint, OutputError, SdtoolError, Source, UsageError
-from sdtool.checkpoint.crc32 import crc32_of
-from sdtool.checkpoint.foreign import foreign_folder
-from sdtool.checkpoint.wording import escape, size
+from sdtool.batch import Seen, as_error, as_models, looked_at
+from sdtool.checkpoint import (
+    NotACheckpoint,
+    OutputError,
+    SdtoolError,
+    Source,
+    UsageError,
+    crc32_of,
+    escape,
+    foreign_folder,
+    size,
+)
 from sdtool.cli import card
 from sdtool.cli.arguments import (
     download_option,

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import click
 
 from sdtool.batch import Journal, Row, open_journal
-from sdtool.checkpoint.wording import counted
+from sdtool.checkpoint import counted
 from sdtool.cli.console import Console
 from sdtool.cli.exit_codes import DONE
 from sdtool.cli.verb import verb

@@ -8,8 +8,7 @@ from typing import Any, Literal
 
 import click
 
-from sdtool.batch import Pruning, with_baked_vae
-from sdtool.batch.place import plan_outputs
+from sdtool.batch import Pruning, plan_outputs, with_baked_vae
 from sdtool.checkpoint import UsageError
 from sdtool.cli.arguments import paths_argument, search
 from sdtool.cli.console import Console

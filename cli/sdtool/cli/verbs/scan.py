@@ -12,10 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sdtool.batch import as_models, files_of
-from sdtool.batch.items import Item
-from sdtool.batch.scanning import scanned, unread
-from sdtool.batch.version import version
+from sdtool.batch import Item, as_models, files_of, scanned, sdtool_version, unread
 from sdtool.checkpoint import InputError, UsageError, readings
 from sdtool.cli.arguments import (
     Found,
@@ -220,7 +217,9 @@ class _Shown:
         if self._form == "sarif":
             from sdtool.scan.report import sarif  # hashes and URLs, for this form alone
 
-            document = sarif.document(self.reports, version=version(), interrupted=interrupted)
+            document = sarif.document(
+                self.reports, version=sdtool_version(), interrupted=interrupted
+            )
             self._write(as_json(document))
         is_whole = len(self.reports) == 1 and not excluded and not interrupted
         if self._form == "text" and not is_whole and not self._console.quiet:
@@ -248,7 +247,7 @@ def _file(report: Report, fail_on: str) -> dict[str, Any]:
 def _explanation(item: Item, report: Report, allow: Mapping[str, str]) -> Iterator[str]:
     """Yield what the flagged pickles of a file do, step by step, and what its templates say."""
     if report.findings:
-        from sdtool.scan.explaining import explain as explain_readings
+        from sdtool.scan import explain as explain_readings
 
         for file in files_of(item):
             with file.opened() as source:

@@ -7,10 +7,8 @@ from collections.abc import Iterator, Mapping
 
 import click
 
-from sdtool.batch import verify_file
-from sdtool.batch.items import shown_path
-from sdtool.checkpoint import InputError
-from sdtool.checkpoint.wording import counted, size
+from sdtool.batch import shown_path, verify_file
+from sdtool.checkpoint import InputError, counted, size
 from sdtool.cli.arguments import download_option, file_size
 from sdtool.cli.console import Console
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE

@@ -20,7 +20,7 @@ from sdtool.convert.elements.scales import Scale, Values
 from sdtool.convert.elements.vectors import numpy_or_none
 from sdtool.convert.elements.widening import DECODED, decoded, widened
 
-PRODUCTS = frozenset({"float32", "float16", "bfloat16"})
+DEQUANTIZED_DTYPES = frozenset({"float32", "float16", "bfloat16"})
 """The types that weights are dequantized to."""
 
 _PIECE = 1 << 15

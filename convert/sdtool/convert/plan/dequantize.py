@@ -25,12 +25,12 @@ from sdtool.convert.elements.scales import TYPES, Scale, place_of
 from sdtool.convert.plan.casts import DTYPES
 from sdtool.convert.plan.metadata import stored_metadata
 
-DEFAULT = "bf16"
+DEQUANTIZED_DTYPE = "bf16"
 """What weights become where no dtype is asked for: it reaches as far as float32, so that no scale
 can make a weight too large, and has more digits than any code."""
 
 TARGETS = ("fp32", "fp16", "bf16")
-REASON = "quantization"
+DEQUANTIZATION = "quantization"
 """Why scales and markers are left out."""
 
 _FORMAT = re.compile(r"(float8_e4m3fn|float8_e5m2)(_rowwise|_blockwise)?")
@@ -135,7 +135,7 @@ def weight_dtype(dtype: str) -> DType:
         UsageError: it is none that weights are dequantized to.
     """
     if dtype == "keep":
-        dtype = DEFAULT
+        dtype = DEQUANTIZED_DTYPE
     if dtype not in TARGETS:
         raise UsageError(
             f"--dequantize does not write {dtype}", hint=f"one of {', '.join(TARGETS)}"

@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 from sdtool.convert.plan.target import Target
 
-SUFFIXES = (
+REPLACED_SUFFIXES = (
     ".ckpt", ".pt", ".pth", ".bin", ".safetensors", ".sft", ".pkl", ".pickle", ".pth.tar",
     ".gguf", ".index",
 )  # fmt: skip
@@ -77,7 +77,7 @@ def output_name(
 def split_name(name: str) -> tuple[str, str]:
     """Return the stem and the kind infix (one of `KINDS`, or nothing) of a file name."""
     lower = name.lower()
-    for suffix in sorted(SUFFIXES, key=len, reverse=True):
+    for suffix in sorted(REPLACED_SUFFIXES, key=len, reverse=True):
         if lower.endswith(suffix) and len(name) > len(suffix):
             name = name[: -len(suffix)]
             break

@@ -10,6 +10,7 @@ from sdtool.checkpoint.contents import class_of
 from sdtool.checkpoint.errors import Unsupported
 from sdtool.checkpoint.reading import TORCH, Checkpoint
 from sdtool.checkpoint.values import Global, Value
+from sdtool.checkpoint.weights import JOIN_DISTRIBUTED
 
 _METADATA = Global("torch.distributed.checkpoint.metadata", "Metadata")
 _JOIN = (
@@ -29,8 +30,7 @@ def nothing_to_write(checkpoint: Checkpoint) -> Unsupported:
             "the index of a distributed checkpoint of torch: the tensors are in the .distcp files"
             " beside it",
             where=where,
-            hint="`python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER OUTPUT`"
-            " joins them",
+            hint=JOIN_DISTRIBUTED,
         )
     return Unsupported(
         "holds no tensors that could be converted",

@@ -17,7 +17,7 @@ from sdtool.checkpoint.training_state import holds_training
 from sdtool.convert.elements.scales import Scale
 from sdtool.convert.plan.aliases import alias_notes
 from sdtool.convert.plan.casts import target_dtype
-from sdtool.convert.plan.dequantize import REASON, Treatment, treatment_of, weight_dtype
+from sdtool.convert.plan.dequantize import DEQUANTIZATION, Treatment, treatment_of, weight_dtype
 from sdtool.convert.plan.metadata import HASH_KEYS, metadata_of
 from sdtool.convert.plan.partial import nothing_to_write, refuse_partial
 from sdtool.convert.plan.selection import LeftOut, Selected, Selection, joined_shape
@@ -174,7 +174,11 @@ def select_parts(
     refuse_partial(checkpoint)
     every_left_out = (
         *left_out,
-        *(LeftOut(e.name, e.nbytes, REASON) for e in checkpoint.tensors if e.name in dropped),
+        *(
+            LeftOut(e.name, e.nbytes, DEQUANTIZATION)
+            for e in checkpoint.tensors
+            if e.name in dropped
+        ),
         *besides(checkpoint),
     )
     by_token = checkpoint.kind == "embedding" and to is Target.SAFETENSORS

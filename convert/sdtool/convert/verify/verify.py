@@ -18,7 +18,7 @@ from sdtool.checkpoint.reading import Checkpoint, TensorEntry
 from sdtool.checkpoint.source import File, opened
 from sdtool.convert.copy.buffered import READERS
 from sdtool.convert.elements.chunks import Buffer
-from sdtool.convert.elements.rescale import PRODUCTS, casting
+from sdtool.convert.elements.rescale import DEQUANTIZED_DTYPES, casting
 from sdtool.convert.elements.row_major import row_major_chunks
 from sdtool.convert.elements.scales import Scale
 from sdtool.convert.plan.casts import CASTABLE
@@ -222,7 +222,7 @@ def _difference(entry: TensorEntry, candidate: _Candidate) -> str | None:
         return f"has the shape {list(entry.shape)}, in the input {list(shape)}"
     if candidate.dtype is not None and entry.dtype is not candidate.dtype:
         return f"is {entry.dtype}, should be {candidate.dtype}"
-    if candidate.scale is not None and entry.dtype.name not in PRODUCTS:
+    if candidate.scale is not None and entry.dtype.name not in DEQUANTIZED_DTYPES:
         return f"is {entry.dtype}: a quantized weight whose scale is missing"
     if candidate.scale is None and entry.dtype is not origin.dtype:
         if candidate.is_exact:
