@@ -28,11 +28,16 @@ BELOW = {
 }
 HOMES = {
     "click": ("cli/sdtool/cli/",),
+    "anyio": ("cli/sdtool/cli/ui/app.py",),
+    "starlette": ("cli/sdtool/cli/ui/",),
+    "uvicorn": ("cli/sdtool/cli/verbs/ui.py",),
     "tqdm": ("cli/sdtool/cli/console.py",),
     "dask": ("batch/sdtool/batch/cluster.py",),
     "distributed": ("batch/sdtool/batch/cluster.py",),
     "send2trash": ("batch/sdtool/batch/originals.py",),
+    "boto3": ("batch/sdtool/batch/remote/buckets.py",),
     "obstore": ("batch/sdtool/batch/remote/buckets.py",),
+    "watchfiles": ("batch/sdtool/batch/watch/waking.py",),
     "fickling": ("scan/sdtool/scan/second_opinion.py",),
     "safetensors": ("convert/sdtool/convert/verify/whole.py",),
     "isal": ("checkpoint/sdtool/checkpoint/crc32.py",),
@@ -163,6 +168,7 @@ def test_heavy_packages_are_imported_when_needed(path: Path) -> None:
         "safetensors",
         "obstore",
         "distributed",
+        "watchfiles",
     }
 
 

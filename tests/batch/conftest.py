@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import Run, child, home, lightning, sdtool
+from tests.cli.conftest import Run, child, home, lightning, sdtool, training, trapped
+from tests.cli.conftest import _made as _made  # pyright: ignore
 from tests.forge import dict_of, pickled, tensor, torch_zip
 
-__all__ = ["Run", "child", "home", "lightning", "sdtool"]
+__all__ = ["Run", "child", "home", "lightning", "sdtool", "training", "trapped"]
 
 
 @pytest.fixture

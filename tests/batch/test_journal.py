@@ -343,10 +343,14 @@ def test_a_large_output_is_believed_at_once_and_a_changed_one_is_not(
 ) -> None:
     (models / "a.ckpt").write_bytes(large())
 
-    def stamps_of(paths: Iterable[str]) -> Stamps | None:
+    def stamps_of(items: Iterable[Item]) -> Stamps | None:
         """The input is at rest, and what was just written is not."""
-        stamps = stamp.stamps_of(paths) or {}
-        return {p: replace(one, is_settled=p.endswith(".ckpt")) for p, one in stamps.items()}
+        stamps = stamp.stamps_of(items) or {}
+        return {
+            path: replace(one, is_settled=path.endswith(".ckpt"))
+            for path, one in stamps.items()
+            if isinstance(one, stamp.Stamp)
+        }
 
     monkeypatch.setattr("sdtool.batch.journal.remembering.stamps_of", stamps_of)
     command = ["convert", "models/a.ckpt", "--out-dir", "out", "--journal", "j", "--format", "json"]

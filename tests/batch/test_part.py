@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Run
 
+from sdtool.batch import assembly
 from sdtool.batch.items import Item
 from sdtool.batch.part import Part, part_of
+from sdtool.batch.place import PartsJob
+from sdtool.cli.many import Many
 
 
 def test_each_file_is_in_one_part_and_the_parts_are_alike() -> None:
@@ -64,3 +67,16 @@ def test_parts_of_a_scan_and_a_conversion(sdtool: Run, models: Path) -> None:
         converted += names(out)
     everything = ["a.ckpt", "b.ckpt", "c.ckpt", "cut.ckpt", "unsafe.ckpt"]
     assert sorted(scanned) == sorted(converted) == everything
+
+
+def test_a_model_of_components_is_in_one_part_and_known_on_every_machine() -> None:
+    jobs = [assembly(["unet=a/u.safetensors", "vae=v.safetensors"], "made.safetensors")]
+    parts = [Many(None, Part(number, 3), None, ".").jobs(jobs) for number in (1, 2, 3)]
+    assert sorted(map(len, parts)) == [0, 0, 1]
+    (job,) = Many(None, None, "local", ".").jobs(jobs)
+    assert isinstance(job, PartsJob)
+    assert job.item.path == os.path.abspath("a/u.safetensors")
+    assert set(job.files) == {os.path.abspath("a/u.safetensors"), os.path.abspath("v.safetensors")}
+    many = Many(None, None, "local", ".")
+    assert many.place("made") == os.path.abspath("made")
+    assert many.place("s3://models/made") == "s3://models/made"

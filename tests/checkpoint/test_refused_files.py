@@ -15,9 +15,9 @@ from sdtool.checkpoint import (
     Unsupported,
     open_checkpoint,
 )
+from sdtool.checkpoint.joined import together
 from sdtool.checkpoint.limits import DEFAULT_LIMITS
 from sdtool.checkpoint.source import Memory
-from sdtool.checkpoint.together import together
 
 STATE = forge.pickled(forge.dict_of({"a": forge.tensor()}))
 MODEL = forge.torch_zip(STATE)

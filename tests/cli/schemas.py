@@ -45,7 +45,11 @@ def _written(out: str, arguments: Sequence[str]) -> Iterator[tuple[str, Any]]:
     words = [word for argument in arguments for word in argument.split("=", 1)]
     verb = "compare" if "--compare" in words else next(iter(words), "")
     form = words[words.index("--format") + 1] if "--format" in words else ""
-    if not out or verb not in ("scan", "convert", "prune", "info", "compare", "verify"):
+    if (
+        not out
+        or "--tee" in words
+        or verb not in ("scan", "convert", "prune", "info", "compare", "verify", "watch")
+    ):
         return
     if "--json" in words or form == "json":
         yield verb, json.loads(out)

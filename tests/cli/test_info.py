@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -132,8 +133,9 @@ def test_a_folder_is_a_line_each_and_a_total(sdtool: Run, training: Path) -> Non
     result = sdtool("info", "models")
     assert (result.code, result.err) == (0, "")
     lines = result.out.splitlines()
-    assert lines[0].startswith("clean       ema  fp32") and lines[0].endswith("a.ckpt")
-    assert "SDXL LoRA" in lines[2]
+    assert lines[0] == "   size  kind               precision  ema   scan   name"
+    assert lines[1] == "3.61 MB  SD 1.x checkpoint  fp32       full  clean  models/a.ckpt"
+    assert lines[3].split()[2:] == ["SDXL", "LoRA", "fp16", "-", "clean", "models/c.safetensors"]
     assert any(line.split()[:3] == ["3", "in", "all"] for line in lines)
     assert lines[-1].startswith("pruning would free ")
     summary = info(sdtool, "models")["summary"]
@@ -141,6 +143,44 @@ def test_a_folder_is_a_line_each_and_a_total(sdtool: Run, training: Path) -> Non
     (seen,) = (file for file in info(sdtool, "models")["files"] if file["kind"] == "checkpoint")
     freed = seen["size_bytes"] - seen["pruned_bytes"]
     assert summary["freed_by_pruning_bytes"] == freed
+
+
+@pytest.mark.parametrize(
+    ("order", "names"),
+    [
+        ((), "B.safetensors a.ckpt c.safetensors"),
+        (("--sort", "name"), "a.ckpt B.safetensors c.safetensors"),
+        (("--sort", "size"), "a.ckpt c.safetensors B.safetensors"),
+        (("--sort", "kind"), "a.ckpt B.safetensors c.safetensors"),
+    ],
+)
+def test_a_list_is_sorted(sdtool: Run, training: Path, order: tuple[str, ...], names: str) -> None:
+    training.rename("a.ckpt")
+    write_lora("B.safetensors")
+    write_lora("c.safetensors", width=2048, out=640)
+    lines = sdtool("info", ".", *order).out.splitlines()
+    assert [Path(line.split()[-1]).name for line in lines[1:4]] == names.split()
+
+
+def test_details_of_several_files_stand_below_their_lines(sdtool: Run) -> None:
+    write_lora("a.safetensors")
+    write_lora("b.safetensors")
+    lines = sdtool("info", ".", "--tensors=*.alpha").out.splitlines()
+    first, _, tensor, *_ = lines
+    assert first.endswith("  SD 1.x LoRA  fp16       -     clean       ./a.safetensors")
+    assert tensor.endswith(f"2 bytes  {KEY}.alpha")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege")
+def test_of_a_file_and_a_link_to_it_the_file_counts(sdtool: Run) -> None:
+    write_lora("b.safetensors")
+    Path("a.safetensors").symlink_to("b.safetensors")
+    lines = sdtool("info", ".").out.splitlines()
+    assert lines[1].endswith("  ./b.safetensors")
+    assert lines[2].endswith("  ./a.safetensors (the same file as ./b.safetensors)")
+    assert lines[-1].split()[0] == "1"
+    files = info(sdtool, ".")["files"]
+    assert [file["same_file_as"] for file in files] == [None, "./b.safetensors"]
 
 
 def test_what_is_no_model_is_named_with_advice(sdtool: Run) -> None:
@@ -211,12 +251,18 @@ def test_duplicates_are_found_by_content(sdtool: Run) -> None:
     save_file(other, "other.safetensors")
     save_file(net | inside, "model.safetensors")
     names = ("alone.safetensors", "model.safetensors", "other.safetensors")
-    (group,) = info(sdtool, "--duplicates", *names)["duplicates"]
+    document = info(sdtool, "--duplicates", *names)
+    (group,) = document["duplicates"]
     assert (group["label"], group["paths"]) == ("VAE", ["alone.safetensors", "model.safetensors"])
+    nbytes = sum(tensor.numel() * 4 for tensor in vae.values())
+    assert (group["size_bytes"], group["wasted_bytes"]) == (nbytes, nbytes)
+    assert document["summary"]["wasted_by_duplicates_bytes"] == nbytes
+    text = sdtool("info", "--duplicates", *names).out
     assert (
-        "the same in\n  alone.safetensors\n  model.safetensors\n"
-        in sdtool("info", "--duplicates", *names).out
+        "VAE (89.9 KB), 89.9 KB wasted, the same in\n  alone.safetensors\n  model.safetensors\n"
+        in text
     )
+    assert "\nduplicates waste 89.9 KB\n" in text
 
 
 def test_two_files_are_compared_part_by_part(sdtool: Run) -> None:

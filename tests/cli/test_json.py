@@ -21,7 +21,7 @@ from tests.cli.conftest import Run
 from tests.cli.schemas import errors, schemas
 from tests.cli.test_replace import spoil
 
-VERBS = ("scan", "convert", "prune", "info", "verify", "compare")
+VERBS = ("scan", "convert", "prune", "info", "verify", "compare", "watch")
 ABOUT = ["path", "size_bytes", "seconds", "exit_code", "error", "hint"]
 ENVELOPE = ["tool", "version", "schema", "schema_version", "exit_code", "interrupted"]
 

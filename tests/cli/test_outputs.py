@@ -10,6 +10,7 @@ import pytest
 
 from sdtool.batch.expand import expand_inputs
 from sdtool.batch.items import Item
+from sdtool.batch.outputs import OnThisMachine, outputs_for
 from sdtool.batch.place import is_onto_itself, plan_outputs
 from sdtool.checkpoint.errors import UsageError
 
@@ -19,7 +20,8 @@ def named(path: str) -> list[str]:
 
 
 def outs(*items: Item, out: str | None = None, out_dir: str | None = None) -> list[str]:
-    jobs = plan_outputs(items, named, out=out, out_dir=out_dir)
+    with outputs_for(out, out_dir) as outputs:
+        jobs = plan_outputs(items, named, outputs=outputs)
     return [path.as_posix() for job in jobs for path in job.outs]
 
 
@@ -48,7 +50,9 @@ def test_two_inputs_of_one_output_fail_and_no_other(out_dir: str | None) -> None
     two = (
         [Item("m/a.ckpt"), Item("m/a.pt")] if out_dir is None else [Item("x/a.pt"), Item("y/a.pt")]
     )
-    first, second, other = plan_outputs([*two, Item("m/b.ckpt")], named, out_dir=out_dir)
+    first, second, other = plan_outputs(
+        [*two, Item("m/b.ckpt")], named, outputs=OnThisMachine(None, out_dir)
+    )
     shared = os.path.join(out_dir or "m", "a.safetensors")
     for job, rival in ((first, second), (second, first)):
         assert job.clash is not None

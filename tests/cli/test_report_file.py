@@ -56,7 +56,7 @@ def test_no_input_is_replaced(
     elif how == "hard link":
         os.link("model", out)
     for given in ("model", "."):
-        what = f"{out}: -o names one of the files to scan\n"
+        what = f"{out}: -o names one of the files to read\n"
         check_refused(sdtool, what, given, "-o", out, *force)
 
 

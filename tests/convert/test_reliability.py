@@ -88,7 +88,7 @@ def stopped(
     source: Path, out: Path, sig: int, at: int, code: str = CHILD
 ) -> subprocess.CompletedProcess[bytes]:
     """Convert in a child process that gets a signal at a call; its output is how many it had."""
-    command = [sys.executable, "-c", code, source, out, str(int(sig)), str(at)]
+    command = [sys.executable, "-c", code, str(source), str(out), str(int(sig)), str(at)]
     return subprocess.run(command, capture_output=True, check=False, timeout=120)
 
 

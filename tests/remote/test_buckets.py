@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -260,3 +260,95 @@ def test_without_the_package(sdtool: Run, monkeypatch: pytest.MonkeyPatch) -> No
                 f"sdtool: hint: {sys.executable} -m pip install 'obstore>=0.12,<0.13'",
             ],
         )
+
+
+def test_a_profile_of_aws_says_who_asks(
+    sdtool: Run, store: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("boto3")
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "REGION"):
+        monkeypatch.delenv(f"AWS_{name}")
+    lines = ["[lab]", "aws_access_key_id=AKIALAB", "aws_secret_access_key=secretHIDDEN"]
+    (tmp_path / "keys").write_text("\n".join([*lines, "region=eu-west-1"]))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "keys"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_PROFILE", "lab")
+    sdtool("info", "s3://models/x.ckpt")
+    assert "Credential=AKIALAB/" in store.asked[0].headers["Authorization"]
+    assert "/eu-west-1/s3/" in store.asked[0].headers["Authorization"]
+    monkeypatch.setenv("AWS_PROFILE", "none")
+    wrong = sdtool("info", "s3://models/x.ckpt")
+    assert (wrong.code, wrong.err.splitlines()[0]) == (
+        TROUBLE, "sdtool: error: the profile that AWS_PROFILE names cannot be used",
+    )  # fmt: skip
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    monkeypatch.delitem(sys.modules, "obstore.auth.boto3", raising=False)
+    without = sdtool("info", "s3://models/x.ckpt")
+    assert without.err.splitlines() == [
+        "sdtool: error: profiles of AWS are read with the package boto3, which is not installed",
+        f"sdtool: hint: {sys.executable} -m pip install boto3, or unset AWS_PROFILE",
+    ]
+
+
+class Asked:
+    """In the place of the package: what it is asked for, with one object that each store has."""
+
+    def __init__(self, data: bytes) -> None:
+        self.calls: list[tuple[str, ...]] = []
+        self.meta = {"size": len(data), "e_tag": '"one"', "last_modified": None}
+        self.data = data
+
+    def from_url(self, url: str, **wanted: object) -> str:
+        assert set(wanted) <= {"retry_config", "client_options"}
+        return url
+
+    def get(self, store: str, path: str, options: Mapping[str, Any]) -> Any:
+        self.calls.append(("get", store, path))
+        begin, end = options["range"]
+        return type("Got", (), {"meta": self.meta, "bytes": lambda _: self.data[begin:end]})()
+
+    def head(self, store: str, path: str) -> Any:
+        self.calls.append(("head", store, path))
+        raise FileNotFoundError
+
+    def put(self, store: str, path: str, pieces: Iterator[bytes], **how: int) -> None:
+        assert how == {"chunk_size": 8 << 20, "max_concurrency": 4}
+        self.calls.append(("put", store, path.rpartition("-")[0], str(len(b"".join(pieces)))))
+
+    def copy(self, store: str, source: str, to: str, *, overwrite: bool) -> None:
+        assert overwrite is False
+        self.calls.append(("copy", store, *(one.rpartition("-")[0] or one for one in (source, to))))
+        if len(self.calls) == 5:  # the proof that it replaces nothing
+            raise type("AlreadyExistsError", (Exception,), {})
+
+    def delete(self, store: str, path: str) -> None:
+        self.calls.append(("delete", store, path.rpartition("-")[0]))
+
+
+@pytest.mark.parametrize("scheme", ["gs", "az"])
+def test_what_other_stores_are_asked_for(
+    sdtool: Run, training: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    """There is nothing here that plays them: what goes to the package is what can be shown."""
+    asked = Asked(training.read_bytes())
+    monkeypatch.setattr(buckets, "_package", lambda name="": asked)
+    assert sdtool("scan", f"{scheme}://place/a/m.ckpt").code == DONE
+    assert set(asked.calls) == {("get", f"{scheme}://place", "a/m.ckpt")}
+    asked.calls.clear()
+    made = sdtool("convert", training, "-o", f"{scheme}://place/b/m.safetensors", "--json")
+    assert made.code == DONE
+    nbytes = json.loads(made.out)["files"][0]["output_bytes"]
+    store, proof = f"{scheme}://place", "b/..sdtool-partial"
+    partial, final = "b/.m.safetensors.sdtool-partial", "b/m.safetensors"
+    assert asked.calls == [
+        ("head", store, final),
+        ("head", store, final),
+        ("put", store, proof, "6"),
+        ("copy", store, proof, proof),
+        ("copy", store, proof, proof),
+        ("delete", store, proof),
+        ("delete", store, proof),
+        ("put", store, partial, str(nbytes)),
+        ("copy", store, partial, final),
+        ("delete", store, partial),
+    ]

@@ -10,6 +10,7 @@ from tests.cli.conftest import Run
 
 from sdtool.batch.expand import expand_inputs
 from sdtool.batch.items import is_remote
+from sdtool.batch.outputs import OnThisMachine
 from sdtool.batch.place import plan_outputs
 from sdtool.batch.remote.location import file_name, parse, plain_folders, safe_name
 from sdtool.checkpoint import Unreadable
@@ -138,5 +139,5 @@ def test_outputs_stay_below_the_folder_that_was_named() -> None:
     items, _ = expand_inputs(["https://host/a/b/x.ckpt"])
     (job,) = plan_outputs(items, lambda path: [path + ".out"])
     assert job.outs == (Path("x.ckpt.out"),)
-    (job,) = plan_outputs(items, lambda path: [path + ".out"], out_dir="there")
+    (job,) = plan_outputs(items, lambda path: [path + ".out"], outputs=OnThisMachine(None, "there"))
     assert job.outs == (Path("there/x.ckpt.out"),)

@@ -23,6 +23,7 @@ class Parts:
     data: bytes
     name: str = "x"
     first: bytes = b""
+    version: str | None = None
     moved: Moved = field(default_factory=Moved)
     asked: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     meeting: threading.Barrier | None = None

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Run
+from tests.forge import dict_of, pickled, tensor, torch_zip
 from tests.gguf_files import Q8_0, Tensor, gguf
 from tests.remote.server import (
     Reply,
@@ -138,13 +139,13 @@ def test_an_output_goes_to_the_current_folder(sdtool: Run, server: Server, train
 
 
 @pytest.mark.parametrize("option", ["-o", "--out-dir"])
-def test_nothing_is_written_elsewhere(sdtool: Run, training: Path, option: str) -> None:
+def test_nothing_is_written_to_a_web_server(sdtool: Run, training: Path, option: str) -> None:
     result = sdtool("convert", training, option, "https://me:SECRET@host/x.safetensors?sig=SECRET")
     assert (result.code, result.err.splitlines()) == (
         TROUBLE,
         [
-            "sdtool: error: https://host/x.safetensors: outputs are written on this machine only",
-            "sdtool: hint: name a file or folder here",
+            "sdtool: error: https://host/x.safetensors: https:// is for inputs only",
+            "sdtool: hint: outputs go to this machine, or to s3://, gs:// and az://",
         ],
     )
     assert {path.name for path in Path().iterdir()} == {"training.ckpt"}
@@ -570,3 +571,12 @@ def test_ctrl_c_waits_for_no_server(
         over.set()
     assert (process.returncode, err) == (130, "sdtool: interrupted\n")
     assert {path.name for path in tmp_path.iterdir()} == {"training.ckpt"}
+
+
+def test_what_came_with_the_first_answer_is_not_fetched_again(sdtool: Run, server: Server) -> None:
+    data = torch_zip(pickled(dict_of({"w": tensor()})))
+    url = server.serve("/small.ckpt", data)
+    assert sdtool("convert", url).code == DONE
+    assert (len(server.asked), server.nbytes) == (1, len(data))
+    assert sdtool("verify", "small.safetensors", "--against", url).code == DONE
+    assert len(server.asked) == 2

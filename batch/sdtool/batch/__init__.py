@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from sdtool.checkpoint import lazily
 
 if TYPE_CHECKING:
-    from sdtool.batch.checking import VerificationError
     from sdtool.batch.cluster import Cluster
     from sdtool.batch.converting import Converting
     from sdtool.batch.engines import Engine, Here, Processes, Threads
@@ -51,8 +50,9 @@ if TYPE_CHECKING:
         Skipped,
         Written,
     )
+    from sdtool.batch.outputs import Outputs, outputs_for
     from sdtool.batch.part import Part, part_of
-    from sdtool.batch.place import AnyJob, apart, nbytes_of, plan_outputs
+    from sdtool.batch.place import AnyJob, PartsJob, apart, nbytes_of, plan_outputs
     from sdtool.batch.progress import Cancelled, Progress
     from sdtool.batch.pruning import Pruning, with_baked_vae
     from sdtool.batch.run import run_jobs
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from sdtool.batch.sets import as_models, files_of
     from sdtool.batch.verifying import verify_file
     from sdtool.batch.version import sdtool_version
+    from sdtool.batch.watch import Arrived, Waking, Watch, Watching, changes_in
     from sdtool.checkpoint import (
         InputError,
         LimitExceeded,
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
         UnsafeError,
         Unsupported,
         UsageError,
+        VerificationError,
     )
     from sdtool.convert import Verification
     from sdtool.scan import Report, Verdict, open_judged
@@ -79,6 +81,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MODEL_SUFFIXES",
     "AnyJob",
+    "Arrived",
     "Cancelled",
     "Cluster",
     "Converting",
@@ -103,7 +106,9 @@ __all__ = [
     "Outcome",
     "Output",
     "OutputError",
+    "Outputs",
     "Part",
+    "PartsJob",
     "Planned",
     "Processes",
     "Progress",
@@ -129,11 +134,15 @@ __all__ = [
     "Verdict",
     "Verification",
     "VerificationError",
+    "Waking",
+    "Watch",
+    "Watching",
     "Written",
     "apart",
     "as_error",
     "as_models",
     "assembly",
+    "changes_in",
     "check_trash",
     "convert_file",
     "expand_inputs",
@@ -146,6 +155,7 @@ __all__ = [
     "open_file",
     "open_journal",
     "open_judged",
+    "outputs_for",
     "own_files",
     "part_of",
     "plan_outputs",
@@ -166,7 +176,6 @@ __all__ = [
 __getattr__ = lazily(
     __name__,
     {
-        ".checking": ("VerificationError",),
         ".cluster": ("Cluster",),
         ".converting": ("Converting",),
         ".engines": ("Engine", "Here", "Processes", "Threads"),
@@ -186,8 +195,9 @@ __getattr__ = lazily(
             "Failed", "Input", "NothingToDo", "Original", "Outcome", "Output", "Planned", "Refused",
             "Remarks", "Shard", "Skipped", "Written",
         ),
+        ".outputs": ("Outputs", "outputs_for"),
         ".part": ("Part", "part_of"),
-        ".place": ("AnyJob", "apart", "nbytes_of", "plan_outputs"),
+        ".place": ("AnyJob", "PartsJob", "apart", "nbytes_of", "plan_outputs"),
         ".progress": ("Cancelled", "Progress"),
         ".pruning": ("Pruning", "with_baked_vae"),
         ".run": ("run_jobs",),
@@ -195,9 +205,11 @@ __getattr__ = lazily(
         ".sets": ("as_models", "files_of"),
         ".verifying": ("verify_file",),
         ".version": ("sdtool_version",),
+        ".watch": ("Arrived", "Waking", "Watch", "Watching", "changes_in"),
         "sdtool.checkpoint": (
             "InputError", "LimitExceeded", "Malformed", "NotACheckpoint", "OutputError",
             "SdtoolError", "Truncated", "Unreadable", "UnsafeError", "Unsupported", "UsageError",
+            "VerificationError",
         ),
         "sdtool.convert": ("Verification",),
         "sdtool.scan": ("Report", "Verdict", "open_judged"),

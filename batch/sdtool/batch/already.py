@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from sdtool.batch.draft import Draft
 from sdtool.batch.making import Making, Nothing
-from sdtool.batch.place import AnyJob, Job, PartsJob, same_file
+from sdtool.batch.outputs import Outputs
+from sdtool.batch.place import AnyJob, Job, PartsJob, is_the_input
 from sdtool.checkpoint import Checkpoint, Format, SdtoolError, UsageError
 from sdtool.convert import Target
 
@@ -30,6 +31,7 @@ def onto_itself(
     checkpoint: Checkpoint,
     job: Job | PartsJob,
     makings: Sequence[Making | Nothing | SdtoolError],
+    outputs: Outputs,
 ) -> Nothing:
     """Say why nothing is made of `job`, one of whose outputs would be the input itself.
 
@@ -43,7 +45,8 @@ def onto_itself(
             raise making
         if isinstance(making, Nothing):
             return making
-        if same_file(making.out, job.item.path) and _changes_nothing(checkpoint, making):
+        is_it = is_the_input(job.item.path, making.out, outputs)
+        if is_it and _changes_nothing(checkpoint, making):
             return named_as_output(is_the_same=True)
     return named_as_output(is_the_same=False)
 

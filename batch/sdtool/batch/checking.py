@@ -7,10 +7,18 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from sdtool.checkpoint import Checkpoint, InputError, OutputError, local_file, open_checkpoint
+from sdtool.batch.outputs import Outputs
+from sdtool.checkpoint import (
+    Checkpoint,
+    File,
+    InputError,
+    VerificationError,
+    open_checkpoint,
+)
 from sdtool.convert import (
     HASH_KEYS,
     ConvertPlan,
+    Hashes,
     PtPlan,
     Selection,
     hash_file,
@@ -20,9 +28,7 @@ from sdtool.convert import (
 
 Progress = Callable[[int], None]
 
-
-class VerificationError(OutputError):
-    """An output is not what it should be."""
+_GONE = "it is gone"
 
 
 def verify(
@@ -51,6 +57,7 @@ def verify_there(
     checkpoint: Checkpoint,
     selection: Selection,
     progress: Progress,
+    outputs: Outputs,
 ) -> None:
     """Compare an output of an earlier run with what would be written now, every byte of it.
 
@@ -60,22 +67,40 @@ def verify_there(
         VerificationError: it differs.
         InputError: the source cannot be read.
     """
-    what = _difference(out, checkpoint, selection, progress)
+    with outputs.there(out) as file:
+        if file is None:
+            what: str | None = _GONE
+        else:
+            what = _difference(file, checkpoint, selection, progress)
     if what is None:
-        what = _false_hash(plan, out) if isinstance(plan, ConvertPlan) else _damage(out)
+        with outputs.there(out) as file:  # that look has closed it
+            if file is None:
+                what = _GONE
+            else:
+                what = _false_hash(plan, file) if isinstance(plan, ConvertPlan) else _damage(file)
     if what is not None:
         raise VerificationError(
             f"already exists, and differs from what its source gives ({what})",
-            where=os.fspath(out),
+            where=outputs.called(out),
             hint="replace it with --force",
         )
 
 
+def hash_there(out: Path, outputs: Outputs) -> Hashes | None:
+    """Return the hashes of an output of an earlier run.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    with outputs.there(out) as file:
+        return None if file is None else hash_file(file)
+
+
 def _difference(
-    path: Path, checkpoint: Checkpoint, selection: Selection, progress: Progress
+    written: Path | File, checkpoint: Checkpoint, selection: Selection, progress: Progress
 ) -> str | None:
     try:
-        opened = open_checkpoint(path)
+        opened = open_checkpoint(written)
     except InputError as e:
         return e.what
     with opened as there:
@@ -83,17 +108,16 @@ def _difference(
     return None if found.ok else "; ".join(map(str, found.differences))
 
 
-def _false_hash(plan: ConvertPlan, out: Path) -> str | None:
+def _false_hash(plan: ConvertPlan, file: File) -> str | None:
     """Say which hash in the header is not that of the data; None where all are right."""
     if not plan.hash_keys:
         return None
-    with local_file(out) as file:
-        metadata = json.loads(file.read_at(8, len(plan.header)))["__metadata__"]
-        data = hash_file(file).data_sha256 or ""
+    metadata = json.loads(file.read_at(8, len(plan.header)))["__metadata__"]
+    data = hash_file(file).data_sha256 or ""
     false = [key for key in plan.hash_keys if metadata[key] != HASH_KEYS[key] + data]
     return f"{', '.join(false)}: is not the hash of its data" if false else None
 
 
-def _damage(out: Path) -> str | None:
+def _damage(file: File) -> str | None:
     """Say what is wrong with a torch file beside its values: its headers, its CRC-32."""
-    return "; ".join(map(str, verify_file(out).differences)) or None
+    return "; ".join(map(str, verify_file(file).differences)) or None

@@ -25,8 +25,8 @@ class Claims:
         self._outputs: dict[str, str] = {}
         self._lock = threading.Lock()
 
-    def claim(self, out: Path, source: str, *, is_made_of_it: bool) -> None:
-        """Take a name for an output of `source`.
+    def claim(self, out: Path, called: str, source: str, *, is_made_of_it: bool) -> None:
+        """Take a name for an output of `source`; `called` is what a person calls it.
 
         Raises:
             UsageError: another input is called so and does not hold the same, or another output is.
@@ -34,10 +34,10 @@ class Claims:
         key = file_key(out)
         with self._lock:
             if key in self._inputs and key != file_key(source) and not is_made_of_it:
-                raise takes_an_input(out, source)
+                raise takes_an_input(called, source)
             other = self._outputs.setdefault(key, source)
         if other != source:
-            raise takes_an_output(out, source, other)
+            raise takes_an_output(called, source, other)
 
     def link_to(self, path: str) -> str | None:
         """Return another input that is a link to `path`, which is none itself; None without one."""

@@ -13,7 +13,7 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from sdtool.checkpoint import SdtoolError
+from sdtool.checkpoint import ERRORS, SdtoolError
 
 _IS = "is"
 _PLAIN = (str, int, float, bool)
@@ -35,7 +35,8 @@ def encoded(value: object) -> Any:
         return value.value
     if isinstance(value, SdtoolError):
         told = {"what": value.what, "where": value.where, "hint": value.hint}
-        return {_IS: type(value).__name__, **told}
+        kind = next(one for one in type(value).__mro__ if one in ERRORS)
+        return {_IS: kind.__name__, **told}
     if is_dataclass(value) and not isinstance(value, type):
         held = {field.name: encoded(getattr(value, field.name)) for field in fields(value)}
         return {_IS: type(value).__name__, **held}

@@ -25,6 +25,7 @@ from sdtool.batch.outcome import (
     Skipped,
     Written,
 )
+from sdtool.batch.outputs import Outputs, outputs_for
 from sdtool.batch.place import AnyJob, apart, plan_outputs
 from sdtool.batch.progress import Progress, Stop, stoppable
 from sdtool.batch.run import Report, run_jobs
@@ -212,38 +213,31 @@ def run_batch(
     if report is not None:
         for one in missing:
             report([one])
-    jobs = place(items, recipe, out_dir=out_dir)
-    done = run_jobs(
-        jobs,
-        recipe,
-        options,
-        engine=engine,
-        report=report,
-        warn=warn,
-        progress=progress,
-        cancelled=cancelled,
-        journal=journal,
-    )
+    with outputs_for(None, out_dir) as outputs:
+        done = run_jobs(
+            place(items, recipe, outputs),
+            recipe,
+            options,
+            engine=engine,
+            report=report,
+            warn=warn,
+            progress=progress,
+            cancelled=cancelled,
+            journal=journal,
+            outputs=outputs,
+        )
     return missing + done
 
 
-def place(
-    items: Sequence[Item],
-    recipe: Recipe,
-    *,
-    out: _Path | None = None,
-    out_dir: _Path | None = None,
-) -> list[AnyJob]:
+def place(items: Sequence[Item], recipe: Recipe, outputs: Outputs) -> list[AnyJob]:
     """Say which outputs a recipe gives each input; what lies where outputs go is no input.
 
     Raises:
         UsageError: the outputs cannot be placed.
     """
-    folder = None if out_dir is None else os.fspath(out_dir)
-    rest, _ = apart(inputs_of(recipe, items), folder)
-    file = None if out is None else os.fspath(out)
+    rest, _ = apart(inputs_of(recipe, items), outputs)
     return plan_outputs(
-        rest, recipe.names, out=file, out_dir=folder, makes_folders=isinstance(recipe, ToFolder)
+        rest, recipe.names, outputs=outputs, makes_folders=isinstance(recipe, ToFolder)
     )
 
 
@@ -266,8 +260,11 @@ def _one(
     items = inputs_of(recipe, items)
     if len(items) != 1:
         raise UsageError("is a pattern", where=path, hint="run_batch takes patterns")
-    jobs = place(items, recipe, out=out, out_dir=out_dir)
-    outcomes = run_jobs(jobs, recipe, options, progress=progress, cancelled=cancelled)
+    with outputs_for(out, out_dir) as outputs:
+        jobs = place(items, recipe, outputs)
+        outcomes = run_jobs(
+            jobs, recipe, options, progress=progress, cancelled=cancelled, outputs=outputs
+        )
     done: list[Done] = []
     for outcome in outcomes:
         if isinstance(outcome, (Refused, Failed)):

@@ -85,6 +85,11 @@ def item_of(path: str | os.PathLike[str], *, download: bool = False) -> Item:
     return Item(location.shown, alone=True, remote=location)
 
 
+def whole_path(path: str) -> str:
+    """Return a path as it is called from every folder; a URL is called so already."""
+    return path if is_remote(path) else os.path.abspath(path)
+
+
 def shown_path(path: str) -> str:
     """Return what may be shown of a path: of a URL neither a password nor a signature."""
     try:

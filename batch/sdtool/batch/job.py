@@ -109,8 +109,8 @@ def _made_of_file(
         if isinstance(makings, MakingFolder):
             make_pipeline(draft, makings, checkpoint, originals, shared, progress)
             made = [draft]
-        elif is_onto_itself(job):
-            idle(draft, onto_itself(checkpoint, job, makings), job)
+        elif is_onto_itself(job, shared.outputs):
+            idle(draft, onto_itself(checkpoint, job, makings, shared.outputs), job)
             return [draft]
         else:
             _check_distinct(makings)

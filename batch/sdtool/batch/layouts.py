@@ -251,5 +251,6 @@ def make_pipeline(
         metadata=provenance if shared.options.provenance else None,
     )
     check_size(draft, plan, shared)
-    shared.claims.claim(making.out, draft.path, is_made_of_it=False)
+    called = shared.outputs.called(making.out)
+    shared.claims.claim(making.out, called, draft.path, is_made_of_it=False)
     make_several(draft, plan, making.out, originals, shared, progress)

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sdtool.batch.items import Item
-from sdtool.batch.sets import gravest, opened_model
+from sdtool.batch.sets import as_one, opened_model
 from sdtool.checkpoint import Checkpoint, File, InputError, TensorEntry, UsageError, two_sets
 from sdtool.checkpoint.identify import Identity, broken_promises, identify, resolve
-from sdtool.scan import Verdict
+from sdtool.scan import Report, Verdict
 
 _PRUNABLE = frozenset({"checkpoint", "unet", "transformer", "vae"})
 
@@ -23,7 +23,8 @@ class Seen:
 
     item: Item
     nbytes: int
-    verdict: Verdict
+    report: Report
+    """Of the scan: of all shards in one."""
     identity: Identity
     checkpoint: Checkpoint
     sources: tuple[File, ...]
@@ -40,6 +41,11 @@ class Seen:
         return self.item.path
 
     @property
+    def verdict(self) -> Verdict:
+        """What the scan thinks of it."""
+        return self.report.verdict
+
+    @property
     def tensors(self) -> tuple[TensorEntry, ...]:
         """All weights under the names that the file has, those of further sets with their key."""
         further = (entry for one in self.checkpoint.others for entry in one.named)
@@ -52,11 +58,12 @@ class Seen:
 
     def as_json(self) -> dict[str, Any]:
         """What JSON has of it, apart from its path and size."""
+        judged = self.report.as_json()
         return {
             "format": self.checkpoint.format,
             "read_bytes": sum(source.nbytes_read for source in self.sources),
             "requests": sum(source.requests for source in self.sources),
-            "verdict": str(self.verdict),
+            **{key: judged[key] for key in ("verdict", "findings", "globals")},
             **self.identity.as_json(),
             "notes": [*self.checkpoint.notes, *self.identity.notes],
             "warnings": list(self.promises),
@@ -98,7 +105,7 @@ def looked_at(
         yield Seen(
             item,
             sum(source.nbytes for source in sources),
-            gravest(reports),
+            as_one(item.path, reports),
             identity,
             checkpoint,
             tuple(sources),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from sdtool.batch.claims import Claims
 from sdtool.batch.options import Options
+from sdtool.batch.outputs import OnThisMachine, Outputs
 from sdtool.checkpoint import Checkpoint, SdtoolError
 from sdtool.convert import Selection, Target
 
@@ -101,3 +102,4 @@ class Shared:
     options: Options
     claims: Claims
     warn: Warn
+    outputs: Outputs = field(default_factory=OnThisMachine)

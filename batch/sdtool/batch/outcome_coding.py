@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from sdtool.batch.checking import VerificationError
 from sdtool.batch.coding import Decoder, NotOfThisType
 from sdtool.batch.outcome import (
     Failed,
@@ -19,28 +18,14 @@ from sdtool.batch.outcome import (
     Skipped,
     Written,
 )
-from sdtool.checkpoint import (
-    InputError,
-    LimitExceeded,
-    Malformed,
-    NotACheckpoint,
-    OutputError,
-    SdtoolError,
-    Truncated,
-    Unreadable,
-    UnsafeError,
-    Unsupported,
-    UsageError,
-)
+from sdtool.checkpoint import ERRORS
 from sdtool.convert import Census, Hashes
 from sdtool.prune import Row
 
 _OUTCOMES = Decoder(
     (
         Written, Planned, Skipped, NothingToDo, Refused, Failed, Input, Output, Remarks, Shard,
-        Census, Hashes, Row, SdtoolError, InputError, LimitExceeded, Malformed, NotACheckpoint,
-        OutputError, Truncated, Unreadable, UnsafeError, Unsupported, UsageError,
-        VerificationError,
+        Census, Hashes, Row, *ERRORS,
     )
 )  # fmt: skip
 

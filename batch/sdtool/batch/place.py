@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import TypeAlias
 
 from sdtool.batch.clashes import takes_an_input, takes_an_output
-from sdtool.batch.items import Item, is_remote, shown_path
+from sdtool.batch.items import Item
+from sdtool.batch.outputs import OnThisMachine, Outputs
 from sdtool.batch.rivals import made_of_another
 from sdtool.checkpoint import Format, InputError, OutputError, UsageError, os_reason
 from sdtool.convert import REPLACED_SUFFIXES, Target, is_index, pipeline_files, read_index
+
+_HERE = OnThisMachine()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +76,14 @@ class PartsJob:
 AnyJob: TypeAlias = Job | SetJob | PartsJob
 
 
-def is_onto_itself(job: AnyJob) -> bool:
+def is_onto_itself(job: AnyJob, outputs: Outputs = _HERE) -> bool:
     """Whether an output's name is the input's: the file is what was asked for already."""
-    return any(same_file(job.item.path, out) for out in job.outs)
+    return any(is_the_input(job.item.path, out, outputs) for out in job.outs)
+
+
+def is_the_input(path: str, out: Path, outputs: Outputs) -> bool:
+    """Whether an output is what an input is called."""
+    return outputs.called(out) == path if outputs.is_elsewhere else same_file(out, path)
 
 
 def nbytes_of(job: AnyJob) -> int:
@@ -90,11 +98,11 @@ def plan_outputs(
     items: Sequence[Item],
     names: Callable[[str], Sequence[str]],
     *,
-    out: str | None = None,
-    out_dir: str | None = None,
+    outputs: Outputs = _HERE,
     makes_folders: bool = False,
 ) -> list[AnyJob]:
-    """Give every input its outputs: `out`, or `names(path)` beside it, or mirrored in `out_dir`.
+    """Give every input its outputs: the one that was named, or `names(path)`, beside it or mirrored
+    in the folder that was named.
 
     Inputs that share an output, or would replace another input, get a `clash`, so that nothing is
     made of them. Of files in a folder, those that were plainly made of one another are settled: one
@@ -103,17 +111,12 @@ def plan_outputs(
     Raises:
         UsageError: the options contradict each other or the inputs.
     """
-    if out is not None and out_dir is not None:
-        raise UsageError("-o and --out-dir cannot be used together")
+    out, out_dir = outputs.out, outputs.out_dir
     if out == "-":
         raise UsageError(
             "-o names a file: nothing is written to standard output",
             hint="use ./- for a file called -",
         )
-    for place in (out, out_dir):
-        if place is not None and is_remote(place):
-            what = "outputs are written on this machine only"
-            raise UsageError(what, where=shown_path(place), hint="name a file or folder here")
     if out is not None and len(items) > 1:
         raise UsageError(
             f"-o names one output and there are {len(items)} inputs",
@@ -131,9 +134,9 @@ def plan_outputs(
         else _job(item, (Path(out),))
         for item in items
     ]
-    if out is not None and jobs and is_onto_itself(jobs[0]):
-        raise UsageError("-o names the input itself", where=out)
-    return _without_clashes(jobs)
+    if out is not None and jobs and is_onto_itself(jobs[0], outputs):
+        raise UsageError("-o names the input itself", where=outputs.called(Path(out)))
+    return _without_clashes(jobs, outputs)
 
 
 def shards_of(path: str) -> tuple[str, ...]:
@@ -169,13 +172,14 @@ def without_shards(items: Sequence[Item]) -> list[Item]:
     ]
 
 
-def apart(items: Sequence[Item], out_dir: str | None) -> tuple[list[Item], int]:
-    """Leave out what was found in `out_dir` where that lies inside the folder that was named.
+def apart(items: Sequence[Item], outputs: Outputs) -> tuple[list[Item], int]:
+    """Leave out what was found where outputs go, inside of the folder that was named.
 
     Outputs go there, and a run does not read its own. Returns the others and how many were left
-    out. A file that was named itself, or by a pattern, stays; and so do all where `out_dir` is the
+    out. A file that was named itself, or by a pattern, stays; and so do all where outputs go to the
     named folder itself.
     """
+    out_dir = outputs.out_dir
     if out_dir is None:
         return list(items), 0
     real: dict[str, str] = {}
@@ -186,11 +190,12 @@ def apart(items: Sequence[Item], out_dir: str | None) -> tuple[list[Item], int]:
         return real[folder]
 
     def is_output(item: Item) -> bool:
-        if (
-            item.remote is not None
-            or item.root is None
-            or not _is_below(place(out_dir), place(item.root))
-        ):
+        if item.root is None or outputs.is_elsewhere != (item.remote is not None):
+            return False
+        if outputs.is_elsewhere:
+            above, root = outputs.called(Path(out_dir)), f"{item.root.rstrip('/')}/"
+            return above != root and above.startswith(root) and item.path.startswith(above)
+        if not _is_below(place(out_dir), place(item.root)):
             return False
         folder = place(os.path.dirname(item.path))
         return folder == place(out_dir) or _is_below(folder, place(out_dir))
@@ -203,7 +208,7 @@ def _is_below(folder: str, other: str) -> bool:
     return folder != other and folder.startswith(os.path.join(other, ""))
 
 
-def check_suffix(out: Path, to: Target) -> None:
+def check_suffix(out: Path, to: Target, called: str) -> None:
     """Check that programs which go by the suffix will take an output for what it is.
 
     Raises:
@@ -214,13 +219,13 @@ def check_suffix(out: Path, to: Target) -> None:
     if to is Target.SAFETENSORS and not is_safetensors and suffix in REPLACED_SUFFIXES:
         raise UsageError(
             f"-o names a {suffix} file, but the output is safetensors: programs go by the suffix",
-            where=os.fspath(out),
+            where=called,
             hint="use the suffix .safetensors",
         )
     if to is Target.PT and is_safetensors:
         raise UsageError(
             f"-o names a {suffix} file, but the output is a torch file: programs go by the suffix",
-            where=os.fspath(out),
+            where=called,
             hint="use the suffix .pt",
         )
 
@@ -285,9 +290,9 @@ def _place(item: Item, name: str, out_dir: str | None) -> Path:
     return Path(folder, name)
 
 
-def _without_clashes(jobs: Sequence[AnyJob]) -> list[AnyJob]:
+def _without_clashes(jobs: Sequence[AnyJob], outputs: Outputs) -> list[AnyJob]:
     """Mark the jobs that get in each other's way."""
-    working = {job.item.path: job for job in jobs if not is_onto_itself(job)}
+    working = {job.item.path: job for job in jobs if not is_onto_itself(job, outputs)}
     inputs = {file_key(path): path for path in working}
     claims: dict[str, list[tuple[str, Path]]] = {}
     for path, job in working.items():
@@ -298,7 +303,7 @@ def _without_clashes(jobs: Sequence[AnyJob]) -> list[AnyJob]:
     for key, claimed in claims.items():
         for path, out in claimed:
             if key in inputs:
-                clashes[path] = takes_an_input(out, path)
+                clashes[path] = takes_an_input(outputs.called(out), path)
         paths = [path for path, _ in claimed if path not in passed_over]
         if len(paths) > 1 and _are_neighbours([working[path].item for path in paths]):
             passed_over |= made_of_another(paths)
@@ -307,7 +312,7 @@ def _without_clashes(jobs: Sequence[AnyJob]) -> list[AnyJob]:
             for path, out in claimed:
                 if path in paths:
                     other = paths[0] if path != paths[0] else paths[1]
-                    clashes[path] = takes_an_output(out, path, other)
+                    clashes[path] = takes_an_output(outputs.called(out), path, other)
     return [
         replace(job, clash=clashes.get(path), passed_over=passed_over.get(path))
         if working.get(path := job.item.path) is job

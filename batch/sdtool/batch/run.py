@@ -14,13 +14,15 @@ from sdtool.batch.making import Recipe, Shared, Warn
 from sdtool.batch.options import Options
 from sdtool.batch.originals import check_trash
 from sdtool.batch.outcome import Failed, Input, Outcome
+from sdtool.batch.outputs import OnThisMachine, Outputs
 from sdtool.batch.place import AnyJob, nbytes_of
 from sdtool.batch.progress import Progress, Stop, stoppable
-from sdtool.checkpoint import SdtoolError
+from sdtool.checkpoint import SdtoolError, UsageError
 
 if TYPE_CHECKING:
     from sdtool.batch.journal import Journal
 
+_HERE = OnThisMachine()
 Report: TypeAlias = Callable[[Sequence[Outcome]], object]
 """Called with the outcomes of one input; with none where that is plainly no model."""
 
@@ -37,6 +39,7 @@ def run_jobs(
     progress: Progress | None = None,
     cancelled: Event | None = None,
     journal: Journal | None = None,
+    outputs: Outputs = _HERE,
 ) -> list[Outcome]:
     """Work through `jobs` and return what came of them, in their order.
 
@@ -47,12 +50,14 @@ def run_jobs(
     `late` is called with the outcomes of each input that had ended and was not reported.
 
     Raises:
-        UsageError: originals are to go to the trash, and the package that does it is not there; or
-            a journal cannot tell what the recipe asks for.
+        UsageError: originals are to go to the trash, and the package that does it is not there; a
+            journal cannot tell what the recipe asks for; or a bucket is to take more than models.
         Cancelled: `cancelled` was set.
         Exception: whatever a callback raised. What was written by then stays; nothing is left
             half-written.
     """
+    if outputs.is_elsewhere:
+        _check_elsewhere(options)
     if options.replace is not None:  # never without a look at what was written
         options = replace(options, verify=True)
     if options.replace == "trash" and not options.dry_run:
@@ -61,8 +66,9 @@ def run_jobs(
     if journal is not None:
         from sdtool.batch.journal.outcomes import remembering
 
-        engine = remembering(engine, journal, recipe, options)
-    shared = Shared(recipe, options, Claims(job.item.path for job in jobs), warn or _unheard)
+        engine = remembering(engine, journal, recipe, options, outputs)
+    claims = Claims(job.item.path for job in jobs)
+    shared = Shared(recipe, options, claims, warn or _unheard, outputs)
     outcomes: list[Outcome] = []
     ended: list[list[Outcome]] = []
     doing = _Doing(shared, stoppable(progress, cancelled))
@@ -114,13 +120,27 @@ class _Doing:
 
         return outcomes_of(data)
 
-    def __reduce__(self) -> tuple[Callable[..., _Doing], tuple[Recipe, Options]]:
-        return _elsewhere, (self.shared.recipe, self.shared.options)
+    def __reduce__(self) -> tuple[Callable[..., _Doing], tuple[Recipe, Options, Outputs]]:
+        return _in_another_process, (self.shared.recipe, self.shared.options, self.shared.outputs)
 
 
-def _elsewhere(recipe: Recipe, options: Options) -> _Doing:
+def _in_another_process(recipe: Recipe, options: Options, outputs: Outputs) -> _Doing:
     """Return the work for another process, which knows nothing of the other jobs of the run."""
-    return _Doing(Shared(recipe, options, Claims(), _unheard), stoppable(None, None))
+    return _Doing(Shared(recipe, options, Claims(), _unheard, outputs), stoppable(None, None))
+
+
+def _check_elsewhere(options: Options) -> None:
+    """Check that nothing is asked for that is done on this machine only.
+
+    Raises:
+        UsageError: it is.
+    """
+    for option, is_asked in (
+        ("--replace", options.replace is not None),
+        ("--sidecars copy", options.copy_sidecars),
+    ):
+        if is_asked:
+            raise UsageError(f"{option} cannot be used where outputs go to a bucket")
 
 
 def _unheard(what: str, where: str) -> None:

@@ -12,6 +12,7 @@ from sdtool.batch.items import Item
 from sdtool.checkpoint import (
     Checkpoint,
     File,
+    InputError,
     Malformed,
     opened,
     readings,
@@ -63,6 +64,15 @@ def files_of(item: Item) -> tuple[Item, ...]:
     if not is_index(item.path):
         return (item,)
     return tuple(replace(item, path=os.fspath(shard)) for shard in read_index(item.path).shards)
+
+
+def all_files_of(item: Item) -> tuple[Item, ...]:
+    """Return what is read for an item: of an index itself and its shards, there or not."""
+    try:
+        files = files_of(item)
+    except InputError:  # no index, whatever it is called
+        files = ()
+    return tuple(dict.fromkeys((item, *files)))
 
 
 @contextmanager
@@ -128,7 +138,13 @@ def gravest(reports: Sequence[Report]) -> Verdict:
 
 def scan_set(path: str, shards: Sequence[Item], scan: Callable[[Item], Report]) -> Report:
     """Scan all shards of an index and return one report; each finding names its shard."""
-    reports = [scan(shard) for shard in shards]
+    return as_one(path, [scan(shard) for shard in shards])
+
+
+def as_one(path: str, reports: Sequence[Report]) -> Report:
+    """Return one report of a model, called `path`, from those of its files."""
+    if len(reports) == 1:
+        return reports[0]
     troubles = [
         f"{os.path.basename(report.path)}: {report.error or 'is no checkpoint'}"
         for report in reports

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-from sdtool.batch.checking import verify, verify_there
+from sdtool.batch.checking import hash_there, verify, verify_there
 from sdtool.batch.draft import Draft, State
 from sdtool.batch.making import Shared
 from sdtool.batch.originals import Originals, mind_losses
 from sdtool.batch.outcome import Shard
+from sdtool.batch.outputs import Outputs
 from sdtool.batch.place import new_folders
 from sdtool.batch.up_to_date import is_made_of
-from sdtool.checkpoint import InputError, local_file
+from sdtool.checkpoint import InputError
 from sdtool.convert import (
     Census,
     PlannedShard,
     SetPlan,
     check_expansion,
-    check_output,
-    hash_file,
     write_shards,
 )
 
@@ -54,14 +52,14 @@ def make_several(
         SdtoolError: nothing was written.
     """
     options = shared.options
-    _tell(draft, plan, output)
-    is_there = not options.force and _is_there(plan)
+    _tell(draft, plan, output, shared.outputs)
+    is_there = not options.force and _is_there(plan, shared.outputs)
     if is_there:
         draft.state = State.SKIPPED
         draft.notes = [f"{draft.output} already exists and is up to date"]
     else:
-        for out in plan.nbytes:
-            check_output(out, force=options.force)
+        for out, nbytes in plan.nbytes.items():
+            shared.outputs.check(out, nbytes, force=options.force)
     if options.replace is not None:
         left_out = [left for shard in plan.shards for left in shard.plan.left_out]
         mind_losses([draft], [left_out], originals, shared)
@@ -84,37 +82,37 @@ def _mind_there(
     def advance(nbytes: int) -> None:
         progress(int(nbytes * draft.nbytes / max(1, total)))
 
+    outputs = shared.outputs
     for shard in plan.shards if options.verify else ():
-        verify_there(shard.plan, shard.out, shard.checkpoint, shard.selection, advance)
+        verify_there(shard.plan, shard.out, shard.checkpoint, shard.selection, advance, outputs)
     draft.verified = options.verify
     for shard in plan.shards if options.hashes else ():
-        with local_file(shard.out) as file:
-            path = os.fspath(shard.out)
-            draft.shards[path] = replace(draft.shards[path], hashes=hash_file(file))
+        path = outputs.called(shard.out)
+        draft.shards[path] = replace(draft.shards[path], hashes=hash_there(shard.out, outputs))
 
 
-def _tell(draft: Draft, plan: SetPlan, output: Path) -> None:
+def _tell(draft: Draft, plan: SetPlan, output: Path, outputs: Outputs) -> None:
     """Note what is to be written."""
-    draft.output = os.fspath(output)
+    draft.output = outputs.called(output)
     draft.output_nbytes = sum(plan.nbytes.values())
     notes = dict.fromkeys(note for shard in plan.shards for note in shard.plan.notes)
     draft.notes.extend(notes)
     for shard in plan.shards:
         draft.tensors += len(shard.plan.tensors)
         draft.note_left_out(shard.plan.left_out)
-        draft.shards[os.fspath(shard.out)] = Shard(shard.plan.nbytes, len(shard.plan.tensors))
+        draft.shards[outputs.called(shard.out)] = Shard(shard.plan.nbytes, len(shard.plan.tensors))
 
 
-def _is_there(plan: SetPlan) -> bool:
+def _is_there(plan: SetPlan, outputs: Outputs) -> bool:
     """Whether every file of the set is there already, made of the same."""
     try:
         for out, content in plan.texts.items():
-            with local_file(out) as file:
-                if file.read_at(0, len(content) + 1) != content:
+            with outputs.there(out) as file:
+                if file is None or file.read_at(0, len(content) + 1) != content:
                     return False
     except InputError:
         return False
-    return all(is_made_of(shard.plan, shard.out) for shard in plan.shards)
+    return all(is_made_of(shard.plan, shard.out, outputs) for shard in plan.shards)
 
 
 def _write(draft: Draft, plan: SetPlan, shared: Shared, progress: Callable[[int], None]) -> None:
@@ -136,6 +134,9 @@ def _write(draft: Draft, plan: SetPlan, shared: Shared, progress: Callable[[int]
         allow_overflow=options.allow_overflow,
         check=check if options.verify else None,
     )
+    shared.outputs.take(
+        list(plan.nbytes), force=options.force, verify=options.verify, progress=progress
+    )
     draft.state = State.WRITTEN
     draft.verified = options.verify
     census: dict[str, Census] = {}
@@ -144,6 +145,6 @@ def _write(draft: Draft, plan: SetPlan, shared: Shared, progress: Callable[[int]
             census.setdefault(part, Census()).add(counts)
         draft.note_nonfinite(written)
         if written.hashes is not None:
-            path = os.fspath(written.path)
+            path = shared.outputs.called(written.path)
             draft.shards[path] = replace(draft.shards[path], hashes=written.hashes)
     draft.census = dict(sorted(census.items()))

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
 from pathlib import Path
 
 from sdtool.batch.draft import Draft
-from sdtool.batch.items import is_remote
+from sdtool.batch.items import MODEL_SUFFIXES, is_remote
+from sdtool.batch.moving import copy_file
 from sdtool.batch.place import same_file
-from sdtool.checkpoint import OutputError, os_reason
-from sdtool.convert import new_file, split_name
-
-_CHUNK_NBYTES = 1 << 20
+from sdtool.checkpoint import OutputError
+from sdtool.convert import split_name
 
 _SUFFIXES = (
     ".yaml", ".json", ".txt", ".civitai.info", ".metadata.json",
@@ -33,6 +30,16 @@ def sidecars(model: Path, stem: str) -> list[Path]:
     return [path for path in found if path.is_file() and path.name != model.name]
 
 
+def own_sidecars(model: Path) -> list[Path]:
+    """Return the sidecars of `model` that no other model beside it has as well."""
+    stem = "".join(split_name(model.name))
+    for other in model.parent.iterdir():
+        is_model = other.suffix.lower() in MODEL_SUFFIXES and other.name != model.name
+        if is_model and "".join(split_name(other.name)) == stem:
+            return []
+    return sidecars(model, stem)
+
+
 def renamed(sidecar: Path, stem: str, out: Path, out_stem: str) -> Path:
     """Return what a sidecar of `stem` is called beside an output of `out_stem`."""
     return out.with_name(out_stem + sidecar.name[len(stem) :])
@@ -41,31 +48,17 @@ def renamed(sidecar: Path, stem: str, out: Path, out_stem: str) -> Path:
 def copy_sidecar(sidecar: Path, to: Path) -> bool:
     """Copy one sidecar; one that is there already stays, and the answer is False.
 
-    The copy has its name once it is complete and on the disk, as any output has.
-
     Raises:
         OutputError: the operating system refused.
     """
     if os.path.lexists(to):
         return False
     try:
-        with sidecar.open("rb") as source:
-            before = os.fstat(source.fileno())
-            with new_file(to, before.st_size) as copy:
-                position = 0
-                while chunk := source.read(_CHUNK_NBYTES):
-                    copy.write_at(chunk, position)
-                    position += len(chunk)
-                if position != before.st_size:
-                    raise OutputError("changed while it was copied", where=os.fspath(sidecar))
-                with contextlib.suppress(OSError):  # not every disk keeps modes and times
-                    shutil.copystat(sidecar, copy.partial)
+        copy_file(sidecar, to)
     except OutputError as e:
         if os.path.lexists(to) and e.where == os.fspath(to):
             return False  # it has appeared meanwhile
         raise
-    except OSError as e:
-        raise OutputError(f"cannot be read ({os_reason(e)})", where=os.fspath(sidecar)) from e
     return True
 
 

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
-from sdtool.checkpoint import InputError, LocalFile, local_file
+from sdtool.batch.outputs import Outputs
+from sdtool.checkpoint import File, InputError, LocalFile
 from sdtool.convert import ConvertPlan, Placed, PtPlan, casting, check_reading, row_major_chunks
 
 _PROBE_NBYTES = 4096
+_MOST_FETCHED = 16
+"""Of an output elsewhere each probe is a request."""
 
 
-def is_made_of(plan: ConvertPlan | PtPlan, out: Path) -> bool:
+def is_made_of(plan: ConvertPlan | PtPlan, out: Path, outputs: Outputs) -> bool:
     """Whether `out` is what `plan` would write, as far as its header and a probe can tell.
 
     The size and what stands around the tensors have to be the planned ones (hashes of the data,
-    which are not known yet, aside), and so do the first 4 KiB of every tensor: another fine-tune
-    differs there.
+    which are not known yet, aside), and so do the first 4 KiB of every tensor, or of 16 of an
+    output elsewhere: another fine-tune differs there.
     """
     try:
-        with local_file(out) as file:
+        with outputs.there(out) as file:
+            if file is None:
+                return False
             # What is compressed is inflated from its beginning for each probe.
             pieces = [piece for tensor in plan.tensors for piece in tensor.pieces]
             packed = (p.entry for p in pieces if p.entry.storage.compression)
@@ -27,13 +33,17 @@ def is_made_of(plan: ConvertPlan | PtPlan, out: Path) -> bool:
             return (
                 file.nbytes == plan.nbytes
                 and _has_frame(plan, file)
-                and all(_begins_alike(piece, file) for piece in pieces)
+                and all(_begins_alike(piece, file) for piece in _probed(pieces, file))
             )
     except InputError:
         return False
 
 
-def _has_frame(plan: ConvertPlan | PtPlan, file: LocalFile) -> bool:
+def _probed(pieces: Sequence[Placed], file: File) -> Sequence[Placed]:
+    return pieces if isinstance(file, LocalFile) else pieces[:: len(pieces) // _MOST_FETCHED + 1]
+
+
+def _has_frame(plan: ConvertPlan | PtPlan, file: File) -> bool:
     if isinstance(plan, PtPlan):
         return all(
             record.content is None or file.read_at(record.offset, record.nbytes) == record.content
@@ -53,7 +63,7 @@ def _has_frame(plan: ConvertPlan | PtPlan, file: LocalFile) -> bool:
     return bool(there == planned)
 
 
-def _begins_alike(tensor: Placed, file: LocalFile) -> bool:
+def _begins_alike(tensor: Placed, file: File) -> bool:
     entry = tensor.entry
     cast = casting(entry, tensor.dtype, tensor.scale)
     probe = bytes(next(row_major_chunks(entry, cast, _PROBE_NBYTES), b""))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from sdtool.batch.checking import verify
 from sdtool.batch.draft import Draft, State
 from sdtool.batch.making import Making, Nothing, Shared
 from sdtool.batch.originals import Originals, mind_losses
-from sdtool.batch.place import Job, PartsJob, check_suffix, make_folder, same_file
+from sdtool.batch.place import Job, PartsJob, check_suffix, is_the_input, make_folder
 from sdtool.batch.provenance import provenance
 from sdtool.batch.sidecars import mind_sidecars
 from sdtool.batch.skipped import mind_there
@@ -28,7 +27,6 @@ from sdtool.convert import (
     Target,
     Written,
     check_expansion,
-    check_output,
     plan_pt,
     plan_safetensors,
     write_pt,
@@ -67,8 +65,8 @@ def make_outputs(
                 raise making
             if isinstance(making, Nothing):
                 idle(one, making, job)
-            elif same_file(making.out, job.item.path):
-                idle(one, onto_itself(checkpoint, job, [making]), job)
+            elif is_the_input(job.item.path, making.out, shared.outputs):
+                idle(one, onto_itself(checkpoint, job, [making], shared.outputs), job)
             else:
                 ready.append(_planned(one, making, checkpoint, shared))
         except Exception as e:
@@ -100,8 +98,7 @@ def _is_waiting(
         if one.draft.state is not State.SKIPPED:
             make_folder(one.out.parent)
             return True
-        options = shared.options
-        mind_there(one.draft, one.plan, one.out, checkpoint, one.selection, options, progress)
+        mind_there(one.draft, one.plan, one.out, checkpoint, one.selection, shared, progress)
     except Exception as e:
         one.draft.fail(e)
     return False
@@ -110,8 +107,8 @@ def _is_waiting(
 def _planned(draft: Draft, making: Making, checkpoint: Checkpoint, shared: Shared) -> _Ready:
     """Lay one output out, and note what it is and whether it is there already."""
     options = shared.options
-    out = making.out
-    check_suffix(out, making.to)
+    out, outputs = making.out, shared.outputs
+    check_suffix(out, making.to, outputs.called(out))
     selection = making.selection
     if options.provenance:
         known = {**selection.metadata, **provenance(checkpoint)}
@@ -120,7 +117,7 @@ def _planned(draft: Draft, making: Making, checkpoint: Checkpoint, shared: Share
     plan = plan_pt(checkpoint, selection) if to_pt else plan_safetensors(selection)
     if not options.any_size:
         check_expansion(plan.tensors, plan.nbytes, draft.path)
-    draft.output = os.fspath(out)
+    draft.output = outputs.called(out)
     draft.output_nbytes = plan.nbytes
     draft.tensors = len(plan.tensors)
     draft.table = making.table
@@ -129,13 +126,13 @@ def _planned(draft: Draft, making: Making, checkpoint: Checkpoint, shared: Share
     notes = dict.fromkeys((*making.notes, *plan.notes))
     draft.notes.extend(note for note in notes if note not in checkpoint.notes)
     draft.note_left_out(plan.left_out)
-    is_there = os.path.isfile(out) and is_made_of(plan, out)
-    shared.claims.claim(out, draft.path, is_made_of_it=is_there)
+    is_there = is_made_of(plan, out, outputs)
+    shared.claims.claim(out, draft.output, draft.path, is_made_of_it=is_there)
     if is_there and not options.force:
         draft.state = State.SKIPPED
         draft.notes = [f"{draft.output} already exists and is up to date"]
     else:
-        check_output(out, force=options.force)
+        outputs.check(out, plan.nbytes, force=options.force)
         if options.dry_run:
             draft.state = State.PLANNED
     return _Ready(draft, out, selection, plan)
@@ -183,7 +180,7 @@ def _write(
             if isinstance(one.plan, PtPlan):
                 seen = partial(check, one.out)
                 done[one.out] = write_pt(one.plan, one.out, check=seen, **options)
-            _note_written(one, done[one.out], shared)
+            _note_written(one, done[one.out], shared, progress)
         except Exception as e:
             one.draft.fail(e)
 
@@ -210,16 +207,23 @@ def _mode(checkpoint: Checkpoint) -> int:
     return file.stat.st_mode & 0o666 if isinstance(file, LocalFile) else 0o666
 
 
-def _note_written(ready: _Ready, written: Written | SdtoolError, shared: Shared) -> None:
-    draft = ready.draft
+def _note_written(
+    ready: _Ready,
+    written: Written | SdtoolError,
+    shared: Shared,
+    progress: Callable[[int], None],
+) -> None:
+    draft, options = ready.draft, shared.options
     if isinstance(written, SdtoolError):
         draft.fail(written)
         return
+    shared.outputs.take([ready.out], force=options.force, verify=options.verify, progress=progress)
     draft.state = State.WRITTEN
     known = (*draft.notes, *draft.warnings)
     draft.notes.extend(note for note in written.notes if note not in known)
     draft.hashes = written.hashes
     draft.census = dict(written.census)
     draft.note_nonfinite(written)
-    draft.verified = shared.options.verify
-    mind_sidecars(draft, Path(draft.path), ready.out, copy=shared.options.copy_sidecars)
+    draft.verified = options.verify
+    if not shared.outputs.is_elsewhere:
+        mind_sidecars(draft, Path(draft.path), ready.out, copy=options.copy_sidecars)

@@ -16,6 +16,7 @@ from sdtool.checkpoint.faces import lazily
 if TYPE_CHECKING:
     from sdtool.checkpoint.crc32 import crc32_of
     from sdtool.checkpoint.errors import (
+        ERRORS,
         InputError,
         LimitExceeded,
         Malformed,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         UnsafeError,
         Unsupported,
         UsageError,
+        VerificationError,
     )
     from sdtool.checkpoint.foreign import foreign_folder
     from sdtool.checkpoint.formats import Format
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_LIMITS",
+    "ERRORS",
     "Checkpoint",
     "File",
     "Format",
@@ -66,6 +69,7 @@ __all__ = [
     "UnsafeError",
     "Unsupported",
     "UsageError",
+    "VerificationError",
     "checkpoint_of",
     "counted",
     "crc32_of",
@@ -90,8 +94,9 @@ __getattr__ = lazily(
     {
         ".crc32": ("crc32_of",),
         ".errors": (
-            "InputError", "LimitExceeded", "Malformed", "NotACheckpoint", "OutputError",
+            "ERRORS", "InputError", "LimitExceeded", "Malformed", "NotACheckpoint", "OutputError",
             "SdtoolError", "Truncated", "Unreadable", "UnsafeError", "Unsupported", "UsageError",
+            "VerificationError",
         ),
         ".foreign": ("foreign_folder",),
         ".formats": ("Format",),

@@ -9,6 +9,7 @@ SdtoolError                 what, where, and what to do next
 │   ├── LimitExceeded       larger or deeper than `Limits` allows
 │   └── Unreadable          the operating system refused: permission, I/O, vanished
 ├── OutputError             an output could not be written: exists, disk full, read-only
+│   └── VerificationError   an output is not what it should be
 ├── UnsafeError             a file that a person must not open; refused by the gate
 └── UsageError              the request itself does not make sense
 """
@@ -61,9 +62,20 @@ class OutputError(SdtoolError):
     """An output could not be written; nothing was left behind."""
 
 
+class VerificationError(OutputError):
+    """An output is not what it should be."""
+
+
 class UnsafeError(SdtoolError):
     """The file would run code when loaded; it was refused."""
 
 
 class UsageError(SdtoolError):
     """The request itself does not make sense."""
+
+
+ERRORS: tuple[type[SdtoolError], ...] = (
+    SdtoolError, InputError, NotACheckpoint, Truncated, Malformed, Unsupported, LimitExceeded,
+    Unreadable, OutputError, VerificationError, UnsafeError, UsageError,
+)  # fmt: skip
+"""All of them. A module may have finer ones for itself; outside of it they are one of these."""

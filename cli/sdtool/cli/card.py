@@ -54,18 +54,6 @@ def _format(seen: Seen) -> str:
     return f"{seen.checkpoint.format}{shards}"
 
 
-def row(seen: Seen) -> str:
-    """Return one line of a folder's list: verdict, EMA, precision, size, kind, name."""
-    identity = seen.identity
-    ema = {"full": "ema", "partial": "part", "orphan": "ema?"}.get(identity.ema.state, "-")
-    name = escape(seen.path)
-    what = escape(identity.title)
-    return (
-        f"{seen.verdict:<11.11} {ema:<4} {identity.dtype:<11.11} {size(seen.nbytes):>8}"
-        f"  {what:<38.38} {name}"
-    )
-
-
 def tree(tensors: Sequence[TensorEntry]) -> Iterator[str]:
     """Yield the modules of a file, three levels deep, with their tensors and sizes."""
     counted: dict[tuple[str, ...], list[int]] = {}

@@ -38,7 +38,13 @@ def duplicates_among(
                     check_reading(entries, item.path)
                     found.setdefault(_digest(entries, prefix, progress), []).append(item.path)
             groups += [
-                {"label": alike[0], "size_bytes": alike[2], "sha256": digest, "paths": paths}
+                {
+                    "label": alike[0],
+                    "size_bytes": alike[2],
+                    "wasted_bytes": alike[2] * (len(paths) - 1),
+                    "sha256": digest,
+                    "paths": paths,
+                }
                 for digest, paths in found.items()
                 if len(paths) > 1
             ]

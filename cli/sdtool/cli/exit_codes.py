@@ -18,6 +18,19 @@ READER_GONE = 141
 """Whoever read the standard output went away; a shell shows the same for git and grep."""
 
 
+def of_verdict(verdict: str, fail_on: str = "suspicious") -> int:
+    """Return the code of a run over one file with this verdict."""
+    match verdict:
+        case "clean":
+            return DONE
+        case "unsafe":
+            return FOUND
+        case "suspicious":
+            return FOUND if fail_on == "suspicious" else DONE
+        case _:
+            return TROUBLE
+
+
 def worst(codes: Iterable[int]) -> int:
     """Return the code of a whole run: of several, 1 outranks 2."""
     seen = set(codes)

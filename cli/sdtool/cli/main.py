@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,14 +15,20 @@ from sdtool.cli.exit_codes import FOUND, INTERRUPTED, READER_GONE, TROUBLE
 from sdtool.cli.stopping import Stopped, stoppable
 from sdtool.cli.verb import help_option
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 VERBS = {
     "scan": "Report what a file would do if a program loaded it.",
     "convert": "Write a checkpoint's weights as safetensors.",
     "prune": "Keep what inference needs: raw or EMA weights, any precision.",
     "info": "Show what a file is and what it contains.",
     "verify": "Check that a file is whole, or that it contains another file's values.",
+    "watch": "Scan what arrives in a folder, once it is complete.",
+    "ui": "Show a page on which folders are looked at, scanned, converted and pruned.",
     "journal": "Show or tidy up a journal that --journal has kept.",
     "demo": "Show the main job on a small built-in checkpoint.",
+    "completion": "Print the script that lets a shell complete verbs, options and files.",
 }
 """Each verb with its line in `sdtool --help`; `sdtool.cli.verbs.NAME` holds its `command`."""
 
@@ -36,12 +43,10 @@ class _Verbs(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
-        if name not in VERBS and not name.startswith("-"):
-            import difflib
+        if name not in VERBS and not name.startswith("-") and not ctx.resilient_parsing:
+            from sdtool.cli.suggestions import verb_for
 
-            near = difflib.get_close_matches(name, VERBS, 1)
-            ask = f" Did you mean {near[0]}?" if near else ""
-            ctx.fail(f"No such command {name!r}.{ask}")
+            ctx.fail(f"No such command {name!r}{_meant(verb_for(name, VERBS))}")
         return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -53,6 +58,19 @@ class _Verbs(click.Group):
         command = importlib.import_module(f"sdtool.cli.verbs.{cmd_name}").command
         assert isinstance(command, click.Command)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Complete a verb without importing any."""
+        from click.shell_completion import CompletionItem
+
+        return [
+            *(
+                CompletionItem(name, help=line)
+                for name, line in VERBS.items()
+                if name.startswith(incomplete)
+            ),
+            *click.Command.shell_complete(self, ctx, incomplete),
+        ]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
@@ -81,10 +99,10 @@ Examples:
 """,
 )
 @click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version,
+    "-V", "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version,
     help="Show the version and exit.",
 )  # fmt: skip
-def _sdtool() -> None:
+def sdtool() -> None:
     """Scan, convert and prune Stable Diffusion checkpoints without ever running them.
 
     Exit codes: 0 done, nothing found; 1 findings, a refused file or a failed
@@ -121,13 +139,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(console: Console, argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
-    code = _sdtool.main(arguments, prog_name="sdtool", standalone_mode=False, obj=console)
+    code = sdtool.main(arguments, prog_name="sdtool", standalone_mode=False, obj=console)
     assert isinstance(code, int)
     return code
 
 
+def _meant(near: str | None) -> str:
+    return f". Did you mean {near}?" if near else ""
+
+
+def _without_option(e: click.NoSuchOption) -> str:
+    """Say that there is no such option, and at most one that may be meant."""
+    from sdtool.cli.suggestions import option_for
+
+    near = None
+    if e.ctx is not None:
+        verbs = (sdtool.get_command(e.ctx, name) for name in VERBS)
+        near = option_for(e.option_name, e.ctx.command, (verb for verb in verbs if verb))
+    return f"no such option {e.option_name!r}{_meant(near)}"
+
+
 def _explain(console: Console, e: click.ClickException) -> None:
-    message = e.format_message().rstrip(".")
+    message = _without_option(e) if isinstance(e, click.NoSuchOption) else e.format_message()
+    message = message.rstrip(".")
     hint = None
     if isinstance(e, click.UsageError):
         usage = e.ctx.command_path if e.ctx is not None else "sdtool"

@@ -34,11 +34,11 @@ class Many:
         """Return files by names that mean the same on every machine that works on them."""
         return list(items) if self.cluster is None else [_from_anywhere(item) for item in items]
 
-    def folder(self, out_dir: str | None) -> str | None:
-        """Return the folder of the outputs by such a name."""
-        if self.cluster is None or out_dir is None or is_remote(out_dir):  # a URL is refused later
-            return out_dir
-        return os.path.abspath(out_dir)
+    def place(self, out: str | None) -> str | None:
+        """Return the place of outputs by such a name."""
+        if self.cluster is None or out is None or is_remote(out):
+            return out
+        return os.path.abspath(out)
 
     def has(self, item: Item) -> bool:
         """Whether a file belongs to this run."""
@@ -46,7 +46,8 @@ class Many:
 
     def jobs(self, jobs: Sequence[AnyJob]) -> list[AnyJob]:
         """Return the jobs of this run: placed among all, so that none takes another's name."""
-        return [job for job in jobs if self.has(job.item)]
+        mine = [job for job in jobs if self.has(job.item)]
+        return mine if self.cluster is None else [_parts_from_anywhere(job) for job in mine]
 
     def engine(self, at_once: int, count: int, *, computing: bool) -> Engine:
         """Return where the work on `count` files is done.
@@ -94,6 +95,15 @@ def _from_anywhere(item: Item) -> Item:
         return item
     root = None if item.root is None else os.path.abspath(item.root)
     return replace(item, path=os.path.abspath(item.path), root=root)
+
+
+def _parts_from_anywhere(job: AnyJob) -> AnyJob:
+    from sdtool.batch import PartsJob  # a scan starts without the rooms that write
+
+    if not isinstance(job, PartsJob):
+        return job
+    parts = {name: tuple(map(os.path.abspath, paths)) for name, paths in job.parts.items()}
+    return replace(job, item=_from_anywhere(job.item), parts=parts)
 
 
 def many_options(function: Verb) -> Verb:

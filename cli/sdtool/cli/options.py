@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
-from sdtool.batch import Item, Options, Recipe, apart, check_trash, inputs_of
+from sdtool.batch import Item, Options, Outputs, Recipe, apart, check_trash, inputs_of
 from sdtool.checkpoint import UsageError, counted
 from sdtool.cli.arguments import Found, download_option, jobs_option
 from sdtool.cli.console import Console
 from sdtool.cli.settings import settings_options
+from sdtool.cli.suggestions import PRECISIONS
 from sdtool.convert import DTYPES
 from sdtool.scan import Settings
 
 Verb = Callable[..., int]
 
 
+class _Precision(click.Choice[str]):
+    """A precision; the names that other tools have for one are answered with ours."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value in self.choices or value.lower() not in PRECISIONS:
+            return super().convert(value, param, ctx)
+        return self.fail(f"{value!r}. Did you mean {PRECISIONS[value.lower()]}?", param, ctx)
+
+
 def dtype_option(name: str, text: str, *, default: str | None = None) -> Callable[[Verb], Verb]:
     """Return an option that takes a precision."""
     return click.option(
         name,
-        type=click.Choice(["keep", *DTYPES]),
+        type=_Precision(["keep", *DTYPES]),
         metavar="DTYPE",
         default=default,
         show_default=default is not None,
@@ -116,11 +127,10 @@ def jobs_of(options: Mapping[str, Any]) -> int:
     return options["jobs"] or os.cpu_count() or 1
 
 
-def without_outputs(
-    console: Console, found: Found, recipe: Recipe, out_dir: str | None
-) -> list[Item]:
-    """Return what was found, each input of the recipe once, without what lies in `out_dir`."""
-    items, of_outputs = apart(inputs_of(recipe, found.items), out_dir)
-    if of_outputs:
-        console.note(f"{counted(of_outputs, 'file')} in {out_dir} left out: outputs go there")
+def without_outputs(console: Console, found: Found, recipe: Recipe, outputs: Outputs) -> list[Item]:
+    """Return what was found, each input of the recipe once, without what lies where outputs go."""
+    items, of_outputs = apart(inputs_of(recipe, found.items), outputs)
+    if of_outputs and outputs.out_dir is not None:
+        folder = outputs.called(Path(outputs.out_dir))
+        console.note(f"{counted(of_outputs, 'file')} in {folder} left out: outputs go there")
     return items

@@ -11,14 +11,14 @@ from sdtool.batch import MODEL_SUFFIXES
 from sdtool.checkpoint import OutputError, UsageError, os_reason
 
 
-def check_report(out: str, inputs: Iterable[str], *, force: bool) -> None:
-    """Check, before anything is scanned, that a report may be written to `out`.
+def check_report(out: str, inputs: Iterable[str], *, force: bool, option: str = "-o") -> None:
+    """Check, before anything is read, that a report may be written to `out`.
 
     Raises:
         UsageError: as `check_name` does.
         OutputError: it exists and `force` is false, or it cannot be written.
     """
-    check_name(out, "-o", inputs)
+    check_name(out, option, inputs)
     if is_stream(out):
         return
     # a scan starts without the rooms that write
@@ -53,7 +53,7 @@ def check_name(out: str, option: str, inputs: Iterable[str]) -> None:
         found = _stat(path)
         if found is not None and os.path.samestat(found, there):
             raise UsageError(
-                f"{option} names one of the files to scan",
+                f"{option} names one of the files to read",
                 where=out,
                 hint=f"give {option} another name",
             )

@@ -5,7 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from sdtool.batch import AnyJob, Failed, Input, Options, Outcome, Recipe, nbytes_of, run_jobs
+from sdtool.batch import (
+    AnyJob,
+    Failed,
+    Input,
+    Options,
+    Outcome,
+    Outputs,
+    Recipe,
+    nbytes_of,
+    run_jobs,
+)
 from sdtool.cli.arguments import Found, say_nothing
 from sdtool.cli.console import Console
 from sdtool.cli.exit_codes import DONE, worst
@@ -29,6 +39,7 @@ def run(
     at_once: int,
     form: str,
     many: Many,
+    outputs: Outputs,
 ) -> int:
     """Work through `jobs`, report each as it ends, and return the exit code of the whole."""
     results = Results(verb, form, console.data)
@@ -40,7 +51,8 @@ def run(
         passed_over += not made
         for outcome in made:
             outcomes.append(outcome)
-            _show(console, outcome, options, is_text=form == "text")
+            with_table = options.dry_run or console.verbose
+            show(console, outcome, is_text=form == "text", with_table=with_table)
             results.add(as_json(outcome))
 
     def late(made: Sequence[Outcome]) -> None:
@@ -51,7 +63,8 @@ def run(
     def finish(code: int, *, interrupted: bool = False) -> int:
         counts = summary(outcomes, passed_over, found.excluded)
         results.finish(code, {"summary": counts}, interrupted=interrupted)
-        if form == "text" and (len(jobs) > 1 or found.excluded) and not console.quiet:
+        is_one = len(jobs) <= 1 and not found.excluded
+        if form == "text" and not is_one and not (console.quiet and code == DONE):
             console.out(summary_line(counts))
         return code
 
@@ -76,6 +89,7 @@ def run(
                 warn=console.warning,
                 progress=progress,
                 journal=journal,
+                outputs=outputs,
             )
     except BaseException as e:
         if not isinstance(e, Exception):  # Ctrl-C and its kin: what was done is reported
@@ -86,11 +100,12 @@ def run(
     return finish(worst(map(code_of, outcomes)))
 
 
-def _show(console: Console, outcome: Outcome, options: Options, *, is_text: bool) -> None:
+def show(console: Console, outcome: Outcome, *, is_text: bool, with_table: bool = False) -> None:
+    """Show what came of one input: warnings, where text is wanted the result, and the error."""
     for warning in outcome.remarks.warnings:
         console.warning(warning, where=outcome.input.path)
     if is_text and not (console.quiet and code_of(outcome) == DONE):
-        for line in lines(outcome, with_table=options.dry_run or console.verbose):
+        for line in lines(outcome, with_table=with_table):
             console.line(line)
     error = error_of(outcome)
     if error is not None:

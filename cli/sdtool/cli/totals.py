@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 
 from sdtool.batch import Item, Seen
 from sdtool.checkpoint import LocalFile, escape, size
+from sdtool.cli.exit_codes import DONE
+from sdtool.cli.results import about
 
 Alike: TypeAlias = tuple[str, int, int, tuple[tuple[str, int], ...]]
 """What equal components have in common: label, tensors, bytes, elements of each dtype."""
@@ -27,7 +29,9 @@ class Totals:
         self._kinds: dict[str, list[int]] = {}
         self._freed = 0
         self._freed_fp16 = 0
-        self._files: set[tuple[int, int]] = set()
+        self.wasted: int | None = None
+        """Bytes of components that are there once more, where they were looked for."""
+        self._files: dict[tuple[int, int], str] = {}
         self._again = 0
 
     @property
@@ -35,25 +39,32 @@ class Totals:
         """How many files were counted."""
         return sum(n for n, _ in self._kinds.values())
 
-    def add(self, seen: Seen) -> bool:
-        """Count one file; of several links to one file the first counts, and gives True."""
+    def taken_up(self, seen: Seen, seconds: float) -> dict[str, Any]:
+        """Count one file, and return it as JSON has it."""
+        same = self._add(seen)
+        file = about(seen.path, seen.nbytes, seconds, DONE) | seen.as_json()
+        return file | {"same_file_as": same}
+
+    def _add(self, seen: Seen) -> str | None:
+        """Count one file; of several links to one file the first counts, and the others give it."""
         first = seen.sources[0]
-        if isinstance(first, LocalFile):
-            stat = first.stat
-            if stat.st_ino and (stat.st_dev, stat.st_ino) in self._files:
+        if isinstance(first, LocalFile) and first.stat.st_ino:
+            inode = (first.stat.st_dev, first.stat.st_ino)
+            if inode in self._files:
                 self._again += 1
-                return False
-            self._files.add((stat.st_dev, stat.st_ino))
+                return self._files[inode]
+            self._files[inode] = seen.path
+        self._remember(seen)
         held = self._kinds.setdefault(seen.identity.title, [0, 0])
         held[0] += 1
         held[1] += seen.nbytes
         self._freed += seen.freed
         if seen.pruned_fp16 is not None:
             self._freed_fp16 += max(0, seen.nbytes - seen.pruned_fp16)
-        return True
+        return None
 
-    def remember(self, seen: Seen) -> None:
-        """Note the components of a file, to look for others like them."""
+    def _remember(self, seen: Seen) -> None:
+        """Note the components of a file, should others like them be looked for."""
         for part in seen.identity.components:
             if part.nbytes >= _LEAST_NBYTES:
                 elements = tuple(sorted(part.precision.items()))
@@ -75,6 +86,7 @@ class Totals:
             "excluded": self.excluded,
             "freed_by_pruning_bytes": self._freed,
             "freed_by_pruning_to_fp16_bytes": self._freed_fp16,
+            **({} if self.wasted is None else {"wasted_by_duplicates_bytes": self.wasted}),
         }
 
     def lines(self) -> Iterator[str]:
@@ -85,6 +97,8 @@ class Totals:
         yield f"{total['files']:>6,} {'in all':<50} {size(total['size_bytes']):>10}"
         if self._again:
             yield f"{self._again:>6,} more that are links to files counted above"
+        if self.wasted is not None:
+            yield f"duplicates waste {size(self.wasted)}"
         if self.excluded:
             yield f"{self.excluded:>6,} excluded"
         if self._freed or self._freed_fp16:

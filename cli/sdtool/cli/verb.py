@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sdtool.cli.console import Console
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 def help_option() -> click.Option:
@@ -62,14 +65,39 @@ def verb(name: str, *, examples: Sequence[str]) -> Callable[[Callable[..., int]]
         epilog = "\b\nExamples:\n" + "\n".join(f"  {line}" for line in examples)
         for flag in (_flag("--verbose", "-v", "Show more."), _flag("--quiet", "-q", "Show less.")):
             function = flag(function)
-        return click.command(
+        command = click.command(
             name,
             cls=_Command,
             epilog=epilog,
             context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
         )(click.pass_obj(function))
+        for parameter in command.params:
+            if parameter.metavar in _NAMES_OF_FILES:
+                parameter.type = _FileName(_NAMES_OF_FILES[parameter.metavar])
+        return command
 
     return declare
+
+
+_NAMES_OF_FILES = {
+    "DIR": "dir", "FILE": "file", "IN": "file", "PATH...": "file", "VAE": "file", "[FOLDER]": "dir",
+    "[FOLDER]...": "dir",
+}  # fmt: skip
+"""What a shell completes where the help has this word."""
+
+
+class _FileName(click.types.StringParamType):
+    """A name that a shell completes: of a `dir`, or of any `file`. Nothing is checked."""
+
+    def __init__(self, sort: str) -> None:
+        self._sort = sort
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem[str]]:
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type=self._sort)]
 
 
 def _flag(option: str, short: str, text: str) -> Callable[[Callable[..., int]], Callable[..., int]]:

@@ -13,6 +13,7 @@ from sdtool.convert.plan.names import (
     REPLACED_SUFFIXES,
     is_partial,
     output_name,
+    partial_name,
     split_name,
     token_name,
 )
@@ -104,6 +105,7 @@ __all__ = [
     "new_file",
     "origins_of",
     "output_name",
+    "partial_name",
     "pipeline_files",
     "plan_pipeline",
     "plan_pt",

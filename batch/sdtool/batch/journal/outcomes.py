@@ -2,43 +2,46 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sdtool.batch.engines import Engine
+from sdtool.batch.items import Item, item_of, whole_path
 from sdtool.batch.journal.remembering import Remembering
 from sdtool.batch.journal.store import Entry, Journal, key_of
 from sdtool.batch.journal.task import task_of
 from sdtool.batch.making import Recipe
 from sdtool.batch.options import Options
 from sdtool.batch.outcome import Failed, Outcome, Planned, Remarks, Skipped, Written
+from sdtool.batch.outputs import Outputs
 from sdtool.batch.place import AnyJob, PartsJob
 
 
-def remembering(engine: Engine, journal: Journal, recipe: Recipe, options: Options) -> Engine:
+def remembering(
+    engine: Engine, journal: Journal, recipe: Recipe, options: Options, outputs: Outputs
+) -> Engine:
     """Return an engine that does jobs as `engine` does, but for those that are done.
 
     Raises:
         UsageError: the recipe holds more than options.
     """
     task = task_of("make", recipe=recipe, options=options)
-    return Remembering(engine, journal, task, _Outcomes())
+    return Remembering(engine, journal, task, _Outcomes(outputs))
 
 
 @dataclass(frozen=True, slots=True)
 class _Outcomes:
     """See `Kind`. The items are jobs, and each has a list of outcomes."""
 
-    def inputs(self, item: AnyJob) -> Sequence[str]:
-        if item.item.remote is not None or isinstance(item, PartsJob):
-            # no file has an empty name: nothing is kept of what is elsewhere, nor of a model of
-            # which more is read than its weights
-            return ("",)
-        return tuple(map(os.path.abspath, item.files))
+    places: Outputs
+
+    def inputs(self, item: AnyJob) -> Sequence[Item] | None:
+        if isinstance(item, PartsJob):  # more is read of such a model than its weights
+            return None
+        return (item.item,) if item.item.remote is not None else tuple(map(item_of, item.files))
 
     def key(self, item: AnyJob) -> bytes:
-        outs = map(os.path.abspath, item.outs)
+        outs = (whole_path(self.places.called(out)) for out in item.outs)
         alone = "alone" if item.item.alone else "among others"
         return key_of(item.item.path, *outs, alone, item.passed_over or "")
 
@@ -46,7 +49,7 @@ class _Outcomes:
         outs = [one.output for one in result if isinstance(one, (Written, Skipped))]
         copies = (to for out in outs for to in out.sidecars.values() if to is not None)
         named = (path for out in outs for path in (out.path, *out.shards))
-        return tuple(map(os.path.abspath, (*named, *copies)))
+        return tuple(map(whole_path, (*named, *copies)))
 
     def is_final(self, result: list[Outcome]) -> bool:
         return not any(isinstance(one, (Failed, Planned)) for one in result)

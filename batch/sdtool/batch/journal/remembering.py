@@ -11,7 +11,16 @@ from typing import Any, Generic, Protocol, TypeVar, overload
 
 from sdtool.batch.coding import Decoder, encoded
 from sdtool.batch.engines import Check, Engine, Work
-from sdtool.batch.journal.stamp import Stamp, Stamps, is_untouched, stamps_of, still_hold
+from sdtool.batch.items import Item, item_of, whole_path
+from sdtool.batch.journal.stamp import (
+    AnyStamp,
+    Stamp,
+    Stamps,
+    Tag,
+    is_untouched,
+    stamps_of,
+    still_hold,
+)
 from sdtool.batch.journal.store import Entry, Journal, damaged
 
 T = TypeVar("T")
@@ -22,8 +31,8 @@ R = TypeVar("R")
 class Kind(Protocol[T_contra, R]):
     """How results of one kind are kept. It is pickled with the work."""
 
-    def inputs(self, item: T_contra) -> Sequence[str]:
-        """Return the files that an item is made of."""
+    def inputs(self, item: T_contra) -> Sequence[Item] | None:
+        """Return the files that an item is made of; None where these do not tell enough."""
         ...
 
     def key(self, item: T_contra) -> bytes:
@@ -31,7 +40,7 @@ class Kind(Protocol[T_contra, R]):
         ...
 
     def outputs(self, result: R) -> Sequence[str]:
-        """Return the files that were made, or found to be there."""
+        """Return the files that were made, or found to be there, by their paths or URLs."""
         ...
 
     def kept(self, result: R) -> R:
@@ -111,12 +120,14 @@ class _Checked(Generic[T, R]):
 
     def __call__(self, asked: _Asked[T], check: Check) -> _Answer[R]:
         inputs = self.kind.inputs(asked.item)
+        if inputs is None:
+            return _Answer(asked.number, self.work(asked.item, check))
         known = asked.known
-        if known is not None and known.keys() >= set(inputs) and still_hold(known):
+        if known is not None and known.keys() >= _paths(inputs) and still_hold(known, inputs):
             return _Answer(asked.number, None)
         before = stamps_of(inputs)
         result = self.work(asked.item, check)
-        return _Answer(asked.number, result, self._worth_keeping(before, result))
+        return _Answer(asked.number, result, self._worth_keeping(before, inputs, result))
 
     def lost(self, asked: _Asked[T], ending: str) -> _Answer[R]:
         return _Answer(asked.number, self.work.lost(asked.item, ending))
@@ -128,17 +139,27 @@ class _Checked(Generic[T, R]):
     def from_json(self, data: Any) -> _Answer[R]:
         number, told, stamps = data
         result = None if told is None else self.work.from_json(told)
-        known = Decoder((Stamp,)).decoded(stamps, Mapping[str, Stamp] | None)
+        known = Decoder((Stamp, Tag)).decoded(stamps, Mapping[str, AnyStamp] | None)
         return _Answer(int(number), result, known)
 
-    def _worth_keeping(self, before: Stamps | None, result: R) -> Stamps | None:
-        if before is None or not self.kind.is_final(result) or not is_untouched(before):
+    def _worth_keeping(
+        self, before: Stamps | None, inputs: Sequence[Item], result: R
+    ) -> Stamps | None:
+        if before is None or not self.kind.is_final(result) or not is_untouched(before, inputs):
             return None
-        made = stamps_of(self.kind.outputs(result))
+        made = stamps_of(map(item_of, self.kind.outputs(result)))
         if made is None:
             return None
         # outputs were written or compared a moment ago: they need not have been at rest
-        return {**before, **{path: replace(stamp, is_settled=True) for path, stamp in made.items()}}
+        return {**before, **{path: _settled(stamp) for path, stamp in made.items()}}
+
+
+def _paths(items: Sequence[Item]) -> set[str]:
+    return {whole_path(item.path) for item in items}
+
+
+def _settled(stamp: AnyStamp) -> AnyStamp:
+    return replace(stamp, is_settled=True) if isinstance(stamp, Stamp) else stamp
 
 
 @dataclass(slots=True)

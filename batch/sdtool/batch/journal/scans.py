@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sdtool.batch.engines import Engine
-from sdtool.batch.items import Item
+from sdtool.batch.items import Item, whole_path
 from sdtool.batch.journal.remembering import Remembering
 from sdtool.batch.journal.store import Entry, Journal, key_of
 from sdtool.batch.journal.task import task_of
-from sdtool.batch.sets import files_of
-from sdtool.checkpoint import InputError
+from sdtool.batch.sets import all_files_of
 from sdtool.scan import Report, Verdict
 
 
@@ -27,15 +25,8 @@ def remembering(
 class _Scans:
     """See `Kind`."""
 
-    def inputs(self, item: Item) -> Sequence[str]:
-        # no file has an empty name: of what is elsewhere nothing is kept
-        if item.remote is not None:
-            return ("",)
-        try:
-            files = files_of(item)
-        except InputError:  # no index, whatever it is called
-            files = (item,)
-        return tuple(dict.fromkeys(os.path.abspath(one.path) for one in (item, *files)))
+    def inputs(self, item: Item) -> Sequence[Item]:
+        return all_files_of(item)
 
     def key(self, item: Item) -> bytes:
         return key_of(item.path)
@@ -52,6 +43,6 @@ class _Scans:
     def recalled(self, result: Report, item: Item, entry: Entry) -> Report:
         sizes = {path: stamp.nbytes for path, stamp in entry.stamps.items()}
         if len(sizes) > 1:  # the size of a set is that of its shards
-            del sizes[os.path.abspath(item.path)]
+            del sizes[whole_path(item.path)]
         nbytes = sum(sizes.values())
         return replace(result, path=item.path, nbytes=nbytes, unchanged_since=entry.since)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from sdtool.batch.items import Item, item_of, whole_path
 from sdtool.checkpoint import Unreadable, local_file
 
 _END_NBYTES = 256 << 10
@@ -34,12 +35,14 @@ class Stamp:
     is_settled: bool
     """Whether it was at rest when the stamp was taken."""
 
-    def holds(self, now: Stamp) -> bool:
+    def holds(self, now: AnyStamp) -> bool:
         """Whether a file that has the stamp `now` is the one that had this stamp.
 
         A file that was hashed whole is known by its content alone. Of any other, all that the file
         system knows has to be the same too.
         """
+        if not isinstance(now, Stamp):
+            return False
         if (self.nbytes, self.digest) != (now.nbytes, now.digest):
             return False
         if self.nbytes <= 2 * _END_NBYTES:
@@ -48,8 +51,22 @@ class Stamp:
         return self.is_settled and kept == (now.modified, now.changed, now.number)
 
 
-Stamps: TypeAlias = Mapping[str, Stamp]
-"""The files that a result hangs on, by their paths."""
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """One version of a file on a server, as the server calls it."""
+
+    nbytes: int
+    version: str
+    """Its strong ETag, or the hash by which a hub keeps it."""
+
+    def holds(self, now: AnyStamp) -> bool:
+        """Whether it is still the same."""
+        return self == now
+
+
+AnyStamp: TypeAlias = Stamp | Tag
+Stamps: TypeAlias = Mapping[str, AnyStamp]
+"""The files that a result hangs on, by their paths or URLs."""
 
 
 def stamp_of(path: str) -> Stamp | None:
@@ -75,30 +92,59 @@ def stamp_of(path: str) -> Stamp | None:
     )
 
 
-def stamps_of(paths: Iterable[str]) -> Stamps | None:
+def tag_of(item: Item) -> Tag | None:
+    """Return the version of a file on a server, which is asked once for it.
+
+    None where the server names none; and for a URL with a query, which is not shown: what is behind
+    another query would have the same name.
+    """
+    from sdtool.batch.remote.opening import version_of  # what is here needs none of it
+
+    assert item.remote is not None
+    try:
+        found = None if item.remote.query else version_of(item.remote)
+    except Unreadable:
+        return None
+    return None if found is None else Tag(*found)
+
+
+def stamps_of(items: Iterable[Item]) -> Stamps | None:
     """Return the stamps of files, None where one of them has none."""
-    found = {path: stamp_of(path) for path in paths}
+    found = {whole_path(item.path): _now(item) for item in items}
     stamps = {path: stamp for path, stamp in found.items() if stamp is not None}
     return stamps if len(stamps) == len(found) else None
 
 
-def still_hold(stamps: Stamps) -> bool:
-    """Whether each file is what it was when its stamp was taken."""
+def still_hold(stamps: Stamps, items: Iterable[Item] = ()) -> bool:
+    """Whether each file is what it was when its stamp was taken.
+
+    `items` are those that are known by more than their names.
+    """
+    known = {whole_path(item.path): item for item in items}
     for path, stamp in stamps.items():
-        now = stamp_of(path)
+        now = _now(known.get(path) or item_of(path))
         if now is None or not stamp.holds(now):
             return False
     return True
 
 
-def is_untouched(stamps: Stamps) -> bool:
+def is_untouched(stamps: Stamps, items: Iterable[Item]) -> bool:
     """Whether no file was changed or replaced since its stamp was taken, a moment ago."""
-    for path, stamp in stamps.items():
+    for item in items:
+        stamp = stamps[whole_path(item.path)]
+        if isinstance(stamp, Tag):
+            if _now(item) != stamp:
+                return False
+            continue
         try:
-            there = os.stat(path)
+            there = os.stat(item.path)
         except OSError:
             return False
         found = (there.st_size, there.st_mtime_ns, there.st_ctime_ns, there.st_ino)
         if found != (stamp.nbytes, stamp.modified, stamp.changed, stamp.number):
             return False
     return True
+
+
+def _now(item: Item) -> AnyStamp | None:
+    return stamp_of(item.path) if item.remote is None else tag_of(item)

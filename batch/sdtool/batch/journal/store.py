@@ -17,8 +17,8 @@ from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sdtool.batch.items import MODEL_SUFFIXES
-from sdtool.batch.journal.stamp import Stamp, Stamps, still_hold
+from sdtool.batch.items import MODEL_SUFFIXES, is_remote, whole_path
+from sdtool.batch.journal.stamp import AnyStamp, Stamp, Stamps, Tag, still_hold
 from sdtool.batch.journal.task import is_current
 from sdtool.checkpoint import OutputError, UsageError
 
@@ -85,13 +85,17 @@ class Row:
 
     @property
     def is_believed(self) -> bool:
-        """Whether a run that asks for the same would believe it: reads the ends of its files."""
-        return self.is_current and still_hold(self.entry.stamps)
+        """Whether a run that asks for the same would believe it: reads the ends of its files.
+
+        Servers are not asked: of what is on one, an entry is believed until a run has asked.
+        """
+        here = {path: stamp for path, stamp in self.entry.stamps.items() if not is_remote(path)}
+        return self.is_current and still_hold(here)
 
 
 def key_of(path: str, *asked: str) -> bytes:
     """Return what an entry is found by: an input, and what is asked for of it in particular."""
-    return b"\0".join(map(os.fsencode, (os.path.abspath(path), *asked)))
+    return b"\0".join(map(os.fsencode, (whole_path(path), *asked)))
 
 
 def input_of(key: bytes) -> str:
@@ -308,8 +312,11 @@ def damaged(path: str) -> UsageError:
 
 _OWN = ""
 """Stands for the path of the input itself, which its key has already."""
-_TYPES = (int, int, int, int, str, bool)
-"""Of the fields of a `Stamp`."""
+_TYPES: Mapping[tuple[type, ...], type[AnyStamp]] = {
+    (int, int, int, int, str, bool): Stamp,
+    (int, str): Tag,
+}
+"""The stamps by the types of their fields."""
 
 
 def _stamps_as_text(stamps: Stamps, own: str) -> str:
@@ -334,7 +341,8 @@ def _read(journal: str, text: Any) -> Any:
         raise damaged(journal) from e
 
 
-def _stamp(values: list[Any]) -> Stamp:
-    if tuple(map(type, values)) != _TYPES:
+def _stamp(values: list[Any]) -> AnyStamp:
+    kind = _TYPES.get(tuple(map(type, values)))
+    if kind is None:
         raise ValueError
-    return Stamp(*values)
+    return kind(*values)

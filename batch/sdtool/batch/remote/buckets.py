@@ -1,4 +1,4 @@
-"""Files in buckets: S3 and what speaks like it, Google Cloud Storage, Azure Blob Storage.
+"""Objects in buckets, read and written: S3 and its like, Google Cloud Storage, Azure Blob Storage.
 
 Who asks is settled by the store's own means (`AWS_*`, `GOOGLE_*`, `AZURE_*`, the machine's role):
 obstore looks for them; nothing here sees a key.
@@ -7,6 +7,7 @@ obstore looks for them; nothing here sees a key.
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import re
 import sys
@@ -18,14 +19,22 @@ from importlib import import_module
 from typing import Any, TypeVar
 
 from sdtool.batch.remote.location import Location
-from sdtool.batch.remote.ranged import PAGE_NBYTES, Moved, changed
-from sdtool.checkpoint import Unreadable, UsageError
+from sdtool.batch.remote.ranged import PAGE_NBYTES, Moved, changed, strong
+from sdtool.checkpoint import OutputError, SdtoolError, Unreadable, UsageError
 
 T = TypeVar("T")
 
 _RETRY = {"max_retries": 5, "retry_timeout": timedelta(seconds=180)}
+_WRITING_TIME = timedelta(minutes=10)
+"""For a part on a slow line, or for a store that copies gigabytes; to read, the package's own."""
+_ENVIRONMENT = {"s3": "AWS", "gs": "GOOGLE", "az": "AZURE"}
 LIST_SECONDS = 60.0
 """How long a store may think about the next files of a list."""
+_PART_NBYTES = 8 << 20
+_PARTS_AT_ONCE = 4
+"""Parts of an object that are on their way at once, and in memory."""
+_MOST_PARTS = 9_000
+"""Stores take 10,000."""
 _CHUNKS = 4
 """Pages of a list that wait to be taken."""
 _NO_LOGIN = re.compile(
@@ -37,6 +46,14 @@ _LOGINS = {
     "gs": "GOOGLE_APPLICATION_CREDENTIALS; of a public bucket GOOGLE_SKIP_SIGNATURE=true",
     "az": "AZURE_STORAGE_ACCOUNT_NAME, and AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_KEY",
 }
+
+
+class Missing(Unreadable):
+    """There is no such object, or no such bucket."""
+
+
+class Taken(OutputError):
+    """There is an object that is not to be replaced."""
 
 
 class _OutOfRange(Unreadable):
@@ -59,6 +76,11 @@ class BucketFile:
     def name(self) -> str:
         """What a person calls it."""
         return self.location.shown
+
+    @property
+    def version(self) -> str | None:
+        """See `Parts`."""
+        return strong(self._tag)
 
     def open(self) -> None:
         """Ask for the first bytes: size and version come with them.
@@ -151,6 +173,69 @@ def bucket_listing(location: Location) -> Iterator[Location]:
         stopped.set()
 
 
+def size_of(location: Location) -> int | None:
+    """Return the bytes of an object, None where it is not there.
+
+    Raises:
+        Unreadable: the store does not say.
+    """
+    store = store_of(location)
+    try:
+        return int(_asked(lambda: _package().head(store, location.path), location)["size"])
+    except Missing:
+        return None
+
+
+def put(location: Location, pieces: Iterator[bytes], nbytes: int) -> None:
+    """Write an object of `nbytes` bytes, whatever is there: it appears when all of it was sent.
+
+    What `pieces` raises abandons it.
+
+    Raises:
+        OutputError: the store does not take it.
+    """
+    store = store_of(location, to_write=True)
+    _sent(
+        lambda: _package().put(
+            store, location.path, pieces,
+            chunk_size=max(_PART_NBYTES, -(-nbytes // _MOST_PARTS)), max_concurrency=_PARTS_AT_ONCE,
+        ),
+        location,
+    )  # fmt: skip
+
+
+def copy(location: Location, to: Location, *, force: bool) -> None:
+    """Give an object another name in its bucket, in one step.
+
+    Raises:
+        Taken: something is there, and `force` is false.
+        OutputError: the store does not do it.
+    """
+    store = store_of(location, to_write=True)
+    _sent(lambda: _package().copy(store, location.path, to.path, overwrite=force), to)
+
+
+def delete(location: Location) -> None:
+    """Delete an object, if it is there.
+
+    Raises:
+        OutputError: the store does not do it.
+    """
+    store = store_of(location)
+    with contextlib.suppress(Missing):
+        _sent(lambda: _package().delete(store, location.path), location)
+
+
+def _sent(call: Callable[[], T], location: Location) -> T:
+    """Return what a call that writes gives."""
+    try:
+        return _asked(call, location, unable="the store cannot promise to replace nothing")
+    except Missing:
+        raise
+    except Unreadable as e:
+        raise OutputError(e.what, where=e.where, hint=e.hint) from None
+
+
 def _next(listed: queue.Queue[list[Any] | Unreadable], location: Location) -> list[Any]:
     try:
         chunk = listed.get(timeout=LIST_SECONDS)
@@ -162,7 +247,7 @@ def _next(listed: queue.Queue[list[Any] | Unreadable], location: Location) -> li
     return chunk
 
 
-def store_of(location: Location) -> Any:
+def store_of(location: Location, *, to_write: bool = False) -> Any:
     """Return the package's view of a bucket; nothing is asked for yet.
 
     Raises:
@@ -171,20 +256,62 @@ def store_of(location: Location) -> Any:
     """
     from_url = _package("obstore.store").from_url
     url = f"{location.scheme}://{location.place}"
-    return _asked(lambda: from_url(url, retry_config=_RETRY), location)
+    wanted: dict[str, Any] = {"retry_config": _RETRY}
+    if to_write:
+        wanted["client_options"] = _client_options(location.scheme)
+    if location.scheme == "s3":
+        wanted["copy_if_not_exists"] = "multipart"  # the others can do it by themselves
+        if os.environ.get("AWS_PROFILE"):
+            wanted["credential_provider"] = _profile()
+    return _asked(lambda: from_url(url, **wanted), location)
 
 
-def _asked(call: Callable[[], T], location: Location) -> T:
+def _client_options(scheme: str) -> dict[str, Any]:
+    """Return the settings of a connection to write through, in place of the environment's."""
+    told = os.environ.get(f"{_ENVIRONMENT[scheme]}_ALLOW_HTTP", "").lower()
+    return {"timeout": _WRITING_TIME, "allow_http": told in {"1", "true", "on", "yes", "y"}}
+
+
+def _profile() -> Any:
+    """Return what asks for the keys of a profile of `~/.aws`: the package itself reads no profiles.
+
+    Raises:
+        UsageError: the packages that do are not installed, or there is no such profile.
+    """
+    try:
+        provider = import_module("obstore.auth.boto3").Boto3CredentialProvider
+        return provider(import_module("boto3").Session())
+    except ImportError as e:
+        raise UsageError(
+            "profiles of AWS are read with the package boto3, which is not installed",
+            hint=f"{sys.executable} -m pip install boto3, or unset AWS_PROFILE",
+        ) from e
+    except Exception as e:
+        raise UsageError(
+            "the profile that AWS_PROFILE names cannot be used",
+            hint="aws configure list shows what is there",
+        ) from e
+
+
+def _asked(
+    call: Callable[[], T], location: Location, *, unable: str = "the store gives no parts of files"
+) -> T:
     """Return what a call to the package gives; its errors quote requests, so only their kind is."""
     try:
         return call()
+    except SdtoolError:  # raised by what is sent
+        raise
     except Exception as e:
         name, where = type(e).__name__, location.shown
         hint = _LOGINS[location.scheme]
         match name:
             case "NotFoundError" | "FileNotFoundError":
-                raise Unreadable(
+                raise Missing(
                     "no such file in the bucket, or no such bucket", where=where
+                ) from None
+            case "AlreadyExistsError":
+                raise Taken(
+                    "already exists", where=where, hint="overwrite it with --force"
                 ) from None
             case "PermissionDeniedError" | "UnauthenticatedError":
                 raise Unreadable(
@@ -193,7 +320,7 @@ def _asked(call: Callable[[], T], location: Location) -> T:
             case "PreconditionError":
                 raise changed(where) from None
             case "NotSupportedError":
-                raise Unreadable("the store gives no parts of files", where=where) from None
+                raise Unreadable(unable, where=where) from None
             case _:
                 pass
         text = str(e)

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from urllib.parse import unquote
 
 from sdtool.batch.remote.connections import basic
@@ -30,6 +31,18 @@ def open_remote(location: Location) -> Generator[File]:
     """
     with ExitStack() as stack:
         yield _opened(location, stack)
+
+
+def version_of(location: Location) -> tuple[int, str] | None:
+    """Ask for a file's size in bytes and the name of its version; None where it has no such name.
+
+    Raises:
+        Unreadable: there is no such file, no way to it, or its server gives no parts.
+        UsageError: a package is missing.
+    """
+    with open_remote(replace(location, download=False)) as file:
+        assert isinstance(file, RemoteFile)
+        return None if file.version is None else (file.nbytes, file.version)
 
 
 def _opened(location: Location, stack: ExitStack) -> File:

@@ -59,6 +59,11 @@ class Parts(Protocol):
         ...
 
     @property
+    def version(self) -> str | None:
+        """What tells this version from every other one; None where the server does not say."""
+        ...
+
+    @property
     def moved(self) -> Moved:
         """What was fetched so far."""
         ...
@@ -74,6 +79,11 @@ class Parts(Protocol):
     def close(self) -> None:
         """Let go of what it holds."""
         ...
+
+
+def strong(tag: str | None) -> str | None:
+    """Return an ETag that only the very same bytes have; None for one of any other kind."""
+    return None if tag is None or tag.startswith("W/") else tag
 
 
 def changed(name: str) -> Unreadable:
@@ -109,6 +119,11 @@ class RemoteFile:
         return self._parts.moved.nbytes
 
     @property
+    def version(self) -> str | None:
+        """See `Parts`."""
+        return self._parts.version
+
+    @property
     def requests(self) -> int:
         """How often a server was asked."""
         return self._parts.moved.requests
@@ -136,7 +151,7 @@ class RemoteFile:
             self._ahead.close()
             self._ahead = None
         wanted = tuple(ranges)
-        if wanted:
+        if wanted and not self._has_all:
             self._ahead = Ahead(self._parts.fetch, wanted)
 
     def abandon(self) -> None:
@@ -152,9 +167,13 @@ class RemoteFile:
         data = None if self._ahead is None else self._ahead.read(offset, nbytes)
         if data is not None:
             return data
-        return (
-            self._large(offset, nbytes) if nbytes >= _LARGE_NBYTES else self._small(offset, nbytes)
-        )
+        is_large = nbytes >= _LARGE_NBYTES and not self._has_all
+        return self._large(offset, nbytes) if is_large else self._small(offset, nbytes)
+
+    @property
+    def _has_all(self) -> bool:
+        """Whether the pages that are kept are the whole file."""
+        return len(self._pages) * PAGE_NBYTES >= self.nbytes
 
     def _large(self, offset: int, nbytes: int) -> bytes:
         """Read what would push all else out of the pages."""

@@ -13,7 +13,7 @@ from urllib.parse import quote, urljoin
 from sdtool.batch.remote.asking import Answer, ask
 from sdtool.batch.remote.connections import Connections, Origin
 from sdtool.batch.remote.patience import Patience
-from sdtool.batch.remote.ranged import PAGE_NBYTES, Moved, changed
+from sdtool.batch.remote.ranged import PAGE_NBYTES, Moved, changed, strong
 from sdtool.checkpoint import Unreadable
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -46,8 +46,9 @@ class _Version:
     @property
     def conditions(self) -> dict[str, str]:
         """What has a server that can tell refuse to give another version."""
-        if self.tag is not None and not self.tag.startswith("W/"):
-            return {"If-Match": self.tag}
+        tag = strong(self.tag)
+        if tag is not None:
+            return {"If-Match": tag}
         return {} if self.date is None else {"If-Unmodified-Since": self.date}
 
     def is_that_of(self, other: _Version) -> bool:
@@ -80,6 +81,11 @@ class WebFile:
     _linked: str | None = None
     """What Hugging Face calls the version of a large file, when it sends us to where that is."""
     _resolving: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def version(self) -> str | None:
+        """See `Parts`."""
+        return self._linked or strong(None if self._version is None else self._version.tag)
 
     def open(self) -> None:
         """Ask for the first bytes: the size comes with them.

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from sdtool.batch import AnyJob, Recipe, ToFolder, ToSingle, assembly, plan_outputs, recipe_for
+from sdtool.batch import (
+    AnyJob,
+    Outputs,
+    Recipe,
+    ToFolder,
+    ToSingle,
+    assembly,
+    outputs_for,
+    plan_outputs,
+    recipe_for,
+)
 from sdtool.checkpoint import UsageError
 from sdtool.cli.arguments import Found, paths_argument, search
 from sdtool.cli.console import Console
@@ -99,35 +108,30 @@ def command(
         names_given=out is not None,
     )
     many.check_writing(options)
-    jobs: Sequence[AnyJob]
-    if assemble:
-        jobs = [assembly(paths, out)]
-        found = Found([job.item for job in jobs], [])
-    else:
-        found = search(console, paths, settings, writing=True, download=options["download"])
-        jobs = _jobs(console, found, recipe, out, out_dir, many)
     wanted = options_of(settings, options)
-    return run(
-        console, "convert", jobs, found, recipe, wanted,
-        at_once=jobs_of(options), form=form, many=many,
-    )  # fmt: skip
+    with outputs_for(many.place(out), many.place(out_dir)) as outputs:
+        if assemble:
+            jobs = many.jobs([assembly(paths, outputs.out)])
+            found = Found([job.item for job in jobs], [])
+        else:
+            found = search(console, paths, settings, writing=True, download=options["download"])
+            jobs = _jobs(console, found, recipe, outputs, many)
+        return run(
+            console, "convert", jobs, found, recipe, wanted,
+            at_once=jobs_of(options), form=form, many=many, outputs=outputs,
+        )  # fmt: skip
 
 
 def _jobs(
-    console: Console,
-    found: Found,
-    recipe: Recipe,
-    out: str | None,
-    out_dir: str | None,
-    many: Many,
-) -> Sequence[AnyJob]:
+    console: Console, found: Found, recipe: Recipe, outputs: Outputs, many: Many
+) -> list[AnyJob]:
     """Give every input its outputs.
 
     Raises:
         UsageError: they cannot be placed, or there is no folder for `--to single`.
     """
-    items = many.items(without_outputs(console, found, recipe, out_dir))
-    if out is not None and any(is_index(item.path) for item in items):
+    items = many.items(without_outputs(console, found, recipe, outputs))
+    if outputs.out is not None and any(is_index(item.path) for item in items):
         raise UsageError("-o names one file, and a sharded set has several", hint="use --out-dir")
     if isinstance(recipe, ToSingle) and items and not any(is_pipeline(item.path) for item in items):
         raise UsageError(
@@ -135,7 +139,4 @@ def _jobs(
             where=items[0].path if len(items) == 1 else None,
         )
     folders = isinstance(recipe, ToFolder)
-    folder = many.folder(out_dir)
-    return many.jobs(
-        plan_outputs(items, recipe.names, out=out, out_dir=folder, makes_folders=folders)
-    )
+    return many.jobs(plan_outputs(items, recipe.names, outputs=outputs, makes_folders=folders))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -18,12 +20,11 @@ from sdtool.checkpoint import (
     Source,
     UsageError,
     crc32_of,
-    escape,
     foreign_folder,
-    size,
 )
-from sdtool.cli import card
+from sdtool.cli import card, listing
 from sdtool.cli.arguments import (
+    Found,
     download_option,
     file_size,
     paths_argument,
@@ -32,6 +33,7 @@ from sdtool.cli.arguments import (
 )
 from sdtool.cli.console import Console, Progress, ReaderGone
 from sdtool.cli.exit_codes import DONE, TROUBLE
+from sdtool.cli.report_file import check_report, write_report
 from sdtool.cli.results import Results, about
 from sdtool.cli.settings import settings_options
 from sdtool.cli.stopping import Stopped, code_of
@@ -54,9 +56,15 @@ from sdtool.scan import Settings
 @click.option("--hash", "hashes", is_flag=True, help="SHA-256, AutoV1, AutoV2, AutoV3, CRC32.")
 @click.option("--duplicates", is_flag=True, help="Find components that several files share.")
 @click.option(
+    "--sort", "order", type=click.Choice(list(listing.ORDERS)),
+    help="Order of a list (default: as found).",
+)  # fmt: skip
+@click.option(
     "--compare", is_flag=True,
     help="Compare the weights of two files, or EMA and raw of one.",
 )  # fmt: skip
+@click.option("--html", metavar="FILE", help="Write a page that shows it all to FILE.")
+@click.option("--force", is_flag=True, help="Replace FILE of --html if it exists.")
 @download_option
 @settings_options
 @format_options()
@@ -69,7 +77,10 @@ def command(
     tree: bool,
     hashes: bool,
     duplicates: bool,
+    order: str | None,
     compare: bool,
+    html: str | None,
+    force: bool,
     download: bool,
     form: str,
 ) -> int:
@@ -80,72 +91,142 @@ def command(
     and types decide. No code from the file is ever run.
     """
     found = search(console, paths, settings, download=download)
-    found = replace(found, items=as_models(found.items))
+    # of a file and a link to it the file counts
+    models = sorted(as_models(found.items), key=lambda item: os.path.islink(item.path))
+    found = replace(found, items=models)
     items, allow = found.items, settings.allow
+    if html is not None:
+        check_report(html, (item.path for item in items), force=force, option="--html")
     if compare:
+        if html is not None:
+            raise UsageError("--compare and --html cannot be used together")
         from sdtool.cli.comparing import compare_files  # not for a card: it has to be quick
 
         return compare_files(console, found, allow, form)
-    results = Results("info", form, console.data)
-    totals = Totals(found.excluded)
-
-    def fail(error: SdtoolError, path: str, seconds: float = 0.0) -> None:
-        totals.failed += 1
-        results.add(about(path, file_size(path), seconds, TROUBLE, error))
-        console.failed(error)
-
+    alone = len(items) == 1 and items[0].alone
+    has_details = tree or metadata or hashes or pattern is not None
+    shown = _Shown(
+        console, form, found,
+        alone=alone, is_list=not (alone or has_details), html=html is not None,
+    )  # fmt: skip
     for path in paths:
         folder = foreign_folder(_listed(path))
         if folder is not None:
             console.note(f"{path} is {folder.label}: {folder.advice}")
     for problem in found.problems:
-        fail(problem, problem.where or "")
-    alone = len(items) == 1 and items[0].alone
-    groups: list[dict[str, Any]] = []
+        shown.fail(problem, problem.where or "")
 
     def finish(code: int, *, interrupted: bool = False) -> int:
-        parts: dict[str, object] = {"summary": totals.as_json()}
-        if duplicates:
-            parts["duplicates"] = groups
-        results.finish(code, parts, interrupted=interrupted)
-        if form == "text":
-            for group in groups:
-                console.out(f"\n{group['label']} ({size(group['size_bytes'])}), the same in")
-                console.out("\n".join(f"  {escape(path)}" for path in group["paths"]))
-            if totals.seen and not alone:
-                console.out("\n".join(("", *totals.lines())))
+        shown.finish(code, order, interrupted=interrupted)
+        if html is not None:
+            write_report(html, shown.picture(), force=force)
         return code
 
     try:
-        for item in items:
-            begun = time.monotonic()
-            try:
-                with looked_at(item, allow=allow) as seen:
-                    is_new = totals.add(seen)
-                    if duplicates and is_new:
-                        totals.remember(seen)
-                    file = _file(console, seen, pattern, metadata=metadata, hashes=hashes)
-                    seconds = time.monotonic() - begun
-                    results.add(about(seen.path, seen.nbytes, seconds, DONE) | file)
-                    if form == "text":
-                        _show(console, seen, file, pattern, tree, metadata=metadata, alone=alone)
-            except (ReaderGone, OutputError):
-                raise  # the standard output, not this file
-            except Exception as e:
-                if isinstance(e, NotACheckpoint) and not item.looks_like_model:
-                    totals.passed_over += 1
-                else:
-                    fail(as_error(e, item.path), item.path, time.monotonic() - begun)
+        with shown.progress() as progress:
+            for item in items:
+                begun = time.monotonic()
+                try:
+                    with looked_at(item, allow=allow) as seen:
+                        details = _details(console, seen, pattern, metadata=metadata, hashes=hashes)
+                        file = shown.add(seen, details, time.monotonic() - begun)
+                        if form == "text" and not shown.is_list:
+                            _show(
+                                console, seen, file, pattern, tree, metadata=metadata, alone=alone
+                            )
+                except (ReaderGone, OutputError):
+                    raise  # the standard output, not this file
+                except Exception as e:
+                    if isinstance(e, NotACheckpoint) and not item.looks_like_model:
+                        shown.totals.passed_over += 1
+                    else:
+                        shown.fail(as_error(e, item.path), item.path, time.monotonic() - begun)
+                progress(file_size(item.path))
         if duplicates:
-            from sdtool.cli.duplicates import duplicates_among
-
-            groups += duplicates_among(console, totals.parts, allow)
+            shown.compare(allow)
     except (KeyboardInterrupt, Stopped) as e:
         finish(code_of(e), interrupted=True)
         raise
-    if not totals.seen and not totals.failed:
-        say_nothing(console, "show", found, totals.passed_over)
-    return finish(TROUBLE if totals.failed else DONE)
+    if not shown.totals.seen and not shown.totals.failed:
+        say_nothing(console, "show", found, shown.totals.passed_over)
+    return finish(TROUBLE if shown.totals.failed else DONE)
+
+
+class _Shown:
+    """What a run has come to: each file as JSON has it, what they come to, and the duplicates."""
+
+    def __init__(
+        self, console: Console, form: str, found: Found, *, alone: bool, is_list: bool, html: bool
+    ) -> None:
+        self.is_list = is_list and form == "text"
+        """Whether people read a line a file: it is laid out when all are known."""
+        self.totals = Totals(found.excluded)
+        self._console = console
+        self._form = form
+        self._alone = alone
+        self._found = found
+        self._results = Results("info", form, console.data)
+        self._files: list[dict[str, Any]] | None = [] if html or self.is_list else None
+        self._groups: list[dict[str, Any]] | None = None
+
+    def progress(self) -> AbstractContextManager[Progress]:
+        """Show progress where the results come at the end."""
+        if not self.is_list:
+            return nullcontext(lambda nbytes: None)
+        nbytes = sum(file_size(item.path) for item in self._found.items)
+        return self._console.progress(nbytes, "reading")
+
+    def add(self, seen: Seen, details: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """Take up one more file, and return it as JSON has it."""
+        file = self.totals.taken_up(seen, seconds) | details
+        self._take_up(file)
+        if self._form == "text" and not self._alone:
+            for promise in seen.promises:
+                self._console.warning(promise, seen.path)
+        return file
+
+    def fail(self, error: SdtoolError, path: str, seconds: float = 0.0) -> None:
+        """Take up what could not be read."""
+        self.totals.failed += 1
+        self._take_up(about(path, file_size(path), seconds, TROUBLE, error))
+        self._console.failed(error)
+
+    def _take_up(self, file: dict[str, Any]) -> None:
+        self._results.add(file)
+        if self._files is not None:
+            self._files.append(file)
+
+    def compare(self, allow: Mapping[str, str]) -> None:
+        """Look for components that several files share."""
+        from sdtool.cli.duplicates import duplicates_among
+
+        self._groups = duplicates_among(self._console, self.totals.parts, allow)
+        self.totals.wasted = sum(group["wasted_bytes"] for group in self._groups)
+
+    def finish(self, code: int, order: str | None, *, interrupted: bool = False) -> None:
+        """Write what comes last."""
+        self._results.finish(code, self._parts(), interrupted=interrupted)
+        if self._form != "text":
+            return
+        known = [file for file in self._files or () if file["error"] is None]
+        if self.is_list and known:
+            for line in listing.lines(known, order):
+                self._console.line(line)
+        for group in self._groups or ():
+            self._console.out("\n".join(("", *listing.alike(group))))
+        if self.totals.seen and not self._alone:
+            self._console.out("\n".join(("", *self.totals.lines())))
+
+    def picture(self) -> str:
+        """Return the page that shows it all."""
+        from sdtool.cli.picture import page
+
+        return page("info", self._files or [], self._parts())
+
+    def _parts(self) -> dict[str, Any]:
+        """What the document holds beside its files."""
+        found = {} if self._groups is None else {"duplicates": self._groups}
+        return {"summary": self.totals.as_json(), **found}
 
 
 def _listed(path: str) -> list[str]:
@@ -156,11 +237,11 @@ def _listed(path: str) -> list[str]:
         return []
 
 
-def _file(
+def _details(
     console: Console, seen: Seen, pattern: str | None, *, metadata: bool, hashes: bool
 ) -> dict[str, Any]:
-    """What JSON has of one file, and of what was asked for beside its card."""
-    file = seen.as_json()
+    """What JSON has of one file beside its card, where it was asked for."""
+    file: dict[str, Any] = {}
     if pattern is not None:
         file["tensor_list"] = [
             {
@@ -208,7 +289,7 @@ def _show(
     metadata: bool,
     alone: bool,
 ) -> None:
-    lines = card.card(seen, is_verbose=console.verbose) if alone else [card.row(seen)]
+    lines = card.card(seen, is_verbose=console.verbose) if alone else [listing.line(file)]
     lines += [f"  {name:<22} {value}" for name, value in file.get("hashes", {}).items()]
     if tree:
         lines += ["", *card.tree(seen.tensors)]
@@ -217,6 +298,3 @@ def _show(
     if metadata:
         lines += ["", *card.values(seen)]
     console.out("\n".join(lines))
-    if not alone:
-        for promise in seen.promises:
-            console.warning(promise, seen.path)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import click
 
-from sdtool.batch import Pruning, plan_outputs, with_baked_vae
+from sdtool.batch import Pruning, outputs_for, plan_outputs, with_baked_vae
 from sdtool.checkpoint import UsageError
 from sdtool.cli.arguments import paths_argument, search
 from sdtool.cli.console import Console
@@ -98,13 +98,16 @@ def command(
         )
     many.check_writing({**options, "bake_vae": bake_vae})
     found = search(console, paths, settings, writing=True, download=options["download"])
-    items = many.items(without_outputs(console, found, recipe, out_dir))
     wanted = options_of(settings, options)
-    jobs = many.jobs(plan_outputs(items, recipe.names, out=out, out_dir=many.folder(out_dir)))
-    with with_baked_vae(recipe, bake_vae, wanted) as baked:
+    with (
+        outputs_for(many.place(out), many.place(out_dir)) as outputs,
+        with_baked_vae(recipe, bake_vae, wanted) as baked,
+    ):
+        items = many.items(without_outputs(console, found, recipe, outputs))
+        jobs = many.jobs(plan_outputs(items, recipe.names, outputs=outputs))
         return run(
             console, "prune", jobs, found, baked, wanted,
-            at_once=jobs_of(options), form=form, many=many,
+            at_once=jobs_of(options), form=form, many=many, outputs=outputs,
         )  # fmt: skip
 
 

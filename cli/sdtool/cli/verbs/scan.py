@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from sdtool.cli.arguments import (
     search,
 )
 from sdtool.cli.console import Console, as_json
-from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE, worst
+from sdtool.cli.exit_codes import DONE, TROUBLE, of_verdict, worst
 from sdtool.cli.many import Many, many_options
 from sdtool.cli.report_file import check_report, write_report
 from sdtool.cli.results import Results
@@ -32,11 +32,14 @@ from sdtool.cli.settings import settings_options, with_allowed
 from sdtool.cli.stopping import Stopped, code_of
 from sdtool.cli.verb import format_options, verb
 from sdtool.scan import Report, Settings, Verdict
+from sdtool.scan.report import github, text
 from sdtool.scan.report import json as json_report
-from sdtool.scan.report import text
 
 if TYPE_CHECKING:
     from sdtool.cli.resumed import Resumed
+
+_SCREEN = 20
+"""Reports of which the first ones may have left a terminal's screen."""
 
 
 @verb(
@@ -47,8 +50,9 @@ if TYPE_CHECKING:
     ],
 )
 @paths_argument
-@format_options("sarif")
+@format_options("sarif", "github", "html")
 @click.option("-o", "--output", metavar="FILE", help="Write the report to FILE, in UTF-8.")
+@click.option("--tee", is_flag=True, help="With -o: show the report here too, as text.")
 @click.option("--force", is_flag=True, help="Replace FILE of -o if it exists.")
 @click.option(
     "--fail-on", type=click.Choice(["suspicious", "unsafe"]),
@@ -77,6 +81,7 @@ def command(
     settings: Settings,
     form: str,
     output: str | None,
+    tee: bool,
     force: bool,
     fail_on: str,
     allow: tuple[str, ...],
@@ -96,6 +101,8 @@ def command(
     """
     if resume is not None:
         form = _form_of_resumed(console, form, output)
+    if tee and output is None:
+        raise UsageError("--tee requires -o", hint="without -o the report is shown anyway")
     names = with_allowed(settings, allow)
     # a name is no proof that a run of ours left it: it is read as any other file
     found = search(console, paths, settings, with_partial=True, download=download)
@@ -111,7 +118,7 @@ def command(
             former = stack.enter_context(resumed(resume, items))
             items = former.left(items)
         journal = stack.enter_context(many.opened_journal())
-        shown = _Shown(console, form, output, found, fail_on, force=force, former=former)
+        shown = _Shown(console, form, output, found, fail_on, tee=tee, force=force, former=former)
         for problem in found.problems:
             shown.missing(problem)
         engine = many.engine(jobs or os.cpu_count() or 1, len(items), computing=True)
@@ -131,7 +138,7 @@ def command(
         except (KeyboardInterrupt, Stopped) as e:
             shown.finish(code_of(e), interrupted=True)
             raise
-        code = worst(_code(verdict, fail_on) for verdict in shown.verdicts)
+        code = worst(of_verdict(verdict, fail_on) for verdict in shown.verdicts)
         if not shown.verdicts:
             say_nothing(console, "scan", found, shown.passed_over)
             code = TROUBLE if fail_on_nothing else DONE
@@ -155,6 +162,19 @@ def _form_of_resumed(console: Console, form: str, output: str | None) -> str:
     return "jsonl"
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What goes to the output file: it takes lines as a console does."""
+
+    lines: list[str] = field(default_factory=list)
+    colour = False
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+    coloured = line
+
+
 class _Shown:
     """The reports of a run: each shown as it comes where the format allows, the rest at the end."""
 
@@ -166,6 +186,7 @@ class _Shown:
         found: Found,
         fail_on: str,
         *,
+        tee: bool = False,
         force: bool = False,
         former: Resumed | None = None,
     ) -> None:
@@ -180,18 +201,29 @@ class _Shown:
         self._fail_on = fail_on
         self._force = force
         self._former = former
-        self._results = Results("scan", form, self._write)
-        self._kept: list[str] = []
-        """What goes to the output file."""
+        self._kept = _Kept()
+        write = console.data if output is None else self._kept.line
+        self._write: Callable[[str], object] = write
+        """Takes what is no text for people."""
+        self._results = Results("scan", form, write)
+        self._readers: list[Console | _Kept] = []
+        """Where people read it."""
+        if form == "text":
+            self._readers.append(console if output is None else self._kept)
+        if tee:
+            self._readers.append(console)
 
     def add(self, report: Report, explanation: Iterable[str] = ()) -> None:
         """Take up one more report; the explanation is shown as text only."""
         self._take_up(report)
-        if self._form == "text" and not (self._console.quiet and _is_clean(report)):
-            first, *rest = text.lines(report, colour=self._console.colour and not self._output)
-            self._write(first, coloured=True)
-            for line in chain(rest, explanation):
-                self._write(line)
+        if not self._readers or (self._console.quiet and _is_clean(report)):
+            return
+        steps = list(explanation)
+        for reader in self._readers:
+            first, *rest = text.lines(report, colour=reader.colour)
+            reader.coloured(first)
+            for line in chain(rest, steps):
+                reader.line(line)
 
     def missing(self, problem: InputError) -> None:
         """Take up what could not even be opened: for people, that is a message."""
@@ -206,6 +238,11 @@ class _Shown:
             return
         self.reports.append(report)
         self._results.add(_file(report, self._fail_on))
+        if self._form == "github":
+            fails = _code(report.verdict, self._fail_on) != DONE
+            annotation = github.annotation(report, fails=fails)
+            if annotation is not None:
+                self._write(annotation)
 
     def finish(self, code: int, *, interrupted: bool = False) -> None:
         """Write what comes last, and the output file."""
@@ -221,27 +258,38 @@ class _Shown:
                 self.reports, version=sdtool_version(), interrupted=interrupted
             )
             self._write(as_json(document))
+        if self._form == "html":
+            from sdtool.cli.picture import page
+
+            files = [_file(report, self._fail_on) for report in self.reports]
+            self._write(page("scan", files, {"summary": counts}).removesuffix("\n"))
         is_whole = len(self.reports) == 1 and not excluded and not interrupted
-        if self._form == "text" and not is_whole and not self._console.quiet:
-            self._write(text.summary(self.reports, self.passed_over, excluded))
+        if not is_whole:
+            self._sum_up()
         if self._output is not None:
-            content = "".join(f"{line}\n" for line in self._kept)
+            content = "".join(f"{line}\n" for line in self._kept.lines)
             write_report(self._output, content, force=self._force)
 
-    def _write(self, line: str, *, coloured: bool = False) -> None:
-        if self._output is not None:
-            self._kept.append(line)
-        elif self._form != "text":
-            self._console.data(line)
-        elif coloured:
-            self._console.coloured(line)
-        else:
-            self._console.line(line)
+    def _sum_up(self) -> None:
+        """Show people the whole; with `--quiet`, where something was found."""
+        is_clean = all(map(_is_clean, self.reports))
+        if self._console.quiet and is_clean:
+            return
+        is_long = len(self.reports) > _SCREEN and not self._console.quiet
+        summary = text.summary(self.reports, self.passed_over, self._found.excluded)
+        for reader in self._readers:
+            if is_long and not is_clean:
+                reader.line("")
+                for line in text.recap(self.reports, colour=reader.colour):
+                    reader.coloured(line)
+            reader.line(summary)
+        if self._form == "github":
+            self._write(summary)
 
 
 def _file(report: Report, fail_on: str) -> dict[str, Any]:
     """The report as JSON has it, with what it means for the run."""
-    return {**report.as_json(), "exit_code": _code(report.verdict, fail_on)}
+    return {**report.as_json(), "exit_code": of_verdict(report.verdict, fail_on)}
 
 
 def _explanation(item: Item, report: Report, allow: Mapping[str, str]) -> Iterator[str]:
@@ -257,15 +305,3 @@ def _explanation(item: Item, report: Report, allow: Mapping[str, str]) -> Iterat
 def _is_clean(report: Report) -> bool:
     """Whether it is clean by itself, and not by the word of whoever allowed some names."""
     return report.verdict is Verdict.CLEAN and not report.allowed
-
-
-def _code(verdict: Verdict, fail_on: str) -> int:
-    match verdict:
-        case Verdict.CLEAN:
-            return DONE
-        case Verdict.UNSAFE:
-            return FOUND
-        case Verdict.SUSPICIOUS:
-            return FOUND if fail_on == "suspicious" else DONE
-        case _:
-            return TROUBLE

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sdtool.checkpoint.wording import os_reason
 from sdtool.convert.os_errors import output_error
-from sdtool.convert.plan.names import PARTIAL
+from sdtool.convert.plan.names import partial_name
 
 OPEN_TO_ALL = 0o666
 OWNER = 0o600
@@ -28,7 +28,7 @@ class NewFile:
         stem = os.fsencode(out.name)[:220].decode(sys.getfilesystemencoding(), "ignore")
         self.out = out
         self.mode = mode
-        self.partial = out.with_name(f".{stem}{PARTIAL}{secrets.token_hex(4)}")
+        self.partial = out.with_name(partial_name(stem, secrets.token_hex(4)))
         self.name = os.fspath(out)
         self.fd = -1
         self.is_named = False

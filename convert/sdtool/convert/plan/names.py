@@ -87,6 +87,11 @@ def split_name(name: str) -> tuple[str, str]:
     return name, ""
 
 
+def partial_name(name: str, token: str) -> str:
+    """Return what a file is called before it is whole; `token` is eight hex digits."""
+    return f".{name}{PARTIAL}{token}"
+
+
 def is_partial(name: str) -> bool:
     """Whether a file is called as one is that has not got its final name yet."""
     return re.fullmatch(rf"\..*{re.escape(PARTIAL)}[0-9a-f]{{8}}", name, re.DOTALL) is not None

@@ -21,9 +21,7 @@ _COLOURS = {
 
 def lines(report: Report, *, colour: bool = False) -> Iterator[str]:
     """The lines for one file. Nothing in them can act on a terminal but the colours asked for."""
-    verdict = report.verdict.upper()
-    if colour:
-        verdict = f"\x1b[{_COLOURS[report.verdict]}m{verdict}\x1b[0m"
+    verdict = _verdict(report, colour=colour)
     what = f"{escape(report.format, LONGEST)}, {size(report.nbytes)}"
     if report.allowed:  # it is clean by a person's word, and says so where the verdict is read
         what = f"{counted(len(report.allowed), 'name')} allowed; {what}"
@@ -40,6 +38,16 @@ def lines(report: Report, *, colour: bool = False) -> Iterator[str]:
             yield f"    next: {report.advice}"
     for finding in report.findings:
         yield from _finding(finding)
+
+
+def recap(reports: Iterable[Report], *, colour: bool = False) -> Iterator[str]:
+    """Yield a line for each file that is not clean, the worst last: what many lines have hidden."""
+    order = list(Verdict)
+    flagged = [report for report in reports if report.verdict is not Verdict.CLEAN]
+    for report in sorted(flagged, key=lambda report: order.index(report.verdict)):
+        why = report.findings[0].message if report.findings else report.error
+        path = escape(report.path)
+        yield f"{_verdict(report, colour=colour)} {path}{f': {why}' if why else ''}"
 
 
 def summary(reports: Iterable[Report], passed_over: int = 0, excluded: int = 0) -> str:
@@ -61,6 +69,11 @@ def summary(reports: Iterable[Report], passed_over: int = 0, excluded: int = 0) 
     text += f"; {unchanged:,} unchanged" if unchanged else ""
     text += f"; {passed_over:,} passed over" if passed_over else ""
     return text + (f"; {excluded:,} excluded" if excluded else "")
+
+
+def _verdict(report: Report, *, colour: bool) -> str:
+    verdict = report.verdict.upper()
+    return f"\x1b[{_COLOURS[report.verdict]}m{verdict}\x1b[0m" if colour else verdict
 
 
 def _is_open(report: Report) -> bool:

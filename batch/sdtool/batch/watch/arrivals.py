@@ -1,0 +1,138 @@
+"""Which files of a folder are complete, as far as their names and their times can tell."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from sdtool.batch.items import Item
+from sdtool.batch.sets import all_files_of
+
+PARTIAL_SUFFIXES = (
+    ".crdownload", ".opdownload", ".download",  # Chrome and Edge, Opera, Safari
+    ".part", ".partial", ".filepart",  # Firefox and KGet, older Edge, WinSCP
+    ".aria2", ".!qb", ".!ut",  # aria2's notes on a download, qBittorrent, uTorrent
+    ".incomplete",  # huggingface_hub
+)  # fmt: skip
+"""What the names of files end in that a download program renames when it is done."""
+_NOTES_SUFFIXES = (".aria2", ".part")
+"""What stands beside a file of the final name until that is complete: aria2 fills the file itself,
+Firefox keeps its place with an empty one."""
+_NOTES_SECONDS = 600.0
+"""Notes that have not changed for so long are of no download: anyone may put such a file there."""
+
+State: TypeAlias = tuple[tuple[int, ...] | None, ...]
+"""What tells whether files are what they were, the item first; None for one that is not there."""
+
+
+@dataclass(slots=True)
+class _Known:
+    """A file in one state."""
+
+    state: State
+    since: float
+    """When it was first seen so, by the clock; of what was there at the first look, its time."""
+    is_told: bool = False
+
+
+@dataclass(slots=True)
+class Arrivals:
+    """The files that `find` gives, from one look to the next.
+
+    A file is at rest when its size, its times and its number have stayed the same for `settle`
+    seconds. At the first look its own time of change has to be so long ago.
+    """
+
+    find: Callable[[], Sequence[Item]]
+    settle: float
+    clock: Callable[[], float] = time.monotonic
+    """Seconds, from anywhere."""
+    today: Callable[[], float] = time.time
+    """Seconds since 1970, as file systems have them."""
+    held: list[str] = field(default_factory=list[str])
+    """At the last look: files that are not at rest, or beside which a download has its notes."""
+    _known: dict[str, _Known] = field(default_factory=dict[str, _Known])
+    _is_first: bool = True
+    _next: float | None = None
+    """When a further file can be at rest, by the clock."""
+
+    def look(self) -> list[Item]:
+        """Return the files that are at rest and were not told of in the state that they are in."""
+        now = self.clock()
+        ready: list[Item] = []
+        resting: list[float] = []
+        known: dict[str, _Known] = {}
+        self.held = []
+        for item in self.find():
+            state = state_of(item)
+            if _is_under_way(item.path) or not _holds_anything(state):
+                continue
+            before = self._known.get(item.path)
+            if before is None or before.state != state:
+                before = _Known(state, now - self._age(state) if self._is_first else now)
+            known[item.path] = before
+            if before.is_told:
+                continue
+            if now - before.since < self.settle:
+                self.held.append(item.path)
+                resting.append(before.since + self.settle)
+            elif self._is_noted(item.path):
+                self.held.append(item.path)
+            else:
+                ready.append(item)
+        self._known = known
+        self._is_first = False
+        self._next = min(resting, default=None)
+        return ready
+
+    def told(self, item: Item) -> bool:
+        """Note that a file was told of; False where it has changed since the look, or is gone.
+
+        Then what was found is of no use: the file is asked for again once it is at rest.
+        """
+        known = self._known[item.path]
+        known.is_told = known.state == state_of(item)
+        return known.is_told
+
+    @property
+    def rest_in(self) -> float | None:
+        """Seconds from the last look until a further file can be at rest; None if none waits."""
+        return None if self._next is None else max(0.0, self._next - self.clock())
+
+    def _age(self, state: State) -> float:
+        """Seconds since the last change; what a clock that is wrong makes of the future is none."""
+        last = max(change for one in state if one is not None for change in one[-2:])
+        return max(0.0, self.today() - last / 1e9)
+
+    def _is_noted(self, path: str) -> bool:
+        """Whether a download program has its notes beside a file, and keeps them."""
+        notes = (_stat(path + suffix) for suffix in _NOTES_SUFFIXES)
+        return any(self._age((one,)) < _NOTES_SECONDS for one in notes if one is not None)
+
+
+def state_of(item: Item) -> State:
+    """Return what a file is now; of an index its shards belong to it."""
+    return tuple(_stat(one.path) for one in all_files_of(item))
+
+
+def _stat(path: str) -> tuple[int, ...] | None:
+    try:
+        there = os.stat(path)
+    except OSError:
+        return None
+    # the kernel's own time of change: a program that downloads may set the other to the server's
+    changed = there.st_mtime_ns if os.name == "nt" else there.st_ctime_ns
+    return there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns, changed
+
+
+def _holds_anything(state: State) -> bool:
+    """Whether a file is there, and more than a name: browsers keep a place with an empty file."""
+    own = state[0]
+    return own is not None and own[2] > 0
+
+
+def _is_under_way(path: str) -> bool:
+    return path.lower().endswith(PARTIAL_SUFFIXES)

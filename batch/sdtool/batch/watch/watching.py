@@ -1,0 +1,151 @@
+"""What is done with each file that has arrived: scanned, then moved away or converted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sdtool.batch.converting import Converting
+from sdtool.batch.expand import expand_inputs
+from sdtool.batch.failures import as_error
+from sdtool.batch.files import place
+from sdtool.batch.items import Item
+from sdtool.batch.options import Options
+from sdtool.batch.outcome import Outcome
+from sdtool.batch.outputs import outputs_for
+from sdtool.batch.run import run_jobs
+from sdtool.batch.scanning import scanned
+from sdtool.batch.sets import all_files_of, as_models
+from sdtool.batch.watch.arrivals import Arrivals
+from sdtool.batch.watch.quarantine import quarantined
+from sdtool.checkpoint import InputError, SdtoolError, UsageError
+from sdtool.scan import Report, Verdict
+
+if TYPE_CHECKING:
+    from sdtool.batch.journal import Journal
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """What is asked of a folder that is watched."""
+
+    folder: str
+    settle: float = 3.0
+    """Seconds for which a file has to be at rest."""
+    quarantine: str | None = None
+    """Where unsafe files go; None to leave them."""
+    converts: bool = False
+    """Whether clean files are converted, with what `sdtool convert` does unasked."""
+    out_dir: str | None = None
+    exclude: Sequence[str] = ()
+    allow: Mapping[str, str] = field(default_factory=dict[str, str])
+    deep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """What came of one file."""
+
+    item: Item
+    report: Report
+    moved: tuple[tuple[str, str], ...] = ()
+    """From where to where, the file first, then its sidecars."""
+    outcomes: tuple[Outcome, ...] = ()
+    """What came of its conversion."""
+    error: SdtoolError | None = None
+    """What kept it from being moved."""
+
+
+class Watch:
+    """A folder from one look to the next. `trouble` is called, once, with what cannot be read.
+
+    Raises:
+        UsageError: what is moved out of the folder would still be in it.
+    """
+
+    def __init__(
+        self,
+        wanted: Watching,
+        *,
+        journal: Journal | None = None,
+        trouble: Callable[[InputError], object],
+        passed: Callable[[str], object] | None = None,
+    ) -> None:
+        if wanted.quarantine is not None and _is_in(wanted.folder, wanted.quarantine):
+            what = "--quarantine names the folder that is watched, or one that it lies in"
+            raise UsageError(what, where=wanted.quarantine)
+        self._wanted = wanted
+        self._journal = journal
+        self._trouble = trouble
+        self._passed = passed
+        self._troubles: set[str] = set()
+        path = "" if journal is None else os.path.abspath(journal.path)
+        self._own = {path + end for end in ("", "-wal", "-shm")}
+        """What a look changes: it would be asked for again for ever."""
+        self.arrivals = Arrivals(self._found, wanted.settle)
+
+    def look(self) -> Iterator[Arrived]:
+        """Give what came of each file that is complete, and was not told of before.
+
+        One that changes or goes while it is read is not told of: it is asked for again.
+        """
+        wanted = self._wanted
+        items = self.arrivals.look()
+        with scanned(items, allow=wanted.allow, deep=wanted.deep, journal=self._journal) as reports:
+            for item, report in zip(items, reports, strict=True):
+                if self.arrivals.told(item):
+                    yield self._worked(item, report)
+
+    def _found(self) -> list[Item]:
+        wanted = self._wanted
+        items, problems = expand_inputs(
+            [wanted.folder], exclude=wanted.exclude, passed=self._passed
+        )
+        seen = {str(problem) for problem in problems}
+        for problem in problems:
+            if str(problem) not in self._troubles:
+                self._trouble(problem)
+        self._troubles = seen  # what is over may be told again when it comes back
+        return [
+            item
+            for item in as_models(items)
+            if os.path.abspath(item.path) not in self._own
+            and not (wanted.quarantine and _is_in(os.path.dirname(item.path), wanted.quarantine))
+        ]
+
+    def _worked(self, item: Item, report: Report) -> Arrived:
+        wanted = self._wanted
+        if report.verdict is Verdict.UNSAFE and wanted.quarantine is not None:
+            return _moved(item, report, wanted.quarantine, wanted.folder)
+        if report.verdict is Verdict.CLEAN and wanted.converts:
+            return Arrived(item, report, outcomes=tuple(self._converted(item)))
+        return Arrived(item, report)
+
+    def _converted(self, item: Item) -> list[Outcome]:
+        recipe = Converting()
+        options = Options(allow=self._wanted.allow)
+        with outputs_for(None, self._wanted.out_dir) as outputs:
+            jobs = place([item], recipe, outputs)
+            return run_jobs(jobs, recipe, options, journal=self._journal, outputs=outputs)
+
+
+def _moved(item: Item, report: Report, folder: str, root: str) -> Arrived:
+    files = [Path(one.path) for one in all_files_of(item)]
+    there = [file for file in files if os.path.lexists(file)]  # an index may name what is not
+    moved: list[tuple[str, str]] = []
+    error = None
+    try:
+        for old, new in quarantined(there, Path(folder), Path(root)):
+            moved.append((os.fspath(old), os.fspath(new)))
+    except Exception as e:
+        error = as_error(e, item.path)
+    return Arrived(item, report, tuple(moved), error=error)
+
+
+def _is_in(folder: str, other: str) -> bool:
+    """Whether a folder is another one or lies in it, through links and whatever they are called."""
+    real, above = (os.path.normcase(os.path.realpath(one or os.curdir)) for one in (folder, other))
+    return os.path.join(real, "").startswith(os.path.join(above, ""))

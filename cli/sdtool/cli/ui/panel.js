@@ -1,0 +1,111 @@
+{
+  const at = (id) => document.getElementById(id);
+  const token = `?${new URLSearchParams({ token: new URLSearchParams(location.search).get("token") })}`;
+  const chosen = new Set();
+  const lines = at("lines");
+  let verb = "scan";
+  let running = null;
+
+  const tell = (text, level) => {
+    const line = document.createElement("li");
+    line.className = level;
+    line.textContent = text;
+    lines.append(line);
+    line.scrollIntoView({ block: "nearest" });
+  };
+
+  const post = async (path, data = {}) => {
+    const answer = await fetch(path + token, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(data),
+    });
+    const told = await answer.json();
+    if (told.error) tell(told.hint ? `${told.error} (${told.hint})` : told.error, "error");
+    return told;
+  };
+
+  const count = () => {
+    at("chosen").value = chosen.size === 0 ? "No file is chosen."
+      : chosen.size === 1 ? "1 file is chosen." : `${chosen.size} files are chosen.`;
+  };
+
+  const follow = (number) => {
+    running = number;
+    at("run").hidden = false;
+    at("cancel").hidden = false;
+    at("ended").textContent = "";
+    const events = new EventSource(`/runs/${number}${token}`);
+    events.onmessage = (event) => {
+      const told = JSON.parse(event.data);
+      at("label").textContent = told.label;
+      at("progress").max = told.total || 1;
+      at("progress").value = told.done;
+      for (const line of told.lines) tell(line.text, line.level);
+      if (told.ended === null) return;
+      events.close();
+      running = null;
+      at("cancel").hidden = true;
+      at("ended").textContent = told.ended;
+      if (told.label === "reading" && told.ended === "done") location.reload();
+    };
+  };
+
+  const ask = (told) => new Promise((answered) => {
+    at("asked").textContent = told.question;
+    at("originals").replaceChildren(...told.paths.map((path) => {
+      const line = document.createElement("li");
+      line.textContent = path;
+      return line;
+    }));
+    at("question").returnValue = "no";
+    at("question").addEventListener("close", () => answered(at("question").returnValue), { once: true });
+    at("question").showModal();
+  });
+
+  const begin = async () => {
+    const wish = {
+      verb,
+      files: [...chosen],
+      variant: at("variant").value,
+      dtype: at("dtype").value,
+      replace: at("replace").checked,
+    };
+    lines.replaceChildren();
+    let told = await post("/runs", wish);
+    if (told.confirm && await ask(told) === "yes") {
+      told = await post("/runs", { ...wish, confirmed: told.confirm });
+    }
+    if ("run" in told) follow(told.run);
+  };
+
+  at("wish").addEventListener("submit", (event) => {
+    event.preventDefault();
+    verb = event.submitter.value;
+    if (chosen.size) begin();
+    else tell("Choose a file first.", "error");
+  });
+  at("list").addEventListener("change", (event) => {
+    if (event.target.checked) chosen.add(event.target.value);
+    else chosen.delete(event.target.value);
+    count();
+  });
+  at("choose").addEventListener("click", () => {
+    for (const box of at("list").querySelectorAll("input")) {
+      box.checked = true;
+      chosen.add(box.value);
+    }
+    count();
+  });
+  at("clear").addEventListener("click", () => {
+    for (const box of at("list").querySelectorAll("input")) box.checked = false;
+    chosen.clear();
+    count();
+  });
+  at("cancel").addEventListener("click", () => post(`/runs/${running}/cancel`));
+  at("look").addEventListener("click", async () => {
+    const told = await post("/look");
+    if ("run" in told) follow(told.run);
+  });
+  if (at("panel").dataset.running) follow(Number(at("panel").dataset.running));
+}
