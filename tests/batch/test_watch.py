@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -178,7 +178,7 @@ def watched(monkeypatch: pytest.MonkeyPatch, steps: Iterator[None]) -> None:
             raise KeyboardInterrupt
 
     @contextmanager
-    def stepwise(folder: str) -> Iterator[Waking]:
+    def stepwise(folder: str) -> Generator[Waking]:
         yield Waking(wait, 1.0)
 
     monkeypatch.setattr(verb, "changes_in", stepwise)

@@ -44,12 +44,10 @@ def check_output(out: str, arguments: Sequence[str]) -> None:
 def _written(out: str, arguments: Sequence[str]) -> Iterator[tuple[str, Any]]:
     words = [word for argument in arguments for word in argument.split("=", 1)]
     verb = "compare" if "--compare" in words else next(iter(words), "")
+    if verb == "tidy":
+        verb += next((word[1:] for word in ("--undo", "--forget") if word in words), "")
     form = words[words.index("--format") + 1] if "--format" in words else ""
-    if (
-        not out
-        or "--tee" in words
-        or verb not in ("scan", "convert", "prune", "info", "compare", "verify", "watch")
-    ):
+    if not out or "--tee" in words or f"{verb}-line.json" not in schemas():
         return
     if "--json" in words or form == "json":
         yield verb, json.loads(out)

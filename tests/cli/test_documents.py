@@ -58,6 +58,16 @@ def test_the_documents_name_no_package_that_is_not_there() -> None:
                 assert set(names.split(",")) <= extras, (path, names)
 
 
+def test_the_scripts_of_the_recipes_run(sdtool: Run, training: Path, trapped: Path) -> None:
+    text = (ROOT / "docs" / "recipes.md").read_text("utf-8")
+    blocks = re.findall(r"```(?:bat|sh)\n(.*?)```", text, re.DOTALL)
+    lines = re.findall(r"^sdtool .*$", "\n".join(blocks), re.MULTILINE)
+    assert len(lines) == len(blocks) == 3
+    for line in lines:
+        words = line.replace("%*", "training.ckpt trapped.ckpt").replace('"%~1"', ".").split()
+        assert sdtool(*words[1:]).code == 1, line
+
+
 def test_the_hook_takes_no_name_for_an_option(sdtool: Run, trapped: Path) -> None:
     trapped.rename("--exclude=*.ckpt")
     hook = (ROOT / ".pre-commit-hooks.yaml").read_text("utf-8")

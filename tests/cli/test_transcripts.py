@@ -1,4 +1,5 @@
-"""Sessions as a person sees them: tests/transcripts/*.txt and the README's, run and compared.
+"""Sessions as a person sees them: tests/transcripts/*.txt, the README's and those of
+docs/recipes.md, run and compared.
 
 A line `$ COMMAND` is followed by all that it writes and by `[N]` where the exit code N is not 0.
 `SDTOOL_TRANSCRIPTS=write` rewrites the sessions from what the command says now; read the diff.
@@ -16,7 +17,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SESSIONS = [*sorted((ROOT / "tests" / "transcripts").glob("*.txt")), ROOT / "README.md"]
+SESSIONS = [
+    *sorted((ROOT / "tests" / "transcripts").glob("*.txt")),
+    ROOT / "README.md",
+    ROOT / "docs" / "recipes.md",
+]
 BLOCK = re.compile(r"(?<=```console\n).*?(?=```)", re.DOTALL)
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sdtool.batch.items import MODEL_SUFFIXES, Item, is_remote, open_file, shown_path
     from sdtool.batch.journal import Journal, Row, open_journal
     from sdtool.batch.layouts import ToFolder, ToSingle, assembly, inputs_of, recipe_for
+    from sdtool.batch.listed import Checked, Expected, expected_of, verify_listed
     from sdtool.batch.looking import Seen, looked_at
     from sdtool.batch.making import Making, MakingFolder, Nothing, Recipe, SetRecipe
     from sdtool.batch.options import Options
@@ -55,9 +56,31 @@ if TYPE_CHECKING:
     from sdtool.batch.place import AnyJob, PartsJob, apart, nbytes_of, plan_outputs
     from sdtool.batch.progress import Cancelled, Progress
     from sdtool.batch.pruning import Pruning, with_baked_vae
+    from sdtool.batch.release.ema_health import EmaHealth
+    from sdtool.batch.release.releasing import About, Released, Variant, release_file
     from sdtool.batch.run import run_jobs
     from sdtool.batch.scanning import scan_file, scanned, unread
     from sdtool.batch.sets import as_models, files_of
+    from sdtool.batch.tidy.doing import (
+        Held,
+        Tidied,
+        carry_out,
+        forget_tidy,
+        held_by_tidy,
+        undo_tidy,
+    )
+    from sdtool.batch.tidy.look import TidyOptions
+    from sdtool.batch.tidy.moving import Undone
+    from sdtool.batch.tidy.plan import (
+        Entry,
+        Keep,
+        Quarantine,
+        Retire,
+        Rewrite,
+        TidyPlan,
+        plan_tidy,
+    )
+    from sdtool.batch.tidy.programs import PROGRAMS, Program
     from sdtool.batch.verifying import verify_file
     from sdtool.batch.version import sdtool_version
     from sdtool.batch.watch import Arrived, Waking, Watch, Watching, changes_in
@@ -80,20 +103,28 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MODEL_SUFFIXES",
+    "PROGRAMS",
+    "About",
     "AnyJob",
     "Arrived",
     "Cancelled",
+    "Checked",
     "Cluster",
     "Converting",
     "Done",
+    "EmaHealth",
     "Engine",
+    "Entry",
+    "Expected",
     "Failed",
+    "Held",
     "Here",
     "Identified",
     "Input",
     "InputError",
     "Item",
     "Journal",
+    "Keep",
     "LimitExceeded",
     "Making",
     "MakingFolder",
@@ -111,12 +142,17 @@ __all__ = [
     "PartsJob",
     "Planned",
     "Processes",
+    "Program",
     "Progress",
     "Pruning",
+    "Quarantine",
     "Recipe",
     "Refused",
+    "Released",
     "Remarks",
     "Report",
+    "Retire",
+    "Rewrite",
     "Row",
     "SdtoolError",
     "Seen",
@@ -124,13 +160,18 @@ __all__ = [
     "Shard",
     "Skipped",
     "Threads",
+    "Tidied",
+    "TidyOptions",
+    "TidyPlan",
     "ToFolder",
     "ToSingle",
     "Truncated",
+    "Undone",
     "Unreadable",
     "UnsafeError",
     "Unsupported",
     "UsageError",
+    "Variant",
     "Verdict",
     "Verification",
     "VerificationError",
@@ -142,11 +183,15 @@ __all__ = [
     "as_error",
     "as_models",
     "assembly",
+    "carry_out",
     "changes_in",
     "check_trash",
     "convert_file",
     "expand_inputs",
+    "expected_of",
     "files_of",
+    "forget_tidy",
+    "held_by_tidy",
     "identify_file",
     "inputs_of",
     "is_remote",
@@ -159,16 +204,20 @@ __all__ = [
     "own_files",
     "part_of",
     "plan_outputs",
+    "plan_tidy",
     "prune_file",
     "recipe_for",
+    "release_file",
     "run_batch",
     "run_jobs",
     "scan_file",
     "scanned",
     "sdtool_version",
     "shown_path",
+    "undo_tidy",
     "unread",
     "verify_file",
+    "verify_listed",
     "with_baked_vae",
 ]  # fmt: skip
 
@@ -187,6 +236,7 @@ __getattr__ = lazily(
         ".items": ("Item", "MODEL_SUFFIXES", "is_remote", "open_file", "shown_path"),
         ".journal": ("Journal", "Row", "open_journal"),
         ".layouts": ("ToFolder", "ToSingle", "assembly", "inputs_of", "recipe_for"),
+        ".listed": ("Checked", "Expected", "expected_of", "verify_listed"),
         ".looking": ("Seen", "looked_at"),
         ".making": ("Making", "MakingFolder", "Nothing", "Recipe", "SetRecipe"),
         ".options": ("Options",),
@@ -200,9 +250,20 @@ __getattr__ = lazily(
         ".place": ("AnyJob", "PartsJob", "apart", "nbytes_of", "plan_outputs"),
         ".progress": ("Cancelled", "Progress"),
         ".pruning": ("Pruning", "with_baked_vae"),
+        ".release.ema_health": ("EmaHealth",),
+        ".release.releasing": ("About", "Released", "Variant", "release_file"),
         ".run": ("run_jobs",),
         ".scanning": ("scan_file", "scanned", "unread"),
         ".sets": ("as_models", "files_of"),
+        ".tidy.doing": (
+            "Held", "Tidied", "carry_out", "forget_tidy", "held_by_tidy", "undo_tidy",
+        ),
+        ".tidy.look": ("TidyOptions",),
+        ".tidy.moving": ("Undone",),
+        ".tidy.plan": (
+            "Entry", "Keep", "Quarantine", "Retire", "Rewrite", "TidyPlan", "plan_tidy",
+        ),
+        ".tidy.programs": ("PROGRAMS", "Program"),
         ".verifying": ("verify_file",),
         ".version": ("sdtool_version",),
         ".watch": ("Arrived", "Waking", "Watch", "Watching", "changes_in"),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from sdtool.checkpoint import Checkpoint
-from sdtool.checkpoint.identify import BY_SLUG, identify
+from sdtool.checkpoint import Checkpoint, two_sets
+from sdtool.checkpoint.identify import BY_SLUG, Identity, identify
 
-_CALLED_BY_NAME = frozenset(
-    {
-        "lora", "locon", "loha", "lokr", "dora", "oft", "ia3", "glora", "full-diff",
-        "textual-inversion", "hypernetwork",
-    }
-)  # fmt: skip
+LORAS = frozenset(
+    {"lora", "locon", "loha", "lokr", "dora", "oft", "boft", "ia3", "glora", "full-diff"}
+)
+"""A LoRA and its relatives: programs list them together."""
+
+PRUNABLE = frozenset({"checkpoint", "unet", "transformer", "vae"})
+"""What a training leaves more in than a program that makes images needs."""
+
+_CALLED_BY_NAME = LORAS | {"textual-inversion", "hypernetwork"}
 """What a prompt calls by the name of its file: `<lora:NAME:1>`, `<hypernet:NAME:1>`, an embedding.
 
 Source: A1111 extensions-builtin/Lora/networks.py, modules/hypernetworks/hypernetwork.py,
@@ -44,13 +47,17 @@ def is_only_training(checkpoint: Checkpoint) -> bool:
     return found.kind == "training-state"
 
 
-def _slug(checkpoint: Checkpoint) -> str:
-    if checkpoint.kind in _OWN_KINDS:
-        return _OWN_KINDS[checkpoint.kind]
+def identity_of(checkpoint: Checkpoint) -> Identity:
+    """Say what a file is, as `info` does, by its names, shapes and types."""
     return identify(
         checkpoint.tensors,
         checkpoint.leaves,
         checkpoint.metadata,
         checkpoint.training,
         format=checkpoint.format,
-    ).kind
+        sets=two_sets(checkpoint),
+    )
+
+
+def _slug(checkpoint: Checkpoint) -> str:
+    return _OWN_KINDS.get(checkpoint.kind) or identity_of(checkpoint).kind

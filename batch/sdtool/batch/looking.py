@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sdtool.batch.items import Item
+from sdtool.batch.kinds import PRUNABLE, identity_of
 from sdtool.batch.sets import as_one, opened_model
-from sdtool.checkpoint import Checkpoint, File, InputError, TensorEntry, UsageError, two_sets
-from sdtool.checkpoint.identify import Identity, broken_promises, identify, resolve
+from sdtool.checkpoint import Checkpoint, File, InputError, TensorEntry, UsageError
+from sdtool.checkpoint.identify import Identity, broken_promises, resolve
 from sdtool.scan import Report, Verdict
-
-_PRUNABLE = frozenset({"checkpoint", "unet", "transformer", "vae"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +88,7 @@ def looked_at(
         InputError: it cannot be read, or is no checkpoint.
     """
     with opened_model(item, allow=allow, progress=progress) as (checkpoint, reports, sources):
-        identity = identify(
-            checkpoint.tensors,
-            checkpoint.leaves,
-            checkpoint.metadata,
-            checkpoint.training,
-            format=checkpoint.format,
-            sets=two_sets(checkpoint),
-        )
+        identity = identity_of(checkpoint)
         try:
             identity = resolve(identity)
         except InputError as e:
@@ -118,7 +110,7 @@ def looked_at(
 
 def _after_prune(checkpoint: Checkpoint, identity: Identity) -> tuple[int | None, int | None]:
     """The bytes that `sdtool prune` would write, as they are and in fp16."""
-    if identity.kind not in _PRUNABLE and not (checkpoint.training or checkpoint.others):
+    if identity.kind not in PRUNABLE and not (checkpoint.training or checkpoint.others):
         return None, None
     from sdtool.prune import plan_prune
 
@@ -128,5 +120,5 @@ def _after_prune(checkpoint: Checkpoint, identity: Identity) -> tuple[int | None
     except (InputError, UsageError):  # nothing that could be pruned: then there is no such size
         return None, None
     kept = sum(selected.entry.nbytes for selected in plan.selection.entries)
-    is_cast = identity.kind in _PRUNABLE and not identity.quantization
+    is_cast = identity.kind in PRUNABLE and not identity.quantization
     return kept, plan.nbytes_after if is_cast else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -99,7 +99,7 @@ def _losses(
         reasons.append(f"it is {verdict}, and everything in it that is not weights would be lost")
     elif checkpoint is not None and checkpoint.kind == "module":
         reasons.append("it is a whole pickled model, and the outputs contain only its weights")
-    reasons.extend(_left_out(left_out))
+    reasons.extend(lost_weights(left_out))
     for path in originals:
         link = claims.link_to(path)
         if link is not None:
@@ -163,12 +163,16 @@ def give_way(made: Sequence[Draft], how: How, originals: Originals) -> None:
             one.original = _WORDS[how][bool(links)]
 
 
-def _left_out(outputs: Sequence[Sequence[LeftOut]]) -> list[str]:
-    """Name what no output holds and that is more than training needs, by its reason."""
+def lost_weights(outputs: Sequence[Sequence[LeftOut]], accepted: Collection[str] = ()) -> list[str]:
+    """Name what no output holds and that is more than training needs, by its reason.
+
+    `outputs` are what each output of one input leaves out; `accepted` are further reasons that
+    count for nothing.
+    """
     if not outputs:
         return []
     everywhere = set.intersection(*({left.name for left in lefts} for lefts in outputs))
-    harmless = _harmless()
+    harmless = _harmless().union(accepted)
     sums: dict[str, tuple[int, int]] = {}
     for left in outputs[0]:
         if left.name in everywhere and left.reason not in harmless:

@@ -116,6 +116,13 @@ class Console:
         begin = "\n" if _is_terminal(sys.stderr) else ""
         self._write(sys.stderr, f"{begin}sdtool: interrupted\n")
 
+    def asks(self, question: str) -> bool | None:
+        """Ask for yes or no; None where nobody is at a terminal to answer."""
+        if self.machine or not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
+            return None
+        self._write(sys.stderr, f"sdtool: {_shown(question)} [y/N] ")
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
     @contextmanager
     def progress(self, total_nbytes: int, label: str) -> Generator[Progress]:
         """Yield a callable to report bytes to; a bar shows where a person can see it."""

@@ -22,6 +22,8 @@ VERBS = {
     "scan": "Report what a file would do if a program loaded it.",
     "convert": "Write a checkpoint's weights as safetensors.",
     "prune": "Keep what inference needs: raw or EMA weights, any precision.",
+    "tidy": "Make a folder of models safe and small; --undo puts everything back.",
+    "release": "Write all files of a model's release: variants, hashes, model card.",
     "info": "Show what a file is and what it contains.",
     "verify": "Check that a file is whole, or that it contains another file's values.",
     "watch": "Scan what arrives in a folder, once it is complete.",

@@ -59,7 +59,13 @@ if TYPE_CHECKING:
         write_shards,
     )
     from sdtool.convert.write.signals import signals_held
-    from sdtool.convert.write.staging import check_output, leftovers, new_file
+    from sdtool.convert.write.staging import (
+        check_output,
+        leftovers,
+        new_file,
+        rename_free,
+        sync_folder,
+    )
 
 __all__ = [
     "CASTABLE",
@@ -113,6 +119,7 @@ __all__ = [
     "plan_shards",
     "prepared",
     "read_index",
+    "rename_free",
     "row_major_chunks",
     "select_all",
     "select_parts",
@@ -121,6 +128,7 @@ __all__ = [
     "signals_held",
     "split_name",
     "stored_metadata",
+    "sync_folder",
     "token_name",
     "treatment_of",
     "verify_against",
@@ -162,6 +170,8 @@ __getattr__ = lazily(
             "read_index", "set_name", "write_shards",
         ),
         ".write.signals": ("signals_held",),
-        ".write.staging": ("check_output", "leftovers", "new_file"),
+        ".write.staging": (
+            "check_output", "leftovers", "new_file", "rename_free", "sync_folder",
+        ),
     },
 )  # fmt: skip

@@ -12,7 +12,6 @@ from sdtool.batch import (
     Outcome,
     Pruning,
     Recipe,
-    apart,
     check_trash,
     inputs_of,
     plan_outputs,
@@ -86,8 +85,7 @@ def work_of(
     if wish.verb == "scan":
         return nbytes, lambda run: _scan(run, items, allow)
     recipe = wish.recipe
-    inputs, _ = apart(inputs_of(recipe, items), None)
-    jobs = plan_outputs(inputs, recipe.names)
+    jobs = plan_outputs(inputs_of(recipe, items), recipe.names)
     options = Options(allow=allow, verify=True, replace="trash" if wish.replace else None)
 
     def write(run: Run) -> None:

@@ -239,7 +239,7 @@ class _Shown:
         self.reports.append(report)
         self._results.add(_file(report, self._fail_on))
         if self._form == "github":
-            fails = _code(report.verdict, self._fail_on) != DONE
+            fails = of_verdict(report.verdict, self._fail_on) != DONE
             annotation = github.annotation(report, fails=fails)
             if annotation is not None:
                 self._write(annotation)

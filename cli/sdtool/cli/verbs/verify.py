@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import click
 
-from sdtool.batch import shown_path, verify_file
-from sdtool.checkpoint import InputError, counted, size
+from sdtool.batch import Checked, Expected, expected_of, shown_path, verify_file, verify_listed
+from sdtool.checkpoint import InputError, UsageError, counted, size
 from sdtool.cli.arguments import download_option, file_size
 from sdtool.cli.console import Console
-from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE
+from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE, worst
 from sdtool.cli.results import Results, about
 from sdtool.cli.verb import format_options, verb
 from sdtool.convert import Verification
@@ -27,6 +27,7 @@ _SHOWN = 8
     ],
 )
 @click.argument("file", metavar="FILE")
+@click.option("--statement", metavar="JSON", help="The statement of the release it belongs to.")
 @click.option("--against", metavar="IN", help="Compare with IN, tensor by tensor.")
 @click.option("--baked-vae", metavar="VAE", help="The file that was given to prune --bake-vae.")
 @click.option("--sha256", metavar="HEX", help="The SHA-256 that FILE should have.")
@@ -36,6 +37,7 @@ _SHOWN = 8
 def command(
     console: Console,
     file: str,
+    statement: str | None,
     against: str | None,
     baked_vae: str | None,
     sha256: str | None,
@@ -48,14 +50,22 @@ def command(
     Without --against: container, bounds, CRC-32, header rules and, if given,
     the hash are checked; NaN and Inf are counted. With it, every value of
     FILE is compared with IN, through the casts and renames of convert and
-    prune. No code is ever run.
+    prune. FILE can be a SHA256SUMS, or a folder with one: then all its files
+    are checked. No code is ever run.
     """
     results = Results("verify", form, console.data)
+    if statement is not None and (against or sha256 or autov2):
+        raise UsageError("--statement cannot be used with --against or a hash")
     begun = time.monotonic()
     nbytes = file_size(file)
     name = shown_path(file)
     source, vae = (path and shown_path(path) for path in (against, baked_vae))
     try:
+        expected = [] if against or sha256 or autov2 else expected_of(file, statement)
+        if expected:
+            return _verify_listed(
+                console, results, expected, form, of_statement=statement is not None
+            )
         with console.progress(nbytes, "verifying") as progress:
             found = verify_file(
                 file,
@@ -81,12 +91,49 @@ def command(
     return code
 
 
+def _verify_listed(
+    console: Console,
+    results: Results,
+    expected: Sequence[Expected],
+    form: str,
+    *,
+    of_statement: bool,
+) -> int:
+    """Check the files of a list, and report each as it ends."""
+    codes: list[int] = []
+
+    def report(one: Checked) -> None:
+        found = one.found
+        code = TROUBLE if found is None else FOUND if found.is_wrong else DONE
+        codes.append(code)
+        held = about(one.path, one.nbytes, one.seconds, code, one.error)
+        results.add(held if found is None else held | _as_json(found, None, None))
+        if one.error is not None:
+            console.failed(one.error)
+        elif found is not None and form == "text" and not (console.quiet and found.ok):
+            for line in _lines(found, one.path, None, with_hashes=console.verbose):
+                console.line(line)
+
+    total = sum(file_size(one.path) for one in expected)
+    with console.progress(total, "verifying") as progress:
+        verify_listed(expected, report=report, progress=progress)
+    code = worst(codes)
+    results.finish(code)
+    if form == "text" and not console.quiet:
+        right = codes.count(DONE)
+        console.line(f"{right:,} of {counted(len(codes), 'file')} as listed")
+    if of_statement:
+        console.note("the statement is not signed: it shows what was made of what, not by whom")
+    return code
+
+
 def _as_json(found: Verification, against: str | None, baked_vae: str | None) -> dict[str, object]:
     names = dict.fromkeys((*found.nan, *found.inf))
     return {
         "against": against,
         "baked_vae": baked_vae,
         "ok": found.ok,
+        "whole": found.whole if against is None else None,
         "tensors": found.tensors,
         "checked_bytes": found.nbytes,
         "ema_tensors": found.ema,
@@ -104,10 +151,15 @@ def _as_json(found: Verification, against: str | None, baked_vae: str | None) ->
     }
 
 
-def _lines(found: Verification, file: str, against: str | None) -> Iterator[str]:
+def _lines(
+    found: Verification, file: str, against: str | None, *, with_hashes: bool = True
+) -> Iterator[str]:
     what = f"{counted(found.tensors, 'tensor')}, {size(found.nbytes)}"
-    if against is None:
-        yield f"{file}: {'whole' if found.ok else 'NOT whole'} ({what})"
+    if against is None and not found.tensors and found.whole:
+        yield f"{file}: {'NOT the expected file' if found.wrong_hashes else 'as expected'}"
+    elif against is None:
+        other = ", but NOT the expected file" if found.wrong_hashes and found.whole else ""
+        yield f"{file}: {'whole' if found.whole else 'NOT whole'}{other} ({what})"
     else:
         verdict = "does NOT hold" if found.is_wrong else "holds"
         so_far = ", as far as was compared" if found.unproven else ""
@@ -124,7 +176,8 @@ def _lines(found: Verification, file: str, against: str | None) -> Iterator[str]
         yield f"  {counted(found.dequantized, 'tensor')} dequantized, proven by multiplying again"
     yield from _values("NaN", found.nan)
     yield from _values("Inf", found.inf)
-    yield from (f"  {name}  {value}" for name, value in _hashes(found))
+    if with_hashes:
+        yield from (f"  {name}  {value}" for name, value in _hashes(found))
     yield from (f"  note: {note}" for note in found.notes)
 
 

@@ -46,12 +46,19 @@ class Verification:
     inf: Mapping[str, int] = field(default_factory=dict[str, int])
     """NaN and infinite elements, by tensor."""
     hashes: Hashes | None = None
+    wrong_hashes: int = 0
+    """How many of the failures are hashes that it should have: it may be another whole file."""
     notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
         """Whether all is proven. NaN and Inf are facts, not failures."""
         return not (self.is_wrong or self.unproven)
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing but its hash is wrong with it: it is complete and not damaged."""
+        return self.failures == self.wrong_hashes
 
     @property
     def is_wrong(self) -> bool:

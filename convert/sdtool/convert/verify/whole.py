@@ -36,6 +36,7 @@ def check_whole(
         ):
             if expected is not None and expected.strip().lower().removeprefix("0x") != found:
                 wrong.append(Difference(label, f"is {found}, should be {expected}"))
+    wrong_hashes = len(wrong)
     several = readings(file, deep=True)
     for reading in several:
         if reading.error is not None:
@@ -54,7 +55,7 @@ def check_whole(
     nan: dict[str, int] = {}
     inf: dict[str, int] = {}
     tensors: tuple[TensorEntry, ...] = ()
-    if not wrong:
+    if len(wrong) == wrong_hashes:
         try:
             checkpoint = checkpoint_of(several)
             tensors = tuple(e for e in checkpoint.tensors if e.unsupported is None)
@@ -72,6 +73,7 @@ def check_whole(
         nan=nan,
         inf=inf,
         hashes=hashes,
+        wrong_hashes=wrong_hashes,
         notes=tuple(notes),
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from sdtool.checkpoint.errors import OutputError, SdtoolError, UsageError
 from sdtool.convert.copy.buffered import Progress, fill, local_files
@@ -18,6 +19,9 @@ from sdtool.convert.plan.metadata import HASH_KEYS
 from sdtool.convert.plan.plan import ConvertPlan, Placed, header_bytes
 from sdtool.convert.write.hashes import Following, Hashes, autov1
 from sdtool.convert.write.staging import Stage, staged
+
+Beside: TypeAlias = Callable[[Mapping[Path, "Written | SdtoolError"]], Mapping[Path, bytes]]
+"""Makes further, small files of what came of those that were written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +155,15 @@ def write_together(
     allow_overflow: bool = False,
     nonfinite: bool = False,
     check: Callable[[Path, Path], object] | None = None,
+    beside: Beside | None = None,
     mode: int = 0o666,
 ) -> Mapping[Path, Written | SdtoolError]:
     """Write several files in one reading of what they share, each as `write_safetensors` would.
 
     A cast that overflows and a `check` that fails (it is given the name to come and the complete
     file) stop the file they are about: it is not written, and its error is in the answer. All the
-    others take their names together.
+    others take their names together, and with them what `beside` makes of the answer: further
+    files, by their names. What it raises leaves nothing written.
 
     Raises:
         SdtoolError: as `write_safetensors` does, where it is about all of them.
@@ -181,6 +187,8 @@ def write_together(
             except SdtoolError as e:
                 done[out] = e
                 stage.drop(out)
+        for out, content in (beside(done) if beside is not None else {}).items():
+            stage.add(out, content)
     return done
 
 

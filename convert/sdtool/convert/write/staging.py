@@ -35,7 +35,7 @@ class Stage:
     """The new files of one run that take their names together: see `staged`."""
 
     def __init__(self, nbytes: Mapping[Path, int], mode: int = OPEN_TO_ALL) -> None:
-        self._nbytes = nbytes
+        self._nbytes = dict(nbytes)
         self._mode = mode
         self._files: dict[Path, NewFile] = {}
 
@@ -53,6 +53,15 @@ class Stage:
         file = self._files[out] = NewFile(out, self._mode)
         file.create(self._nbytes[out])
         return file
+
+    def add(self, out: Path, content: bytes) -> None:
+        """Put a whole further file on the stage, which takes its name after those before it.
+
+        Raises:
+            OutputError: the operating system refused.
+        """
+        self._nbytes[out] = len(content)
+        self.open(out).write_at(content, 0)
 
     def drop(self, out: Path) -> None:
         """Give one up; the others go on."""
@@ -194,17 +203,14 @@ def _take_names(files: Sequence[NewFile], *, force: bool) -> None:
         raise
     finally:
         for folder in {out.parent for out in taken}:
-            _sync_folder(folder)
+            sync_folder(folder)
 
 
 def _take_name(file: NewFile, *, force: bool) -> None:
     if force:
         os.replace(file.partial, file.out)
     elif sys.platform == "win32":
-        try:
-            os.rename(file.partial, file.out)  # on Windows this never replaces
-        except FileExistsError:
-            raise _exists(file.out) from None
+        rename_free(file.partial, file.out)
     else:
         try:
             os.link(file.partial, file.out)  # takes a name only if it is free
@@ -217,7 +223,7 @@ def _take_name(file: NewFile, *, force: bool) -> None:
                 raise
             else:
                 check_output(file.out, force=False)
-                _rename(file.partial, file.out)
+                rename_free(file.partial, file.out)
     file.is_named = True
 
 
@@ -228,11 +234,21 @@ def _is_linked(file: NewFile) -> bool:
         return False
 
 
-def _rename(old: Path, new: Path) -> None:
-    """Rename a file where there are no links, and replace nothing where the system can promise so.
+def rename_free(old: Path, new: Path) -> None:
+    """Rename a file, and replace nothing where the system can promise so.
 
-    Elsewhere (FAT, some network folders) the last look, before this, has to do.
+    Elsewhere (FAT, some network folders) a last look, before it is renamed, has to do.
+
+    Raises:
+        OutputError: `new` is taken.
+        OSError: the operating system refused.
     """
+    if sys.platform == "win32":
+        try:
+            os.rename(old, new)  # on Windows this never replaces
+        except FileExistsError:
+            raise _exists(new) from None
+        return
     names = os.fsencode(old), os.fsencode(new)
     libc = ctypes.CDLL(None, use_errno=True)
     if sys.platform == "linux" and hasattr(libc, "renameat2"):
@@ -241,7 +257,7 @@ def _rename(old: Path, new: Path) -> None:
     elif sys.platform == "darwin" and hasattr(libc, "renamex_np"):
         done = libc.renamex_np(*names, 4)  # RENAME_EXCL
     else:
-        os.replace(old, new)
+        _replace_free(old, new)
         return
     code = ctypes.get_errno()
     if done == 0:
@@ -250,10 +266,17 @@ def _rename(old: Path, new: Path) -> None:
         raise _exists(new)
     if code not in _NO_SUCH_RENAME:
         raise OSError(code, os.strerror(code))
+    _replace_free(old, new)
+
+
+def _replace_free(old: Path, new: Path) -> None:
+    if os.path.lexists(new):
+        raise _exists(new)
     os.replace(old, new)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk, where the system can do that."""
     if sys.platform == "win32":  # folders cannot be opened there
         return
     with contextlib.suppress(OSError):  # some network folders refuse; the file itself is synced

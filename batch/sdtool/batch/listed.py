@@ -1,0 +1,130 @@
+"""Files held against the digests that a list or a statement has of them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from sdtool.batch.failures import as_error
+from sdtool.batch.items import Item, is_remote
+from sdtool.batch.progress import Progress
+from sdtool.batch.release.statement import Statement, read_statement
+from sdtool.batch.release.sums import NAME, is_sums, read_sums
+from sdtool.checkpoint import SdtoolError, UsageError, local_file
+from sdtool.convert import Difference, Verification, hash_file, verify_file
+
+_Path: TypeAlias = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """A file and the SHA-256 that it should have."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was found of one file, or why it could not be looked at."""
+
+    path: str
+    nbytes: int
+    found: Verification | None = None
+    error: SdtoolError | None = None
+    seconds: float = 0.0
+
+
+def expected_of(path: _Path, statement: _Path | None = None) -> list[Expected]:
+    """Return the files that have digests: those of a list, of the list in a folder, and those of a
+    statement. Nothing for a file or folder that no list speaks of.
+
+    With a statement a single file is known by its content, whatever it is called.
+
+    Raises:
+        UsageError: the file is none of the statement's, or not on this machine.
+        InputError: the list or the statement cannot be read, or is none.
+    """
+    where = os.fspath(path)
+    if is_remote(where):
+        if statement is not None:
+            raise UsageError("--statement takes files on this machine", where=where)
+        return []
+    found: dict[tuple[str, str], Expected] = {}
+    is_folder = os.path.isdir(where)
+    listing = os.path.join(where, NAME) if is_folder else where
+    if os.path.isfile(listing) and (is_folder or is_sums(where)):
+        for file, digest in read_sums(listing).items():
+            found[os.fspath(file), digest] = Expected(os.fspath(file), digest)
+    if statement is not None:
+        told = read_statement(statement)
+        several = is_folder or bool(found)
+        folder = where if is_folder else os.path.dirname(where)
+        for one in _of_statement(told, folder) if several else [_named(told, where)]:
+            found[one.path, one.sha256] = one
+    return list(found.values())
+
+
+def verify_listed(
+    expected: Sequence[Expected],
+    *,
+    report: Callable[[Checked], object] | None = None,
+    progress: Progress | None = None,
+) -> list[Checked]:
+    """Check each file: its digest and, where it is a model, that it is whole.
+
+    `report` is called with each as it ends, `progress` with bytes that were read.
+    """
+    done: list[Checked] = []
+    for one in expected:
+        begun = time.monotonic()
+        nbytes, found, error = 0, None, None
+        try:
+            nbytes = os.path.getsize(one.path)
+            found = _checked(one, progress)
+        except Exception as e:
+            error = as_error(e, one.path)
+        done.append(Checked(one.path, nbytes, found, error, time.monotonic() - begun))
+        if report is not None:
+            report(done[-1])
+    return done
+
+
+def _checked(one: Expected, progress: Progress | None) -> Verification:
+    if Item(one.path).looks_like_model:
+        return verify_file(one.path, sha256=one.sha256, progress=progress)
+    with local_file(one.path) as file:
+        hashes = hash_file(file, progress)
+        is_right = hashes.sha256 == one.sha256
+        wrong = Difference("SHA-256", f"is {hashes.sha256}, should be {one.sha256}")
+        return Verification(
+            tensors=0,
+            nbytes=file.nbytes,
+            differences=() if is_right else (wrong,),
+            failures=int(not is_right),
+            hashes=hashes,
+            wrong_hashes=int(not is_right),
+        )
+
+
+def _of_statement(told: Statement, folder: str) -> list[Expected]:
+    return [Expected(os.path.join(folder, name), sha256) for name, sha256 in told.outputs.items()]
+
+
+def _named(told: Statement, path: str) -> Expected:
+    """Return what a statement says of one file: by its content, else by its name."""
+    known = {**told.outputs, told.input_name: told.input_sha256}
+    with local_file(path) as file:
+        digest = hash_file(file).sha256
+    wanted = digest if digest in known.values() else known.get(Path(path).name)
+    if wanted is None:
+        raise UsageError(
+            "is none of the files of the statement",
+            where=path,
+            hint=f"it speaks of {', '.join(known)}",
+        )
+    return Expected(path, wanted)

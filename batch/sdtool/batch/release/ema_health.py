@@ -1,0 +1,67 @@
+"""Whether the EMA of a checkpoint is worth publishing: untrained, the raw weights, or how far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from sdtool.checkpoint import Checkpoint
+from sdtool.checkpoint.identify import raw_and_ema
+from sdtool.convert import check_reading, distance
+
+State = Literal["untrained", "equal", "differs"]
+
+
+@dataclass(frozen=True, slots=True)
+class EmaHealth:
+    """`relative` is the root of the squared differences over that of the squared raw weights."""
+
+    state: State
+    tensors: int
+    relative: float
+    largest: float
+    """The largest absolute difference; infinite where one of two values is."""
+    updates: int | None
+    """How often it was updated, where the file says so."""
+
+    def as_json(self) -> dict[str, object]:
+        """What JSON has of it, which has no infinity."""
+        told: dict[str, object] = asdict(self)
+        for key in ("relative", "largest"):
+            told[key] = value if math.isfinite(value := getattr(self, key)) else None
+        return told
+
+    def __str__(self) -> str:
+        count = "" if not self.updates else f" after {self.updates:,} updates"
+        match self.state:
+            case "untrained":
+                return "untrained: it was never updated, and holds the first weights"
+            case "equal":
+                return f"equal to the raw weights{count}: one of the two is enough"
+            case "differs":
+                return f"{self.relative:.3g} from the raw weights (relative distance){count}"
+
+
+def ema_health(
+    checkpoint: Checkpoint, updates: int | None, progress: Callable[[int], object] | None = None
+) -> EmaHealth | None:
+    """Compare every EMA weight with its raw one, a block at a time; None where there are none.
+
+    `progress` is called with bytes of both that were compared.
+
+    Raises:
+        UsageError: numpy is not installed.
+        InputError: the values cannot be read.
+    """
+    pairs = [(raw, ema) for raw, ema in raw_and_ema(checkpoint) if raw.shape == ema.shape]
+    if not pairs:
+        return None
+    check_reading((entry for pair in pairs for entry in pair), checkpoint.source.name)
+    found = [distance(raw, ema, progress) for raw, ema in pairs]
+    squares, norm = math.fsum(one.squares for one in found), math.fsum(one.norm for one in found)
+    relative = math.sqrt(squares / norm) if norm else math.inf if squares else 0.0
+    equal = all(one.equal for one in found)
+    state: State = "untrained" if updates == 0 else "equal" if equal else "differs"
+    return EmaHealth(state, len(found), relative, max(one.largest for one in found), updates)

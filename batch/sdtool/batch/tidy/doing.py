@@ -1,0 +1,287 @@
+"""A plan carried out, file by file: an output is proven before its original moves."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+from sdtool.batch.converting import Converting
+from sdtool.batch.failures import as_error
+from sdtool.batch.files import Done, convert_file, prune_file
+from sdtool.batch.options import Options
+from sdtool.batch.outcome import Written
+from sdtool.batch.place import make_folder
+from sdtool.batch.progress import Progress, Stop, stoppable
+from sdtool.batch.tidy.look import Change, Facts, selection_of
+from sdtool.batch.tidy.moving import (
+    Undone,
+    finish,
+    go_on,
+    held_nbytes,
+    let_go,
+    resume,
+    take_back,
+)
+from sdtool.batch.tidy.places import (
+    Move,
+    Places,
+    Step,
+    places_of,
+    quarantine_name,
+)
+from sdtool.batch.tidy.plan import Entry, Keep, Quarantine, Retire, Rewrite, TidyPlan
+from sdtool.batch.tidy.undo_list import check_quarantine, note, steps_of
+from sdtool.checkpoint import OutputError, SdtoolError, os_reason
+from sdtool.convert import signals_held, verify_against
+from sdtool.scan import open_judged
+
+
+@dataclass(frozen=True, slots=True)
+class Tidied:
+    """One file of a plan that was carried out; `error` is what has kept it as it was."""
+
+    entry: Entry
+    error: SdtoolError | None = None
+    seconds: float = 0.0
+
+
+def carry_out(
+    plan: TidyPlan,
+    *,
+    report: Callable[[Tidied], object] | None = None,
+    progress: Progress | None = None,
+    cancelled: Event | None = None,
+) -> list[Tidied]:
+    """Do what a plan says, one file after the other; what goes wrong with one stops no other.
+
+    Each output is written aside and compared with its input. Then the undo list gets a line, the
+    original moves, and the output takes its name. An interruption comes out between two files;
+    after a kill the next call, or `undo_tidy`, goes on. `report` is called with each file as it
+    ends, `progress` with bytes of inputs that are done.
+
+    Raises:
+        SdtoolError: the folder's own state cannot be written.
+        Cancelled: `cancelled` was set.
+        Exception: whatever a callback raised. What was done by then can be undone.
+    """
+    places = plan.places
+    _check_room(plan)
+    places.make()
+    steps = steps_of(places)
+    with signals_held():
+        resume(places, steps)
+    number = max((step.number for step in steps), default=0)
+    done: list[Tidied] = []
+    stops: list[Exception] = []
+
+    def advance(nbytes: int) -> None:
+        try:
+            stoppable(progress, cancelled)(nbytes)
+        except Stop as stop:
+            stops.append(stop.cause)
+            raise
+
+    for entry in plan.work:
+        number += 1
+        begun = time.monotonic()
+        error: SdtoolError | None = None
+        try:
+            _carry_out(plan, entry, number, advance)
+        except Exception as e:
+            if stops:
+                raise
+            error = as_error(e, plan.path(entry.facts.path))
+        done.append(Tidied(entry, error, time.monotonic() - begun))
+        if report is not None:
+            report(done[-1])
+    finish(places, steps_of(places))
+    return done
+
+
+def undo_tidy(
+    folder: str | os.PathLike[str],
+    *,
+    quarantine: str | None = None,
+    report: Callable[[Undone], object] | None = None,
+) -> list[Undone]:
+    """Put everything back that was moved, the latest first; outputs are deleted in the end.
+
+    What cannot be put back stays on the list: another file has its name, or an output was changed.
+
+    Raises:
+        SdtoolError: the list is none, or cannot be written.
+    """
+    places = places_of(folder, quarantine)
+    steps = steps_of(places)
+    check_quarantine(places, steps)
+    undone: list[Undone] = []
+    for step in reversed(steps):
+        with signals_held():
+            undone.append(take_back(places, step))
+        if report is not None:
+            report(undone[-1])
+    stuck = [one.step for one in reversed(undone) if one.error is not None]
+    finish(places, stuck)
+    return undone
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What an earlier tidy holds: how many originals, their bytes, and what is in quarantine."""
+
+    originals: int
+    nbytes: int
+    quarantined: tuple[str, ...]
+
+
+def held_by_tidy(folder: str | os.PathLike[str]) -> Held:
+    """Say what `forget_tidy` would delete, and what it would leave in quarantine.
+
+    Raises:
+        SdtoolError: the list is none.
+    """
+    places = places_of(folder)
+    steps = steps_of(places)
+    count, nbytes = held_nbytes(places, steps)
+    quarantined = tuple(
+        move.path for step in steps for move in step.moves if move.to == "quarantined"
+    )
+    return Held(count, nbytes, quarantined)
+
+
+def forget_tidy(folder: str | os.PathLike[str]) -> int:
+    """Delete the originals that are held, for good; the answer is their bytes.
+
+    What is in quarantine stays there, and on the undo list.
+
+    Raises:
+        SdtoolError: the list is none, or the operating system refused.
+    """
+    places = places_of(folder)
+    with signals_held():
+        return let_go(places, steps_of(places))
+
+
+def _carry_out(plan: TidyPlan, entry: Entry, number: int, progress: Progress | None) -> None:
+    """Do what is to be done with one file.
+
+    Raises:
+        SdtoolError: it was not done, and the file is as it was.
+    """
+    facts, action, places = entry.facts, entry.action, plan.places
+    _check_unchanged(plan, facts)
+    match action:
+        case Quarantine(sidecars=sidecars):
+            moves = tuple(_quarantined(places, (facts.path, *sidecars), number))
+            step = Step(number, "quarantine", moves, places.elsewhere)
+            make_folder(places.quarantine)
+        case Retire(change, out):
+            _prove(plan, facts, change, plan.path(out), progress)
+            step = Step(number, "retire", (_held(facts, number),))
+        case Rewrite(change, out):
+            new = places.new / f"{number:06}.safetensors"
+            _made(plan, facts, change, new, progress)
+            there = new.stat()
+            made = Move("made", out, new.name, there.st_size, there.st_mtime_ns)
+            did = "convert" if isinstance(change.recipe, Converting) else "prune"
+            step = Step(number, did, (_held(facts, number), made))
+        case Keep():
+            return
+    _check_unchanged(plan, facts)
+    with signals_held():
+        note(places, step)
+        go_on(places, step)
+
+
+def _made(
+    plan: TidyPlan, facts: Facts, change: Change, out: Path, progress: Progress | None
+) -> None:
+    """Write an output and compare it with its input.
+
+    Raises:
+        SdtoolError: there is none that holds what it should.
+    """
+    source, options = plan.path(facts.path), Options(allow=plan.allow, verify=True)
+    recipe = change.recipe
+    done: Sequence[Done]
+    if isinstance(recipe, Converting):
+        done = convert_file(source, out, to="safetensors", options=options, progress=progress)
+    else:
+        done = prune_file(
+            source,
+            out,
+            variant=recipe.variant,
+            dtype=recipe.dtype,
+            options=options,
+            progress=progress,
+        )
+    (one,) = done
+    if not isinstance(one, Written) or not one.output.verified:
+        raise OutputError("no output of it could be proven", where=source)
+
+
+def _prove(
+    plan: TidyPlan, facts: Facts, change: Change, out: str, progress: Progress | None
+) -> None:
+    """Compare a file that is there with the one that it is to stand for: it has every value.
+
+    Raises:
+        SdtoolError: it does not hold the same, or only in another precision.
+    """
+    with open_judged(plan.path(facts.path), allow=plan.allow) as (checkpoint, _):
+        selection = selection_of(checkpoint, change.recipe)
+        found = verify_against(out, checkpoint, selection=selection, progress=progress)
+    if selection is None or not found.ok or found.cast or found.dequantized:
+        what = str(next(iter(found.differences), "in another precision"))
+        raise OutputError(f"{facts.path} is kept: {what}", where=out)
+
+
+def _check_room(plan: TidyPlan) -> None:
+    """Check that all outputs fit beside all originals, which stay.
+
+    Raises:
+        OutputError: they do not.
+    """
+    folder = os.fspath(plan.places.folder)
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as e:
+        raise OutputError(f"cannot be read ({os_reason(e)})", where=folder) from e
+    if plan.nbytes_to_write > free:
+        raise OutputError(
+            f"not enough room: {plan.nbytes_to_write:,} bytes needed, {free:,} free",
+            where=folder,
+            hint="originals are held beside their outputs: tidy one subfolder after the other",
+        )
+
+
+def _held(facts: Facts, number: int) -> Move:
+    return Move("held", facts.path, f"{number:06}", facts.nbytes, facts.modified)
+
+
+def _quarantined(places: Places, paths: Sequence[str], number: int) -> Iterator[Move]:
+    for path in paths:
+        there = os.lstat(places.folder / path)
+        name = quarantine_name(number, path)
+        yield Move("quarantined", path, name, there.st_size, there.st_mtime_ns)
+
+
+def _check_unchanged(plan: TidyPlan, facts: Facts) -> None:
+    """Check that a file is still the one that was looked at.
+
+    Raises:
+        OutputError: it is not.
+    """
+    path = plan.path(facts.path)
+    try:
+        there = os.stat(path)
+        found = (there.st_dev, there.st_ino), there.st_size, there.st_mtime_ns
+    except OSError as e:
+        raise OutputError(f"cannot be read ({os_reason(e)})", where=path) from e
+    if found != (facts.number, facts.nbytes, facts.modified):
+        raise OutputError("was changed since it was looked at, and was kept", where=path)

@@ -1,0 +1,195 @@
+"""The steps of a tidy: done, finished after a kill, taken back, or let go of for good."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sdtool.batch.place import make_folder
+from sdtool.batch.tidy.places import NAMES, Move, Places, Step
+from sdtool.batch.tidy.undo_list import rewrite, steps_of
+from sdtool.checkpoint import OutputError, os_reason
+from sdtool.convert import is_partial, rename_free, sync_folder
+
+
+def go_on(places: Places, step: Step) -> None:
+    """Do what is left of a step: what is where it was, and unchanged, is moved. Where that cannot
+    be, all of the step is taken back.
+
+    Raises:
+        OutputError: a name is taken, or the operating system refused.
+    """
+    try:
+        for move in step.moves:
+            before, after = places.ends(move)
+            if not _has_come(places, move) and _is_same(before, move):
+                _rename(before, after)
+    except OutputError:
+        take_back(places, step)
+        raise
+
+
+def resume(places: Places, steps: Iterable[Step]) -> None:
+    """Finish the step in whose middle a kill came, of a tidy or an undo, and clear up after it.
+
+    One of which nothing was moved was not begun: what it is about is in its place.
+    """
+    steps = list(steps)
+    for step in steps:
+        if step.quarantine == places.elsewhere and _was_begun(places, step):
+            with contextlib.suppress(OutputError):  # it was taken back, and is for the next plan
+                go_on(places, step)
+    sweep(places, steps)
+
+
+def aside(places: Places, step: Step) -> list[Path]:
+    """The files of a step that are, or were, in none of the places that programs look into."""
+    known = step.quarantine == places.elsewhere
+    return [
+        places.ends(move)[0 if move.to == "made" else 1]
+        for move in step.moves
+        if known or move.to != "quarantined"
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """What came of a step that was to be taken back; `error` where something stands in the way."""
+
+    step: Step
+    paths: tuple[str, ...]
+    """The files that are in their places again."""
+    error: OutputError | None = None
+
+
+def take_back(places: Places, step: Step) -> Undone:
+    """Put the files of one step back where they were; its outputs wait in `new/`."""
+    if not all(_has_come(places, move) for move in step.moves if move.to == "held"):
+        return Undone(step, ())  # it was taken back before, or never begun, or let go of
+    done: list[str] = []
+    for move in reversed(step.moves):
+        try:
+            if _put_back(places, move) and move.to != "made":
+                done.append(move.path)
+        except OutputError as e:
+            return Undone(step, tuple(done), e)
+    return Undone(step, tuple(done))
+
+
+def _put_back(places: Places, move: Move) -> bool:
+    """Rename one file to what it was called; the answer is whether it had been moved."""
+    before, after = places.ends(move)
+    if not _has_come(places, move) or not os.path.lexists(after):
+        return False
+    if not _is_same(after, move):
+        raise OutputError(
+            "was changed since, and would be deleted",
+            where=os.fspath(after),
+            hint="move it away, and undo once more",
+        )
+    make_folder(before.parent)
+    _rename(after, before)
+    return True
+
+
+def held_nbytes(places: Places, steps: Iterable[Step]) -> tuple[int, int]:
+    """Return how many originals are held, and their bytes."""
+    moves = [move for step in steps for move in step.moves if move.to == "held"]
+    there = [move for move in moves if _has_come(places, move)]
+    return len(there), sum(move.nbytes for move in there)
+
+
+def let_go(places: Places, steps: Sequence[Step]) -> int:
+    """Delete the originals that are held; the answer is their bytes. What is in quarantine stays.
+
+    Raises:
+        OutputError: the operating system refused, or an output has not got its name.
+    """
+    resume(places, steps)
+    for step in steps:
+        for move in step.moves:
+            if move.to == "made" and os.path.lexists(places.ends(move)[0]):
+                raise OutputError("has not replaced its original", where=move.path)
+    _, nbytes = held_nbytes(places, steps)
+    for step in steps:
+        for move in step.moves:
+            if move.to == "held" and _has_come(places, move):
+                _unlink(places.ends(move)[1])
+    rest = [
+        replace(step, moves=kept)
+        for step in steps
+        if (kept := tuple(m for m in step.moves if m.to == "quarantined"))
+    ]
+    finish(places, rest)
+    return nbytes
+
+
+def finish(places: Places, steps: Sequence[Step] = ()) -> None:
+    """Have the list say `steps` alone, those of them of which something was moved; without any,
+    nothing is left of the state.
+
+    Raises:
+        OutputError: the operating system refused.
+    """
+    steps = [step for step in steps if _was_begun(places, step)]
+    if steps != steps_of(places):
+        rewrite(places, steps)
+    sweep(places, steps)
+    usual = () if places.elsewhere else (places.quarantine,)
+    for folder in (places.new, places.held, places.state, *usual):
+        with contextlib.suppress(OSError):  # something is in it, or it is not there
+            folder.rmdir()
+
+
+def sweep(places: Places, steps: Iterable[Step]) -> None:
+    """Delete outputs without a name that no step speaks of: their inputs are in their places."""
+    if places.rewritten.is_file() and not places.rewritten.is_symlink():
+        _unlink(places.rewritten)
+    known = {m.name for step in steps for m in step.moves if m.to == "made"}
+    if not places.new.is_dir() or places.new.is_symlink():
+        return
+    for path in places.new.iterdir():
+        is_ours = is_partial(path.name) or NAMES["made"].fullmatch(path.name)
+        if is_ours and path.name not in known:
+            _unlink(path)
+
+
+def _was_begun(places: Places, step: Step) -> bool:
+    """Whether something of a step was moved, as far as can be seen from here."""
+    first = step.moves[0] if step.moves else None
+    if first is None or (first.to == "quarantined" and step.quarantine != places.elsewhere):
+        return first is not None
+    return _has_come(places, first)
+
+
+def _has_come(places: Places, move: Move) -> bool:
+    """Whether a file was moved: an output has left its place, another one is in its new one."""
+    before, after = places.ends(move)
+    return not os.path.lexists(before) if move.to == "made" else _is_same(after, move)
+
+
+def _rename(old: Path, new: Path) -> None:
+    try:
+        rename_free(old, new)
+        for folder in {old.parent, new.parent}:
+            sync_folder(folder)
+    except OSError as e:
+        raise OutputError(f"cannot be moved ({os_reason(e)})", where=os.fspath(old)) from e
+
+
+def _unlink(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as e:
+        raise OutputError(f"cannot be deleted ({os_reason(e)})", where=os.fspath(path)) from e
+
+
+def _is_same(path: Path, move: Move) -> bool:
+    try:
+        there = os.lstat(path)
+    except OSError:
+        return False
+    return (there.st_size, there.st_mtime_ns) == (move.nbytes, move.modified)
