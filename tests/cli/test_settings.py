@@ -27,8 +27,10 @@ def unknown(tmp_path: Path) -> Path:
 @pytest.fixture
 def own(home: Path) -> Path:
     """Where the user's own settings would be."""
-    path = user_file()
-    assert path is not None and path.is_relative_to(home)
+    found = user_file()
+    assert found is not None
+    path = Path(found)
+    assert path.is_relative_to(home)
     path.parent.mkdir(parents=True)
     return path
 
@@ -169,7 +171,7 @@ def test_a_relative_folder_of_settings_does_not_count(
     monkeypatch.setenv("HOME", str(home))
     for relative in ("", ".", "../" + Path.cwd().name):
         monkeypatch.setenv("XDG_CONFIG_HOME", relative)
-        assert user_file() == home / ".config" / "sdtool" / "sdtool.toml"
+        assert user_file() == str(home / ".config" / "sdtool" / "sdtool.toml")
         assert sdtool("scan", "unknown.pkl").code == 1
     monkeypatch.setenv("HOME", ".")
     assert user_file() is None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -197,7 +196,7 @@ def test_parts_of_one_tensor_have_one_type() -> None:
     shapes = {f"text_model.encoder.layers.0.self_attn.{x}_proj.bias": (8,) for x in "qkv"}
     entries = entries_of(shapes)
     name = "text_model.encoder.layers.0.self_attn.k_proj.bias"
-    entries[name] = replace(entries[name], shape=(4,))
+    entries[name] = entries[name].changed(shape=(4,))
     with pytest.raises(Unsupported, match="parts of one tensor, but differ in shape or type"):
         open_clip_names(1).to_single(entries)
 
@@ -220,7 +219,7 @@ def test_a_full_model_as_a_folder_and_as_one_file_again(model: Model, prediction
     assert gone.pop("betas") == "noise schedule"
     assert gone.pop("model_ema.diffusion_modelout2bias") == "EMA"
     parts = {
-        part: checkpoint_of(part, (replace(s.entry, name=s.name) for s in selection.entries))
+        part: checkpoint_of(part, (s.entry.changed(name=s.name) for s in selection.entries))
         for part, selection in folder.selections.items()
     }
     single = select_single(parts, folder.facts, where="d")

@@ -7,12 +7,12 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, BinaryIO
 
 from sdtool.batch.items import MODEL_SUFFIXES, Item, is_remote
-from sdtool.checkpoint import InputError, Unreadable, UsageError, os_reason
+from sdtool.checkpoint import InputError, Unreadable, UsageError, dataclass, os_reason
 
 if TYPE_CHECKING:
     pass

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sdtool.checkpoint import File, Format, InputError, local_file
+from sdtool.checkpoint import File, Format, InputError, dataclass, local_file
 
 if TYPE_CHECKING:
     from sdtool.batch.remote.location import Location

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from sdtool.batch.items import Item
 from sdtool.batch.kinds import PRUNABLE, identity_of
 from sdtool.batch.sets import as_one, opened_model
-from sdtool.checkpoint import Checkpoint, File, InputError, TensorEntry, UsageError
+from sdtool.checkpoint import Checkpoint, File, InputError, TensorEntry, UsageError, dataclass
 from sdtool.checkpoint.identify import Identity, broken_promises, resolve
 from sdtool.scan import Report, Verdict
 

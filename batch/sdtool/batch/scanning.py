@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from sdtool.batch.failures import as_error
 from sdtool.batch.items import Item, item_of
 from sdtool.batch.progress import Progress, Stop, stoppable
 from sdtool.batch.sets import files_of, scan_set
-from sdtool.checkpoint import File, InputError
+from sdtool.checkpoint import File, InputError, dataclass
 from sdtool.scan import Finding, Name, Report, Verdict
 from sdtool.scan import scan_file as scan
 

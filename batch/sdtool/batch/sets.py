@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from sdtool.batch.items import Item
 from sdtool.checkpoint import (
@@ -96,12 +95,12 @@ def opened_model(
     with ExitStack() as stack:
         sources: list[File] = []
         reports: list[Report] = []
-        shards: dict[Path, Checkpoint] = {}
+        shards: dict[str, Checkpoint] = {}
         for file in files:
             source = stack.enter_context(opened(stack.enter_context(file.opened()), progress))
             taken = readings(source)
             reports.append(judge(taken, path=file.path, allow=allow))
-            shards[Path(file.path)] = checkpoint_of(taken)
+            shards[file.path] = checkpoint_of(taken)
             del taken  # what a pickle holds beside its tensors is much
             sources.append(source)
         if files != (item,):
@@ -109,8 +108,8 @@ def opened_model(
         yield together(list(shards.values())), reports, sources
 
 
-def check_set(path: str, shards: Mapping[Path, Checkpoint]) -> None:
-    """Check that the shards of an index hold what it says, and nothing else.
+def check_set(path: str, shards: Mapping[str, Checkpoint]) -> None:
+    """Check that the shards of an index, by their paths, hold what it says, and nothing else.
 
     Raises:
         Malformed: they do not; the first tensor is named.
@@ -118,7 +117,7 @@ def check_set(path: str, shards: Mapping[Path, Checkpoint]) -> None:
     from sdtool.convert import read_index
 
     listed = read_index(path).weight_map
-    held = {e.name: shard.name for shard, one in shards.items() for e in one.tensors}
+    held = {e.name: os.path.basename(shard) for shard, one in shards.items() for e in one.tensors}
     for name, shard in listed.items():
         if held.get(name) != shard:
             raise Malformed(f"lists {name!a}, which {shard} does not hold", where=path)

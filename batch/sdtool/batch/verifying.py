@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from threading import Event
 from typing import TypeAlias
 
@@ -149,7 +148,7 @@ def _against(item: Item, against: Item, baked_vae: Item | None, progress: Progre
 def _opened(item: Item, stack: ExitStack) -> Checkpoint:
     """Open a file, or all shards of an index as one checkpoint."""
     files = files_of(item)
-    opened = {Path(one.path): open_checkpoint(stack.enter_context(one.opened())) for one in files}
+    opened = {one.path: open_checkpoint(stack.enter_context(one.opened())) for one in files}
     if files != (item,):
         check_set(item.path, opened)
     return together(list(opened.values()))

@@ -4,7 +4,7 @@ from sdtool.checkpoint import open_checkpoint
 for tensor in open_checkpoint("model.ckpt").tensors: ...
 
 `open_checkpoint` and `checkpoint_of` do not judge: `sdtool.scan.open_judged` does. What kind of
-model it is says `sdtool.checkpoint.identify`.
+model it is says `sdtool.checkpoint.identify`. `dataclass` is for the rooms above: see there.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from sdtool.checkpoint.foreign import foreign_folder
     from sdtool.checkpoint.formats import Format
     from sdtool.checkpoint.joined import together
+    from sdtool.checkpoint.light_dataclass import dataclass
     from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
     from sdtool.checkpoint.opening import open_checkpoint, readings
     from sdtool.checkpoint.prefixes import plain_name
@@ -73,6 +74,7 @@ __all__ = [
     "checkpoint_of",
     "counted",
     "crc32_of",
+    "dataclass",
     "escape",
     "every_tensor",
     "foreign_folder",
@@ -101,6 +103,7 @@ __getattr__ = lazily(
         ".foreign": ("foreign_folder",),
         ".formats": ("Format",),
         ".joined": ("together",),
+        ".light_dataclass": ("dataclass",),
         ".limits": ("DEFAULT_LIMITS", "Limits"),
         ".opening": ("open_checkpoint", "readings"),
         ".prefixes": ("plain_name",),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable
 from math import prod
 from typing import TypeAlias
 
@@ -18,6 +17,10 @@ from sdtool.checkpoint.values import Global, Instance, Persistent
 
 _PER_STREAM = 20
 _STRIDED = frozenset({"_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3"})
+INDEXED = frozenset(
+    {"_rebuild_sparse_tensor", "_rebuild_sparse_csr_tensor", "_rebuild_nested_tensor"}
+)
+"""The functions of torch._utils that `index_claims` looks at."""
 _BOMB_NBYTES = 1 << 32
 _BOMB_RATIO = 1_000
 _BOMBS_NBYTES = 1 << 30
@@ -30,47 +33,55 @@ Sizes: TypeAlias = Callable[[str], int | None]
 
 def claim_anomalies(
     stream: Stream, ids: StorageIds, sizes: Sizes, limits: Limits
-) -> tuple[Anomaly, ...]:
+) -> tuple[list[Anomaly], list[Instance]]:
     """Sizes that lie, ids that contradict each other, tensors that reach beyond their storage.
 
-    `ids` are those of the stream. The first few of them: one is enough to know the file.
+    The first few of them: one is enough to know the file. Beside them the calls whose tensors have
+    indices in them (see `index_claims`), which are looked at apart. `ids` takes up what the stream
+    declares.
     """
-    return tuple(islice(_claims(stream, ids, sizes, limits), _PER_STREAM))
-
-
-def _claims(stream: Stream, ids: StorageIds, sizes: Sizes, limits: Limits) -> Iterator[Anomaly]:
+    said: list[Anomaly] = []
+    indexed: list[Instance] = []
     together = 0
     bombs = False
     mismatched: set[str] = set()
     # A tensor is built right behind its storage: of 200,000 ids the last one is kept.
     last: object = None
     named: StorageId | None = None
+    whole: Whole | None = None
     for event in stream.trace.events:
         if type(event) is Persistent:
             last, named = event, storage_id(event)
             if named is not None:
-                said = _storage_claim(named, _first(ids, named.key), sizes, mismatched)
-                if said is not None:
-                    yield Anomaly(*said, event.offset, stream.member)
+                whole = ids.declare(named)
+                claim = _storage_claim(named, whole, sizes, mismatched)
+                if claim is not None and len(said) < _PER_STREAM:
+                    said.append(Anomaly(*claim, event.offset, stream.member))
         elif type(event) is Instance and type(event.target) is Global:
-            if event.target.name in _STRIDED and event.target.module == "torch._utils":
+            name = event.target.name
+            if name in _STRIDED and event.target.module == "torch._utils":
                 args = event.args
                 if type(args) is not tuple or len(args) < 4:
                     continue
                 if args[0] is not last:
                     last = args[0]
                     named = storage_id(last) if type(last) is Persistent else None
-                if named is not None:
-                    found = _tensor_claims(args, named, _first(ids, named.key), limits)
-                    if type(found) is int:
-                        together += found
-                    elif type(found) is tuple:
-                        bombs = bombs or found[0] is RuleId.TENSOR_BOMB
-                        yield Anomaly(*found, event.offset, stream.member)
-    held = sum(max(_first(ids, key).nbytes, 0) for key in ids.keys)
+                    whole = None if named is None else ids.first(named.key)
+                if named is None or whole is None or (said and len(said) >= _PER_STREAM):
+                    continue
+                found = _tensor_claims(args, named, whole, limits)
+                if type(found) is int:
+                    together += found
+                elif type(found) is tuple:
+                    bombs = bombs or found[0] is RuleId.TENSOR_BOMB
+                    said.append(Anomaly(*found, event.offset, stream.member))
+            elif name in INDEXED and event.target.module == "torch._utils":
+                indexed.append(event)
+    held = sum(max(whole.nbytes, 0) for whole in ids.all())
     if not bombs and together > _BOMBS_NBYTES and together > _BOMB_RATIO * max(held, 1):
         detail = f"tensors of {_count(together)} bytes together out of {held:,}"
-        yield Anomaly(RuleId.TENSOR_BOMB, detail, stream.offset, stream.member)
+        said.append(Anomaly(RuleId.TENSOR_BOMB, detail, stream.offset, stream.member))
+    return said[:_PER_STREAM], indexed
 
 
 def _storage_claim(
@@ -114,12 +125,6 @@ def _tensor_claims(
         detail = f"{_count(nbytes)} bytes out of {held:,} by zero strides"
         return RuleId.TENSOR_BOMB, detail
     return nbytes
-
-
-def _first(ids: StorageIds, key: str) -> Whole:
-    whole = ids.first(key)
-    assert whole is not None, "every id is declared before it is used"
-    return whole
 
 
 def _count(number: int) -> str:

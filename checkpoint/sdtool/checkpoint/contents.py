@@ -17,9 +17,9 @@ Lib/collections.py (`OrderedDict.__reduce__`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from sdtool.checkpoint.keys import same_key
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.values import (
     DICT,
     FROZENSET,

@@ -6,7 +6,7 @@ safetensors/src/tensor.rs (`enum Dtype`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from sdtool.checkpoint.light_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

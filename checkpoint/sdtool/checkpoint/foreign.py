@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Literal
+
+from sdtool.checkpoint.light_dataclass import dataclass
 
 Sort = Literal["model", "archive", "other"]
 """`model`: weights in another program's format; `archive`: something packed, maybe a model."""

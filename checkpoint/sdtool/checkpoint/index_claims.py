@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, repeat
 
 from sdtool.checkpoint.errors import InputError, LimitExceeded
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.limits import Limits
-from sdtool.checkpoint.reading import Storage, Stream
-from sdtool.checkpoint.rebuild import Rebuilder, Tensor
+from sdtool.checkpoint.reading import Storage, Stream, TensorEntry
+from sdtool.checkpoint.rebuild import Rebuilder
 from sdtool.checkpoint.records import storage_chunks
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.strides import as_sizes
@@ -40,7 +40,7 @@ class _Indices:
     rebuild: Rebuilder
     left: int
 
-    def tensor(self, value: Value) -> Tensor | None:
+    def tensor(self, value: Value) -> TensorEntry | None:
         """The tensor that `value` is, or None."""
         return self.rebuild.tensor(value)
 
@@ -54,7 +54,9 @@ class _Indices:
         if self.left < 0:
             raise _BeyondBudget("its sparse tensors have more indices than are looked at")
 
-    def blocks(self, tensor: Tensor, start: int, step: int, count: int) -> Iterator[Sequence[int]]:
+    def blocks(
+        self, tensor: TensorEntry, start: int, step: int, count: int
+    ) -> Iterator[Sequence[int]]:
         """Some integers of a tensor: `count` of them from element `start`, `step` apart.
 
         Where all are one element (`step` is 0), it is given once.
@@ -83,12 +85,12 @@ class _Indices:
             yield block[skip :: step or 1]
             skip = (skip - len(block)) % (step or 1)
 
-    def values(self, tensor: Tensor, start: int, step: int, count: int) -> Iterator[int]:
+    def values(self, tensor: TensorEntry, start: int, step: int, count: int) -> Iterator[int]:
         """The same one by one, `count` of them."""
         found = chain.from_iterable(self.blocks(tensor, start, step, count))
         return found if step else chain.from_iterable(repeat(value, count) for value in found)
 
-    def within(self, tensor: Tensor, start: int, step: int, count: int, size: int) -> bool:
+    def within(self, tensor: TensorEntry, start: int, step: int, count: int, size: int) -> bool:
         """Whether all of them are indices of `size` places."""
         blocks = self.blocks(tensor, start, step, count)
         return all(min(block) >= 0 and max(block) < size for block in blocks if block)
@@ -99,23 +101,19 @@ class _BeyondBudget(LimitExceeded):
 
 
 def index_anomalies(
-    stream: Stream, storages: Mapping[str, Storage], nbytes: int, limits: Limits
+    stream: Stream,
+    calls: Iterable[Instance],
+    storages: Mapping[str, Storage],
+    nbytes: int,
+    limits: Limits,
 ) -> Iterator[Anomaly]:
     """Sparse and nested tensors of a stream, in a file of `nbytes`, that lead out of themselves.
+
+    `calls` are those that make them: of `claims.INDEXED`.
 
     Raises:
         LimitExceeded: there are more of them than are looked at.
     """
-    calls = [
-        event
-        for event in stream.trace.events
-        if type(event) is Instance
-        and type(event.target) is Global
-        and event.target.module == "torch._utils"
-        and event.target.name in _CHECKS
-    ]
-    if not calls:
-        return
     budget = _BUDGET_NBYTES + nbytes * _BUDGET_PER_BYTE
     indices = _Indices(Rebuilder(stream, storages, {}, limits), budget)
     for call in calls:

@@ -13,10 +13,10 @@ Source: joblib/numpy_pickle.py (`NumpyArrayWrapper.read_array`, `NumpyUnpickler.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from math import prod
 
 from sdtool.checkpoint.errors import Malformed, Truncated
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.source import Source
 from sdtool.checkpoint.values import DICT, Extent, Global, Instance, Value
 

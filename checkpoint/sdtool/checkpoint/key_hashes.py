@@ -13,8 +13,9 @@ Objects/setobject.c (`frozenset_hash`); Lib/fractions.py, Lib/uuid.py (`__hash__
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.values import FROZENSET, Global, Instance, Value
 
 _MOST_EQUAL = 100

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from sdtool.checkpoint.containers.compressed import COMPRESSED
 from sdtool.checkpoint.containers.container import Container
@@ -18,13 +19,15 @@ from sdtool.checkpoint.containers.tars import TAR
 from sdtool.checkpoint.containers.tensorflow import TENSORFLOW
 from sdtool.checkpoint.containers.zips import ZIP, ZIP_BEHIND
 from sdtool.checkpoint.errors import InputError, NotACheckpoint, Unsupported
-from sdtool.checkpoint.foreign import Foreign, foreign_kind
 from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.reading import Checkpoint, Reading
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import LocalFile, Source
 from sdtool.checkpoint.trace import Anomaly
+
+if TYPE_CHECKING:
+    from sdtool.checkpoint.foreign import Foreign
 
 CONTAINERS: tuple[Container, ...] = (
     ZIP, SAFETENSORS, NPY, GGUF, HDF5, ONNX, COMPRESSED, TAR, PICKLES, ZIP_BEHIND, TENSORFLOW,
@@ -95,6 +98,8 @@ def _readings(opening: Opening) -> list[Reading]:
 
 def _foreign(opening: Opening) -> Reading:
     """Name what no container is."""
+    from sdtool.checkpoint.foreign import foreign_kind  # a long table, for what is no checkpoint
+
     source = opening.source
     tail = source.read_at(max(0, source.nbytes - _TAIL_NBYTES), _TAIL_NBYTES)
     kind = foreign_kind(opening.head, tail, os.path.basename(source.name))

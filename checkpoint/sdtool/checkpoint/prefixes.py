@@ -15,7 +15,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from sdtool.checkpoint.reading import TensorEntry
 
@@ -91,8 +90,7 @@ def plain_entries(tensors: Sequence[TensorEntry]) -> tuple[TensorEntry, ...]:
     if not plain:
         return tuple(tensors)
     return tuple(
-        replace(entry, name=plain[entry.name]) if entry.name in plain else entry
-        for entry in tensors
+        entry.changed(name=plain[entry.name]) if entry.name in plain else entry for entry in tensors
     )
 
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple, Self
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, Self
 
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.errors import InputError
-from sdtool.checkpoint.foreign import Foreign
 from sdtool.checkpoint.formats import Format
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.source import LocalFile, Source
 from sdtool.checkpoint.trace import Anomaly, Trace
 from sdtool.checkpoint.values import Value
 
 if TYPE_CHECKING:
     from sdtool.checkpoint.crc32c import Checksum
+    from sdtool.checkpoint.foreign import Foreign
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,51 +55,77 @@ class Stream:
     error: InputError | None = None
 
 
+class Member(NamedTuple):
+    """One entry of an archive as its directory describes it; sizes and positions are bytes."""
+
+    name: str
+    header_offset: int
+    nbytes: int
+    stored_nbytes: int
+    crc32: int
+    compression: int
+    flags: int = 0
+    is_folder: bool = False
+    marked_folder: bool = False
+    """Whether it has the attribute of a folder, and bytes: torch leaves their memory unset."""
+
+
+class Records(Protocol):
+    """The records of an archive, by the keys of their storages."""
+
+    has_crc32: bool
+    """Whether what the directory gives as checksums are any."""
+
+    def record(self, key: str) -> Member:
+        """Return the entry of a record."""
+        ...
+
+    def data_offset(self, key: str) -> int:
+        """Return where its bytes begin.
+
+        Raises:
+            Malformed: there is no local header where the directory says.
+            Truncated: the file ends before it.
+        """
+        ...
+
+
 class Storage:
     """The bytes of one storage, as they stand in a file. Compared by identity.
 
     `nbytes` bytes from `offset` of `source` when `compression` is 0; else `stored_nbytes` bytes
-    that inflate to them (8 is deflate). `crc32` is the declared checksum of the record, None where
-    there is none. `record_nbytes` is the size of the record, as well-formed files declare it.
-    `dtype` is the type of its elements where it stands beside them; None where only a persistent
-    id gives it. `header_offset` is where the local header of its record begins, in a zip.
+    that inflate to them (8 is deflate). `dtype` is the type of its elements where it stands beside
+    them; None where only a persistent id gives it. One that is a record of an archive knows the
+    `records`, and asks them for what is seldom wanted: 200,000 storages need no copies of it.
     """
 
     __slots__ = (
-        "_locate", "_offset", "byteorder", "compression", "crc32", "dtype", "header_offset", "key",
-        "member",
-        "nbytes", "record_nbytes", "source", "stored_nbytes",
+        "_offset", "_records", "byteorder", "compression", "dtype", "key", "nbytes", "source",
     )  # fmt: skip
 
     def __init__(
         self,
         key: str,
         source: Source,
-        offset: int | Callable[[str], int],
+        offset: int | Records,
         nbytes: int,
         *,
         dtype: DType | None = None,
         byteorder: str = "little",
-        member: str | None = None,
-        crc32: int | None = None,
         compression: int = 0,
-        stored_nbytes: int | None = None,
-        record_nbytes: int | None = None,
-        header_offset: int | None = None,
     ) -> None:
         self.key = key
         self.source = source
-        self._offset = offset if isinstance(offset, int) else None
-        self._locate = offset if not isinstance(offset, int) else None
+        if isinstance(offset, int):
+            self._offset: int | None = offset
+            self._records: Records | None = None
+        else:
+            self._offset = None
+            self._records = offset
         self.nbytes = nbytes
         self.dtype = dtype
         self.byteorder = byteorder
-        self.member = member
-        self.crc32 = crc32
         self.compression = compression
-        self.stored_nbytes = nbytes if stored_nbytes is None else stored_nbytes
-        self.record_nbytes = nbytes if record_nbytes is None else record_nbytes
-        self.header_offset = header_offset
 
     @property
     def offset(self) -> int:
@@ -109,32 +136,105 @@ class Storage:
             Truncated: the file ends before it.
         """
         if self._offset is None:
-            assert self._locate is not None
-            self._offset = self._locate(self.key)
+            assert self._records is not None
+            self._offset = self._records.data_offset(self.key)
         return self._offset
 
+    @property
+    def member(self) -> str | None:
+        """The name of its record, in an archive."""
+        return None if self._records is None else self._records.record(self.key).name
 
-@dataclass(frozen=True, slots=True, eq=False)
+    @property
+    def header_offset(self) -> int | None:
+        """Where the local header of its record begins, in a zip."""
+        return None if self._records is None else self._records.record(self.key).header_offset
+
+    @property
+    def crc32(self) -> int | None:
+        """The declared checksum of its record; None where there is none."""
+        if self._records is None or not self._records.has_crc32:
+            return None
+        return self._records.record(self.key).crc32
+
+    @property
+    def stored_nbytes(self) -> int:
+        """Bytes that it takes in the file."""
+        if self._records is None or not self.compression:
+            return self.nbytes
+        return self._records.record(self.key).stored_nbytes
+
+
 class TensorEntry:
-    """One tensor, and where its bytes are.
+    """One tensor, and where its bytes are. Compared by identity, and never changed.
 
     `path` holds the keys that lead to it, `name` is its flat name. `shape` and `stride` count
     elements, `offset` is in elements from the start of `storage`. `conj` and `neg` are torch's lazy
-    bits: the stored values still have to be conjugated or negated.
+    bits: the stored values still have to be conjugated or negated. `unsupported` says why its
+    values cannot be had: `quantized`, `sparse`, `nested`, `meta`, `packed`; None when they can.
     """
 
-    path: tuple[Value, ...]
-    name: str
-    dtype: DType
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-    offset: int
-    storage: Storage
-    conj: bool = False
-    neg: bool = False
-    unsupported: str | None = None
-    """Why its values cannot be had: `quantized`, `sparse`, `nested`, `meta`, `packed`; None when
-    they can."""
+    __slots__ = (
+        "_path", "conj", "dtype", "name", "neg", "offset", "shape", "storage", "stride",
+        "unsupported",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        path: tuple[Value, ...],
+        name: str,
+        dtype: DType,
+        shape: tuple[int, ...],
+        stride: tuple[int, ...],
+        offset: int,
+        storage: Storage,
+        conj: bool = False,
+        neg: bool = False,
+        unsupported: str | None = None,
+    ) -> None:
+        # In a plain state dict the one key is the name: 200,000 tensors need no tuples for that.
+        self._path = None if len(path) == 1 and path[0] is name else path
+        self.name: Final = name
+        self.dtype: Final = dtype
+        self.shape: Final = shape
+        self.stride: Final = stride
+        self.offset: Final = offset
+        self.storage: Final = storage
+        self.conj: Final = conj
+        self.neg: Final = neg
+        self.unsupported: Final = unsupported
+
+    @property
+    def path(self) -> tuple[Value, ...]:
+        """The keys that lead to it."""
+        return (self.name,) if self._path is None else self._path
+
+    def changed(
+        self,
+        *,
+        path: tuple[Value, ...] | None = None,
+        name: str | None = None,
+        dtype: DType | None = None,
+        shape: tuple[int, ...] | None = None,
+        stride: tuple[int, ...] | None = None,
+        offset: int | None = None,
+        conj: bool | None = None,
+        neg: bool | None = None,
+        unsupported: str | None = None,
+    ) -> TensorEntry:
+        """The same bytes in another place, by another name, or seen in another way."""
+        return TensorEntry(
+            self.path if path is None else path,
+            self.name if name is None else name,
+            self.dtype if dtype is None else dtype,
+            self.shape if shape is None else shape,
+            self.stride if stride is None else stride,
+            self.offset if offset is None else offset,
+            self.storage,
+            self.conj if conj is None else conj,
+            self.neg if neg is None else neg,
+            self.unsupported if unsupported is None else unsupported,
+        )
 
     @property
     def numel(self) -> int:
@@ -171,21 +271,6 @@ class LeftOut:
 
     entry: TensorEntry
     why: str
-
-
-class Member(NamedTuple):
-    """One entry of an archive as its directory describes it; sizes and positions are bytes."""
-
-    name: str
-    header_offset: int
-    nbytes: int
-    stored_nbytes: int
-    crc32: int
-    compression: int
-    flags: int = 0
-    is_folder: bool = False
-    marked_folder: bool = False
-    """Whether it has the attribute of a folder, and bytes: torch leaves their memory unset."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -243,7 +328,7 @@ class WeightSet:
     @property
     def named(self) -> tuple[TensorEntry, ...]:
         """The tensors under names that no other set has: the key before each."""
-        return tuple(replace(entry, name=f"{self.key}.{entry.name}") for entry in self.tensors)
+        return tuple(entry.changed(name=f"{self.key}.{entry.name}") for entry in self.tensors)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

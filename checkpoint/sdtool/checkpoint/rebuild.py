@@ -16,7 +16,6 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from math import prod
-from typing import NamedTuple
 
 from sdtool.checkpoint.contents import impossible
 from sdtool.checkpoint.dtypes import BY_NAME, BY_STORAGE, UINT8, DType
@@ -39,26 +38,6 @@ from sdtool.checkpoint.values import (
 
 INLINE = "inline"
 """The key of a storage whose bytes stand in the pickle: each array has one of its own."""
-
-
-class Tensor(NamedTuple):
-    """What a rebuild call makes: everything of a TensorEntry but its name."""
-
-    dtype: DType
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-    offset: int
-    storage: Storage
-    conj: bool = False
-    neg: bool = False
-    unsupported: str | None = None
-
-    def entry(self, path: tuple[Value, ...], name: str) -> TensorEntry:
-        """The same under a name."""
-        return TensorEntry(
-            path, name, self.dtype, self.shape, self.stride, self.offset, self.storage,
-            self.conj, self.neg, self.unsupported,
-        )  # fmt: skip
 
 
 class Rebuilder:
@@ -102,6 +81,7 @@ class Rebuilder:
                     self._changed.add(id(event.target))
                 if impossible(event.opcode, event.target, event.value):
                     self.impossible = f"{event.opcode} on what cannot be changed so"
+        self._ids.settle()
         self._made = array("Q", sorted(made))
         """The calls that make tensors, by id: the stream keeps them alive."""
         self._asked = bytearray(len(made))
@@ -126,7 +106,7 @@ class Rebuilder:
         if at < len(self._made) and self._made[at] == id(value):
             self._asked[at] = 1
 
-    def tensor(self, value: Value) -> Tensor | None:
+    def tensor(self, value: Value) -> TensorEntry | None:
         """The tensor that `value` is, or None when it is something else.
 
         Raises:
@@ -173,16 +153,16 @@ class Rebuilder:
             value = inner
         return build(self, value.args)
 
-    def _fixed_tensor(self, value: Persistent) -> Tensor | None:
+    def _fixed_tensor(self, value: Persistent) -> TensorEntry | None:
         pid = value.pid
         found = self._fixed.get(str(pid)) if type(pid) is int or type(pid) is str else None
         if found is None:
             return None
         return self._checked(
-            Tensor(found.dtype, found.shape, found.stride, found.offset, found.storage)
+            TensorEntry((), "", found.dtype, found.shape, found.stride, found.offset, found.storage)
         )
 
-    def _array(self, value: Instance) -> Tensor | None:
+    def _array(self, value: Instance) -> TensorEntry | None:
         """A numpy array whose elements stand in the pickle."""
         target = value.target
         if target.name == "_reconstruct" and target.module in _NUMPY_MULTIARRAY:
@@ -218,7 +198,7 @@ class Rebuilder:
             raise Malformed(f"an array of {nbytes:,} bytes, which its shape contradicts")
         storage = Storage(INLINE, source, offset, nbytes, dtype=dtype, byteorder=byteorder)
         stride = column_major(shape) if fortran else row_major(shape)
-        return self._checked(Tensor(dtype, shape, stride, 0, storage))
+        return self._checked(TensorEntry((), "", dtype, shape, stride, 0, storage))
 
     def _content(self, raw: Value) -> tuple[Source, int, int] | None:
         """Where the bytes of an array are: in the pickle, or at hand."""
@@ -250,14 +230,14 @@ class Rebuilder:
             raise Malformed(problem)
         if id(value) in self._changed:
             raise Malformed(f"storage {declared.key!a} is written to after it is loaded")
-        if found.record_nbytes != declared.nbytes:
+        if found.nbytes != declared.nbytes:
             raise Malformed(
-                f"storage {declared.key!a} holds {found.record_nbytes:,} bytes and is declared to"
+                f"storage {declared.key!a} holds {found.nbytes:,} bytes and is declared to"
                 f" hold {declared.nbytes:,}"
             )
         return found, declared.dtype, declared
 
-    def _checked(self, tensor: Tensor) -> Tensor:
+    def _checked(self, tensor: TensorEntry) -> TensorEntry:
         """Hold the numbers of a tensor against its storage."""
         problem = bounds_problem(
             tensor.shape, tensor.stride, tensor.offset,
@@ -269,7 +249,7 @@ class Rebuilder:
 
     def strided(
         self, args: tuple[Value, ...], dtype: DType | None, metadata: Value, unsupported: str | None
-    ) -> Tensor:
+    ) -> TensorEntry:
         """The tensor of (storage, offset, size, stride): what all rebuild functions begin with."""
         if len(args) < 4:
             raise Malformed("a rebuilt tensor with too few arguments")
@@ -291,18 +271,20 @@ class Rebuilder:
         problem = bounds_problem(shape, stride, args[1], numel, self._limits)
         if problem:
             raise Malformed(problem)
-        return Tensor(kind, shape, stride, begin + args[1], storage, conj, neg, unsupported)
+        return TensorEntry(
+            (), "", kind, shape, stride, begin + args[1], storage, conj, neg, unsupported
+        )
 
 
-def _tensor(rebuilder: Rebuilder, args: tuple[Value, ...]) -> Tensor:
+def _tensor(rebuilder: Rebuilder, args: tuple[Value, ...]) -> TensorEntry:
     return rebuilder.strided(args, None, None, None)
 
 
-def _tensor_v2(rebuilder: Rebuilder, args: tuple[Value, ...]) -> Tensor:
+def _tensor_v2(rebuilder: Rebuilder, args: tuple[Value, ...]) -> TensorEntry:
     return rebuilder.strided(args, None, args[6] if len(args) > 6 else None, None)
 
 
-def _tensor_v3(rebuilder: Rebuilder, args: tuple[Value, ...]) -> Tensor:
+def _tensor_v3(rebuilder: Rebuilder, args: tuple[Value, ...]) -> TensorEntry:
     if len(args) < 7 or type(args[6]) is not Global:
         raise Malformed("a rebuilt tensor without its dtype")
     dtype = _dtype(args[6])
@@ -317,7 +299,7 @@ def _dtype(value: Value) -> DType:
     return dtype
 
 
-def _from_numpy(rebuilder: Rebuilder, args: tuple[Value, ...]) -> Tensor:
+def _from_numpy(rebuilder: Rebuilder, args: tuple[Value, ...]) -> TensorEntry:
     found = rebuilder.tensor(args[0]) if args else None
     if found is None or len(args) < 2:
         raise Malformed("a tensor built from something that is not an array")
@@ -326,45 +308,45 @@ def _from_numpy(rebuilder: Rebuilder, args: tuple[Value, ...]) -> Tensor:
     return found
 
 
-def _quantized(rebuilder: Rebuilder, args: tuple[Value, ...]) -> Tensor:
+def _quantized(rebuilder: Rebuilder, args: tuple[Value, ...]) -> TensorEntry:
     return rebuilder.strided(args, None, None, "quantized")
 
 
-def _sparse(rebuilder: Rebuilder, args: tuple[Value, ...]) -> Tensor:
+def _sparse(rebuilder: Rebuilder, args: tuple[Value, ...]) -> TensorEntry:
     return _nothing("sparse")
 
 
-def _nested(rebuilder: Rebuilder, args: tuple[Value, ...]) -> Tensor:
+def _nested(rebuilder: Rebuilder, args: tuple[Value, ...]) -> TensorEntry:
     return _nothing("nested")
 
 
-def _meta(rebuilder: Rebuilder, args: tuple[Value, ...]) -> Tensor:
+def _meta(rebuilder: Rebuilder, args: tuple[Value, ...]) -> TensorEntry:
     shape = as_sizes(args[1]) if len(args) > 1 else None
     return _nothing("meta", shape or ())
 
 
-def _subclass(rebuilder: Rebuilder, args: tuple[Value, ...]) -> Tensor:
+def _subclass(rebuilder: Rebuilder, args: tuple[Value, ...]) -> TensorEntry:
     return _nothing("a wrapper subclass")
 
 
-def _nothing(why: str, shape: tuple[int, ...] = ()) -> Tensor:
+def _nothing(why: str, shape: tuple[int, ...] = ()) -> TensorEntry:
     """A tensor whose values are not in the file as one strided storage."""
     storage = Storage("none", Memory(b"", "nothing"), 0, 0)
-    return Tensor(UINT8, shape, row_major(shape), 0, storage, unsupported=why)
+    return TensorEntry((), "", UINT8, shape, row_major(shape), 0, storage, unsupported=why)
 
 
-def _uninitialized(rebuilder: Rebuilder, args: tuple[Value, ...]) -> Tensor:
+def _uninitialized(rebuilder: Rebuilder, args: tuple[Value, ...]) -> TensorEntry:
     return _nothing("an uninitialized parameter")
 
 
-def _same_dtype(rebuilder: Rebuilder, args: tuple[Value, ...]) -> Tensor:
+def _same_dtype(rebuilder: Rebuilder, args: tuple[Value, ...]) -> TensorEntry:
     found = rebuilder.tensor(args[0]) if args else None
     if found is None or len(args) < 2 or _dtype(args[1]) != found.dtype:
         raise Malformed("a tensor from one of another dtype")
     return found
 
 
-def _unwrap(rebuilder: Rebuilder, args: tuple[Value, ...]) -> Tensor:
+def _unwrap(rebuilder: Rebuilder, args: tuple[Value, ...]) -> TensorEntry:
     raise AssertionError("unwrapped by Rebuilder.tensor")
 
 
@@ -372,7 +354,7 @@ _NUMPY_MULTIARRAY = frozenset({"numpy.core.multiarray", "numpy._core.multiarray"
 _NUMPY_NUMERIC = frozenset({"numpy.core.numeric", "numpy._core.numeric"})
 _TYPED_STORAGES = frozenset(Global("torch", name) for name in BY_STORAGE)
 
-_Build = Callable[[Rebuilder, tuple[Value, ...]], Tensor]
+_Build = Callable[[Rebuilder, tuple[Value, ...]], TensorEntry]
 _REBUILD: dict[tuple[str, str], _Build] = {
     ("torch._utils", "_rebuild_tensor"): _tensor,
     ("torch._utils", "_rebuild_tensor_v2"): _tensor_v2,

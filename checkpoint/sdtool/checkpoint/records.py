@@ -40,11 +40,11 @@ def _inflated(storage: Storage, start: int, nbytes: int) -> Iterator[bytes]:
     what = storage.member or f"storage {storage.key}"
     position = 0
     for chunk in inflate(
-        storage.source, storage.offset, storage.stored_nbytes, storage.record_nbytes, what
+        storage.source, storage.offset, storage.stored_nbytes, storage.nbytes, what
     ):
         piece = chunk[max(0, start - position) : start + nbytes - position]
         position += len(chunk)
         if piece:
             yield piece
-        if position >= start + nbytes and position < storage.record_nbytes:
+        if position >= start + nbytes and position < storage.nbytes:
             return

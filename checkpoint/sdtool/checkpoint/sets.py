@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.prefixes import plain_entries, plain_names
 from sdtool.checkpoint.reading import Checkpoint, TensorEntry, WeightSet
 from sdtool.checkpoint.training_state import EMA_NUMBERS
@@ -60,13 +60,13 @@ def matched_sets(
     for key, entries in found.items():
         named = _from_list(weights, entries) or _named(weights, entries)
         if named is None:
-            rest.extend(replace(e, name=f"{key}.{e.name}") for e in entries)
+            rest.extend(e.changed(name=f"{key}.{e.name}") for e in entries)
             continue
         averages, copies, left = named
         sets.append(WeightSet(key, "EMA" if is_average(key) else "raw", averages))
         if copies:
             sets.append(WeightSet(f"{key}.{_ONLINE[:-1]}", "raw", copies))
-        rest.extend(replace(e, name=f"{key}.{e.name}") for e in left)
+        rest.extend(e.changed(name=f"{key}.{e.name}") for e in left)
     return tuple(sets), tuple(rest)
 
 
@@ -80,12 +80,12 @@ def _named(weights: Sequence[TensorEntry], entries: Sequence[TensorEntry]) -> _P
     copies: list[TensorEntry] = []
     if any(e.name.startswith(_AVERAGED) for e in entries):
         copies = [
-            replace(e, name=e.name.removeprefix(_ONLINE))
+            e.changed(name=e.name.removeprefix(_ONLINE))
             for e in entries
             if e.name.startswith(_ONLINE)
         ]
         entries = [
-            replace(e, name=e.name.removeprefix(_AVERAGED))
+            e.changed(name=e.name.removeprefix(_AVERAGED))
             for e in entries
             if not e.name.startswith(_ONLINE)
         ]
@@ -95,7 +95,7 @@ def _named(weights: Sequence[TensorEntry], entries: Sequence[TensorEntry]) -> _P
         top = {e.name.partition(".")[0] for e in entries}
         if len(top) != 1 or any("." not in e.name for e in entries):
             return None
-        entries = [replace(e, name=e.name.partition(".")[2]) for e in entries]
+        entries = [e.changed(name=e.name.partition(".")[2]) for e in entries]
     if 2 * len(counterparts(weights, entries)) <= len(entries):
         return None
     return tuple(entries), tuple(copies), tuple(numbers)
@@ -110,7 +110,7 @@ def _from_list(weights: Sequence[TensorEntry], entries: Sequence[TensorEntry]) -
     parameters = [w for w in weights if w.dtype.is_floating and not w.name.endswith(BUFFERS)]
     if not listed or [e.shape for e in listed] != [w.shape for w in parameters]:
         return None
-    named = tuple(replace(e, name=w.name) for e, w in zip(listed, parameters, strict=True))
+    named = tuple(e.changed(name=w.name) for e, w in zip(listed, parameters, strict=True))
     return named, (), tuple(e for e in entries if not _LISTED.fullmatch(e.name))
 
 
@@ -202,7 +202,7 @@ def flat_sets(tensors: Sequence[TensorEntry]) -> TwoSets | None:
     (ema_key,) = averages
     (raw_key,) = keys.keys() - {ema_key}
     raw, ema = (
-        tuple(replace(e, name=e.name.partition(".")[2]) for e in keys[key])
+        tuple(e.changed(name=e.name.partition(".")[2]) for e in keys[key])
         for key in (raw_key, ema_key)
     )
     if 2 * len(counterparts(raw, ema)) <= len(ema):

@@ -9,7 +9,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
-from pathlib import Path
 from typing import Protocol
 
 from sdtool.checkpoint.errors import Truncated, Unreadable
@@ -71,13 +70,12 @@ class LocalFile:
     def __init__(
         self, path: str | os.PathLike[str], progress: Callable[[int], object] | None = None
     ) -> None:
-        self.path = Path(path)
         self.name = os.fspath(path)
         self.nbytes_read = 0
         self.progress = progress
         self._lock = threading.Lock()  # where one descriptor has one position: Windows
         try:
-            self._file = open(self.path, "rb", buffering=0, opener=_open_at_once)
+            self._file = open(self.name, "rb", buffering=0, opener=_open_at_once)
             self.stat = os.fstat(self._file.fileno())
         except OSError as e:
             raise Unreadable(_reason(e), where=self.name) from e

@@ -11,7 +11,7 @@ Source: torch/serialization.py (`persistent_load` of `_load` and `_legacy_load`)
 
 from __future__ import annotations
 
-from collections.abc import KeysView
+from collections.abc import KeysView, ValuesView
 from typing import NamedTuple
 
 from sdtool.checkpoint.dtypes import BY_STORAGE, UINT8, DType
@@ -92,6 +92,10 @@ class StorageIds:
                     ids.declare(declared)
         return ids
 
+    def all(self) -> ValuesView[Whole]:
+        """What counts for each storage."""
+        return self._first.values()
+
     @property
     def keys(self) -> KeysView[str]:
         """The keys of all storages, in the order in which they are named first."""
@@ -101,20 +105,27 @@ class StorageIds:
         """What counts for the storage of a key; None where no id has named it."""
         return self._first.get(key)
 
-    def declare(self, declared: StorageId) -> None:
-        """Note what an id says of its storage."""
+    def declare(self, declared: StorageId) -> Whole:
+        """Note what an id says of its storage; return what counts for that: the first one's."""
         dtype = declared.dtype
         alike = dtype.name, declared.nbytes, declared.is_text, declared.is_meta
         whole = self._alike.get(alike)
         if whole is None:
             whole = self._alike[alike] = Whole(dtype, *alike[1:])
-        if self._first.setdefault(declared.key, whole) is not whole:
+        first = self._first.setdefault(declared.key, whole)
+        if first is not whole:
             self._conflicts.add(declared.key)
         if (
             declared.view is not None
             and self._views.setdefault(declared.view, declared) != declared
         ):
             self._ambiguous.add(declared.view)
+        return first
+
+    def settle(self) -> None:
+        """Keep what `problem` goes by: all is declared. 200,000 storages in order are much else."""
+        if not self._views:
+            self._first.clear()
 
     def of(self, value: Value) -> StorageId | None:
         """What a value declares if it is a persistent id of a storage."""

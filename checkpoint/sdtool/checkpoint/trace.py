@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from sdtool.checkpoint.key_hashes import KeyHashes
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.values import Global, Instance, Persistent, Value
+
+if TYPE_CHECKING:
+    from sdtool.checkpoint.key_hashes import KeyHashes
 
 
 class Resolve(NamedTuple):
@@ -46,20 +47,24 @@ Event: TypeAlias = Resolve | Instance | Mutation | Persistent
 """An Instance stands for the call that built it (REDUCE, NEWOBJ, NEWOBJ_EX, OBJ, INST)."""
 
 
-@dataclass(slots=True)
 class Trace:
     """The union of what any loader would run. Kept, up to the bad byte, when the stream breaks."""
 
-    events: list[Event] = field(default_factory=list[Event])
-    anomalies: list[Anomaly] = field(default_factory=list[Anomaly])
-    noted: dict[RuleId, int] = field(default_factory=dict[RuleId, int])
-    """How often each rule came up; `anomalies` keeps the first few of each."""
-    opcodes: int = 0
-    objects: int = 0
-    """What was built, as `Limits.objects` counts it."""
-    nbytes: int = 0
-    """Length of the pickle, STOP included."""
-    protocol: int = 0
-    """The highest PROTO seen."""
-    hashes: KeyHashes | None = None
-    """The keys of dicts and sets that are not text, if there are any."""
+    __slots__ = (
+        "anomalies", "events", "hashes", "nbytes", "noted", "objects", "opcodes", "protocol",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.anomalies: list[Anomaly] = []
+        self.noted: dict[RuleId, int] = {}
+        """How often each rule came up; `anomalies` keeps the first few of each."""
+        self.opcodes = 0
+        self.objects = 0
+        """What was built, as `Limits.objects` counts it."""
+        self.nbytes = 0
+        """Length of the pickle, STOP included."""
+        self.protocol = 0
+        """The highest PROTO seen."""
+        self.hashes: KeyHashes | None = None
+        """The keys of dicts and sets that are not text, if there are any."""

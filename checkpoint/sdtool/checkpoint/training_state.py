@@ -7,8 +7,9 @@ of the weights.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+
+from sdtool.checkpoint.light_dataclass import dataclass
 
 
 class State(StrEnum):

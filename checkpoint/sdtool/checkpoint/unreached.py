@@ -8,7 +8,6 @@ no name that a program would look for. This looks at every value that the object
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 from sdtool.checkpoint.contents import (
     attributes,
@@ -19,6 +18,7 @@ from sdtool.checkpoint.contents import (
     unread_states,
 )
 from sdtool.checkpoint.errors import LimitExceeded
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.modules import children, makes_its_own_state, module_parts
 from sdtool.checkpoint.values import Global, Instance, Value
 

@@ -8,19 +8,34 @@ looks up outside of the pickle, `Extent` for a long string that stays in the fil
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias, overload
+from typing import Any, Final, TypeAlias, overload
+
+from sdtool.checkpoint.light_dataclass import dataclass
 
 Value: TypeAlias = Any
 """None, bool, int, float, str, bytes, a tuple, Global, Instance, Persistent, Extent or Ext."""
 
 
-@dataclass(frozen=True, slots=True)
 class Global:
-    """A name that a loader would import: `name` is the attribute, dots and all."""
+    """A name that a loader would import: `name` is the attribute, dots and all.
 
-    module: str
-    name: str
+    Written out: one is looked up for every call, and there are hundreds in tables.
+    """
+
+    __slots__ = ("module", "name")
+
+    def __init__(self, module: str, name: str) -> None:
+        self.module: Final = module
+        self.name: Final = name
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Global and self.name == other.name and self.module == other.module
+
+    def __hash__(self) -> int:
+        return hash((self.module, self.name))
+
+    def __repr__(self) -> str:
+        return f"Global({self.module!r}, {self.name!r})"
 
     def __str__(self) -> str:
         return f"{self.module}.{self.name}"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 
 from sdtool.checkpoint.errors import LimitExceeded, Malformed
 from sdtool.checkpoint.keys import is_text, key_name, what_it_is
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.modules import children
 from sdtool.checkpoint.numpy_values import as_bytes, numpy_dtype
 from sdtool.checkpoint.reading import TensorEntry
-from sdtool.checkpoint.rebuild import INLINE, Rebuilder, Tensor
+from sdtool.checkpoint.rebuild import INLINE, Rebuilder
 from sdtool.checkpoint.small_values import numbers
 from sdtool.checkpoint.values import Global, Instance, Persistent, Value
 
@@ -44,9 +44,9 @@ class Walker:
         self._named_nbytes = 0
         self.enclosing: set[int] = set()
         """What is around all that is walked: meeting it again is a cycle."""
-        self._known: dict[int, Tensor | None] = {}
+        self._known: dict[int, TensorEntry | None] = {}
 
-    def tensor(self, value: Value, path: Path) -> Tensor | None:
+    def tensor(self, value: Value, path: Path) -> TensorEntry | None:
         """The tensor that `value` is, or None; its errors name the path."""
         if type(value) is not Instance and type(value) is not Persistent:
             return None
@@ -70,7 +70,7 @@ class Walker:
         """
         found = Found([], {})
         for at, item in self._steps(value, path, once=False):
-            if isinstance(item, Tensor):
+            if isinstance(item, TensorEntry):
                 found.tensors.append(_named(item, at, skip, self._name(at[skip:])))
             else:
                 found.leaves[self._name(at)] = item
@@ -84,8 +84,8 @@ class Walker:
         found = Found([], {})
         for at, item in self._steps(value, path, once=True):
             name = self._name(at)
-            if isinstance(item, Tensor):
-                found.tensors.append(item.entry(at, name))
+            if isinstance(item, TensorEntry):
+                found.tensors.append(item.changed(path=at, name=name))
             else:
                 found.leaves[name] = item
         return found
@@ -102,7 +102,7 @@ class Walker:
 
     def _steps(
         self, value: Value, path: Path, *, once: bool, only_tensors: bool = False
-    ) -> Iterator[tuple[Path, Tensor | Leaf]]:
+    ) -> Iterator[tuple[Path, TensorEntry | Leaf]]:
         limits = self.limits
         on_path: set[int] = set()
         seen: set[int] = set()
@@ -160,12 +160,12 @@ def _is_long_list(value: Value) -> bool:
     return len(row) > _LONG_LIST and _PLAIN.issuperset(map(type, row))
 
 
-def _named(tensor: Tensor, path: Path, skip: int, name: str) -> TensorEntry:
-    entry = tensor.entry(path, name)
+def _named(tensor: TensorEntry, path: Path, skip: int, name: str) -> TensorEntry:
+    entry = tensor.changed(path=path, name=name)
     for key in path[skip:]:
         if type(key) is not str and not is_text(key):
             why = f"a tensor whose key is {what_it_is(key)}"
-            return replace(entry, unsupported=entry.unsupported or why)
+            return entry.changed(unsupported=entry.unsupported or why)
     return entry
 
 

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import click
 
 from sdtool.batch import Item, expand_inputs, own_files
-from sdtool.checkpoint import InputError, counted
+from sdtool.checkpoint import InputError, counted, dataclass
 from sdtool.cli.console import Console
 from sdtool.scan import Settings
 

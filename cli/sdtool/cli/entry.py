@@ -6,6 +6,7 @@ versions of pip write.)
 
 from __future__ import annotations
 
+import gc
 import os
 
 
@@ -27,6 +28,9 @@ except KeyboardInterrupt:
 
 def main() -> int:
     """Run the command of this process; return its exit code. See `sdtool.cli.main.main`."""
+    # What is read are trees, which go without a collector; what it costs grows with a file's
+    # tensors. So it looks for cycles only once there are this many more objects, some 10 MB.
+    gc.set_threshold(100_000)
     is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if is_ours:  # not where it is ignored, as in the background of a script
         signal.signal(signal.SIGINT, _leave)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import functools
 import os
-import tempfile
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from sdtool.batch import Engine, Here, Item, Processes, Threads, is_remote
-from sdtool.checkpoint import UsageError
+from sdtool.checkpoint import UsageError, dataclass
 
 if TYPE_CHECKING:
     from sdtool.batch import AnyJob, Journal, Part
@@ -126,7 +125,11 @@ def many_options(function: Verb) -> Verb:
         if spool is not None and cluster is None:
             raise UsageError("--spool goes with --cluster")
         if spool is None:
-            spool = tempfile.gettempdir() if cluster == "local" else os.curdir
+            spool = os.curdir
+            if cluster == "local":
+                import tempfile  # takes half of the standard library with it
+
+                spool = tempfile.gettempdir()
         return function(*args, many=Many(journal, part, cluster, spool), **options)
 
     for option in reversed(

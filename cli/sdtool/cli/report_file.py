@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
-from pathlib import Path
 
 from sdtool.batch import MODEL_SUFFIXES
 from sdtool.checkpoint import OutputError, UsageError, os_reason
@@ -22,6 +21,8 @@ def check_report(out: str, inputs: Iterable[str], *, force: bool, option: str = 
     if is_stream(out):
         return
     # a scan starts without the rooms that write
+    from pathlib import Path
+
     from sdtool.convert import check_output
 
     check_output(Path(out), force=force)
@@ -65,6 +66,8 @@ def write_report(out: str, content: str, *, force: bool) -> None:
     Raises:
         OutputError: the operating system refused, or a file has appeared and `force` is false.
     """
+    from pathlib import Path
+
     from sdtool.convert import new_file
 
     data = content.encode("utf-8", "backslashreplace")

@@ -11,7 +11,6 @@ import functools
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
@@ -70,7 +69,7 @@ def read_settings(console: Console, config: str | None, *, no_config: bool = Fal
         if config is not None:
             raise UsageError("--config and --no-config cannot be used together")
         return Settings({})
-    path = Path(config) if config is not None else user_file()
+    path = user_file() if config is None else config
     _warn_of_local_file(console, path, config)
     if path is None or (config is None and not os.path.lexists(path)):
         return Settings({})
@@ -94,7 +93,7 @@ def with_allowed(settings: Settings, given: tuple[str, ...]) -> dict[str, str]:
     return {**settings.allow, **named}
 
 
-def user_file() -> Path | None:
+def user_file() -> str | None:
     """Where the user's own settings are; None where there is no such place.
 
     Source: XDG Base Directory Specification (a relative path does not count), Apple's File System
@@ -109,10 +108,10 @@ def user_file() -> Path | None:
         if not os.path.isabs(folder):
             folder = os.path.expanduser("~/.config")
     # a relative one would be looked for in the current folder
-    return Path(folder, "sdtool", FILE) if os.path.isabs(folder) else None
+    return os.path.join(folder, "sdtool", FILE) if os.path.isabs(folder) else None
 
 
-def _warn_of_local_file(console: Console, path: Path | None, config: str | None) -> None:
+def _warn_of_local_file(console: Console, path: str | None, config: str | None) -> None:
     """Say that a settings file in the current folder counts for nothing."""
     if config is not None or not os.path.lexists(FILE):
         return

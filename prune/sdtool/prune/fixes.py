@@ -87,17 +87,9 @@ def _position_ids(choices: list[Choice]) -> list[Choice]:
 def _counted(entry: TensorEntry, count: int) -> TensorEntry:
     """The tensor as it should be: int64 [1, count] of 0, 1, 2, ..."""
     data = struct.pack(f"<{count}q", *range(count))
-    return replace(
-        entry,
-        dtype=BY_NAME["int64"],
-        shape=(1, count),
-        stride=(count, 1),
-        offset=0,
-        storage=Storage("position-ids", Memory(data, "restored position ids"), 0, len(data)),
-        unsupported=None,
-        conj=False,
-        neg=False,
-    )
+    storage = Storage("position-ids", Memory(data, "restored position ids"), 0, len(data))
+    shape, stride = (1, count), (count, 1)
+    return TensorEntry(entry.path, entry.name, BY_NAME["int64"], shape, stride, 0, storage)
 
 
 def _text_encoder_names(choices: list[Choice]) -> list[Choice]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import replace
 
 from sdtool.checkpoint.identify.parts import part_of
 from sdtool.checkpoint.reading import TensorEntry
@@ -86,7 +85,7 @@ def with_attention_shape(entry: TensorEntry, name: str, *, convolution: bool) ->
     if match is None or match["rest"] == "bias" or match["part"].endswith("norm"):
         return entry
     if convolution and len(entry.shape) == 2:
-        return replace(entry, shape=(*entry.shape, 1, 1), stride=(*entry.stride, 1, 1))
+        return entry.changed(shape=(*entry.shape, 1, 1), stride=(*entry.stride, 1, 1))
     if not convolution and len(entry.shape) == 4 and entry.shape[2:] == (1, 1):
-        return replace(entry, shape=entry.shape[:2], stride=entry.stride[:2])
+        return entry.changed(shape=entry.shape[:2], stride=entry.stride[:2])
     return entry

@@ -68,7 +68,7 @@ class View:
             if keyed and self.sets is not None and not self._is_beside(choice.name):
                 name = f"{self.sets.raw_key}.{name}"
             old = self.wrapped.get(choice.entry.name)
-            entry = choice.entry if old is None else replace(choice.entry, name=old)
+            entry = choice.entry if old is None else choice.entry.changed(name=old)
             result.append(Selected(name, entry, choice.dtype, choice.scale))
         return tuple(result)
 
@@ -81,9 +81,8 @@ class View:
         both = () if self.sets is None or not keyed else (both_note(self.sets),)
         return *both, *odd_notes(
             [
-                replace(
-                    choice.entry,
-                    name=choice.name if stripped else self.wrapped.get(choice.name, choice.name),
+                choice.entry.changed(
+                    name=choice.name if stripped else self.wrapped.get(choice.name, choice.name)
                 )
                 for choice in choices
                 if choice.name is not None and not self._is_average(choice.name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.trace import Anomaly
@@ -15,23 +14,19 @@ from sdtool.scan.known_names import Known
 from sdtool.scan.rules import RULES
 
 
-@dataclass(slots=True)
 class Collector:
     """Findings of one file as they come up, one for each rule and name."""
 
-    allow: Mapping[Global, str]
-    known: dict[Global, Known] = field(default_factory=dict[Global, Known])
-    models: dict[str, tuple[int, str | None]] = field(
-        default_factory=dict[str, tuple[int, str | None]]
-    )
-    """Packages whose classes make up a pickled model, and where each is first named."""
-    unjudged: str | None = None
-    """Why some calls were not judged, if some were not: then nothing is clean."""
-    _found: dict[tuple[RuleId, str], tuple[Anomaly, str | None]] = field(
-        default_factory=dict[tuple[RuleId, str], tuple[Anomaly, str | None]]
-    )
-    """The first occurrence of each rule and name, with what shows it."""
-    _counts: Counter[tuple[RuleId, str]] = field(default_factory=Counter[tuple[RuleId, str]])
+    def __init__(self, allow: Mapping[Global, str]) -> None:
+        self.allow = allow
+        self.known: dict[Global, Known] = {}
+        self.models: dict[str, tuple[int, str | None]] = {}
+        """Packages whose classes make up a pickled model, and where each is first named."""
+        self.unjudged: str | None = None
+        """Why some calls were not judged, if some were not: then nothing is clean."""
+        self._found: dict[tuple[RuleId, str], tuple[Anomaly, str | None]] = {}
+        """The first occurrence of each rule and name, with what shows it."""
+        self._counts: Counter[tuple[RuleId, str]] = Counter()
 
     def add(
         self,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.trace import Anomaly
 from sdtool.checkpoint.values import Global
@@ -23,17 +21,25 @@ _MODEL_PACKAGES = frozenset(
 _MODEL_MODULES = ("torch.nn", "torch.fx", "torch.jit", "torch.optim")
 
 
-@dataclass(slots=True)
 class Known:
     """What is known of one name in one stream."""
 
-    kind: str
-    """allowlisted, dangerous, unknown, allowed, or model (a class of a whole pickled model)."""
-    row: Allowed | None = None
-    danger: Danger | None = None
-    problem: Anomaly | None = None
-    """The rule that the name itself falls under; None for one on the allowlist."""
-    called: bool = False
+    __slots__ = ("called", "danger", "kind", "problem", "row")
+
+    def __init__(
+        self,
+        kind: str,
+        row: Allowed | None = None,
+        danger: Danger | None = None,
+        problem: Anomaly | None = None,
+    ) -> None:
+        self.kind = kind
+        """allowlisted, dangerous, unknown, allowed, or model (a class of a whole pickled model)."""
+        self.row = row
+        self.danger = danger
+        self.problem = problem
+        """The rule that the name itself falls under; None for one on the allowlist."""
+        self.called = False
 
 
 def _is_plain(text: str) -> bool:

@@ -6,21 +6,17 @@ items later.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from sdtool.checkpoint.trace import Mutation
 from sdtool.checkpoint.values import LITERAL_OPCODES, Instance, Pairs, Value
 
 
-@dataclass(slots=True)
 class Arguments:
     """What calls were given, by identity."""
 
-    containers: dict[int, tuple[Instance, int]] = field(
-        default_factory=dict[int, tuple[Instance, int]]
-    )
-    """Each object, with the offset of the first call that was given it."""
-    tuples: set[int] = field(default_factory=set[int])
+    def __init__(self) -> None:
+        self.containers: dict[int, tuple[Instance, int]] = {}
+        """Each object, with the offset of the first call that was given it."""
+        self.tuples: set[int] = set()
 
 
 def follow(call: Instance, arguments: Arguments) -> int:

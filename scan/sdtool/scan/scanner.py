@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from sdtool.checkpoint import readings
 from sdtool.checkpoint.containers.opening import Budget
 from sdtool.checkpoint.errors import NotACheckpoint
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.numpy_values import as_bytes
 from sdtool.checkpoint.reading import Reading, Stream

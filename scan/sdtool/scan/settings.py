@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from sdtool.checkpoint.errors import Unreadable, UsageError
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.source import local_file
 from sdtool.checkpoint.values import Global
 from sdtool.scan.known_names import judge_name

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -277,7 +276,7 @@ def test_what_was_decided(
 def entry(dtype: str = "float32", shape: tuple[int, ...] = (4, 4)) -> TensorEntry:
     """A tensor of which only type and shape are asked."""
     made = opened_entry()
-    return replace(made, dtype=BY_NAME[dtype], shape=shape)
+    return made.changed(dtype=BY_NAME[dtype], shape=shape)
 
 
 def opened_entry() -> TensorEntry:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from sdtool.checkpoint.containers.zip_members import LOCAL_MAGIC
 from sdtool.checkpoint.errors import LimitExceeded, NotACheckpoint
 from sdtool.checkpoint.formats import Format
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.machine import run_pickle
 from sdtool.checkpoint.reading import PICKLE, LoaderProfile, Reading, Stream

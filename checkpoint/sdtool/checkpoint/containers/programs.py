@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
 
 from sdtool.checkpoint.errors import Unsupported
 from sdtool.checkpoint.formats import Format
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.trace import Anomaly
 

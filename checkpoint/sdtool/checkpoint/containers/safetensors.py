@@ -9,11 +9,10 @@ Source: the format's README; safetensors/src/tensor.rs (`Metadata::validate`, `d
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from math import prod
-from typing import Any
+from typing import Any, TypeAlias
 
 from sdtool.checkpoint.containers.container import Container
 from sdtool.checkpoint.containers.opening import Opening
@@ -83,7 +82,7 @@ def _read_header(
         if key in seen:
             raise Malformed(f"the safetensors header names {key!a} twice", where=source.name)
         seen.add(key)
-        if not isinstance(value, re.Match):
+        if type(value) is not tuple:
             if not _is_unicode(key):
                 raise Malformed(
                     f"the safetensors header has no Unicode name: {key!a}", where=source.name
@@ -100,10 +99,21 @@ def _read_header(
                 where=source.name,
             )
         else:
-            tensors.append(table.matched(key, value))
+            tensors.append(table.matched(*value))
     del seen, text
-    if not table.in_order:
+    if not table.is_in_order:
         tensors.sort(key=lambda entry: (entry.storage.offset, entry.storage.nbytes))
+    is_certain = table.is_in_order and table.is_exact
+    end = base + table.end if is_certain else _checked_end(tensors, base, source)
+    return tuple(tensors), metadata, end
+
+
+def _checked_end(tensors: list[TensorEntry], base: int, source: Source) -> int:
+    """Where the tensors end that fill the file from `base` on, in the order of their bytes.
+
+    Raises:
+        Malformed: they leave gaps, or one has not the bytes that its shape needs.
+    """
     at = base
     for entry in tensors:
         storage = entry.storage
@@ -119,7 +129,7 @@ def _read_header(
                 f" {entry.nbytes:,}",
                 where=source.name,
             )
-    return tuple(tensors), metadata, at
+    return at
 
 
 def _check_end(source: Source, end: int) -> None:
@@ -154,19 +164,22 @@ _ENTRY = re.compile(
 
 
 def _members(text: str, source: Source) -> Iterator[tuple[str, Any]]:
-    """The members of the header, one at a time: a key, and a match of `_ENTRY` or JSON.
+    """The members of the header, one at a time: a key, and the groups of `_ENTRY` or JSON.
 
     Objects are lists of pairs: a key may be there twice.
     """
+    import json  # a scan of any other file does without
+
     decode = json.JSONDecoder(object_pairs_hook=list).raw_decode
     entry = _ENTRY.match
     try:
         at = _behind(text, 0, "{")
         while at < len(text) and text[at] != "}":
             found = entry(text, at)
-            if found is not None and found[2] in BY_SAFETENSORS:
+            fields = None if found is None else found.groups()
+            if found is not None and fields is not None and fields[1] in BY_SAFETENSORS:
                 at = found.end()
-                yield found[1], found
+                yield fields[0], fields
             else:
                 at = _skip(text, at)
                 if text[at] != '"':
@@ -177,7 +190,9 @@ def _members(text: str, source: Source) -> Iterator[tuple[str, Any]]:
                 at = _skip(text, at)
                 yield key, value
             if text[at] == ",":
-                at = _skip(text, at + 1)
+                at += 1
+                if text[at] != '"':
+                    at = _skip(text, at)
                 if text[at] != '"':
                     raise ValueError("a key")
             elif text[at] != "}":
@@ -202,41 +217,54 @@ def _behind(text: str, at: int, sign: str) -> int:
     return _skip(text, at + 1)
 
 
+_Shape: TypeAlias = tuple[DType, tuple[int, ...], tuple[int, ...], int]
+"""A type and a shape, its strides, and the bytes that it needs."""
+
+
 class _Table:
     """Makes the entries of one file; equal shapes are one object."""
 
     def __init__(self, source: Source, base: int) -> None:
         self._source = source
         self._base = base
-        self._end = 0
-        self.in_order = True
-        """Whether each entry begins where the one before it ends, or behind it."""
-        self._shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+        self.end = 0
+        """Where the last entry ends, counted from the end of the header."""
+        self.is_in_order = True
+        """Whether each entry begins where the one before it ends."""
+        self.is_exact = True
+        """Whether each has the bytes that its shape needs, as far as that was looked at."""
+        self._shapes: dict[tuple[str, str], _Shape] = {}
 
-    def matched(self, name: str, found: re.Match[str]) -> TensorEntry:
-        """The entry that a match of `_ENTRY` describes."""
-        known = self._shapes.get(found[3])
+    def matched(self, name: str, code: str, sizes: str, begin: str, end: str) -> TensorEntry:
+        """The entry that the groups of `_ENTRY` describe."""
+        known = self._shapes.get((code, sizes))
         if known is None:
-            shape = tuple(map(int, found[3].split(","))) if found[3] else ()
-            known = shape, row_major(shape)
+            shape = tuple(map(int, sizes.split(","))) if sizes else ()
+            dtype = BY_SAFETENSORS[code]
+            known = dtype, shape, row_major(shape), prod(shape) * dtype.itemsize
             if len(self._shapes) < _SHAPES:
-                self._shapes[found[3]] = known
-        return self._made(name, int(found[4]), int(found[5]), BY_SAFETENSORS[found[2]], *known)
+                self._shapes[code, sizes] = known
+        return self._made(name, int(begin), int(end), *known)
 
     def entry(
         self, name: str, span: tuple[int, int], kind: tuple[DType, tuple[int, ...]]
     ) -> TensorEntry:
         """The entry of a name, its place and its type and shape."""
-        return self._made(name, *span, *kind, row_major(kind[1]))
+        self.is_exact = False  # what is written in another way is looked at once more
+        dtype, shape = kind
+        return self._made(name, *span, dtype, shape, row_major(shape), span[1] - span[0])
 
     def _made(
         self, name: str, begin: int, end: int, dtype: DType, shape: tuple[int, ...],
-        stride: tuple[int, ...],
+        stride: tuple[int, ...], needed: int,
     ) -> TensorEntry:  # fmt: skip
-        if begin < self._end:
-            self.in_order = False
-        self._end = end
-        storage = Storage(name, self._source, self._base + begin, end - begin, dtype=dtype)
+        nbytes = end - begin
+        if begin != self.end:
+            self.is_in_order = False
+        if nbytes != needed:
+            self.is_exact = False
+        self.end = end
+        storage = Storage(name, self._source, self._base + begin, nbytes, dtype=dtype)
         packed = "packed" if dtype.block > 1 else None
         return TensorEntry((name,), name, dtype, shape, stride, 0, storage, unsupported=packed)
 

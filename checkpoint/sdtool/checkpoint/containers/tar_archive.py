@@ -15,13 +15,13 @@ Source: POSIX.1-2001 (pax); Lib/tarfile.py (`TarInfo.frombuf`, `TarFile.extractf
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from sdtool.checkpoint.containers.member_names import leads_out
 from sdtool.checkpoint.containers.opening import Opening
 from sdtool.checkpoint.containers.source_file import SourceFile
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.reading import Member
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Memory, Slice, Source

@@ -201,19 +201,20 @@ class _Shards:
                 where=source.name,
                 hint=_DOWNLOAD,
             )
-        if not source.path.name.endswith(_SUFFIX):
+        folder, called = os.path.split(source.name)
+        if not called.endswith(_SUFFIX):
             raise Unsupported(
                 "the index of a TensorFlow checkpoint, which has to be called PREFIX.index, beside"
                 " its values in PREFIX.data-00000-of-00001",
                 where=source.name,
                 hint="give it the name that it had",
             )
-        prefix = source.path.name.removesuffix(_SUFFIX)
-        name = f"{prefix}.data-{number:05d}-of-{self._count:05d}"
+        name = f"{called.removesuffix(_SUFFIX)}.data-{number:05d}-of-{self._count:05d}"
+        path = os.path.join(folder, name)
         try:
-            return Beside(source.path.with_name(name))
+            return Beside(path)
         except Unreadable as e:
-            if os.path.lexists(source.path.with_name(name)):
+            if os.path.lexists(path):
                 raise
             raise Truncated(
                 f"its data file {name} is not there", where=source.name, hint=_DOWNLOAD

@@ -20,7 +20,6 @@ from sdtool.checkpoint.containers.opening import Opening
 from sdtool.checkpoint.containers.pickle_rows import pickles_in_a_row, reached_stop
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
 from sdtool.checkpoint.formats import Format
-from sdtool.checkpoint.index_claims import index_anomalies
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.reading import PICKLE, TORCH, Reading, Storage, Stream
 from sdtool.checkpoint.rule_ids import RuleId
@@ -63,12 +62,16 @@ def read_torch_legacy(opening: Opening, first: Stream) -> Reading:
             offset += stream.trace.nbytes
         ids = StorageIds.of_stream(streams[3])
         end = _find_storages(source, offset, ids, streams[4], limits, storages, anomalies)
-        sizes = {key: storage.record_nbytes for key, storage in storages.items()}
-        anomalies.extend(claim_anomalies(streams[3], ids, sizes.get, limits))
-        try:
-            anomalies.extend(index_anomalies(streams[3], storages, source.nbytes, limits))
-        except LimitExceeded as e:
-            error = e
+        sizes = {key: storage.nbytes for key, storage in storages.items()}
+        claimed, indexed = claim_anomalies(streams[3], ids, sizes.get, limits)
+        anomalies.extend(claimed)
+        if indexed:
+            from sdtool.checkpoint.index_claims import index_anomalies  # few files have such
+
+            try:
+                anomalies += index_anomalies(streams[3], indexed, storages, source.nbytes, limits)
+            except LimitExceeded as e:
+                error = e
         if end < source.nbytes:
             anomalies.append(
                 Anomaly(

@@ -15,7 +15,6 @@ Source: torch/serialization.py (`legacy_load`), torch 0.1.12 `torch/serializatio
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from struct import unpack
 
 from sdtool.checkpoint.containers.opening import Opening, first_few
@@ -32,6 +31,7 @@ from sdtool.checkpoint.containers.tar_archive import (
 from sdtool.checkpoint.dtypes import BY_STORAGE, DType
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
 from sdtool.checkpoint.formats import Format
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.reading import PICKLE, TORCH, Reading, Storage, Stream, TensorEntry
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Source, read_exactly

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from sdtool.checkpoint.claims import claim_anomalies
 from sdtool.checkpoint.containers.numpy_file import MAGIC as NPY_MAGIC
@@ -36,19 +36,21 @@ from sdtool.checkpoint.containers.zip_storages import ZipStorages
 from sdtool.checkpoint.crc32 import crc32_of
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed
 from sdtool.checkpoint.formats import Format
-from sdtool.checkpoint.index_claims import index_anomalies
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.reading import (
     SCRIPT,
     TORCH,
     LoaderProfile,
     Member,
     Reading,
+    Storage,
     Stream,
 )
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Inflated, Slice, Source, is_far
 from sdtool.checkpoint.storage_ids import StorageIds
 from sdtool.checkpoint.trace import Anomaly, Trace
+from sdtool.checkpoint.values import Instance
 
 _BOOKKEEPING = frozenset(
     {"version", ".data/version", "byteorder", ".format_version", ".storage_alignment",
@@ -110,14 +112,13 @@ def read_torch_zip(opening: Opening, archive: ZipArchive, root: str) -> Reading:
     referenced: set[str] = set()
     for stream in found.streams:
         if stream.profile in (TORCH, SCRIPT):
-            ids = StorageIds.of_stream(stream)
+            ids = StorageIds()
+            claimed, indexed = claim_anomalies(stream, ids, storages.record_nbytes, limits)
             referenced.update(ids.keys)
             if stream.profile is TORCH:
-                found.anomalies.extend(claim_anomalies(stream, ids, storages.record_nbytes, limits))
-                try:
-                    found.anomalies.extend(index_anomalies(stream, storages, source.nbytes, limits))
-                except LimitExceeded as e:
-                    found.error = found.error or e
+                found.anomalies.extend(claimed)
+                if indexed:
+                    _check_indices(opening, stream, indexed, storages, found)
     error = error or found.error
     if deep:
         try:
@@ -165,6 +166,22 @@ def read_torch_zip(opening: Opening, archive: ZipArchive, root: str) -> Reading:
         inner=tuple(found.inner),
         unread=first_few(found.unread),
     )
+
+
+def _check_indices(
+    opening: Opening,
+    stream: Stream,
+    calls: list[Instance],
+    storages: Mapping[str, Storage],
+    found: _Found,
+) -> None:
+    from sdtool.checkpoint.index_claims import index_anomalies  # few files have such tensors
+
+    nbytes = opening.source.nbytes
+    try:
+        found.anomalies.extend(index_anomalies(stream, calls, storages, nbytes, opening.limits))
+    except LimitExceeded as e:
+        found.error = found.error or e
 
 
 def _ambiguous(

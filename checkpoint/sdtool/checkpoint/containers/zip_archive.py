@@ -11,12 +11,12 @@ miniz.h (`mz_zip_reader_read_central_dir`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from struct import Struct
 
 from sdtool.checkpoint.containers.zip_checks import layout_anomalies, name_anomalies
 from sdtool.checkpoint.containers.zip_entries import ZipEntries
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Slice, Source, read_exactly

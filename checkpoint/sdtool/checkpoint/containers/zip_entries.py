@@ -128,12 +128,18 @@ class ByName:
 
     def get(self, name: str) -> Member | None:
         """The last file of that name."""
+        found = self.find(name)
+        return None if found is None else found[1]
+
+    def find(self, name: str) -> tuple[int, Member] | None:
+        """The last file of that name, with its place in the directory."""
         wanted = _hashed(name)
         at = bisect_right(self._places, wanted << _HASH_BITS | _MASK) - 1
         while at >= 0 and self._places[at] >> _HASH_BITS == wanted:
-            member = self._members[self._places[at] & _MASK]
+            place = self._places[at] & _MASK
+            member = self._members[place]
             if member.name == name and not member.is_folder:
-                return member
+                return place, member
             at -= 1
         return None
 

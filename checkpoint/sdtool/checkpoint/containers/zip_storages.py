@@ -9,45 +9,50 @@ from collections.abc import Iterator, Mapping
 
 from sdtool.checkpoint.containers.zip_entries import ByName, ZipEntries
 from sdtool.checkpoint.containers.zip_members import data_offset
-from sdtool.checkpoint.reading import Storage
+from sdtool.checkpoint.reading import Member, Storage
 from sdtool.checkpoint.source import Source
 
 
 class ZipStorages(Mapping[str, Storage]):
     """Storages by key; asked twice for one, it gives the same."""
 
-    __slots__ = ("_byteorder", "_folder", "_has_crc32", "_locate", "_made", "_records", "_source")
+    __slots__ = ("_byteorder", "_folder", "_made", "_members", "_records", "_source", "has_crc32")
 
     def __init__(self, source: Source, members: ZipEntries, folder: str, byteorder: str) -> None:
         """The records are those of `members` that stand in `folder` (slash included)."""
         self._source = source
+        self._members = members
         self._folder = folder
-        self._locate = self._offset  # one object for all of them
         self._byteorder = byteorder
         self._records = ByName(members, folder)
         # torch.serialization.set_crc32_options(False) writes zeros: no checksum, not a wrong one.
-        self._has_crc32 = any(member.crc32 for member in self._records if member.nbytes)
-        self._made: dict[str, Storage] = {}
+        self.has_crc32 = any(member.crc32 for member in self._records if member.nbytes)
+        self._made: list[Storage | None] = []
+        """By the places of their records."""
 
     def __getitem__(self, key: str) -> Storage:
-        made = self._made.get(key)
+        found = self._records.find(self._folder + key)
+        if found is None:
+            raise KeyError(key)
+        place, member = found
+        self._made = self._made or [None] * len(self._members)
+        made = self._made[place]
         if made is None:
-            member = self._records.get(self._folder + key)
-            if member is None:
-                raise KeyError(key)
-            made = self._made[key] = Storage(
-                key,
-                self._source,
-                self._locate,
-                member.nbytes,
-                byteorder=self._byteorder,
-                member=member.name,
-                crc32=member.crc32 if self._has_crc32 else None,
-                compression=member.compression,
-                stored_nbytes=member.stored_nbytes,
-                header_offset=member.header_offset,
-            )
+            made = self._made[place] = Storage(
+                key, self._source, self, member.nbytes,
+                byteorder=self._byteorder, compression=member.compression,
+            )  # fmt: skip
         return made
+
+    def record(self, key: str) -> Member:
+        """See `Records.record`."""
+        member = self._records.get(self._folder + key)
+        assert member is not None, "a storage is made of its record"
+        return member
+
+    def data_offset(self, key: str) -> int:
+        """See `Records.data_offset`."""
+        return data_offset(self._source, self.record(key))
 
     def __iter__(self) -> Iterator[str]:
         skip = len(self._folder)
@@ -63,8 +68,3 @@ class ZipStorages(Mapping[str, Storage]):
         """The size of a record, without its storage; None where there is no such record."""
         member = self._records.get(self._folder + key)
         return None if member is None else member.nbytes
-
-    def _offset(self, key: str) -> int:
-        member = self._records.get(self._folder + key)
-        assert member is not None, "a storage is made of its record"
-        return data_offset(self._source, member)

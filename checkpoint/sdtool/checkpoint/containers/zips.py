@@ -33,7 +33,6 @@ from sdtool.checkpoint.containers.zip_checks import deep_anomalies, local_header
 from sdtool.checkpoint.containers.zip_entries import ENTRY_MAGIC
 from sdtool.checkpoint.containers.zip_members import LOCAL_MAGIC, STORED, data_offset
 from sdtool.checkpoint.errors import InputError, LimitExceeded, NotACheckpoint, Truncated
-from sdtool.checkpoint.foreign import ZIP_EMPTY, foreign_kind
 from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.reading import SCRIPT, TORCH, Member, Reading, Stream
@@ -165,6 +164,8 @@ def _without_members(opening: Opening, archive: ZipArchive) -> Reading:
     source = opening.source
     first = archive.start if opening.head[:4] != LOCAL_MAGIC else 0
     if archive.directory_offset == first:
+        from sdtool.checkpoint.foreign import ZIP_EMPTY, foreign_kind  # as rare as an empty zip
+
         kind = foreign_kind(opening.head, b"", os.path.basename(source.name))
         empty = NotACheckpoint("an empty zip archive", where=source.name, hint="download it again")
         return Reading(Format.UNKNOWN, source, error=empty, foreign=kind or ZIP_EMPTY)

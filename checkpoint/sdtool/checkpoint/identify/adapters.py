@@ -12,10 +12,10 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from sdtool.checkpoint.identify.identity import Adapter
 from sdtool.checkpoint.identify.layouts import Size
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.reading import TensorEntry
 
 SUFFIXES: Mapping[str, tuple[str, str, int | None]] = {

@@ -12,8 +12,9 @@ transformers modeling_clip.py; mlfoundations/open_clip transformer.py.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
+
+from sdtool.checkpoint.light_dataclass import dataclass
 
 Shape = tuple[int, ...]
 Shapes = dict[str, Shape]

@@ -11,10 +11,10 @@ autoencoders.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from sdtool.checkpoint.identify.parts import EMA_PREFIX, EMA_SCALARS
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.prefixes import plain_names
 from sdtool.checkpoint.reading import Checkpoint, TensorEntry
 from sdtool.checkpoint.sets import BUFFERS, TwoSets, counterparts, two_sets

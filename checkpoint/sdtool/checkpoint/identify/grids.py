@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
+
+from sdtool.checkpoint.light_dataclass import dataclass
 
 _BLOCKS = (16, 32, 64, 128, 256)
 """The sizes of blocks that are in use; the last block of a row may be cut."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Literal
 
 from sdtool.checkpoint.identify.ema import State
 from sdtool.checkpoint.identify.kinds import BY_SLUG
 from sdtool.checkpoint.identify.quantization import Part
 from sdtool.checkpoint.identify.schemes import BLOCKS, SLUGS
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.reading import TensorEntry
 
 Confidence = Literal["certain", "likely", "guess", "none"]

@@ -6,7 +6,7 @@ extensions-builtin/Lora; comfyanonymous/ComfyUI folder_paths.py.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from sdtool.checkpoint.light_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

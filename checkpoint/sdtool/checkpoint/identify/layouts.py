@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+
+from sdtool.checkpoint.light_dataclass import dataclass
 
 Size = tuple[int | None, int | None]
 """Inputs and outputs of a layer; None is not known."""

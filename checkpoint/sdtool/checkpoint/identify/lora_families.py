@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from sdtool.checkpoint.identify.identity import Confidence
 from sdtool.checkpoint.identify.layouts import Layout, Size, key_of, layouts
 from sdtool.checkpoint.identify.words import ALIKE, declared_family
+from sdtool.checkpoint.light_dataclass import dataclass
 
 _PREFIX = re.compile(
     r"(?:base_model\.model\.)?(?:model\.diffusion_model\.|diffusion_model\.|transformer\.|unet\."

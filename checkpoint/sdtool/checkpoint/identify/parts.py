@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
 from sdtool.checkpoint.identify.architecture import SCHEDULE
 from sdtool.checkpoint.identify.families import TABLE as FAMILIES
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.prefixes import plain_name
 
 Casts = Literal["any", "no fp8", "never"]
@@ -207,11 +207,11 @@ POSITIONS = "position_ids"
 """Positions of tokens: integers, which some programs have made floats of."""
 
 
-@dataclass(frozen=True)
 class Lookup:
     """A table of parts, ready to be asked by name."""
 
-    rows: tuple[Part, ...]
+    def __init__(self, rows: tuple[Part, ...]) -> None:
+        self.rows = rows
 
     @cached_property
     def signed(self) -> tuple[Part, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from sdtool.checkpoint.identify.grids import grid_of
@@ -25,6 +25,7 @@ from sdtool.checkpoint.identify.schemes import (
     UNKNOWN,
     Scheme,
 )
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.reading import TensorEntry
 
 MARKER = "scaled_fp8"

@@ -9,9 +9,8 @@ A tensor of fp8 numbers without a scale is not quantized in this sense: its valu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from sdtool.checkpoint.ggml_types import GGML_TYPES, Q8_0
+from sdtool.checkpoint.light_dataclass import dataclass
 
 FP8 = frozenset({"float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"})
 FLOAT = frozenset({"float16", "bfloat16", "float32", "float64"})

@@ -8,10 +8,10 @@ stand before the general.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from sdtool.checkpoint.identify.architecture import UNetConfig
 from sdtool.checkpoint.identify.schemes import TABLE as SCHEMES
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.reading import TensorEntry
 
 Sign = str | tuple[str, int, int]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sdtool.checkpoint.key_hashes import KeyHashes
 from sdtool.checkpoint.machine.state import Machine
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.trace import Mutation
@@ -21,6 +20,8 @@ _LITERALS = {
 def check_hashes(m: Machine, keys: list[Value], offset: int) -> None:
     """Note keys that are looked up for hours."""
     if keys:
+        from sdtool.checkpoint.key_hashes import KeyHashes  # keys of state dicts are text
+
         hashes = m.trace.hashes = m.trace.hashes or KeyHashes()
         if hashes.add(keys):
             m.note(RuleId.HASH_COLLISION, hashes.found or "", offset)

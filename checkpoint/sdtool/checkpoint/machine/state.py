@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
@@ -34,7 +33,6 @@ class Stop(Exception):
         self.value = value
 
 
-@dataclass(slots=True)
 class Machine:
     """One run over one pickle. The loop keeps copies of what the frequent opcodes change.
 
@@ -42,34 +40,47 @@ class Machine:
     current opcode stands in the source.
     """
 
-    source: Source
-    end: int
-    trace: Trace
-    profile: LoaderProfile
-    limits: Limits
-    bounds: Bounds
-    stack: list[Value] = field(default_factory=list[Value])
-    metastack: list[list[Value]] = field(default_factory=list[list[Value]])
-    memo: list[Value] = field(default_factory=list[Value])
-    """Entry by entry, as picklers put them; `ABSENT` where one was left out."""
-    far: dict[int, Value] = field(default_factory=dict[int, Value])
-    """Entries beyond the end of the list: no pickler has any. All later ones go here too."""
-    holes: int = 0
-    names: dict[tuple[str, str, bool], Global] = field(
-        default_factory=dict[tuple[str, str, bool], Global]
-    )
-    shapes: dict[int, tuple[int, ...]] = field(default_factory=dict[int, tuple[int, ...]])
-    """Rows of integers by a part of their hash, each until another one takes its place."""
-    broken: InputError | None = None
-    """The first thing that stops the C unpickler, where others may go on."""
-    protocol: int = 0
-    objects: int = 0
-    """Objects that the handlers made; see `Limits.objects`."""
-    base: int = 0
-    buf: bytes = b""
-    pos: int = 0
-    at: int = 0
-    frame_end: int = NO_FRAME
+    __slots__ = (
+        "at", "base", "bounds", "broken", "buf", "end", "far", "frame_end", "holes", "limits",
+        "memo", "metastack", "names", "objects", "pos", "profile", "protocol", "shapes", "source",
+        "stack", "trace",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        source: Source,
+        end: int,
+        trace: Trace,
+        profile: LoaderProfile,
+        limits: Limits,
+        bounds: Bounds,
+    ) -> None:
+        self.source = source
+        self.end = end
+        self.trace = trace
+        self.profile = profile
+        self.limits = limits
+        self.bounds = bounds
+        self.stack: list[Value] = []
+        self.metastack: list[list[Value]] = []
+        self.memo: list[Value] = []
+        """Entry by entry, as picklers put them; `ABSENT` where one was left out."""
+        self.far: dict[int, Value] = {}
+        """Entries beyond the end of the list: no pickler has any. All later ones go here too."""
+        self.holes = 0
+        self.names: dict[tuple[str, str, bool], Global] = {}
+        self.shapes: dict[int, tuple[int, ...]] = {}
+        """Rows of integers by a part of their hash, each until another one takes its place."""
+        self.broken: InputError | None = None
+        """The first thing that stops the C unpickler, where others may go on."""
+        self.protocol = 0
+        self.objects = 0
+        """Objects that the handlers made; see `Limits.objects`."""
+        self.base = 0
+        self.buf = b""
+        self.pos = 0
+        self.at = 0
+        self.frame_end = NO_FRAME
 
     def pop_mark(self) -> list[Value]:
         """The items above the topmost mark, which goes.
@@ -205,11 +216,12 @@ class Machine:
 
     def beside(self, trace: Trace, profile: LoaderProfile, bounds: Bounds) -> Machine:
         """Another machine in the same state, for another way to go on."""
-        return Machine(
-            self.source, self.end, trace, profile, self.limits, bounds,
-            stack=list(self.stack), metastack=[list(below) for below in self.metastack],
-            memo=list(self.memo), far=dict(self.far), holes=self.holes, protocol=self.protocol,
-        )  # fmt: skip
+        other = Machine(self.source, self.end, trace, profile, self.limits, bounds)
+        other.stack = list(self.stack)
+        other.metastack = [list(below) for below in self.metastack]
+        other.memo, other.far, other.holes = list(self.memo), dict(self.far), self.holes
+        other.protocol = self.protocol
+        return other
 
 
 def truncated(offset: int, what: str) -> Truncated:

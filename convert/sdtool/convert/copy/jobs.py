@@ -195,7 +195,7 @@ def _spans_of(goals: Iterable[tuple[Filling, Placed]]) -> list[Span]:
 def _jobs_of_storage(spans: list[Span]) -> Iterator[Job]:
     storage = spans[0].entry.storage
     if storage.crc32 is not None or storage.compression:
-        yield Job(storage, spans, 0, storage.record_nbytes)
+        yield Job(storage, spans, 0, storage.nbytes)
         return
     ranges: dict[tuple[int, int], list[Span]] = {}
     for span in spans:

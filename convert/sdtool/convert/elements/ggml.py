@@ -10,7 +10,6 @@ Source: ggml/src/ggml-common.h (`block_q8_0`), ggml-quants.c (`dequantize_row_q8
 from __future__ import annotations
 
 import struct
-from dataclasses import replace
 
 from sdtool.checkpoint.dtypes import BY_NAME
 from sdtool.checkpoint.ggml_types import Q8_0
@@ -27,7 +26,7 @@ def weights_of(entry: TensorEntry) -> TensorEntry:
     """Return a tensor of Q8_0 as one of float32 whose bytes are computed when they are read."""
     source = Weights(entry.storage, entry.name)
     storage = Storage(entry.name, source, 0, source.nbytes, dtype=_FLOAT32)
-    return replace(entry, dtype=_FLOAT32, storage=storage, unsupported=None)
+    return TensorEntry(entry.path, entry.name, _FLOAT32, entry.shape, entry.stride, 0, storage)
 
 
 class Weights:

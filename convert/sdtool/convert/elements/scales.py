@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from sdtool.checkpoint.errors import Malformed, Unsupported
@@ -100,7 +100,7 @@ class Values:
         part = self._entry
         if self._is_direct:
             shape, stride, offset = (count,), (1,), part.offset + first
-            part = replace(part, shape=shape, stride=stride, offset=offset)
+            part = part.changed(shape=shape, stride=stride, offset=offset)
         data = b"".join(bytes(chunk) for chunk in row_major_chunks(part, None, CHUNK_NBYTES))
         return _floats(data, part.dtype.name)
 

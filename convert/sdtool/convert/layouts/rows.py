@@ -158,22 +158,22 @@ def _parted(entry: TensorEntry, count: int) -> Parts:
     size = entry.shape[0] // count
     step = size * entry.stride[0]
     return tuple(
-        replace(entry, shape=(size, *entry.shape[1:]), offset=entry.offset + i * step)
+        entry.changed(shape=(size, *entry.shape[1:]), offset=entry.offset + i * step)
         for i in range(count)
     )
 
 
 def _in_diffusers(entry: TensorEntry, change: Change) -> TensorEntry:
     if change is Change.LINEAR and len(entry.shape) == 4 and entry.shape[2:] == (1, 1):
-        return replace(entry, shape=entry.shape[:2], stride=entry.stride[:2])
+        return entry.changed(shape=entry.shape[:2], stride=entry.stride[:2])
     return _transposed(entry) if change is Change.TRANSPOSED else entry
 
 
 def _in_single(entry: TensorEntry, change: Change) -> TensorEntry:
     if change is Change.LINEAR and len(entry.shape) == 2:
-        return replace(entry, shape=(*entry.shape, 1, 1), stride=(*entry.stride, 1, 1))
+        return entry.changed(shape=(*entry.shape, 1, 1), stride=(*entry.stride, 1, 1))
     return _transposed(entry) if change is Change.TRANSPOSED else entry
 
 
 def _transposed(entry: TensorEntry) -> TensorEntry:
-    return replace(entry, shape=entry.shape[::-1], stride=entry.stride[::-1])
+    return entry.changed(shape=entry.shape[::-1], stride=entry.stride[::-1])

@@ -35,7 +35,7 @@ def check_expansion(tensors: Iterable[Placed], nbytes: int, where: str) -> None:
         wider = -(-tensor.dtype.itemsize // tensor.entry.dtype.itemsize)
         known = held.get(id(storage))
         held[id(storage)] = storage, max(wider, known[1] if known else 1)
-    there = sum(storage.record_nbytes * wider for storage, wider in held.values())
+    there = sum(storage.nbytes * wider for storage, wider in held.values())
     if nbytes > FACTOR * there:
         raise LimitExceeded(
             f"it would become a file of {nbytes:,} bytes, of tensors that repeat or share"
@@ -57,7 +57,7 @@ def check_reading(tensors: Iterable[TensorEntry], where: str) -> None:
     nbytes = 0
     for entry in tensors:
         storage = entry.storage
-        held[id(storage)] = storage.record_nbytes
+        held[id(storage)] = storage.nbytes
         nbytes += entry.nbytes
         if storage.compression:
             nbytes += entry.offset * entry.dtype.itemsize

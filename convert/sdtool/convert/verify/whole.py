@@ -108,7 +108,7 @@ def _second_reader(file: LocalFile) -> Iterator[Difference]:
         return
     library: Any = importlib.import_module("safetensors")
     try:
-        with library.safe_open(os.fspath(file.path), frameworks[0]):
+        with library.safe_open(file.name, frameworks[0]):
             pass
     except library.SafetensorError as e:
         yield Difference("safetensors library", str(e))

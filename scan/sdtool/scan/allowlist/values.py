@@ -6,9 +6,9 @@ Every check returns None for what well-formed files hold, or an Anomaly.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TypeAlias
 
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.trace import Anomaly
 from sdtool.checkpoint.values import DICT, LIST, LITERAL_OPCODES, Extent, Global, Instance, Value
@@ -81,7 +81,9 @@ def is_no_hooks(value: Value) -> bool:
     """What stands for the backward hooks of a tensor: None, or an empty OrderedDict."""
     if value is None:
         return True
-    if type(value) is not Instance or value.pairs or value.states or value.items:
+    if type(value) is not Instance:
+        return False
+    if not value.is_untouched and (value.pairs or value.states or value.items):
         return False
     if value.opcode == "EMPTY_DICT":
         return True
