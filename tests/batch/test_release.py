@@ -195,8 +195,15 @@ def test_all_or_nothing(last: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         with pytest.raises(VerificationError, match="differs"):
             release_file(last, out, options=Options(verify=True))
     assert not out.exists()
-    out.mkdir()
-    (out / "SHA256SUMS").write_text("mine")
+
+    def appear(*_: object) -> None:
+        (out / "SHA256SUMS").write_text("mine")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sdtool.batch.release.releasing.verify", appear)
+        with pytest.raises(OutputError, match="already exists"):
+            release_file(last, out, options=Options(verify=True))
+    assert {name: one[0] for name, one in tree(out).items()} == {"SHA256SUMS": b"mine"}
     with pytest.raises(OutputError, match="already exists"):
         release_file(last, out)
     assert tree(out).keys() == {"SHA256SUMS"}

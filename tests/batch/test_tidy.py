@@ -199,6 +199,21 @@ def test_suspicious_files_go_when_asked(folder: Path) -> None:
     assert acts(plan_tidy(folder, options=TidyOptions(suspicious=True))) == {"x.pt": "quarantine"}
 
 
+def test_a_file_that_only_begins_alike_stands_for_no_other(folder: Path) -> None:
+    values = lora()
+    torch.save(values, folder / "l.pt")
+    (name,) = (name for name in values if name.endswith("up.weight"))
+    other = values[name].clone()
+    other[-1, -1] += 1
+    save_file(values | {name: other}, folder / "l.safetensors")
+    plan = plan_tidy(folder)
+    assert acts(plan)["l.pt"] == "retire"  # by its first 4 KiB
+    before = tree(folder)
+    (done,) = carry_out(plan)
+    assert "l.pt is kept: " in str(done.error) and name in str(done.error)
+    assert tree(folder) == before
+
+
 def test_sidecars_stay_with_the_file_that_still_has_their_name(folder: Path) -> None:
     (folder / "x.ckpt").write_bytes(TRAP)
     (folder / "y.ckpt").write_bytes(TRAP)
@@ -395,8 +410,6 @@ def test_a_run_can_be_stopped(folder: Path) -> None:
 def test_a_kill_at_any_moment(folder: Path) -> None:
     """See `killed`: both ways out of every state that a kill leaves."""
     torch.save(lora(), folder / "l.pt")
-    save_file({"w": torch.ones(2)} | lora(1), folder / "m.safetensors")
-    torch.save(lora(1) | {"w": torch.ones(2)}, folder / "m.pt")  # retired
     (folder / "x.ckpt").write_bytes(TRAP)
     (folder / "x.yaml").write_text("beside it")
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None

@@ -384,7 +384,7 @@ def test_torch_tar_reads_as_torch_reads_it(tmp_path: Path) -> None:
         (b'{"error": "not found"}', NotACheckpoint),
         (b"Entry not found", NotACheckpoint),
         (b"7z\xbc\xaf\x27\x1c" + bytes(40), Unsupported),
-        (b"GGUF\3\0\0\0" + bytes(40), Unsupported),
+        (b"tjgg\1\0\0\0" + bytes(40), Unsupported),
         (bytes(1000), NotACheckpoint),
         (b"click\ntqdm\ntorch\n", NotACheckpoint),
     ],

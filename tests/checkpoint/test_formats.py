@@ -8,6 +8,8 @@ import io
 import json
 import pickle
 import re
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -15,15 +17,22 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save
+from tests import tensorflow_samples
+from tests.gguf_files import gguf
+from tests.protobuf import message, number
 from tests.test_architecture import ROOT, SOURCES
 
 from sdtool.checkpoint.containers.compressed import COMPRESSED
 from sdtool.checkpoint.containers.container import Container
+from sdtool.checkpoint.containers.gguf import GGUF
+from sdtool.checkpoint.containers.hdf5 import HDF5
 from sdtool.checkpoint.containers.numpy_file import NPY
+from sdtool.checkpoint.containers.onnx import ONNX
 from sdtool.checkpoint.containers.opening import Budget, Opening
 from sdtool.checkpoint.containers.pickles import PICKLES
 from sdtool.checkpoint.containers.safetensors import SAFETENSORS
 from sdtool.checkpoint.containers.tars import TAR
+from sdtool.checkpoint.containers.tensorflow import TENSORFLOW
 from sdtool.checkpoint.containers.zips import ZIP, ZIP_BEHIND
 from sdtool.checkpoint.foreign import MAGIC
 from sdtool.checkpoint.formats import Format, Loading
@@ -41,6 +50,7 @@ from sdtool.checkpoint.source import Memory
         (".pkl", Format.PICKLE),
         (".pt2", Format.TORCH_EXPORT),
         (".npy", Format.NPY),
+        (".gguf", Format.GGUF),
         (".txt", None),
         ("", None),
     ],
@@ -60,12 +70,12 @@ def test_what_runs_a_pickle_is_known() -> None:
         Format.TORCH_ZIP, Format.TORCH_LEGACY, Format.TORCH_TAR, Format.PICKLE,
     }  # fmt: skip
     assert {row for row in Format if row.loading is Loading.DATA} == {
-        Format.SAFETENSORS, Format.NPY,
+        Format.SAFETENSORS, Format.NPY, Format.GGUF, Format.TENSORFLOW_V1, Format.TENSORFLOW_V2,
     }  # fmt: skip
 
 
 def test_a_format_is_its_name_in_json() -> None:
-    assert json.dumps(list(Format)[:3]) == '["safetensors", "npy", "torch-zip"]'
+    assert json.dumps(list(Format)[:3]) == '["safetensors", "npy", "gguf"]'
     assert f"{Format.Z_FILE}" == "z-file"
 
 
@@ -118,6 +128,11 @@ SIGNS: dict[str, tuple[bytes, list[Container]]] = {
     "an empty zip": (b"PK\x05\x06" + bytes(18), [ZIP, PICKLES, ZIP_BEHIND]),
     "safetensors": (save({"x": torch.zeros(2)}), [SAFETENSORS, PICKLES]),
     "an array": (arrayed(), [NPY, PICKLES]),
+    "GGUF": (gguf({}, []), [GGUF, PICKLES]),
+    "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(20), [HDF5, PICKLES]),
+    "ONNX": (number(1, 8) + message(7, message(1)), [ONNX, PICKLES]),
+    "TensorFlow V1": (tensorflow_samples.V1, [PICKLES, TENSORFLOW]),
+    "the index of TensorFlow V2": (tensorflow_samples.INDEX, [PICKLES, TENSORFLOW]),
     "gzip": (gzip.compress(b"x"), [COMPRESSED, PICKLES]),
     "a tar": (tarred(), [TAR, PICKLES]),
     "a pickle": (pickle.dumps([1]), [PICKLES]),
@@ -148,3 +163,19 @@ def test_a_reading_has_a_format_of_its_container(what: str) -> None:
             found = [reading for reading in container.read(opening) if reading.foreign is None]
             assert {reading.format for reading in found} <= set(container.formats)
             opening.found.extend(found)
+
+
+def test_a_scan_imports_no_reader_of_a_format_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "x.safetensors").write_bytes(save({"x": torch.zeros(2)}))
+    program = (
+        "import sys; from sdtool.scan import scan_file; scan_file(sys.argv[1]);"
+        "print(*sorted(n.rpartition('.')[2] for n in sys.modules if n.startswith('sdtool.')))"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "x.safetensors")]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = set(result.stdout.split())
+    assert {"gguf", "onnx", "tensorflow", "hdf5", "scanner"} <= loaded
+    assert not loaded & {
+        "gguf_cursor", "gguf_header", "onnx_graph", "tensorflow_table", "leveldb_table", "crc32c",
+        "protobuf", "keras_config", "chat_templates", "templates", "ggml_types",
+    }  # fmt: skip

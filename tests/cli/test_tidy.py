@@ -32,6 +32,19 @@ def folder(tmp_path: Path, training: Path) -> Path:
     return place
 
 
+NEW = "models/checkpoints/last.safetensors"
+
+
+def test_what_a_file_has_beyond_its_output_is_said(sdtool: Run, folder: Path) -> None:
+    assert sdtool("prune", "--keep-both", "models/checkpoints/last.ckpt", "-o", NEW).code == 0
+    assert sdtool("tidy", "models").out.splitlines()[4:8] == [
+        "already converted",
+        "  l.pt (12.2 KB): l.safetensors holds all of it",
+        "  checkpoints/last.ckpt (3.61 MB): checkpoints/last.safetensors holds its weights",
+        "    left out: callback (1 tensor, 4 bytes), optimizer (32 tensors, 1.60 MB)",
+    ]
+
+
 def test_a_plan_is_shown_and_nothing_is_done_without_a_person(sdtool: Run, folder: Path) -> None:
     before = tree(folder)
     made = sdtool("tidy", "models")

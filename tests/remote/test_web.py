@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Run
 from tests.forge import dict_of, pickled, tensor, torch_zip
+from tests.gguf_files import Q8_0, Tensor, gguf
 from tests.remote.server import (
     Reply,
     Server,
@@ -71,6 +72,22 @@ def test_a_folder_of_diffusers_is_that_of_a_copy(
     made = tree(tmp_path / "there")
     assert made == tree(tmp_path / "here")
     assert len(made) == 8
+
+
+def test_blocks_of_a_gguf_file_are_fetched_in_few_requests(
+    sdtool: Run, server: Server, tmp_path: Path
+) -> None:
+    """The weights are computed, and as float32 four times what is fetched for them."""
+    blocks = bytes(range(34)) * (2 * 1024)
+    tensors = [Tensor(f"{i}.weight", [1024, 64], blocks, Q8_0) for i in range(30)]
+    data = gguf({"general.architecture": "x"}, [*tensors, Tensor("b", [2], bytes(8))])
+    Path("m.gguf").write_bytes(data)
+    url = server.serve("/deep/m.gguf", data)
+    assert sdtool("convert", "m.gguf", "--out-dir", "here").code == DONE
+    assert sdtool("convert", url, "--out-dir", "there").code == DONE
+    assert tree(tmp_path / "there") == tree(tmp_path / "here")
+    assert len(server.asked) <= 6
+    assert server.nbytes <= 1.5 * len(data)
 
 
 def tree(folder: Path) -> dict[str, bytes]:

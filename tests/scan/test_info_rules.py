@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.forge import (
+    Member,
     call,
     dict_of,
     legacy_storage,
@@ -15,7 +16,10 @@ from tests.forge import (
     tensor,
     torch_legacy,
     torch_zip,
+    zip_file,
 )
+from tests.gguf_files import gguf
+from tests.protobuf import message, number
 
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.scan.findings import Finding, Severity, Verdict
@@ -40,6 +44,27 @@ CASES: dict[str, tuple[bytes, dict[str, str], Fields]] = {
         {"module.thing": "our own"},
         (": module.thing - our own", None, 2, "GLOBAL module thing"),
     ),
+    "chat-template": (
+        gguf({"tokenizer.chat_template": "{{ x }}"}, []),
+        {},
+        (": 7 characters", "tokenizer.chat_template", None, None),
+    ),
+    "custom-operator": (
+        number(1, 8) + message(7, message(1, message(7, b"my.ops"))),
+        {},
+        (": my.ops", None, None, None),
+    ),
+    "keras-custom-object": (
+        zip_file(
+            [
+                Member("metadata.json", b"{}"),
+                Member("config.json", b'{"class_name": "L", "registered_name": "Mine>L"}'),
+                Member("model.weights.h5", b""),
+            ]
+        ),
+        {},
+        (": Mine>L", "config.json", None, None),
+    ),
     "unused-bytes": (
         LEGACY + bytes(9),
         {},
@@ -48,6 +73,9 @@ CASES: dict[str, tuple[bytes, dict[str, str], Fields]] = {
 }
 """A file, the names that are allowed, and its one finding: detail, member, offset, evidence."""
 
+PROGRAMS = {RuleId.CUSTOM_OPERATOR, RuleId.KERAS_CUSTOM_OBJECT}
+"""Of formats that are not read themselves."""
+
 
 @pytest.mark.parametrize("case", CASES)
 def test_an_info_finding(case: str, tmp_path: Path) -> None:
@@ -55,7 +83,8 @@ def test_an_info_finding(case: str, tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes(data)
     report = scan_file(tmp_path / "model.pt", allow=allow)
     slug = RuleId(case.split()[0])
-    assert report.verdict is Verdict.CLEAN
+    assert report.verdict is (Verdict.UNDECIDED if report.error else Verdict.CLEAN)
+    assert bool(report.error) is (slug in PROGRAMS)
     assert report.findings == (
         Finding(slug, Severity.INFO, RULES[slug].title + detail, member, offset, evidence),
     )

@@ -78,7 +78,9 @@ def test_only_what_runs_or_hides_is_above_low() -> None:
         "computed-name",
         "dangerous-call",
         "dangerous-global",
+        "keras-callable",
         "odd-name",
         "odd-target",
         "opcode-crosses-frame",
+        "template-code",
     }

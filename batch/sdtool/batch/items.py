@@ -13,9 +13,7 @@ from sdtool.checkpoint import File, Format, InputError, dataclass, local_file
 if TYPE_CHECKING:
     from sdtool.batch.remote.location import Location
 
-MODEL_SUFFIXES = frozenset(
-    {".gguf", ".h5", ".onnx", *(suffix for row in Format for suffix in row.suffixes)}
-)
+MODEL_SUFFIXES = frozenset({".h5", ".onnx", *(suffix for row in Format for suffix in row.suffixes)})
 """A file that ends so and is no model is trouble; any other is passed over in silence."""
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")

@@ -18,7 +18,7 @@ from sdtool.batch.place import AnyJob, Job, PartsJob, SetJob, is_onto_itself, nb
 from sdtool.batch.sharded import make_set
 from sdtool.batch.writing import make_outputs
 from sdtool.checkpoint import NotACheckpoint, SdtoolError, UsageError, counted, size
-from sdtool.convert import is_training_state
+from sdtool.convert import is_training_state, prepared
 from sdtool.scan import Verdict, admit, judged, worst_message
 
 
@@ -104,6 +104,7 @@ def _made_of_file(
         if not job.item.alone and is_only_training(checkpoint):
             idle(draft, Nothing("it holds training state and no weights"), job)
             return [draft]
+        checkpoint = prepared(checkpoint)
         makings = shared.recipe.choose(checkpoint, job)
         if isinstance(makings, MakingFolder):
             make_pipeline(draft, makings, checkpoint, originals, shared, progress)

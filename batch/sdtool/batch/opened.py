@@ -9,6 +9,7 @@ from pathlib import Path
 from sdtool.batch.draft import Draft
 from sdtool.batch.options import Options
 from sdtool.checkpoint import Checkpoint
+from sdtool.convert import prepared
 from sdtool.scan import Verdict, admit, judged, worst_message
 
 _GRAVEST = tuple(Verdict)
@@ -29,4 +30,4 @@ def open_part(path: Path, *, draft: Draft, options: Options, stack: ExitStack) -
         draft.warnings.append(f"suspicious ({worst_message(report)}): {path.name}")
     elif report.verdict is Verdict.UNSAFE:
         draft.warnings.append(f"disarmed: {worst_message(report)}; no code was run: {path.name}")
-    return checkpoint
+    return prepared(checkpoint)

@@ -26,8 +26,12 @@ class DType:
     is_quantized: bool = False
     swap: int = 0
     """Bytes to reverse per element in a big-endian file (half the item for complex)."""
-    bits: int = 0
-    """Bits of one element where they are no whole bytes: then `itemsize` means nothing."""
+    block: int = 1
+    """Elements that share `itemsize` bytes: more than one where they are packed."""
+
+    def nbytes(self, numel: int) -> int:
+        """Bytes of `numel` elements."""
+        return -(-numel // self.block) * self.itemsize
 
     @property
     def code(self) -> str | None:
@@ -80,9 +84,9 @@ BY_SAFETENSORS = {row.safetensors: row for row in TABLE if row.safetensors}
 BY_NUMPY = {row.numpy: row for row in TABLE if row.numpy}
 
 PACKED = {
-    "F4": DType("float4_e2m1fn", 1, None, is_floating=True, bits=4),
-    "F6_E2M3": DType("float6_e2m3fn", 1, None, is_floating=True, bits=6),
-    "F6_E3M2": DType("float6_e3m2fn", 1, None, is_floating=True, bits=6),
+    "F4": DType("float4_e2m1fn", 1, None, is_floating=True, block=2),
+    "F6_E2M3": DType("float6_e2m3fn", 3, None, is_floating=True, block=4),
+    "F6_E3M2": DType("float6_e3m2fn", 3, None, is_floating=True, block=4),
 }
 """What safetensors can hold and torch has no dtype for: several elements share a byte."""
 

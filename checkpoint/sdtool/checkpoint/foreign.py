@@ -31,9 +31,10 @@ _PAGE = (
     " browser (it may want a login or a licence), then download again"
 )
 _UNPACK = "unpack it first, then give the file inside to sdtool"
-_TENSORFLOW = (
-    "this is TensorFlow's own format, which only shares the suffix with PyTorch's .ckpt; convert it"
-    " with the program that it belongs to, or look for a PyTorch or safetensors version"
+_GRAPH = (
+    "a graph can read and write files and call Python when it is run, and sdtool does not judge"
+    " it; the weights of a checkpoint are in its .index and .data files, those of a SavedModel in"
+    " its folder `variables`"
 )
 _PICTURE = "rename it to its own suffix; a model is a separate download"
 _RUNS = "sdtool cannot judge programs; do not run it because it came as a model"
@@ -52,20 +53,18 @@ LFS = Foreign(
 TEXT = Foreign("text", "plain text", "if it was downloaded as a model, read it: it says why not")
 YAML = Foreign("yaml", "a YAML document", "a configuration goes beside its model: X.yaml by X")
 ZIP_EMPTY = Foreign("empty-zip", "an empty zip archive", "download it again")
-TF_V1 = Foreign("tensorflow-v1", "a TensorFlow V1 checkpoint", _TENSORFLOW, "model")
-TF_INDEX = Foreign("tensorflow-index", "the index of a TensorFlow checkpoint", _TENSORFLOW, "model")
-TF_DATA = Foreign("tensorflow-data", "the data of a TensorFlow checkpoint", _TENSORFLOW, "model")
-TF_META = Foreign("tensorflow-meta", "the graph of a TensorFlow checkpoint", _TENSORFLOW, "model")
+TF_DATA = Foreign(
+    "tensorflow-data",
+    "the values of a TensorFlow checkpoint",
+    "they are read by way of the .index beside them",
+)
+TF_META = Foreign("tensorflow-meta", "the graph of a TensorFlow checkpoint", _GRAPH, "model")
 TF_STATE = Foreign(
-    "tensorflow-state", "the list that TensorFlow keeps of its checkpoints", _TENSORFLOW, "model"
+    "tensorflow-state",
+    "the list that TensorFlow keeps of its checkpoints",
+    "the checkpoints are the .index files beside it",
 )
-SAVED_MODEL = Foreign("tensorflow-saved-model", "a TensorFlow SavedModel", _TENSORFLOW, "model")
-ONNX = Foreign(
-    "onnx",
-    "an ONNX model",
-    "it holds no pickle and runs in ONNX programs as it is; its maker's site has the weights",
-    "model",
-)
+SAVED_MODEL = Foreign("tensorflow-saved-model", "a TensorFlow SavedModel", _GRAPH, "model")
 RIFF = {
     b"WEBP": Foreign("webp", "a WebP image", _PICTURE),
     b"WAVE": Foreign("wave", "a WAVE recording", _PICTURE),
@@ -79,16 +78,6 @@ EXE = Foreign("exe", "a Windows program or library", _RUNS)
 
 MAGIC: tuple[tuple[int, bytes, Foreign], ...] = (
     # models of other programs
-    (
-        0,
-        b"GGUF",
-        Foreign(
-            "gguf",
-            "a GGUF model (llama.cpp, stable-diffusion.cpp, ComfyUI-GGUF)",
-            "it holds no pickle; load it as it is, or get the safetensors file it was made from",
-            "model",
-        ),
-    ),
     *(
         (
             0,
@@ -101,17 +90,6 @@ MAGIC: tuple[tuple[int, bytes, Foreign], ...] = (
             ),
         )
         for magic in (b"lmgg", b"fmgg", b"tjgg")
-    ),
-    (
-        0,
-        b"\x89HDF\r\n\x1a\n",
-        Foreign(
-            "hdf5",
-            "an HDF5 file, as Keras writes (.h5, .keras)",
-            "open it with h5py or Keras in safe mode (a Lambda layer in it can hold code);"
-            " look for a safetensors version",
-            "model",
-        ),
     ),
     (
         4,
@@ -153,14 +131,9 @@ MAGIC: tuple[tuple[int, bytes, Foreign], ...] = (
 )
 """Offset, the bytes that stand there, and what they mean.
 
-Source: each format's own specification; ggml/src/gguf.cpp; HDF5 File Format 3.0 II.A.
+Source: each format's own specification.
 """
 
-_TABLE_MAGIC = bytes.fromhex("57fb808b247547db")
-"""The last eight bytes of a TensorFlow V1 checkpoint and of a V2 index, both tables of LevelDB.
-
-Source: tensorflow/core/lib/io/format.h (kTableMagicNumber).
-"""
 _SHARD = re.compile(r"\.data-\d{5}-of-\d{5}$")
 _UNFINISHED = (".crdownload", ".part", ".partial", ".aria2", ".download", ".incomplete")
 _TEXT_CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\r\f\x1b")
@@ -180,16 +153,12 @@ def foreign_kind(head: bytes, tail: bytes, name: str) -> Foreign | None:
     for offset, magic, foreign in MAGIC:
         if head.startswith(magic, offset) and (foreign is not EXE or _is_program(head)):
             return foreign
-    if tail.endswith(_TABLE_MAGIC):
-        return TF_INDEX if name.endswith(".index") else TF_V1
     if _SHARD.search(name):
         return TF_DATA
     if name.endswith(".meta") and head.startswith(b"\n"):
         return TF_META
     if head.startswith(b"\x08\x01\x12") and name.endswith(".pb"):
         return SAVED_MODEL
-    if _is_onnx(head, name):
-        return ONNX
     if not any(head) and not any(tail):
         return ZEROS
     return _text_kind(head, name) or (PARTIAL if name.endswith(_UNFINISHED) else None)
@@ -222,18 +191,6 @@ def _is_program(head: bytes) -> bool:
     """Whether `MZ` is followed by the header it promises: at 0x3C stands where `PE` begins."""
     at = int.from_bytes(head[0x3C:0x40], "little")
     return head[at : at + 2] in (b"PE", b"NE", b"LE") and at > 0
-
-
-def _is_onnx(head: bytes, name: str) -> bool:
-    """Whether a ModelProto begins here: field 1 is a small ir_version, then a field of its own.
-
-    Source: onnx/onnx.proto (ModelProto).
-    """
-    if len(head) < 4 or head[0] != 0x08 or not 1 <= head[1] <= 31:
-        return False
-    if head[2] == 0x12 and head[3] < 32:  # producer_name, such as "pytorch"
-        return head[4 : 4 + head[3]].replace(b"-", b"").replace(b".", b"").isalnum()
-    return name.endswith(".onnx") and head[2] in (0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42)
 
 
 def _text_kind(head: bytes, name: str) -> Foreign | None:

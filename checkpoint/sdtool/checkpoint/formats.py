@@ -41,6 +41,9 @@ class Format(StrEnum):
 
     SAFETENSORS = "safetensors", Loading.DATA, ".safetensors", ".sft"
     NPY = "npy", Loading.DATA, ".npy"
+    GGUF = "gguf", Loading.DATA, ".gguf"
+    TENSORFLOW_V1 = "tensorflow-v1", Loading.DATA
+    TENSORFLOW_V2 = "tensorflow-v2", Loading.DATA
 
     TORCH_ZIP = "torch-zip", Loading.TORCH, ".ckpt", ".pt", ".pth", ".bin", ".th"
     TORCH_LEGACY = "torch-legacy", Loading.TORCH
@@ -64,6 +67,8 @@ class Format(StrEnum):
     TORCH_EXPORT = "torch-export", Loading.PROGRAM, ".pt2"
     TORCHSERVE = "torchserve", Loading.PROGRAM
     KERAS = "keras", Loading.PROGRAM, ".keras"
+    HDF5 = "hdf5", Loading.PROGRAM, ".h5"
+    ONNX = "onnx", Loading.PROGRAM, ".onnx"
 
     UNKNOWN = "unknown", Loading.NOTHING
 

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 
 from sdtool.checkpoint.containers.compressed import COMPRESSED
 from sdtool.checkpoint.containers.container import Container
+from sdtool.checkpoint.containers.gguf import GGUF
+from sdtool.checkpoint.containers.hdf5 import HDF5
 from sdtool.checkpoint.containers.numpy_file import NPY
+from sdtool.checkpoint.containers.onnx import ONNX
 from sdtool.checkpoint.containers.opening import Budget, Opening
 from sdtool.checkpoint.containers.pickles import PICKLES
 from sdtool.checkpoint.containers.safetensors import SAFETENSORS
 from sdtool.checkpoint.containers.tars import TAR
+from sdtool.checkpoint.containers.tensorflow import TENSORFLOW
 from sdtool.checkpoint.containers.zips import ZIP, ZIP_BEHIND
 from sdtool.checkpoint.errors import InputError, NotACheckpoint, Unsupported
 from sdtool.checkpoint.formats import Format
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
     from sdtool.checkpoint.foreign import Foreign
 
 CONTAINERS: tuple[Container, ...] = (
-    ZIP, SAFETENSORS, NPY, COMPRESSED, TAR, PICKLES, ZIP_BEHIND,
+    ZIP, SAFETENSORS, NPY, GGUF, HDF5, ONNX, COMPRESSED, TAR, PICKLES, ZIP_BEHIND, TENSORFLOW,
 )  # fmt: skip
 """In the order in which a file is taken for them: what its first bytes say, then what they do not
 show. All of them are asked; more than one answer is a polyglot."""

@@ -16,6 +16,7 @@ from sdtool.checkpoint.trace import Anomaly, Trace
 from sdtool.checkpoint.values import Value
 
 if TYPE_CHECKING:
+    from sdtool.checkpoint.crc32c import Checksum
     from sdtool.checkpoint.foreign import Foreign
 
 
@@ -243,9 +244,7 @@ class TensorEntry:
     @property
     def nbytes(self) -> int:
         """Bytes of the elements, each once: what a file that holds this tensor needs."""
-        if self.dtype.bits:
-            return (self.numel * self.dtype.bits + 7) // 8
-        return self.numel * self.dtype.itemsize
+        return self.dtype.nbytes(self.numel)
 
     @property
     def is_contiguous(self) -> bool:
@@ -291,9 +290,17 @@ class Reading:
     error: InputError | None = None
     byteorder: str = "little"
     tensors: tuple[TensorEntry, ...] = ()
-    """Of a format whose header lists them (safetensors)."""
+    """Of a format whose header lists them (safetensors, GGUF, TensorFlow)."""
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
-    """The `__metadata__` of a safetensors file."""
+    """The `__metadata__` of a safetensors file; the texts of a GGUF file that are about it."""
+    leaves: Mapping[str, bool | int | float | str | None] = field(
+        default_factory=dict[str, bool | int | float | str | None]
+    )
+    """The other values of a GGUF file."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of."""
+    checksums: tuple[Checksum, ...] = ()
+    """Of the values in a TensorFlow checkpoint, not compared yet: see `check_sums`."""
     inner: tuple[Reading, ...] = ()
     """Readings of what is wrapped: an archive in an archive, a compressed pickle."""
     unread: tuple[str, ...] = ()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Callable, Generator
+from bisect import bisect_right
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import Protocol
 
 from sdtool.checkpoint.errors import Truncated, Unreadable
@@ -153,6 +155,58 @@ class Memory:
     def read_at(self, offset: int, nbytes: int) -> bytes:
         """See `Source.read_at`."""
         return self.data[offset : offset + nbytes]
+
+    def locate(self, offset: int) -> tuple[LocalFile, int] | None:
+        """See `Source.locate`."""
+        return None
+
+
+class Beside:
+    """A file beside another one, opened for each read: nobody has to close it.
+
+    Raises:
+        Unreadable: there is none, or the operating system refused.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.name = os.fspath(path)
+        with local_file(path) as file:
+            self.nbytes = file.nbytes
+            self._stat = file.stat
+
+    def read_at(self, offset: int, nbytes: int) -> bytes:
+        """See `Source.read_at`."""
+        with local_file(self.name) as file:
+            now, then = file.stat, self._stat
+            if (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns):
+                raise Unreadable("changed while it was read", where=self.name)
+            return file.read_at(offset, nbytes)
+
+    def locate(self, offset: int) -> tuple[LocalFile, int] | None:
+        """See `Source.locate`."""
+        return None
+
+
+class Joined:
+    """Parts of other sources as one, one behind the other."""
+
+    def __init__(self, parts: Sequence[Source], name: str) -> None:
+        self.name = name
+        self._parts = parts
+        self._ends = list(accumulate(part.nbytes for part in parts))
+        self.nbytes = self._ends[-1] if self._ends else 0
+
+    def read_at(self, offset: int, nbytes: int) -> bytes:
+        """See `Source.read_at`."""
+        found: list[bytes] = []
+        index = bisect_right(self._ends, offset)
+        while nbytes > 0 and index < len(self._parts):
+            part = self._parts[index]
+            found.append(part.read_at(offset - self._ends[index] + part.nbytes, nbytes))
+            offset += len(found[-1])
+            nbytes -= len(found[-1])
+            index += 1
+        return b"".join(found)
 
     def locate(self, offset: int) -> tuple[LocalFile, int] | None:
         """See `Source.locate`."""

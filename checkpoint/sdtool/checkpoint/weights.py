@@ -48,6 +48,9 @@ JOIN_DISTRIBUTED = (
     "`python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER OUTPUT` joins them"
 )
 
+_HEADERS = (Format.GGUF, Format.TENSORFLOW_V1, Format.TENSORFLOW_V2)
+"""Formats that list their tensors, and may list none."""
+
 
 def checkpoint_of(readings: Iterable[Reading], *, limits: Limits = DEFAULT_LIMITS) -> Checkpoint:
     """The Checkpoint of the one reading that a loader could take.
@@ -83,8 +86,11 @@ def checkpoint_of(readings: Iterable[Reading], *, limits: Limits = DEFAULT_LIMIT
             hint="unpack it first, then give sdtool the file inside",
         )
     if not reading.streams:
-        if reading.tensors:
-            return Checkpoint(reading, "state-dict", reading.tensors, (), {}, {})
+        if reading.tensors or reading.format in _HEADERS:
+            return Checkpoint(
+                reading, "state-dict", reading.tensors, (), reading.leaves, reading.metadata,
+                notes=reading.notes,
+            )  # fmt: skip
         raise NotACheckpoint("it holds nothing that could be weights", where=reading.source.name)
     checkpoint = _named(_flatten(reading, _root(reading), limits))
     if checkpoint.kind in ("embedding", "hypernetwork") or not checkpoint.tensors:

@@ -145,7 +145,7 @@ def parts_of(plan: TidyPlan) -> dict[str, object]:
         "duplicates": [[plan.path(path) for path in paths] for paths in plan.duplicates],
         "summary": {
             "files": len(plan.entries),
-            **{word: counts[word] for word in _WORDS},
+            **{str(word): counts[word] for word in _WORDS},
             "passed_over": plan.passed_over,
             "excluded": plan.excluded,
             "held": plan.held,
@@ -169,17 +169,23 @@ def _lines(plan: TidyPlan, entry: Entry) -> Iterator[str]:
             yield f"  {facts.path} ({size(facts.nbytes)}): {why}"
             if sidecars:
                 yield f"    with {', '.join(sidecars)}"
-        case Retire(_, out):
-            yield f"  {facts.path} ({size(facts.nbytes)}): {out} holds all of it"
+        case Retire(change, out):
+            what = "its weights" if change.left_out else "all of it"
+            yield f"  {facts.path} ({size(facts.nbytes)}): {out} holds {what}"
+            yield from _left_out(change.left_out)
         case Rewrite(change, out):
             sizes = f"{size(facts.nbytes)} -> {size(change.nbytes)}"
             yield f"  {facts.path} -> {out} ({sizes}, {_WORDS[did(entry)]})"
-            if change.left_out:
-                parts = [
-                    f"{reason} ({counted(count, 'tensor')}, {size(nbytes)})"
-                    for reason, (count, nbytes) in change.left_out.items()
-                ]
-                yield f"    left out: {', '.join(parts)}"
+            yield from _left_out(change.left_out)
+
+
+def _left_out(left_out: Mapping[str, tuple[int, int]]) -> Iterator[str]:
+    parts = [
+        f"{reason} ({counted(count, 'tensor')}, {size(nbytes)})"
+        for reason, (count, nbytes) in left_out.items()
+    ]
+    if parts:
+        yield f"    left out: {', '.join(parts)}"
 
 
 def _is_idle(entry: Entry) -> bool:

@@ -80,8 +80,8 @@ def verb(name: str, *, examples: Sequence[str]) -> Callable[[Callable[..., int]]
 
 
 _NAMES_OF_FILES = {
-    "DIR": "dir", "FILE": "file", "IN": "file", "PATH...": "file", "VAE": "file", "[FOLDER]": "dir",
-    "[FOLDER]...": "dir",
+    "DIR": "dir", "FILE": "file", "FOLDER": "dir", "IMAGE": "file", "IN": "file", "JSON": "file",
+    "PATH...": "file", "VAE": "file", "[FOLDER]": "dir", "[FOLDER]...": "dir",
 }  # fmt: skip
 """What a shell completes where the help has this word."""
 

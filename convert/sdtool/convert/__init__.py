@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from sdtool.convert.plan.expansion import check_expansion, check_reading
     from sdtool.convert.plan.layouts import has_other_layout, select_single
     from sdtool.convert.plan.metadata import HASH_KEYS, stored_metadata
+    from sdtool.convert.plan.unpacking import prepared
     from sdtool.convert.verify.compare import Distance, distance
     from sdtool.convert.verify.found import Difference, Verification
     from sdtool.convert.verify.verify import verify_against, verify_file
@@ -116,6 +117,7 @@ __all__ = [
     "plan_pt",
     "plan_safetensors",
     "plan_shards",
+    "prepared",
     "read_index",
     "rename_free",
     "row_major_chunks",
@@ -155,6 +157,7 @@ __getattr__ = lazily(
         ".plan.expansion": ("check_expansion", "check_reading"),
         ".plan.layouts": ("has_other_layout", "select_single"),
         ".plan.metadata": ("HASH_KEYS", "stored_metadata"),
+        ".plan.unpacking": ("prepared",),
         ".verify.compare": ("Distance", "distance"),
         ".verify.found": ("Difference", "Verification"),
         ".verify.verify": ("verify_against", "verify_file"),

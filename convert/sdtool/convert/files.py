@@ -16,6 +16,7 @@ from sdtool.convert.plan.dequantize import treatment_of
 from sdtool.convert.plan.plan import plan_safetensors, select_all
 from sdtool.convert.plan.selection import Selection
 from sdtool.convert.plan.target import Target
+from sdtool.convert.plan.unpacking import prepared
 from sdtool.convert.write.pt_file import plan_pt, write_pt
 from sdtool.convert.write.safetensors_file import Written, write_safetensors
 
@@ -46,8 +47,9 @@ def convert_unjudged(
         InputError: the input cannot be read, or holds what no output can.
         OutputError: `out` exists, cannot be written, or (never seen) is not what the input holds.
     """
-    checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
+    opened = source if isinstance(source, Checkpoint) else open_checkpoint(source)
     try:
+        checkpoint = prepared(opened)
         target = Target(to) if to else Target.of_kind(checkpoint.kind)
         selection = select_all(
             checkpoint,
@@ -81,8 +83,8 @@ def convert_unjudged(
             mode=mode,
         )
     finally:
-        if checkpoint is not source:
-            checkpoint.close()
+        if opened is not source:
+            opened.close()
 
 
 def _verify(checkpoint: Checkpoint, selection: Selection, written: Path) -> None:

@@ -1,9 +1,12 @@
-"""A flagged pickle step by step, as sdtool understood it, and as fickling decompiles it."""
+"""A flagged pickle step by step, as sdtool understood it, and as fickling decompiles it; and what
+chat templates say.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from sdtool.checkpoint.chat_templates import templates_in
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.reading import Reading, Stream
 from sdtool.checkpoint.trace import Event, Mutation, Resolve
@@ -26,7 +29,8 @@ def explain(
     allow: Mapping[str, str] = _NO_NAMES,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Iterator[str]:
-    """The lines that explain every flagged pickle; their sources must still be open.
+    """The lines that explain every flagged pickle, and the chat templates of a GGUF file as text;
+    their sources must still be open.
 
     Steps that do nothing but rebuild tensors, or fill allowlisted objects, are counted only; those
     that a finding points at are always shown.
@@ -38,6 +42,9 @@ def explain(
     while pending:
         reading = pending.pop(0)
         pending.extend(reading.inner)
+        for key, text in templates_in(reading.leaves):
+            yield f"{escape(key, LONGEST)}, as text:"
+            yield from _shown(text)
         for stream in reading.streams:
             found = Collector(allowed_globals(allow))
             judge_stream(stream, found, limits)
@@ -157,8 +164,13 @@ def _decompiled(stream: Stream, found: Collector) -> Iterator[str]:
         yield f"not decompiled: {escape(why or '', LONGEST)}"
         return
     yield "decompiled by fickling:"
-    shown = text.splitlines()
-    for line in shown[:MAX_LINES]:
+    yield from _shown(text)
+
+
+def _shown(text: str) -> Iterator[str]:
+    """The first lines of a text from a file."""
+    lines = text.splitlines()
+    for line in lines[:MAX_LINES]:
         yield f"  {escape(line, LONGEST)}"
-    if len(shown) > MAX_LINES:
-        yield f"  (and {len(shown) - MAX_LINES:,} lines more)"
+    if len(lines) > MAX_LINES:
+        yield f"  (and {len(lines) - MAX_LINES:,} lines more)"

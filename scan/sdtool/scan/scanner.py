@@ -134,7 +134,7 @@ def _rank(finding: Finding) -> int:
 
 
 def _judge_reading(reading: Reading, state: _State, prefix: str, depth: int) -> None:
-    for anomaly in reading.anomalies:
+    for anomaly in (*reading.anomalies, *_of_values(reading)):
         state.found.add(
             anomaly,
             offset=anomaly.offset,
@@ -155,6 +155,15 @@ def _judge_reading(reading: Reading, state: _State, prefix: str, depth: int) -> 
         if not isinstance(inner.error, NotACheckpoint):
             name = inner.source.name.removeprefix(reading.source.name).lstrip("!")
             _judge_reading(inner, state, _member(prefix, name) or "", depth)
+
+
+def _of_values(reading: Reading) -> Iterable[Anomaly]:
+    """What stands out among the values beside the tensors, where a format has such."""
+    if not reading.leaves:
+        return ()
+    from sdtool.scan.templates import template_anomalies  # few files have any
+
+    return template_anomalies(reading.leaves)
 
 
 def _judge_nested(argument: Value, stream: Stream, state: _State, depth: int) -> None:

@@ -82,13 +82,7 @@ def test_the_precisions_are_named_as_the_card_names_them() -> None:
 
 
 def test_the_suffixes_that_are_not_read_are_recognised() -> None:
-    table = bytes(100) + bytes.fromhex("57fb808b247547db")
-    for name, head, tail in (
-        ("x.index", table, table),
-        ("x.data-00000-of-00001", b"\x80?", b"\x80?"),
-        ("x.meta", b"\n\x10", b""),
-        ("x.ckpt", table, table),
-    ):
-        kind = foreign_kind(head, tail, name)
+    for name, head in (("x.data-00000-of-00001", b"\x80?"), ("x.meta", b"\n\x10")):
+        kind = foreign_kind(head, b"", name)
         assert kind is not None
         assert kind.slug.startswith("tensorflow")

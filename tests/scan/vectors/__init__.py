@@ -15,8 +15,10 @@ from tests.scan.vectors.arrays import arrays
 from tests.scan.vectors.calls import extension_codes, without_reduce
 from tests.scan.vectors.denial import denial
 from tests.scan.vectors.disagreements import disagreements
+from tests.scan.vectors.foreign_programs import foreign_programs
 from tests.scan.vectors.fuzzed import fuzzed
 from tests.scan.vectors.gadgets import chains, gadgets
+from tests.scan.vectors.gguf_damage import gguf_damage
 from tests.scan.vectors.hidden import hidden
 from tests.scan.vectors.memo import memo
 from tests.scan.vectors.names import computed_names, dotted_names, odd_names, python2_names
@@ -27,6 +29,7 @@ from tests.scan.vectors.stream_damage import stream_damage
 from tests.scan.vectors.streams import broken, streams
 from tests.scan.vectors.tars import tars
 from tests.scan.vectors.tensor_files import tensor_files
+from tests.scan.vectors.tensorflow_damage import tensorflow_damage
 from tests.scan.vectors.torch_damage import torch_damage
 from tests.scan.vectors.values import values
 from tests.scan.vectors.vector import Vector
@@ -68,6 +71,9 @@ _FAMILIES: tuple[tuple[int, Callable[[], Iterator[Vector]]], ...] = (
     (15, array_damage),
     (0, torch_damage),
     (0, stream_damage),
+    (17, gguf_damage),
+    (17, tensorflow_damage),
+    (16, foreign_programs),
 )
 """The class of attack of docs/threat-model.md, and its files; 0 where each has its own."""
 

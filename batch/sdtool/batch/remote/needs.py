@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from sdtool.batch.remote.ranged import RemoteFile
-from sdtool.checkpoint import Checkpoint, Source, TensorEntry, every_tensor
+from sdtool.checkpoint import Checkpoint, Source, Storage, TensorEntry, every_tensor
 from sdtool.convert import ConvertPlan, PtPlan
 
 _HEADER_NBYTES = 1 << 12
@@ -29,7 +29,7 @@ def expect_tensors(checkpoint: Checkpoint, entries: Iterable[TensorEntry]) -> No
     source = checkpoint.source
     if isinstance(source, RemoteFile):
         headers = _headers(checkpoint)
-        mine = (entry for entry in entries if entry.storage.source is source)
+        mine = (entry for entry in entries if _stored(entry).source is source)
         source.expect(_extent(entry, headers) for entry in mine)
 
 
@@ -60,14 +60,20 @@ def _extent(entry: TensorEntry, headers: _Headers) -> tuple[int, int]:
     Of an archive that is all of its record, and the header before it. Where the header ends is not
     known before it is read; but it ends before the next one.
     """
-    storage = entry.storage
+    storage = _stored(entry)
     if storage.header_offset is not None:
         begin = storage.header_offset
         most = begin + _HEADER_NBYTES + storage.stored_nbytes
         following = bisect_right(headers, begin)
         end = min(most, headers[following]) if following < len(headers) else most
         return begin, min(end, storage.source.nbytes)
-    if storage.compression or not entry.is_contiguous:
+    if storage.compression or not entry.is_contiguous or storage is not entry.storage:
         return storage.offset, storage.offset + storage.stored_nbytes
     begin = storage.offset + entry.offset * entry.dtype.itemsize
     return begin, begin + entry.nbytes
+
+
+def _stored(entry: TensorEntry) -> Storage:
+    """The storage that is read for a tensor: of weights that are computed, that of their blocks."""
+    stored: Storage = getattr(entry.storage.source, "stored", entry.storage)
+    return stored

@@ -54,7 +54,7 @@ class Rewrite:
 
 @dataclass(frozen=True, slots=True)
 class Retire:
-    """The original is held: `out` has all of it already."""
+    """The original is held: `out` has what an output would hold."""
 
     change: Change
     out: str

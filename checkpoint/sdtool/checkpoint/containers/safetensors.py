@@ -265,7 +265,7 @@ class _Table:
             self.is_exact = False
         self.end = end
         storage = Storage(name, self._source, self._base + begin, nbytes, dtype=dtype)
-        packed = "packed" if dtype.bits else None
+        packed = "packed" if dtype.block > 1 else None
         return TensorEntry((name,), name, dtype, shape, stride, 0, storage, unsupported=packed)
 
 
@@ -320,7 +320,7 @@ def _kind(name: str, value: Any, source: Source) -> tuple[DType, tuple[int, ...]
     if type(shape) is not list or not all(_is_size(size) for size in shape):
         raise Malformed(f"the shape of tensor {name!a} is not a list of sizes", where=source.name)
     if type(dtype) is str and dtype in PACKED:
-        if prod(shape) * PACKED[dtype].bits % 8:
+        if prod(shape) % PACKED[dtype].block:
             raise Malformed(f"tensor {name!a} ends in the middle of a byte", where=source.name)
         return PACKED[dtype], tuple(shape)
     if type(dtype) is not str or dtype not in BY_SAFETENSORS:

@@ -41,7 +41,6 @@ from sdtool.checkpoint.source import Inflated, Slice, Source
 from sdtool.checkpoint.trace import Anomaly
 
 _DIRECTORY_NBYTES = 1 << 16
-_LAMBDA = (b'"Lambda"', b'"__lambda__"', b'"registered_name": "Custom')
 
 
 def _begins(opening: Opening) -> bool:
@@ -255,13 +254,17 @@ def _program_anomalies(
     if program is not PACKAGE:
         yield from code_anomalies(names)
     if program is KERAS:
-        try:
-            content = open_inside(opening, names["config.json"])
-            config = content.read_at(0, content.nbytes)
-        except InputError:
-            return  # it stands among what was not looked into
-        if any(sign in config for sign in _LAMBDA):
-            yield Anomaly(RuleId.PACKAGED_CODE, "a layer that is Python", None, "config.json")
+        yield from _keras_anomalies(opening, names["config.json"])
+
+
+def _keras_anomalies(opening: Opening, member: Member) -> Iterator[Anomaly]:
+    from sdtool.checkpoint.keras_config import config_anomalies  # few archives are Keras's
+
+    try:
+        content = open_inside(opening, member)
+        yield from config_anomalies(content.read_at(0, content.nbytes), member.name)
+    except (InputError, ValueError):
+        return  # among what was not looked into; the model is not read, so it is never clean
 
 
 def _salvage(opening: Opening) -> Iterator[Stream]:

@@ -87,7 +87,7 @@ def _component(
         n = prod(entry.shape)
         dtype = entry.dtype
         parameters += n
-        nbytes += n * dtype.itemsize
+        nbytes += dtype.nbytes(n)
         precision[dtype.name] = precision.get(dtype.name, 0) + n
     shapes = {entry.name[len(prefix) :]: entry.shape for entry in entries}
     fit = None

@@ -307,7 +307,7 @@ def _notes(named: Mapping[str, TensorEntry], metadata: Mapping[str, str]) -> tup
         entry = named.get(name)
         if entry is not None and entry.dtype.is_floating:
             notes.append(f"{name} is {entry.dtype.name}: an integer, cast by mistake")
-    declared = metadata.get("modelspec.architecture")
+    declared = metadata.get("modelspec.architecture") or metadata.get("general.architecture")
     if declared:
         notes.append(f"its metadata calls it {declared[:80]}")
     return tuple(notes)

@@ -109,6 +109,13 @@ ENCODERS: tuple[Signature, ...] = (
                   "transformers T5EncoderModel", _T5)
         for size, width in _T5_SIZES
     ),
+    *(
+        Signature("text-encoder", f"{name}-{size}", None,
+                  (("enc.blk.0.attn_q.weight", 1, width), ("token_embd.weight", 0, rows)),
+                  "llama.cpp gguf-py constants.py (T5ENCODER)")
+        for name, rows in _VOCABULARIES
+        for size, width in _T5_SIZES
+    ),
     Signature("text-encoder", "T5", "non-standard size", (_T5_Q,), "transformers T5EncoderModel",
               _T5),
     Signature("text-encoder", "XLM-RoBERTa", None, ("roberta.embeddings.word_embeddings.weight",),

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from sdtool.checkpoint.identify.ema import State
 from sdtool.checkpoint.identify.kinds import BY_SLUG
 from sdtool.checkpoint.identify.quantization import Part
-from sdtool.checkpoint.identify.schemes import SLUGS
+from sdtool.checkpoint.identify.schemes import BLOCKS, SLUGS
 from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.reading import TensorEntry
 
@@ -82,7 +82,8 @@ class Component:
 
 def dtype_word(precision: Mapping[str, int]) -> str:
     """Sum up elements per dtype: `fp16`, `fp32 + fp16` (the larger share first), `-` for none."""
-    floats = {name: n for name, n in precision.items() if "float" in name or name in SLUGS}
+    codes = SLUGS | BLOCKS.keys()
+    floats = {name: n for name, n in precision.items() if "float" in name or name in codes}
     counted = floats if any(floats.values()) else precision
     total = sum(counted.values())
     large = [name for name, n in counted.items() if n * 100 >= total]

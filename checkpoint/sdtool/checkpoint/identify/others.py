@@ -42,6 +42,8 @@ _KNOWN: tuple[tuple[tuple[Sign, ...], str], ...] = (
      "it is BERT or one of its kin, which reads text"),
     (("neck.reassemble_stage.layers.0.projection.weight",),
      "it is a depth network (Depth Anything or DPT)"),
+    (("token_embd.weight", "blk.0.attn_norm.weight"),
+     "it is a language model, with llama.cpp's names"),
     (("pulid_ca.0.to_q.weight",), "it is PuLID, which keeps a face"),
     (("pulid_encoder.latents",), "it is PuLID, which keeps a face"),
     (("embeddings.cls_token", "embeddings.patch_embeddings.projection.weight",

@@ -16,6 +16,7 @@ from sdtool.checkpoint.identify.grids import grid_of
 from sdtool.checkpoint.identify.schemes import (
     AFTER,
     BESIDE,
+    BLOCKS,
     CODES,
     FLOAT,
     FP8,
@@ -190,7 +191,9 @@ class _Finder:
                 is_declared = any(name.endswith(_COMFY) for name in group.others)
                 self._scopes[scope] = self._scopes.get(scope, False) or is_declared
         for name, entry in self._named.items():
-            if name not in self._taken:
+            if entry.dtype.name in BLOCKS:
+                self._add(Group(BLOCKS[entry.dtype.name], name, None))
+            elif name not in self._taken:
                 self._lone_codes(name, entry)
         if self._found or self.markers:
             for name, entry in self._named.items():

@@ -9,6 +9,7 @@ A tensor of fp8 numbers without a scale is not quantized in this sense: its valu
 
 from __future__ import annotations
 
+from sdtool.checkpoint.ggml_types import GGML_TYPES, Q8_0
 from sdtool.checkpoint.light_dataclass import dataclass
 
 FP8 = frozenset({"float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"})
@@ -139,6 +140,16 @@ TABLE: tuple[Scheme, ...] = (
 
 SLUGS = frozenset({*(row.slug for row in TABLE), "integer-weights"})
 """What precision is called where codes are integers."""
+
+BLOCKS = {
+    dtype.name: Scheme(
+        dtype.name, f"{dtype.name} (GGUF)", "", frozenset({dtype.name}), "", frozenset(),
+        "ggml/src/ggml-common.h", is_product=dtype is Q8_0,
+    )
+    for dtype in GGML_TYPES.values()
+    if dtype.is_quantized
+}  # fmt: skip
+"""Weights of ggml, codes and scales in one tensor: the element type is the scheme."""
 
 UNKNOWN = Scheme(
     "integer-weights", "integer weights of an unknown scheme", ".weight", CODES, "", CODES, "-"

@@ -62,7 +62,7 @@ _SCREEN = 20
     "--allow", multiple=True, metavar="NAME",
     help="Allow a name (module.attr), as [scan.allow] does.",
 )  # fmt: skip
-@click.option("--explain", is_flag=True, help="Show flagged pickles step by step.")
+@click.option("--explain", is_flag=True, help="Show flagged pickles and chat templates.")
 @click.option("--deep", is_flag=True, help="Check every CRC-32 and every byte too.")
 @click.option(
     "--fail-on-nothing", is_flag=True, help="Exit with 2 when no file was scanned."
@@ -293,8 +293,8 @@ def _file(report: Report, fail_on: str) -> dict[str, Any]:
 
 
 def _explanation(item: Item, report: Report, allow: Mapping[str, str]) -> Iterator[str]:
-    """Yield what the flagged pickles of a file do, step by step."""
-    if report.verdict in (Verdict.UNSAFE, Verdict.SUSPICIOUS):
+    """Yield what the flagged pickles of a file do, step by step, and what its templates say."""
+    if report.findings:
         from sdtool.scan import explain as explain_readings
 
         for file in files_of(item):

@@ -10,6 +10,7 @@ from sdtool.convert.plan.target import Target
 
 REPLACED_SUFFIXES = (
     ".ckpt", ".pt", ".pth", ".bin", ".safetensors", ".sft", ".pkl", ".pickle", ".pth.tar",
+    ".gguf", ".index",
 )  # fmt: skip
 """The suffixes that are replaced; anything else after a dot belongs to the name."""
 

@@ -25,6 +25,7 @@ from sdtool.convert.plan.casts import CASTABLE
 from sdtool.convert.plan.dequantize import Origins, origins_of
 from sdtool.convert.plan.metadata import QUANTIZED, told_left_out
 from sdtool.convert.plan.selection import Selection, joined_shape
+from sdtool.convert.plan.unpacking import unpacked
 from sdtool.convert.verify.found import SHOWN, Difference, Progress, Verification
 from sdtool.convert.verify.whole import check_whole
 
@@ -119,7 +120,9 @@ class _Found:
 
 
 def _opened(what: str | os.PathLike[str] | Checkpoint, stack: ExitStack) -> Checkpoint:
-    return what if isinstance(what, Checkpoint) else stack.enter_context(open_checkpoint(what))
+    if not isinstance(what, Checkpoint):
+        what = stack.enter_context(open_checkpoint(what))
+    return unpacked(what)
 
 
 def _pairs(out: Checkpoint, source: Checkpoint, selection: Selection | None) -> _Pairs:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.scan.findings import Rule
-from sdtool.scan.rules import archives, pickles, tensors
+from sdtool.scan.rules import archives, pickles, programs, tensors
 
-RULES: dict[RuleId, Rule] = dict(sorted((archives.RULES | pickles.RULES | tensors.RULES).items()))
+RULES: dict[RuleId, Rule] = dict(
+    sorted((archives.RULES | pickles.RULES | programs.RULES | tensors.RULES).items())
+)
 """In the order of their ids."""
