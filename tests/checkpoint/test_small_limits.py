@@ -130,3 +130,14 @@ def test_records_of_a_file_on_a_server_are_counted_and_not_fetched() -> None:
     assert [(a.rule, a.detail) for a in found] == [(RuleId.RECORDS_NOT_FETCHED, "2")]
     for source, deep in ((Far(data, "x"), True), (Memory(data, "x"), False)):
         assert [a for r in readings(source, deep=deep) for a in r.anomalies] == []
+
+
+def test_an_error_keeps_nothing_of_the_machine() -> None:
+    data = pickled(list_of(*range(50)))
+    ((reading,), (whole,)) = (
+        readings(Memory(data, "x"), limits=replace(DEFAULT_LIMITS, opcodes=most))
+        for most in (20, 100)
+    )
+    (cut,), (read,) = reading.streams, whole.streams
+    assert read.error is None
+    assert cut.error is not None and cut.error.__traceback__ is None

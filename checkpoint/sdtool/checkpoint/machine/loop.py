@@ -236,7 +236,8 @@ def run(m: Machine, offset: int) -> tuple[Value, InputError | None]:
         pos = m.pos
         return (None, m.broken) if m.broken else (stop.value, None)
     except InputError as e:
-        return None, m.broken or e
+        # its frames hold all that the machine has, and it is kept in the Stream
+        return None, (m.broken or e).with_traceback(None)
     except KeyError:
         error: InputError = Malformed(
             f"a memo entry that was never put, before offset {base + pos:,}"
