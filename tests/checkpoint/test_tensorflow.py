@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,11 @@ from tests.tensorflow_files import (
 )
 
 from sdtool.batch import Options, convert_file
-from sdtool.checkpoint import Format, open_checkpoint, readings
+from sdtool.checkpoint import DEFAULT_LIMITS, Format, open_checkpoint, readings
+from sdtool.checkpoint.containers.leveldb_table import blocks_of, check
+from sdtool.checkpoint.containers.tensorflow_protos import Found
 from sdtool.checkpoint.crc32c import crc32c_of, unmasked
-from sdtool.checkpoint.errors import InputError, Malformed, Truncated, Unsupported
+from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated, Unsupported
 from sdtool.checkpoint.records import storage_chunks
 from sdtool.checkpoint.source import Joined, Memory
 from sdtool.convert import verify_file
@@ -291,6 +294,28 @@ def test_an_index_of_many_entries_is_bounded() -> None:
     (reading,) = readings(Memory(whole, "x.index"))
     assert isinstance(reading.error, Malformed)  # its checksum comes first
     assert "does not match its CRC-32C" in reading.error.what
+
+
+def test_blocks_are_bounded_and_share_nothing() -> None:
+    entries = [(b"a", b"1"), (b"b", b"2")]
+    two = Memory(table(entries, block_entries=1), "x")
+    first, second = blocks_of(two, DEFAULT_LIMITS)
+    with pytest.raises(LimitExceeded, match=r"^x: more than 1 blocks$"):
+        blocks_of(two, replace(DEFAULT_LIMITS, members=1))
+    with pytest.raises(LimitExceeded, match=rf"^x: a block of {first.nbytes} bytes$"):
+        check(two, first, replace(DEFAULT_LIMITS, header_nbytes=first.nbytes - 1))
+    check(two, first, replace(DEFAULT_LIMITS, header_nbytes=first.nbytes))
+    same = table(entries, block_entries=1, damage=Damage(offset=second.begin))
+    with pytest.raises(Malformed, match=r"^x: two blocks of the table share bytes$"):
+        blocks_of(Memory(same, "x"), DEFAULT_LIMITS)
+
+
+def test_tensors_are_bounded_by_the_size_of_the_file() -> None:
+    found = Found(Memory(bytes(16), "x"), replace(DEFAULT_LIMITS, leaves=16))
+    found.spend()
+    found.spend()
+    with pytest.raises(LimitExceeded, match=r"^x: more tensors than a file of its size has$"):
+        found.spend()
 
 
 @pytest.mark.parametrize("nbytes", [0, 1, 9, (1 << 20) - 1, 1 << 20, (1 << 20) + 3, 3 << 20])
