@@ -122,7 +122,7 @@ def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def wish(verb: str, *files: str, **more: Any) -> dict[str, Any]:
+def job(verb: str, *files: str, **more: Any) -> dict[str, Any]:
     plain = {"variant": "raw-only", "dtype": "keep", "replace": False}
     return {"verb": verb, "files": list(files), **plain, **more}
 
@@ -269,7 +269,7 @@ def test_files_are_scanned_converted_and_pruned(
             safe, unsafe = (files[str(folder / name)] for name in ("training.ckpt", "trapped.ckpt"))
 
             async def done(*arguments: Any, **more: Any) -> list[tuple[str, str]]:
-                answer = await ask("POST", "/runs", wish(*arguments, **more))
+                answer = await ask("POST", "/runs", job(*arguments, **more))
                 told = (await ask("GET", f"/runs/{answer.json['run']}")).told
                 assert (told[-1]["ended"], told[-1]["done"]) == ("done", told[-1]["total"])
                 return [(line["level"], line["text"]) for one in told for line in one["lines"]]
@@ -302,9 +302,9 @@ def test_files_are_scanned_converted_and_pruned(
     "data",
     [
         b"", b"{", b"[" * 100_000, b"[]", b'"scan"', b"x" * ((1 << 20) + 1), {}, {"verb": "scan"},
-        wish("demo"), wish("scan", more=1), wish("convert", dtype="fp17"), wish("scan", variant=[]),
-        wish("scan") | {"files": "1"}, wish("scan") | {"files": [1]}, wish("scan", "0"),
-        wish("scan", "../../etc/passwd"), wish("scan", "/etc/passwd"), wish("scan", "1", "3"),
+        job("demo"), job("scan", more=1), job("convert", dtype="fp17"), job("scan", variant=[]),
+        job("scan") | {"files": "1"}, job("scan") | {"files": [1]}, job("scan", "0"),
+        job("scan", "../../etc/passwd"), job("scan", "/etc/passwd"), job("scan", "1", "3"),
     ],
 )  # fmt: skip
 def test_what_the_page_does_not_ask_for_is_refused(tmp_path: Path, data: Any) -> None:
@@ -348,7 +348,7 @@ def test_no_original_is_removed_before_a_second_yes(
     async def asked() -> None:
         async with served(folder) as ask:
             files = numbers(await first_look(ask))
-            wanted = wish("convert", files[str(path)], replace=True)
+            wanted = job("convert", files[str(path)], replace=True)
             answer = await ask("POST", "/runs", wanted)
             assert answer.status == 409
             assert answer.json["question"] == "Move 1 original to the trash?"
@@ -356,8 +356,8 @@ def test_no_original_is_removed_before_a_second_yes(
             assert (await ask("POST", "/runs", wanted | {"confirmed": None})).status == 409
             assert (await ask("POST", "/runs", wanted | {"confirmed": "x"})).status == 409
             for other in (
-                wish("convert", *files.values(), replace=True),
-                wish("prune", files[str(path)], replace=True),
+                job("convert", *files.values(), replace=True),
+                job("prune", files[str(path)], replace=True),
             ):
                 confirm = (await ask("POST", "/runs", wanted)).json["confirm"]
                 assert (await ask("POST", "/runs", other | {"confirmed": confirm})).status == 409
@@ -379,12 +379,12 @@ def test_one_thing_at_a_time_and_an_end_to_it(tmp_path: Path) -> None:
             await first_look(ask)
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr("sdtool.cli.ui.app.work_of", lambda *arguments: (9, _endless))
-                assert (await ask("POST", "/runs", wish("scan"))).json == {"run": 1}
+                assert (await ask("POST", "/runs", job("scan"))).json == {"run": 1}
             page = Page((await ask("GET", "/")).body.decode())
             assert [
                 one["data-running"] for one in page.all("section") if one.get("id") == "panel"
             ] == ["1"]
-            answer = await ask("POST", "/runs", wish("scan"))
+            answer = await ask("POST", "/runs", job("scan"))
             assert answer.json["error"] == "scan goes on: wait for its end, or cancel it"
             assert (await ask("POST", "/look", {})).status == 400
             assert (await ask("POST", "/runs/1/cancel", {})).status == 200
@@ -417,7 +417,7 @@ def test_the_end_of_the_server_ends_what_runs(tmp_path: Path) -> None:
             await first_look(ask)
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr("sdtool.cli.ui.app.work_of", lambda *arguments: (9, _endless))
-                await ask("POST", "/runs", wish("scan"))
+                await ask("POST", "/runs", job("scan"))
 
     asyncio.run(asked())  # it comes to an end
 

@@ -110,7 +110,7 @@ def recipe_for(
     """Return the recipe for what `sdtool convert` is asked for; `to` is a `Target` or a `Layout`.
 
     Raises:
-        UsageError: the wishes contradict each other.
+        UsageError: the options contradict each other.
     """
     layout = Layout(to) if to in set(Layout) else None
     if prediction is not None and layout is not Layout.DIFFUSERS:

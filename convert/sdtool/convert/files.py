@@ -88,7 +88,7 @@ def convert_unjudged(
 
 
 def _verify(checkpoint: Checkpoint, selection: Selection, written: Path) -> None:
-    from sdtool.convert.verify.verify import verify_against  # its imports are for this wish only
+    from sdtool.convert.verify.verify import verify_against  # its imports are for this option only
 
     found = verify_against(written, checkpoint, selection=selection)
     if not found.ok:

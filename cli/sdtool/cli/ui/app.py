@@ -20,9 +20,9 @@ from sdtool.cli.arguments import file_size
 from sdtool.cli.console import as_json
 from sdtool.cli.picture import Live, page
 from sdtool.cli.ui.guard import Guard
+from sdtool.cli.ui.job_request import JobRequest, job_request_of, work_of
 from sdtool.cli.ui.library import Library
 from sdtool.cli.ui.run import Run
-from sdtool.cli.ui.wishes import Wish, wish_of, work_of
 
 _LONGEST = 1 << 20
 """Bytes of a request: the numbers of a hundred thousand files."""
@@ -41,7 +41,7 @@ class _Desk:
     def __init__(self, library: Library) -> None:
         self._library = library
         self._runs: list[Run] = []
-        self._asked: tuple[str, Wish] | None = None
+        self._asked: tuple[str, JobRequest] | None = None
 
     def routes(self) -> Starlette:
         """Return the application without its guard."""
@@ -90,20 +90,20 @@ class _Desk:
         """Begin what is asked for; an original is removed after a second yes only."""
         data = await _sent(request)
         confirmed = data.pop("confirmed", None)
-        wish = wish_of(data)
-        items = self._library.chosen(wish.files)
+        wanted = job_request_of(data)
+        items = self._library.chosen(wanted.files)
         self._check_free()
-        if wish.replace and wish.verb != "scan":
+        if wanted.replace and wanted.verb != "scan":
             asked, self._asked = self._asked, None
-            if asked is None or asked != (confirmed, wish):
-                self._asked = secrets.token_urlsafe(16), wish
+            if asked is None or asked != (confirmed, wanted):
+                self._asked = secrets.token_urlsafe(16), wanted
                 question = f"Move {counted(len(items), 'original')} to the trash?"
                 paths = [item.path for item in items]
                 return _answer(
                     {"confirm": self._asked[0], "question": question, "paths": paths}, 409
                 )
-        total, work = work_of(wish, items, self._library.allow)
-        return _answer({"run": self._begin(Run(wish.verb, total), work)})
+        total, work = work_of(wanted, items, self._library.allow)
+        return _answer({"run": self._begin(Run(wanted.verb, total), work)})
 
     async def events(self, request: Request) -> Response:
         """Tell how a run goes on, until it ends (server-sent events)."""

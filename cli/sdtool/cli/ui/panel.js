@@ -64,7 +64,7 @@
   });
 
   const begin = async () => {
-    const wish = {
+    const request = {
       verb,
       files: [...chosen],
       variant: at("variant").value,
@@ -72,14 +72,14 @@
       replace: at("replace").checked,
     };
     lines.replaceChildren();
-    let told = await post("/runs", wish);
+    let told = await post("/runs", request);
     if (told.confirm && await ask(told) === "yes") {
-      told = await post("/runs", { ...wish, confirmed: told.confirm });
+      told = await post("/runs", { ...request, confirmed: told.confirm });
     }
     if ("run" in told) follow(told.run);
   };
 
-  at("wish").addEventListener("submit", (event) => {
+  at("request").addEventListener("submit", (event) => {
     event.preventDefault();
     verb = event.submitter.value;
     if (chosen.size) begin();

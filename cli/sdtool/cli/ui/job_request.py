@@ -35,7 +35,7 @@ _KEYS = {"verb", "files", "variant", "dtype", "replace"}
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class JobRequest:
     """What is to be done, and with which files, by their numbers."""
 
     verb: str
@@ -53,7 +53,7 @@ class Wish:
         return Pruning(self.variant, self.dtype)
 
 
-def wish_of(data: Any) -> Wish:
+def job_request_of(data: Any) -> JobRequest:
     """Return what a request asks for.
 
     Raises:
@@ -61,20 +61,20 @@ def wish_of(data: Any) -> Wish:
     """
     if not isinstance(data, dict) or data.keys() != _KEYS:
         raise UsageError("is no request of the page")
-    wish = Wish(
+    request = JobRequest(
         _one_of(VERBS, data["verb"]),
         _texts(data["files"]),
         _one_of(VARIANTS, data["variant"]),
         _one_of(("keep", *DTYPES), data["dtype"]),
         data["replace"] is True,
     )
-    if wish.replace and wish.verb != "scan":
+    if request.replace and request.verb != "scan":
         check_trash()
-    return wish
+    return request
 
 
 def work_of(
-    wish: Wish, items: Sequence[Item], allow: Mapping[str, str]
+    request: JobRequest, items: Sequence[Item], allow: Mapping[str, str]
 ) -> tuple[int, Callable[[Run], None]]:
     """Return the bytes that are worked on, and the work.
 
@@ -82,11 +82,11 @@ def work_of(
         UsageError: the outputs cannot be placed.
     """
     nbytes = sum(file_size(item.path) for item in items)
-    if wish.verb == "scan":
+    if request.verb == "scan":
         return nbytes, lambda run: _scan(run, items, allow)
-    recipe = wish.recipe
+    recipe = request.recipe
     jobs = plan_outputs(inputs_of(recipe, items), recipe.names)
-    options = Options(allow=allow, verify=True, replace="trash" if wish.replace else None)
+    options = Options(allow=allow, verify=True, replace="trash" if request.replace else None)
 
     def write(run: Run) -> None:
         run_jobs(
