@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from sdtool.batch.place import is_onto_itself, plan_outputs
 from sdtool.checkpoint.errors import UsageError
 
 
-def named(path: str) -> list[str]:
+def named(path: str, shards: Sequence[str]) -> list[str]:
     return [Path(path).stem + ".safetensors"]
 
 
@@ -67,7 +68,7 @@ def test_an_output_may_not_be_an_input() -> None:
     with pytest.raises(UsageError, match="-o names the input itself"):
         outs(Item("a.ckpt"), out="./a.ckpt")
     first, second = plan_outputs(
-        [Item("a.ckpt"), Item("b.ckpt")], lambda p: ["b.ckpt" if p == "a.ckpt" else "c.ckpt"]
+        [Item("a.ckpt"), Item("b.ckpt")], lambda p, _: ["b.ckpt" if p == "a.ckpt" else "c.ckpt"]
     )
     assert first.clash is not None
     assert "its output b.ckpt is another input" in str(first.clash)

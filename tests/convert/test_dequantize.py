@@ -479,7 +479,7 @@ def planned(index: Path, out: Path, **options: Any) -> dict[str, State]:
         plan = plan_shards(
             read_index(index),
             out,
-            lambda path: stack.enter_context(open_checkpoint(path)),
+            lambda name: stack.enter_context(open_checkpoint(index.parent / name)),
             **options,
         )
         write_shards(plan)

@@ -59,7 +59,9 @@ def convert_shards(
 ) -> tuple[Written, ...]:
     """Plan and write a set: what the verb does."""
     with ExitStack() as stack:
-        plan = plan_shards(read_index(index), folder, lambda p: stack.enter_context(open_one(p)))
+        plan = plan_shards(
+            read_index(index), folder, lambda p: stack.enter_context(open_one(index.parent / p))
+        )
         return write_shards(plan, **options)
 
 
@@ -293,5 +295,5 @@ def test_an_index_of_nothing_and_shards_that_would_share_a_name(tmp_path: Path) 
         plan_shards(
             read_index(index),
             tmp_path / "out",
-            lambda path: stack.enter_context(open_checkpoint(path)),
+            lambda name: stack.enter_context(open_checkpoint(tmp_path / name)),
         )

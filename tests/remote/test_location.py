@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -136,8 +137,11 @@ def test_folders_never_lead_up() -> None:
 
 
 def test_outputs_stay_below_the_folder_that_was_named() -> None:
+    def names(path: str, shards: Sequence[str]) -> list[str]:
+        return [path + ".out", *shards]
+
     items, _ = expand_inputs(["https://host/a/b/x.ckpt"])
-    (job,) = plan_outputs(items, lambda path: [path + ".out"])
+    (job,) = plan_outputs(items, names)
     assert job.outs == (Path("x.ckpt.out"),)
-    (job,) = plan_outputs(items, lambda path: [path + ".out"], outputs=OnThisMachine(None, "there"))
+    (job,) = plan_outputs(items, names, outputs=OnThisMachine(None, "there"))
     assert job.outs == (Path("there/x.ckpt.out"),)

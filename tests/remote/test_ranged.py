@@ -24,6 +24,7 @@ class Parts:
     name: str = "x"
     first: bytes = b""
     version: str | None = None
+    commit: str | None = None
     moved: Moved = field(default_factory=Moved)
     asked: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     meeting: threading.Barrier | None = None
@@ -124,6 +125,21 @@ def test_the_order_may_be_any() -> None:
         assert file.read_at(begin, end - begin) == data[begin:end]
     file.close()
     assert sum(nbytes for _, nbytes in parts.asked) == 20 * 100_000
+
+
+def test_of_what_is_read_once_nothing_is_kept() -> None:
+    data = some(8 * MIB)
+    for once in (True, False):
+        parts = Parts(data)
+        file = RemoteFile(parts)
+        file.expect([(0, len(data))], once=once)
+        for offset in range(0, 8 * MIB, MIB):
+            assert file.read_at(offset, MIB) == data[offset : offset + MIB]
+        assert sum(nbytes for _, nbytes in parts.asked) == 8 * MIB
+        assert file.read_at(4 * MIB, MIB) == data[4 * MIB : 5 * MIB]
+        file.close()
+        again = sum(nbytes for _, nbytes in parts.asked) - 8 * MIB
+        assert (again > 0) is once
 
 
 def test_two_readers_share_it() -> None:

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     )
     from sdtool.batch.outputs import Outputs, outputs_for
     from sdtool.batch.part import Part, part_of
+    from sdtool.batch.pipelines import is_folder
     from sdtool.batch.place import AnyJob, PartsJob, apart, nbytes_of, plan_outputs
     from sdtool.batch.progress import Cancelled, Progress
     from sdtool.batch.pruning import Pruning, with_baked_vae
@@ -194,6 +195,7 @@ __all__ = [
     "held_by_tidy",
     "identify_file",
     "inputs_of",
+    "is_folder",
     "is_remote",
     "looked_at",
     "nbytes_of",
@@ -246,6 +248,7 @@ __getattr__ = lazily(
             "Remarks", "Shard", "Skipped", "Written",
         ),
         ".outputs": ("Outputs", "outputs_for"),
+        ".pipelines": ("is_folder",),
         ".part": ("Part", "part_of"),
         ".place": ("AnyJob", "PartsJob", "apart", "nbytes_of", "plan_outputs"),
         ".progress": ("Cancelled", "Progress"),

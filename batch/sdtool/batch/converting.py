@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from sdtool.batch.kinds import called_by_name
 from sdtool.batch.making import Making, Nothing, SetRecipe
 from sdtool.batch.place import Job, same_file
-from sdtool.batch.sharded import set_names
 from sdtool.checkpoint import Checkpoint
 from sdtool.convert import (
     DEQUANTIZED_DTYPE,
     Target,
+    index_name,
     is_index,
     output_name,
     select_parts,
@@ -54,10 +54,10 @@ class Converting:
         """What to make of a sharded set."""
         return SetRecipe(self.dtype, self.to, self.skip_unsupported, self.dequantize)
 
-    def names(self, path: str) -> list[str]:
+    def names(self, path: str, shards: Sequence[str] = ()) -> list[str]:
         """Return the names of the outputs of one input, before it is opened."""
         if is_index(path):
-            return set_names(path)
+            return [index_name(path), *map(output_name, shards)]
         return [output_name(path, dtype=self._named, to=self.to or Target.SAFETENSORS)]
 
     def choose(self, checkpoint: Checkpoint, job: Job) -> Sequence[Making | Nothing]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from sdtool.checkpoint import File, Format, InputError, dataclass, local_file
 
 if TYPE_CHECKING:
     from sdtool.batch.remote.location import Location
+    from sdtool.batch.sets import SetIndex
 
 MODEL_SUFFIXES = frozenset({".h5", ".onnx", *(suffix for row in Format for suffix in row.suffixes)})
 """A file that ends so and is no model is trouble; any other is passed over in silence."""
@@ -32,6 +33,13 @@ class Item:
     """Whether it was named by itself, and not through a folder, a pattern or a list."""
     remote: Location | None = None
     """Where it is, if not on this machine."""
+    index: SetIndex | None = field(default=None, compare=False)
+    """Of the index of a sharded set: what it says, once that was read (`sets.with_index`)."""
+
+    @property
+    def files(self) -> tuple[Item, ...]:
+        """The files that hold its tensors: the item, or the shards of which it is the index."""
+        return (self,) if self.index is None else self.index.shards
 
     @property
     def looks_like_model(self) -> bool:
@@ -55,6 +63,21 @@ class Item:
         from sdtool.batch.remote.location import plain_folders
 
         return plain_folders(self.path[len(self.root) :])
+
+    def beside(self, name: str) -> Item:
+        """Return another file of its folder."""
+        if self.remote is None:
+            folder = os.path.dirname(self.path)
+            return replace(self, path=os.path.join(folder, name), index=None)
+        location = self.remote.inside(name)
+        return replace(self, path=location.shown, remote=location, index=None)
+
+    def inside(self, name: str) -> Item:
+        """Return a file of the folder that it is; `name` has `/` between folders."""
+        if self.remote is None:
+            return replace(self, path=os.path.join(self.path, *name.split("/")))
+        location = self.remote.inside(name)
+        return replace(self, path=location.shown, remote=location)
 
     def opened(self) -> AbstractContextManager[File]:
         """Open it, wherever it is; closed in the end.

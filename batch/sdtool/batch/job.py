@@ -13,11 +13,12 @@ from sdtool.batch.draft import Draft
 from sdtool.batch.kinds import is_only_training
 from sdtool.batch.layouts import make_pipeline, make_single
 from sdtool.batch.making import Making, MakingFolder, Nothing, Shared
+from sdtool.batch.opened import note_fetched
 from sdtool.batch.originals import Originals, foresee, give_way, seen
 from sdtool.batch.place import AnyJob, Job, PartsJob, SetJob, is_onto_itself, nbytes_of
 from sdtool.batch.sharded import make_set
 from sdtool.batch.writing import make_outputs
-from sdtool.checkpoint import NotACheckpoint, SdtoolError, UsageError, counted, size
+from sdtool.checkpoint import NotACheckpoint, SdtoolError, UsageError
 from sdtool.convert import is_training_state, prepared
 from sdtool.scan import Verdict, admit, judged, worst_message
 
@@ -59,6 +60,8 @@ def _made(
         return [draft]
     if not job.item.alone and is_training_state(job.item.path):
         return []
+    if shared.options.replace is not None and job.item.remote is not None:
+        raise UsageError("--replace takes the place of files on this machine", where=draft.path)
     if isinstance(job, SetJob):
         if job.clash is not None:
             raise job.clash
@@ -85,8 +88,6 @@ def _made_of_file(
     progress: Callable[[int], None],
 ) -> list[Draft]:
     options = shared.options
-    if job.item.remote is not None and options.replace is not None:
-        raise UsageError("--replace takes the place of files on this machine", where=draft.path)
     with (
         job.item.opened() as source,
         judged(source, options.allow) as (taken, report),
@@ -115,11 +116,7 @@ def _made_of_file(
         else:
             _check_distinct(makings)
             made = make_outputs(draft, makings, job, checkpoint, originals, shared, progress)
-        if source.requests:
-            made[0].notes.append(
-                f"{size(source.nbytes_read)} of {size(source.nbytes)} were fetched,"
-                f" in {counted(source.requests, 'request')}"
-            )
+        note_fetched(made[0], [source])
         return made
 
 

@@ -11,12 +11,14 @@ from pathlib import Path
 
 from sdtool.batch.converting import Converting
 from sdtool.batch.draft import Draft
-from sdtool.batch.items import Item, is_remote, shown_path
+from sdtool.batch.items import Item, item_of, shown_path
 from sdtool.batch.making import Making, MakingFolder, Nothing, Recipe, Shared
-from sdtool.batch.opened import open_part
+from sdtool.batch.opened import OpenedParts, note_fetched
 from sdtool.batch.originals import Originals
-from sdtool.batch.place import Job, PartsJob, shards_of, without_shards
+from sdtool.batch.pipelines import Pipeline, pipeline_of, pipelines_in
+from sdtool.batch.place import Job, PartsJob
 from sdtool.batch.provenance import provenance, provenance_of_parts
+from sdtool.batch.sets import as_models, with_index
 from sdtool.batch.several import check_size, make_several
 from sdtool.batch.writing import make_outputs
 from sdtool.checkpoint import Checkpoint, UsageError, together
@@ -27,10 +29,7 @@ from sdtool.convert import (
     Target,
     facts_in,
     has_other_layout,
-    is_index,
-    is_pipeline,
     output_name,
-    pipeline_files,
     plan_pipeline,
     select_single,
 )
@@ -58,7 +57,7 @@ class ToSingle:
         """Why nothing is made of a sharded set."""
         return _NO_SETS
 
-    def names(self, path: str) -> list[str]:
+    def names(self, path: str, shards: Sequence[str] = ()) -> list[str]:
         """Return the name of what becomes of a folder."""
         return [output_name(f"{Path(path).resolve().name}.safetensors", dtype=self.dtype)]
 
@@ -86,7 +85,7 @@ class ToFolder:
         """Why nothing is made of a sharded set."""
         return _NO_SETS
 
-    def names(self, path: str) -> list[str]:
+    def names(self, path: str, shards: Sequence[str] = ()) -> list[str]:
         """Return the name of the folder that a file becomes."""
         return [output_name(path, dtype=self.dtype).removesuffix(".safetensors") + "-diffusers"]
 
@@ -136,7 +135,7 @@ def assembly(parts: Sequence[str], out: str | None) -> PartsJob:
     """
     if out is None:
         raise UsageError("--assemble requires a name for the model", hint="name it with -o")
-    named: dict[str, tuple[str, ...]] = {}
+    named: dict[str, Item] = {}
     for part in parts:
         name, is_given, path = part.partition("=")
         folder = ASSEMBLED.get(name)
@@ -146,36 +145,17 @@ def assembly(parts: Sequence[str], out: str | None) -> PartsJob:
                 where=shown_path(part),
                 hint=f"use {'=FILE, '.join(ASSEMBLED)}=FILE",
             )
-        if is_remote(path):
-            raise UsageError("--assemble takes files on this machine", where=shown_path(path))
         if folder in named:
             raise UsageError(f"--assemble names {name} twice")
-        named[folder] = shards_of(path) if is_index(path) else (path,)
+        named[folder] = with_index(item_of(path))
     if "unet" not in named:
         raise UsageError("--assemble requires a UNet", hint="add unet=FILE")
-    return PartsJob(Item(named["unet"][0], alone=True), (Path(out),), named)
+    return PartsJob(named["unet"], (Path(out),), Pipeline(named))
 
 
 def inputs_of(recipe: Recipe, items: Sequence[Item]) -> list[Item]:
     """Return what a recipe takes as one input each: whole folders, indexes with their shards."""
-    return pipelines_in(items) if isinstance(recipe, ToSingle) else without_shards(items)
-
-
-def pipelines_in(items: Sequence[Item]) -> list[Item]:
-    """Put each pipeline of diffusers in the place of the files that were found in its folder."""
-    above = {i.path: Path(i.path).parents if i.remote is None else () for i in items}
-    folders = {f for f in dict.fromkeys(chain.from_iterable(above.values())) if is_pipeline(f)}
-    found: dict[str, Item] = {}
-    for item in items:
-        folder = next((f for f in above[item.path] if f in folders), None)
-        if folder is None:
-            found[item.path] = item
-        else:
-            is_named = item.root is None or Path(item.root) == folder
-            path = os.fspath(folder)
-            found[path] = Item(path, root=None if is_named else item.root)
-    alone = len(found) == 1
-    return [replace(item, alone=alone or item.alone) for item in found.values()]
+    return pipelines_in(items) if isinstance(recipe, ToSingle) else as_models(items)
 
 
 def make_single(
@@ -196,26 +176,30 @@ def make_single(
         raise UsageError(
             "--replace cannot be used where several files become one", where=draft.path
         )
-    is_folder = os.path.isdir(job.item.path)
-    if is_folder:
-        pipeline_files(job.item.path)  # an index that cannot be read is told
+    pipeline = job.pipeline
+    if not pipeline.parts:  # it could not be read, or there is none: that is told now
+        pipeline = pipeline_of(job.item)
+    items = {part: item.files for part, item in pipeline.parts.items()}
     with ExitStack() as stack:
-        opened = {
-            path: open_part(Path(path), draft=draft, options=options, stack=stack)
-            for path in job.files
-        }
+        opening = OpenedParts(draft, options, stack)
+        opened = {item: opening.open(item) for item in dict.fromkeys(chain(*items.values()))}
         if job.clash is not None:
             raise job.clash
-        files = {folder: [opened[path] for path in paths] for folder, paths in job.parts.items()}
-        parts = {folder: together(shards) for folder, shards in files.items()}
-        facts = facts_in(job.item.path) if is_folder else None
+        files = {part: [opened[item] for item in shards] for part, shards in items.items()}
+        parts = {part: together(shards) for part, shards in files.items()}
+        facts = None
+        if pipeline.scheduler is not None:
+            facts = facts_in(opening.stack.enter_context(pipeline.scheduler.opened()))
         selection = select_single(parts, facts, where=draft.path, dtype=recipe.dtype)
         if options.provenance:
             known = {**selection.metadata, **provenance_of_parts(draft.path, files)}
             selection = replace(selection, metadata=known)
             shared = replace(shared, options=replace(options, provenance=False))
         making = Making(selection, job.outs[0])
-        return make_outputs(draft, [making], job, parts["unet"], originals, shared, progress)
+        made = make_outputs(draft, [making], job, parts["unet"], originals, shared, progress)
+        indexes = (item.index for item in pipeline.parts.values())
+        note_fetched(made[0], opening.files, [index for index in indexes if index is not None])
+        return made
 
 
 def make_pipeline(

@@ -10,7 +10,7 @@ from typing import Any
 
 from sdtool.batch.items import Item
 from sdtool.batch.kinds import PRUNABLE, identity_of
-from sdtool.batch.sets import as_one, opened_model
+from sdtool.batch.sets import SetIndex, as_one, opened_model, with_index
 from sdtool.checkpoint import Checkpoint, File, InputError, TensorEntry, UsageError, dataclass
 from sdtool.checkpoint.identify import Identity, broken_promises, resolve
 from sdtool.scan import Report, Verdict
@@ -51,6 +51,11 @@ class Seen:
         return (*self.checkpoint.tensors, *further)
 
     @property
+    def _read(self) -> tuple[File | SetIndex, ...]:
+        """What was read of it."""
+        return self.sources if self.item.index is None else (self.item.index, *self.sources)
+
+    @property
     def freed(self) -> int:
         """Bytes that pruning would free, in the precision that the file has."""
         return max(0, self.nbytes - self.pruned) if self.pruned is not None else 0
@@ -60,8 +65,8 @@ class Seen:
         judged = self.report.as_json()
         return {
             "format": self.checkpoint.format,
-            "read_bytes": sum(source.nbytes_read for source in self.sources),
-            "requests": sum(source.requests for source in self.sources),
+            "read_bytes": sum(one.nbytes_read for one in self._read),
+            "requests": sum(one.requests for one in self._read),
             **{key: judged[key] for key in ("verdict", "findings", "globals")},
             **self.identity.as_json(),
             "notes": [*self.checkpoint.notes, *self.identity.notes],
@@ -87,6 +92,7 @@ def looked_at(
     Raises:
         InputError: it cannot be read, or is no checkpoint.
     """
+    item = with_index(item)
     with opened_model(item, allow=allow, progress=progress) as (checkpoint, reports, sources):
         identity = identity_of(checkpoint)
         try:
@@ -97,12 +103,12 @@ def looked_at(
         yield Seen(
             item,
             sum(source.nbytes for source in sources),
-            as_one(item.path, reports),
+            as_one(item, reports),
             identity,
             checkpoint,
             tuple(sources),
             broken_promises(os.path.basename(item.path), identity, checkpoint.format),
-            () if sources[0].name == item.path else tuple(source.name for source in sources),
+            () if item.index is None else tuple(source.name for source in sources),
             pruned,
             pruned_fp16,
         )

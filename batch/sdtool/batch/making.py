@@ -79,8 +79,11 @@ class Recipe(Protocol):
         """What to make of a sharded set, or why nothing is made of one."""
         ...
 
-    def names(self, path: str) -> Sequence[str]:
-        """Return the names of the outputs of one input, before it is opened."""
+    def names(self, path: str, shards: Sequence[str] = ()) -> Sequence[str]:
+        """Return the names of the outputs of one input, before it is opened.
+
+        `shards` are the names of the files that an index lists.
+        """
         ...
 
     def choose(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,9 +13,11 @@ from typing import TypeAlias
 from sdtool.batch.clashes import takes_an_input, takes_an_output
 from sdtool.batch.items import Item
 from sdtool.batch.outputs import OnThisMachine, Outputs
+from sdtool.batch.pipelines import Pipeline, is_folder, pipeline_of
 from sdtool.batch.rivals import made_of_another
+from sdtool.batch.sets import with_index
 from sdtool.checkpoint import Format, InputError, OutputError, UsageError, os_reason
-from sdtool.convert import REPLACED_SUFFIXES, Target, is_index, pipeline_files, read_index
+from sdtool.convert import REPLACED_SUFFIXES, Target, is_index
 
 _HERE = OnThisMachine()
 
@@ -43,14 +45,14 @@ class SetJob:
 
     item: Item
     outs: tuple[Path, ...]
-    shards: tuple[str, ...]
+    shards: tuple[Item, ...]
     clash: UsageError | None = None
     passed_over: str | None = None
 
     @property
     def files(self) -> tuple[str, ...]:
         """What is read: the index and its shards."""
-        return (self.item.path, *self.shards)
+        return (self.item.path, *(shard.path for shard in self.shards))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +64,20 @@ class PartsJob:
 
     item: Item
     outs: tuple[Path, ...]
-    parts: Mapping[str, tuple[str, ...]]
-    """The file of each component, or its shards, by its folder in diffusers."""
+    pipeline: Pipeline
     clash: UsageError | None = None
     passed_over: str | None = None
 
     @property
     def files(self) -> tuple[str, ...]:
         """What is read."""
-        return tuple(dict.fromkeys(path for files in self.parts.values() for path in files))
+        parts = self.pipeline.parts.values()
+        return tuple(dict.fromkeys(file.path for part in parts for file in part.files))
 
 
 AnyJob: TypeAlias = Job | SetJob | PartsJob
+_Names: TypeAlias = Callable[[str, Sequence[str]], Sequence[str]]
+"""From what an input is called, and of an index its shards, to the names of the outputs."""
 
 
 def is_onto_itself(job: AnyJob, outputs: Outputs = _HERE) -> bool:
@@ -96,13 +100,13 @@ def nbytes_of(job: AnyJob) -> int:
 
 def plan_outputs(
     items: Sequence[Item],
-    names: Callable[[str], Sequence[str]],
+    names: _Names,
     *,
     outputs: Outputs = _HERE,
     makes_folders: bool = False,
 ) -> list[AnyJob]:
-    """Give every input its outputs: the one that was named, or `names(path)`, beside it or mirrored
-    in the folder that was named.
+    """Give every input its outputs: the one that was named, or `names(path, shards)`, beside it or
+    mirrored in the folder that was named.
 
     Inputs that share an output, or would replace another input, get a `clash`, so that nothing is
     made of them. Of files in a folder, those that were plainly made of one another are settled: one
@@ -128,48 +132,10 @@ def plan_outputs(
         raise UsageError(
             "-o names a file, and this is a folder", where=out, hint="--out-dir takes a folder"
         )
-    jobs = [
-        _job(item, tuple(_place(item, name, out_dir) for name in names(item.called)))
-        if out is None
-        else _job(item, (Path(out),))
-        for item in items
-    ]
+    jobs = [_job(item, out, out_dir, names) for item in items]
     if out is not None and jobs and is_onto_itself(jobs[0], outputs):
         raise UsageError("-o names the input itself", where=outputs.called(Path(out)))
     return _without_clashes(jobs, outputs)
-
-
-def shards_of(path: str) -> tuple[str, ...]:
-    """Return the shards that an index names; none where it cannot be read."""
-    try:
-        return tuple(map(os.fspath, read_index(path).shards))
-    except InputError:  # reported when the set's turn comes
-        return ()
-
-
-def parts_of(path: str) -> Mapping[str, tuple[str, ...]]:
-    """Return the files of a pipeline's components; none where an index in it cannot be read."""
-    try:
-        files = pipeline_files(path)
-    except InputError:  # reported when the folder's turn comes
-        return {}
-    return {folder: tuple(map(os.fspath, found)) for folder, found in files.items()}
-
-
-def without_shards(items: Sequence[Item]) -> list[Item]:
-    """Leave out the shards of which the index is among the items.
-
-    An index stays whatever lists it: of two that list each other, both would be gone.
-    """
-    shards = {
-        os.path.abspath(shard)
-        for item in items
-        if is_index(item.path)
-        for shard in shards_of(item.path)
-    }
-    return [
-        item for item in items if is_index(item.path) or os.path.abspath(item.path) not in shards
-    ]
 
 
 def apart(items: Sequence[Item], outputs: Outputs) -> tuple[list[Item], int]:
@@ -272,12 +238,22 @@ def same_file(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:
         return False
 
 
-def _job(item: Item, outs: tuple[Path, ...]) -> AnyJob:
-    if item.remote is None and is_index(item.path):
-        return SetJob(item, outs, shards_of(item.path))
-    if os.path.isdir(item.path):
-        return PartsJob(item, outs, parts_of(item.path))
-    return Job(item, outs)
+def _job(item: Item, out: str | None, out_dir: str | None, names: _Names) -> AnyJob:
+    shards: tuple[Item, ...] = ()
+    is_set = is_index(item.path)
+    if is_set:
+        with suppress(InputError):  # reported when the set's turn comes
+            shards = with_index(item).files
+    called = names(item.called, [shard.called for shard in shards])
+    outs = tuple(_place(item, name, out_dir) for name in called) if out is None else (Path(out),)
+    if is_set:
+        return SetJob(item, outs, shards)
+    if not is_folder(item):
+        return Job(item, outs)
+    pipeline = Pipeline({})
+    with suppress(InputError):  # reported when the folder's turn comes
+        pipeline = pipeline_of(item)
+    return PartsJob(item, outs, pipeline)
 
 
 def _place(item: Item, name: str, out_dir: str | None) -> Path:

@@ -80,7 +80,7 @@ class Pruning:
         dtypes = ("keep",) if self.dtype == "keep" else ("keep", self.dtype)
         return [(kind, form) for form in dtypes for kind in _BOTH]
 
-    def names(self, path: str) -> list[str]:
+    def names(self, path: str, shards: Sequence[str] = ()) -> list[str]:
         """Return the names of the outputs of one input, before it is opened."""
         return list(self._named_forms(path))
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from sdtool.batch.items import Item
+from sdtool.batch.sets import files_of
 from sdtool.checkpoint import Checkpoint, Format, InputError, TensorEntry, UnsafeError
 from sdtool.checkpoint.identify import ema_name
 from sdtool.convert import (
@@ -14,9 +15,7 @@ from sdtool.convert import (
     DEQUANTIZED_DTYPES,
     Origins,
     casting,
-    is_index,
     origins_of,
-    read_index,
     row_major_chunks,
 )
 from sdtool.scan import Verdict, admit, judged
@@ -78,8 +77,8 @@ def _held_by(best: _Model, others: Sequence[_Model]) -> dict[str, str]:
 
 def _opened(path: str, stack: ExitStack) -> _Model:
     parts: list[Checkpoint] = []
-    for part in read_index(path).shards if is_index(path) else (path,):
-        taken, report = stack.enter_context(judged(os.fspath(part), {}))
+    for part in files_of(Item(path)):
+        taken, report = stack.enter_context(judged(part.path, {}))
         parts.append(admit(taken, report, disarm=False))
         if report.verdict is not Verdict.CLEAN:
             raise InputError("is not clean", where=report.path)

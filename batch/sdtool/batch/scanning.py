@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from threading import Event
@@ -15,7 +15,7 @@ from sdtool.batch.engines import Check, Engine, Here
 from sdtool.batch.failures import as_error
 from sdtool.batch.items import Item, item_of
 from sdtool.batch.progress import Progress, Stop, stoppable
-from sdtool.batch.sets import files_of, scan_set
+from sdtool.batch.sets import as_one, with_index
 from sdtool.checkpoint import File, InputError, dataclass
 from sdtool.scan import Finding, Name, Report, Verdict
 from sdtool.scan import scan_file as scan
@@ -125,13 +125,11 @@ def _scanned_model(
 ) -> Report:
     """Scan one file, or all shards of an index."""
     scan_it = partial(_scanned_item, allow=allow, deep=deep, progress=progress)
-    try:
-        files = files_of(item)
-    except InputError:  # called as an index is, and none: what else it is, is reported
-        files = (item,)
-    if files == (item,):
+    with suppress(InputError):  # called as an index is, and none: what else it is, is reported
+        item = with_index(item)
+    if item.index is None:
         return scan_it(item)
-    return scan_set(item.path, files, partial(_reported, scan_it))
+    return as_one(item, [_reported(scan_it, shard) for shard in item.files])
 
 
 def _scanned_item(

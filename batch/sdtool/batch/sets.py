@@ -6,18 +6,24 @@ import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from sdtool.batch.items import Item
+from sdtool.batch.folders import names_in
+from sdtool.batch.items import Item, whole_path
 from sdtool.checkpoint import (
     Checkpoint,
     File,
     InputError,
     Malformed,
+    dataclass,
     opened,
     readings,
     together,
 )
 from sdtool.scan import Report, Verdict, judge
+
+if TYPE_CHECKING:
+    from sdtool.convert import ShardIndex
 
 _GRAVEST = tuple(Verdict)
 
@@ -28,50 +34,93 @@ def may_be_index(path: str) -> bool:
     return ".index." in name and name.endswith(".json")
 
 
+@dataclass(frozen=True, slots=True)
+class SetIndex:
+    """The index of a sharded set as it was read once, and the files that it names."""
+
+    content: ShardIndex
+    shards: tuple[Item, ...]
+    nbytes_read: int
+    """Bytes that were read, or fetched, for it."""
+    requests: int
+    """How often a server was asked for it."""
+    version: str | None = None
+    """Of an index elsewhere: what its server called what was read."""
+
+
+def with_index(item: Item) -> Item:
+    """Return an item that knows what it says, where it is an index; any other as it is.
+
+    Raises:
+        InputError: it is called as an index is, and cannot be read as one.
+    """
+    if item.index is not None or not may_be_index(item.path):
+        return item
+    from sdtool.convert import is_index, read_index  # it needs the rooms that write
+
+    if not is_index(item.path):
+        return item
+    with item.opened() as file:
+        content = read_index(file)
+        version = None
+        if item.remote is not None:
+            from sdtool.batch.remote.ranged import RemoteFile
+
+            if isinstance(file, RemoteFile):  # of a branch that moves on, one commit is read
+                version = file.version
+                item = replace(item, remote=replace(item.remote, commit=file.commit))
+        shards = tuple(map(item.beside, content.shards))
+        index = SetIndex(content, shards, file.nbytes_read, file.requests, version)
+    return replace(item, index=index)
+
+
 def as_models(items: Sequence[Item]) -> list[Item]:
-    """Leave out the shards of which the index is among the items: it stands for all."""
+    """Leave out the shards of which the index is among the items: it stands for all.
+
+    An index stays whatever lists it: of two that list each other, both would be gone.
+    """
     if not any(may_be_index(item.path) for item in items):
         return list(items)
-    from sdtool.batch.place import without_shards  # it needs the rooms that write
+    indexes = {item.path: _if_it_can_be_read(item) for item in items if may_be_index(item.path)}
+    shards = {whole_path(s.path) for one in indexes.values() if one.index for s in one.files}
+    # of what is on this machine the index is read anew when its turn comes
+    known = {path: one for path, one in indexes.items() if one.remote is not None}
+    return [
+        known.get(item.path, item)
+        for item in items
+        if item.path in indexes or whole_path(item.path) not in shards
+    ]
 
-    return without_shards(items)
+
+def _if_it_can_be_read(item: Item) -> Item:
+    try:
+        return with_index(item)
+    except InputError:  # reported when the set's turn comes
+        return item
 
 
 def index_in(item: Item) -> Item:
-    """Return the index in a folder that has one; of anything else, the item itself."""
-    if item.remote is not None:
-        return item
-    try:
-        found = [name for name in os.listdir(item.path) if may_be_index(name)]
-    except OSError:
-        return item
-    return replace(item, path=os.path.join(item.path, found[0])) if len(found) == 1 else item
+    """Return the index in a folder that has one; of anything else, the item itself.
+
+    Raises:
+        InputError: what is in a folder elsewhere cannot be found out.
+    """
+    found = [name for name in names_in(item) if "/" not in name and may_be_index(name)]
+    return item.inside(found[0]) if len(found) == 1 else item
 
 
 def files_of(item: Item) -> tuple[Item, ...]:
     """Return the files that hold a model: the item, or the shards of which it is the index.
 
-    The shards of an index that is elsewhere are inputs of their own.
-
     Raises:
         InputError: it is called as an index is, and cannot be read as one.
     """
-    if item.remote is not None or not may_be_index(item.path):
-        return (item,)
-    from sdtool.convert import is_index, read_index
-
-    if not is_index(item.path):
-        return (item,)
-    return tuple(replace(item, path=os.fspath(shard)) for shard in read_index(item.path).shards)
+    return with_index(item).files
 
 
 def all_files_of(item: Item) -> tuple[Item, ...]:
     """Return what is read for an item: of an index itself and its shards, there or not."""
-    try:
-        files = files_of(item)
-    except InputError:  # no index, whatever it is called
-        files = ()
-    return tuple(dict.fromkeys((item, *files)))
+    return tuple(dict.fromkeys((item, *_if_it_can_be_read(item).files)))
 
 
 @contextmanager
@@ -91,33 +140,32 @@ def opened_model(
     """
     from sdtool.checkpoint import checkpoint_of  # a scan makes no tensors
 
-    files = files_of(item)
+    item = with_index(item)
     with ExitStack() as stack:
         sources: list[File] = []
         reports: list[Report] = []
         shards: dict[str, Checkpoint] = {}
-        for file in files:
+        for file in item.files:
             source = stack.enter_context(opened(stack.enter_context(file.opened()), progress))
             taken = readings(source)
             reports.append(judge(taken, path=file.path, allow=allow))
             shards[file.path] = checkpoint_of(taken)
             del taken  # what a pickle holds beside its tensors is much
             sources.append(source)
-        if files != (item,):
-            check_set(item.path, shards)
+        if item.index is not None:
+            check_set(item.index, item.path, shards)
         yield together(list(shards.values())), reports, sources
 
 
-def check_set(path: str, shards: Mapping[str, Checkpoint]) -> None:
+def check_set(index: SetIndex, path: str, shards: Mapping[str, Checkpoint]) -> None:
     """Check that the shards of an index, by their paths, hold what it says, and nothing else.
 
     Raises:
         Malformed: they do not; the first tensor is named.
     """
-    from sdtool.convert import read_index
-
-    listed = read_index(path).weight_map
-    held = {e.name: os.path.basename(shard) for shard, one in shards.items() for e in one.tensors}
+    listed = index.content.weight_map
+    names = {s.path: name for s, name in zip(index.shards, index.content.shards, strict=True)}
+    held = {entry.name: names[shard] for shard, one in shards.items() for entry in one.tensors}
     for name, shard in listed.items():
         if held.get(name) != shard:
             raise Malformed(f"lists {name!a}, which {shard} does not hold", where=path)
@@ -135,14 +183,10 @@ def gravest(reports: Sequence[Report]) -> Verdict:
     return max(worst, Verdict.UNDECIDED, key=_GRAVEST.index) if is_gap else worst
 
 
-def scan_set(path: str, shards: Sequence[Item], scan: Callable[[Item], Report]) -> Report:
-    """Scan all shards of an index and return one report; each finding names its shard."""
-    return as_one(path, [scan(shard) for shard in shards])
-
-
-def as_one(path: str, reports: Sequence[Report]) -> Report:
-    """Return one report of a model, called `path`, from those of its files."""
-    if len(reports) == 1:
+def as_one(item: Item, reports: Sequence[Report]) -> Report:
+    """Return one report of a model from those of its files; each finding names its shard."""
+    index = item.index
+    if index is None:
         return reports[0]
     troubles = [
         f"{os.path.basename(report.path)}: {report.error or 'is no checkpoint'}"
@@ -152,7 +196,7 @@ def as_one(path: str, reports: Sequence[Report]) -> Report:
     coverages = {report.coverage for report in reports}
     return replace(
         reports[0],
-        path=path,
+        path=item.path,
         verdict=gravest(reports),
         findings=tuple(
             replace(finding, member=_within(report.path, finding.member))
@@ -162,7 +206,8 @@ def as_one(path: str, reports: Sequence[Report]) -> Report:
         globals=tuple(dict.fromkeys(name for report in reports for name in report.globals)),
         coverage="partial" if "partial" in coverages or troubles else reports[0].coverage,
         nbytes=sum(report.nbytes for report in reports),
-        nbytes_read=sum(report.nbytes_read for report in reports),
+        nbytes_read=index.nbytes_read + sum(report.nbytes_read for report in reports),
+        requests=index.requests + sum(report.requests for report in reports),
         seconds=sum(report.seconds for report in reports),
         error="; ".join(troubles) or None,
         hint=next((report.hint for report in reports if report.hint), None),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sdtool.batch.checking import hash_there, verify, verify_there
 from sdtool.batch.draft import Draft, State
+from sdtool.batch.foresight import as_it_comes, expect_again
 from sdtool.batch.making import Shared
 from sdtool.batch.originals import Originals, mind_losses
 from sdtool.batch.outcome import Shard
@@ -115,6 +116,12 @@ def _is_there(plan: SetPlan, outputs: Outputs) -> bool:
     return all(is_made_of(shard.plan, shard.out, outputs) for shard in plan.shards)
 
 
+def _as_it_comes(shard: PlannedShard) -> PlannedShard:
+    """Return a file to come whose tensors are written as they come, where that is from a server."""
+    (plan,) = as_it_comes([shard.plan])
+    return replace(shard, plan=plan)
+
+
 def _write(draft: Draft, plan: SetPlan, shared: Shared, progress: Callable[[int], None]) -> None:
     options = shared.options
     total = sum(shard.plan.nbytes for shard in plan.shards)
@@ -124,6 +131,7 @@ def _write(draft: Draft, plan: SetPlan, shared: Shared, progress: Callable[[int]
         progress(int(nbytes * scale))
 
     def check(shard: PlannedShard, written: Path) -> None:
+        expect_again(shard.plan)
         verify(written, shard.out, shard.checkpoint, shard.selection, advance)
 
     done = write_shards(
@@ -132,6 +140,7 @@ def _write(draft: Draft, plan: SetPlan, shared: Shared, progress: Callable[[int]
         progress=advance,
         hashes=options.hashes,
         allow_overflow=options.allow_overflow,
+        prepare=_as_it_comes,
         check=check if options.verify else None,
     )
     shared.outputs.take(

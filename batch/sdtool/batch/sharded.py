@@ -4,33 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 from sdtool.batch.already import check_called_rightly, idle, named_as_output
 from sdtool.batch.draft import Draft, State
 from sdtool.batch.making import SetRecipe, Shared
-from sdtool.batch.opened import open_part
+from sdtool.batch.opened import OpenedParts, note_fetched
 from sdtool.batch.originals import Originals
-from sdtool.batch.place import SetJob, is_onto_itself, shards_of
+from sdtool.batch.place import SetJob, is_onto_itself
 from sdtool.batch.provenance import provenance
+from sdtool.batch.sets import with_index
 from sdtool.batch.several import check_size, make_several
 from sdtool.batch.sidecars import mind_sidecars
 from sdtool.checkpoint import UsageError
 from sdtool.convert import (
     SetPlan,
     Target,
-    index_name,
-    output_name,
     plan_shards,
-    read_index,
     set_name,
 )
-
-
-def set_names(path: str) -> list[str]:
-    """Return the names of what becomes of an index and its shards; the index comes first."""
-    return [index_name(path), *(output_name(shard) for shard in shards_of(path))]
 
 
 def make_set(
@@ -50,40 +42,35 @@ def make_set(
         raise UsageError("--to pt cannot be used with a sharded set", where=draft.path)
     options = shared.options
     with ExitStack() as stack:
-        plan = _planned(draft, job, wanted, shared, stack)
+        item, parts = with_index(job.item), OpenedParts(draft, options, stack)
+        assert item.index is not None  # it is called as an index is
+        plan = plan_shards(
+            item.index.content,
+            job.outs[0].parent,
+            lambda name: parts.open(item.beside(name)),
+            dtype=wanted.dtype,
+            skip_unsupported=wanted.skip_unsupported,
+            dequantize=wanted.dequantize,
+            metadata=provenance if options.provenance else None,
+        )
         check_size(draft, plan, shared)
         if wanted.dequantize and wanted.dtype == "keep" and not _dequantizes(plan):
             draft.leave("it holds no quantized weights")
             if job.item.alone:
                 raise UsageError(draft.notes[-1], where=draft.path)
             return
-        if is_onto_itself(job):
+        if is_onto_itself(job, shared.outputs):
             _leave(draft, plan, job)
             return
         make_several(draft, plan, plan.index, originals, shared, progress)
+        note_fetched(draft, parts.files, [item.index])
     is_new = draft.state is State.WRITTEN
-    if options.dry_run or not (is_new or options.copy_sidecars):
+    if options.dry_run or not (is_new or options.copy_sidecars) or job.item.remote is not None:
         return
     # what programs would look for by the name of a model in one file
     source = Path(draft.path).with_name(set_name(draft.path))
     target = plan.index.with_name(set_name(plan.index))
     mind_sidecars(draft, source, target, copy=options.copy_sidecars)
-
-
-def _planned(
-    draft: Draft, job: SetJob, wanted: SetRecipe, shared: Shared, stack: ExitStack
-) -> SetPlan:
-    """Open and judge every shard, and lay the set out; the shards stay open with the stack."""
-    options = shared.options
-    return plan_shards(
-        read_index(draft.path),
-        job.outs[0].parent,
-        partial(open_part, draft=draft, options=options, stack=stack),
-        dtype=wanted.dtype,
-        skip_unsupported=wanted.skip_unsupported,
-        dequantize=wanted.dequantize,
-        metadata=provenance if options.provenance else None,
-    )
 
 
 def _leave(draft: Draft, plan: SetPlan, job: SetJob) -> None:

@@ -9,9 +9,10 @@ from dataclasses import replace
 from threading import Event
 from typing import TypeAlias
 
+from sdtool.batch.foresight import all_of
 from sdtool.batch.items import Item, item_of
 from sdtool.batch.progress import Progress, Stop, stoppable
-from sdtool.batch.sets import check_set, files_of, index_in
+from sdtool.batch.sets import SetIndex, check_set, index_in, with_index
 from sdtool.checkpoint import (
     Checkpoint,
     File,
@@ -64,31 +65,43 @@ def verify_file(
     advance = stoppable(progress, cancelled)
     item = item_of(path, download=download)
     try:
-        model = index_in(item)
+        model = with_index(index_in(item))
         if against is not None:
-            source = index_in(item_of(against, download=download))
+            source = with_index(index_in(item_of(against, download=download)))
             baked = None if baked_vae is None else item_of(baked_vae, download=download)
             return _against(model, source, baked, advance)
-        shards = files_of(model)
-        if shards != (model,):
+        if model.index is not None:
             if sha256 or autov2:
                 raise UsageError(
                     "a hash is of one file, and this is an index of several",
                     where=model.path,
                     hint="name one of the shards",
                 )
-            return _of_set(model, shards, advance)
-        with model.opened() as file:
-            _expect(file)
+            return _of_set(model, model.index, advance)
+        with model.opened() as file, all_of(file):
             return check_file(file, sha256=sha256, autov2=autov2, progress=advance)
     except Stop as stop:
         raise stop.cause from None
 
 
-def _of_set(index: Item, shards: Sequence[Item], progress: Progress) -> Verification:
+def _of_set(item: Item, index: SetIndex, progress: Progress) -> Verification:
     """Check each shard of an index, and that they hold what it says."""
-    found = [check_file(shard.path, progress=progress) for shard in shards]
-    named = [os.path.basename(shard.path) for shard in shards]
+    with ExitStack() as stack:
+        files = [stack.enter_context(shard.opened()) for shard in index.shards]
+        return _of_shards(item, index, files, progress)
+
+
+def _of_shards(
+    item: Item, index: SetIndex, files: Sequence[File], progress: Progress
+) -> Verification:
+    found: list[Verification] = []
+    held: dict[str, Checkpoint] = {}
+    for file in files:
+        with all_of(file):
+            found.append(check_file(file, progress=progress))
+            if not found[-1].failures:
+                held[file.name] = open_checkpoint(file)
+    named = [os.path.basename(shard.path) for shard in index.shards]
     wrong = [
         replace(difference, name=f"{name}: {difference.name}")
         for name, one in zip(named, found, strict=True)
@@ -96,12 +109,11 @@ def _of_set(index: Item, shards: Sequence[Item], progress: Progress) -> Verifica
     ]
     failures = sum(one.failures for one in found)
     if not failures:
-        with ExitStack() as stack:
-            try:
-                _opened(index, stack)
-            except Malformed as e:
-                wrong.append(Difference(os.path.basename(index.path), e.what))
-                failures += 1
+        try:
+            check_set(index, item.path, held)
+        except Malformed as e:
+            wrong.append(Difference(os.path.basename(item.path), e.what))
+            failures += 1
     return Verification(
         tensors=sum(one.tensors for one in found),
         nbytes=sum(one.nbytes for one in found),
@@ -147,18 +159,10 @@ def _against(item: Item, against: Item, baked_vae: Item | None, progress: Progre
 
 def _opened(item: Item, stack: ExitStack) -> Checkpoint:
     """Open a file, or all shards of an index as one checkpoint."""
-    files = files_of(item)
-    opened = {one.path: open_checkpoint(stack.enter_context(one.opened())) for one in files}
-    if files != (item,):
-        check_set(item.path, opened)
+    opened = {one.path: open_checkpoint(stack.enter_context(one.opened())) for one in item.files}
+    if item.index is not None:
+        check_set(item.index, item.path, opened)
     return together(list(opened.values()))
-
-
-def _expect(file: File) -> None:
-    if file.requests:  # it is elsewhere, and all of it will be read
-        from sdtool.batch.remote.needs import expect_all
-
-        expect_all(file)
 
 
 def _check_digits(option: str, digits: str, length: int) -> None:

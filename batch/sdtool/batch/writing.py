@@ -12,6 +12,7 @@ from typing import Any
 from sdtool.batch.already import idle, onto_itself
 from sdtool.batch.checking import verify
 from sdtool.batch.draft import Draft, State
+from sdtool.batch.foresight import as_it_comes, expect_again
 from sdtool.batch.making import Making, Nothing, Shared
 from sdtool.batch.originals import Originals, mind_losses
 from sdtool.batch.place import Job, PartsJob, check_suffix, is_the_input, make_folder
@@ -147,8 +148,8 @@ def _write(
     """Write the outputs of one input in one reading of it, and note in each what was written."""
     if not ready:
         return
-    if not isinstance(checkpoint.source, LocalFile):
-        ready = _as_it_comes(ready, checkpoint)
+    ordered = as_it_comes([one.plan for one in ready])
+    ready = [replace(one, plan=plan) for one, plan in zip(ready, ordered, strict=True)]
     wanted = shared.options
     # progress counts bytes of inputs: those written and those verified stand for a share of them
     total = sum(one.plan.nbytes for one in ready) * (1 + wanted.verify)
@@ -159,8 +160,7 @@ def _write(
     def check(out: Path, written: Path) -> None:
         if wanted.verify:
             (this,) = (one for one in ready if one.out == out)
-            if not isinstance(checkpoint.source, LocalFile):
-                _expect_again(checkpoint, this.plan)
+            expect_again(this.plan)
             verify(written, out, checkpoint, this.selection, advance)
 
     options: Any = {
@@ -183,22 +183,6 @@ def _write(
             _note_written(one, done[one.out], shared, progress)
         except Exception as e:
             one.draft.fail(e)
-
-
-def _as_it_comes(ready: Sequence[_Ready], checkpoint: Checkpoint) -> Sequence[_Ready]:
-    """Write what is fetched from elsewhere in the order in which it comes."""
-    from sdtool.batch.remote.needs import as_it_comes
-
-    plans = as_it_comes([one.plan for one in ready], checkpoint)
-    return [replace(one, plan=plan) for one, plan in zip(ready, plans, strict=True)]
-
-
-def _expect_again(checkpoint: Checkpoint, plan: ConvertPlan | PtPlan) -> None:
-    """Foresee the look at an output, which compares in that file's own order."""
-    from sdtool.batch.remote.needs import expect_tensors
-
-    there = sorted(plan.tensors, key=lambda placed: placed.offset)
-    expect_tensors(checkpoint, [placed.entry for placed in there])
 
 
 def _mode(checkpoint: Checkpoint) -> int:

@@ -93,7 +93,10 @@ def _from_anywhere(item: Item) -> Item:
     if item.remote is not None:
         return item
     root = None if item.root is None else os.path.abspath(item.root)
-    return replace(item, path=os.path.abspath(item.path), root=root)
+    index = item.index
+    if index is not None:
+        index = replace(index, shards=tuple(map(_from_anywhere, index.shards)))
+    return replace(item, path=os.path.abspath(item.path), root=root, index=index)
 
 
 def _parts_from_anywhere(job: AnyJob) -> AnyJob:
@@ -101,8 +104,8 @@ def _parts_from_anywhere(job: AnyJob) -> AnyJob:
 
     if not isinstance(job, PartsJob):
         return job
-    parts = {name: tuple(map(os.path.abspath, paths)) for name, paths in job.parts.items()}
-    return replace(job, item=_from_anywhere(job.item), parts=parts)
+    parts = {name: _from_anywhere(item) for name, item in job.pipeline.parts.items()}
+    return replace(job, item=_from_anywhere(job.item), pipeline=replace(job.pipeline, parts=parts))
 
 
 def many_options(function: Verb) -> Verb:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sdtool.convert.elements.rescale import DEQUANTIZED_DTYPES, casting
     from sdtool.convert.elements.row_major import row_major_chunks
     from sdtool.convert.files import convert_unjudged
+    from sdtool.convert.layouts.configs import PIPELINE_INDEX, SCHEDULER
     from sdtool.convert.layouts.predicts import Predicts
     from sdtool.convert.plan.casts import CASTABLE, DTYPES
     from sdtool.convert.plan.dequantize import (
@@ -44,12 +45,13 @@ if TYPE_CHECKING:
     from sdtool.convert.verify.found import Difference, Verification
     from sdtool.convert.verify.verify import verify_against, verify_file
     from sdtool.convert.write.hashes import Hashes, hash_file
-    from sdtool.convert.write.pipelines import facts_in, is_pipeline, pipeline_files, plan_pipeline
+    from sdtool.convert.write.pipelines import component_files, facts_in, plan_pipeline
     from sdtool.convert.write.pt_file import PtPlan, plan_pt, write_pt
     from sdtool.convert.write.safetensors_file import Written, write_safetensors, write_together
     from sdtool.convert.write.shards import (
         PlannedShard,
         SetPlan,
+        ShardIndex,
         index_name,
         is_index,
         is_training_state,
@@ -74,7 +76,9 @@ __all__ = [
     "DEQUANTIZED_DTYPES",
     "DTYPES",
     "HASH_KEYS",
+    "PIPELINE_INDEX",
     "REPLACED_SUFFIXES",
+    "SCHEDULER",
     "Census",
     "ConvertPlan",
     "Difference",
@@ -90,6 +94,7 @@ __all__ = [
     "Selected",
     "Selection",
     "SetPlan",
+    "ShardIndex",
     "Target",
     "Verification",
     "Written",
@@ -97,6 +102,7 @@ __all__ = [
     "check_expansion",
     "check_output",
     "check_reading",
+    "component_files",
     "convert_unjudged",
     "distance",
     "facts_in",
@@ -105,14 +111,12 @@ __all__ = [
     "index_name",
     "is_index",
     "is_partial",
-    "is_pipeline",
     "is_training_state",
     "leftovers",
     "new_file",
     "origins_of",
     "output_name",
     "partial_name",
-    "pipeline_files",
     "plan_pipeline",
     "plan_pt",
     "plan_safetensors",
@@ -148,6 +152,7 @@ __getattr__ = lazily(
         ".elements.rescale": ("DEQUANTIZED_DTYPES", "casting"),
         ".elements.row_major": ("row_major_chunks",),
         ".files": ("convert_unjudged",),
+        ".layouts.configs": ("PIPELINE_INDEX", "SCHEDULER"),
         ".layouts.predicts": ("Predicts",),
         ".plan.casts": ("CASTABLE", "DTYPES"),
         ".plan.dequantize": (
@@ -162,12 +167,12 @@ __getattr__ = lazily(
         ".verify.found": ("Difference", "Verification"),
         ".verify.verify": ("verify_against", "verify_file"),
         ".write.hashes": ("Hashes", "hash_file"),
-        ".write.pipelines": ("facts_in", "is_pipeline", "pipeline_files", "plan_pipeline"),
+        ".write.pipelines": ("component_files", "facts_in", "plan_pipeline"),
         ".write.pt_file": ("PtPlan", "plan_pt", "write_pt"),
         ".write.safetensors_file": ("Written", "write_safetensors", "write_together"),
         ".write.shards": (
-            "PlannedShard", "SetPlan", "index_name", "is_index", "is_training_state", "plan_shards",
-            "read_index", "set_name", "write_shards",
+            "PlannedShard", "SetPlan", "ShardIndex", "index_name", "is_index", "is_training_state",
+            "plan_shards", "read_index", "set_name", "write_shards",
         ),
         ".write.signals": ("signals_held",),
         ".write.staging": (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sdtool.batch.engines import Engine
-from sdtool.batch.items import Item, item_of, whole_path
+from sdtool.batch.items import Item, whole_path
 from sdtool.batch.journal.remembering import Remembering
 from sdtool.batch.journal.store import Entry, Journal, key_of
 from sdtool.batch.journal.task import task_of
@@ -14,7 +14,7 @@ from sdtool.batch.making import Recipe
 from sdtool.batch.options import Options
 from sdtool.batch.outcome import Failed, Outcome, Planned, Remarks, Skipped, Written
 from sdtool.batch.outputs import Outputs
-from sdtool.batch.place import AnyJob, PartsJob
+from sdtool.batch.place import AnyJob, PartsJob, SetJob
 
 
 def remembering(
@@ -38,7 +38,7 @@ class _Outcomes:
     def inputs(self, item: AnyJob) -> Sequence[Item] | None:
         if isinstance(item, PartsJob):  # more is read of such a model than its weights
             return None
-        return (item.item,) if item.item.remote is not None else tuple(map(item_of, item.files))
+        return (item.item, *item.shards) if isinstance(item, SetJob) else (item.item,)
 
     def key(self, item: AnyJob) -> bytes:
         outs = (whole_path(self.places.called(out)) for out in item.outs)

@@ -96,7 +96,8 @@ def tag_of(item: Item) -> Tag | None:
     """Return the version of a file on a server, which is asked once for it.
 
     None where the server names none; and for a URL with a query, which is not shown: what is behind
-    another query would have the same name.
+    another query would have the same name. So it is with an index that has changed since it was
+    read.
     """
     from sdtool.batch.remote.opening import version_of  # what is here needs none of it
 
@@ -105,7 +106,8 @@ def tag_of(item: Item) -> Tag | None:
         found = None if item.remote.query else version_of(item.remote)
     except Unreadable:
         return None
-    return None if found is None else Tag(*found)
+    is_read = found is None or item.index is None or item.index.version == found[1]
+    return Tag(*found) if found is not None and is_read else None
 
 
 def stamps_of(items: Iterable[Item]) -> Stamps | None:

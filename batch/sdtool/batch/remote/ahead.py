@@ -26,15 +26,23 @@ class Ahead:
     """Blocks of the ranges that were announced, kept until others take their place."""
 
     def __init__(
-        self, fetch: Callable[[int, int], bytes], ranges: Iterable[tuple[int, int]]
+        self,
+        fetch: Callable[[int, int], bytes],
+        ranges: Iterable[tuple[int, int]],
+        *,
+        once: bool = False,
     ) -> None:
-        """`ranges` are (begin, end), in the order in which they will be read."""
+        """`ranges` are (begin, end), in the order in which they will be read.
+
+        Of what is read `once` nothing is kept in the end.
+        """
         self._fetch = fetch
         self._blocks = list(_blocks(ranges))
         self._by_place = sorted(range(len(self._blocks)), key=self._blocks.__getitem__)
         self._begins = [self._blocks[number][0] for number in self._by_place]
         self._held_nbytes = 0
         self._furthest = -1
+        self._unread_nbytes = sum(end - begin for begin, end in self._blocks) if once else None
         self._held: OrderedDict[int, Future[bytes]] = OrderedDict()
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="sdtool-fetch")
@@ -65,6 +73,8 @@ class Ahead:
             for begin in (self._blocks[number][0],)
         ]
         self._let_go(number for number in numbers if self._blocks[number][1] <= end)
+        if self._unread_nbytes is not None:
+            self._note_read(nbytes)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def close(self) -> None:
@@ -91,6 +101,15 @@ class Ahead:
             for number in numbers:
                 if number in self._held:
                     self._held.move_to_end(number, last=False)
+
+    def _note_read(self, nbytes: int) -> None:
+        """Let go of all when it was all read: the next file of a set may have its turn."""
+        with self._lock:
+            assert self._unread_nbytes is not None
+            self._unread_nbytes -= nbytes
+            if self._unread_nbytes <= 0:
+                self._held.clear()
+                self._held_nbytes = 0
 
     def _is_past(self, numbers: Iterable[int]) -> bool:
         """Whether a block had its turn, and gave its place to others."""

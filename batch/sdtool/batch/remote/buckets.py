@@ -82,6 +82,11 @@ class BucketFile:
         """See `Parts`."""
         return strong(self._tag)
 
+    @property
+    def commit(self) -> None:
+        """See `Parts`: a bucket has none."""
+        return None
+
     def open(self) -> None:
         """Ask for the first bytes: size and version come with them.
 

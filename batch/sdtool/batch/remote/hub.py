@@ -30,7 +30,6 @@ _PUBLIC = "https://huggingface.co"
 _HINT = "check the name; a private or gated repository wants a token in HF_TOKEN"
 _PAGE_NBYTES = 32 << 20
 _MOST_PAGES = 10_000
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _ODD = re.compile(r"^$|(?:^|/)\.{0,2}(?:/|$)")
 """A path that leads elsewhere: no file of a repository has one."""
 _NEXT = re.compile(r'<([^<>]+)>\s*;\s*rel="next"')
@@ -43,10 +42,10 @@ def hub_file(location: Location) -> WebFile:
         UsageError: `HF_ENDPOINT` is no URL.
     """
     return WebFile(
-        _address(location, location.revision or "main"),
+        _address(location, location.commit or location.revision or "main"),
         location.shown,
         login=_login(),
-        repin=partial(_pinned, location),
+        repin=partial(_address, location),
         hint=_HINT,
     )
 
@@ -59,7 +58,7 @@ def hub_listing(location: Location) -> Iterator[Location]:
     """
     connections, patience = Connections(), Patience()
     endpoint, folder = _endpoint(), quote(location.path.rstrip("/"))
-    revision = quote(location.revision or "main", safe="")
+    revision = quote(location.commit or location.revision or "main", safe="")
     url = f"{endpoint}/api/models/{location.place}/tree/{revision}/{folder}?recursive=true"
     origin = Origin.of(endpoint)
 
@@ -113,12 +112,6 @@ def _address(location: Location, revision: str) -> str:
     """The address that the hub counts: from there it sends us on."""
     path = quote(location.path)
     return f"{_endpoint()}/{location.place}/resolve/{quote(revision, safe='')}/{path}"
-
-
-def _pinned(location: Location, headers: HTTPMessage) -> str | None:
-    """Return the address of the commit that a branch was at when it was first asked for."""
-    commit = headers.get("X-Repo-Commit", "")
-    return _address(location, commit) if _COMMIT.fullmatch(commit) else None
 
 
 def _endpoint() -> str:

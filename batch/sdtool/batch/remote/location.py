@@ -36,6 +36,8 @@ class Location:
     path: str = ""
     revision: str | None = None
     """Of Hugging Face: a branch, a tag or a commit."""
+    commit: str | None = None
+    """Of Hugging Face: what the revision stood for when another file of a set was read."""
     query: str = field(default="", repr=False)
     login: str = field(default="", repr=False)
     """`user:password`, percent-encoded as it was given."""
@@ -49,13 +51,26 @@ class Location:
         return f"{self.scheme}://{self.place}{revision}/{self.path}"
 
     @property
+    def has_no_list(self) -> bool:
+        """Whether its server does not say what else there is."""
+        return self.scheme in WEB
+
+    @property
     def is_folder(self) -> bool:
         """Whether it stands for several files."""
-        return self.scheme not in WEB and (not self.path or self.path.endswith("/"))
+        return not self.has_no_list and (not self.path or self.path.endswith("/"))
 
     def at(self, path: str) -> Location:
         """Return another file of the same place."""
         return replace(self, path=path, query="")
+
+    def inside(self, name: str) -> Location:
+        """Return a file of this folder, or of the one that this file is in: `name` is plain text.
+
+        It is asked for as this one is, whatever proves that somebody may.
+        """
+        folder = self.path[: self.path.rfind("/") + 1]
+        return replace(self, path=folder + (quote(name, safe="") if self.scheme in WEB else name))
 
 
 def parse(text: str) -> Location:
@@ -126,7 +141,7 @@ def _not_understood(scheme: str, what: str) -> Unreadable:
 
 def file_name(location: Location) -> str:
     """Return a name for what is made of a file: a plain one, wherever it is used."""
-    last = location.path.rstrip("/").rpartition("/")[2]
+    last = (location.path.rstrip("/") or location.place).rpartition("/")[2]
     return safe_name(unquote(last) if location.scheme in WEB else last)
 
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from sdtool.batch.remote.ranged import RemoteFile
-from sdtool.checkpoint import Checkpoint, Source, Storage, TensorEntry, every_tensor
+from sdtool.checkpoint import Source, Storage, TensorEntry
 from sdtool.convert import ConvertPlan, PtPlan
+
+Plan = TypeVar("Plan", bound=ConvertPlan | PtPlan)
 
 _HEADER_NBYTES = 1 << 12
 """A local header of a zip, with its name and its padding, is shorter."""
 
-_Headers: TypeAlias = Sequence[int]
-"""Where the local headers of an archive are, in order."""
+_Headers: TypeAlias = Mapping[Source, Sequence[int]]
+"""Where the local headers of each archive are, in order."""
 
 
 def expect_all(source: Source) -> None:
@@ -24,34 +26,57 @@ def expect_all(source: Source) -> None:
         source.expect([(0, source.nbytes)])
 
 
-def expect_tensors(checkpoint: Checkpoint, entries: Iterable[TensorEntry]) -> None:
-    """Have the bytes of tensors, which will be read in this order, fetched ahead; and no others."""
-    source = checkpoint.source
+def expect_nothing(source: Source) -> None:
+    """Fetch nothing more ahead of a reader."""
     if isinstance(source, RemoteFile):
-        headers = _headers(checkpoint)
-        mine = (entry for entry in entries if _stored(entry).source is source)
-        source.expect(_extent(entry, headers) for entry in mine)
+        source.expect(())
 
 
-def as_it_comes(
-    plans: Sequence[ConvertPlan | PtPlan], checkpoint: Checkpoint
-) -> Sequence[ConvertPlan | PtPlan]:
-    """Return plans whose tensors are written in the order in which the input has them, and have
-    those fetched. Where each of them goes to stays as it is: the outputs are the same.
+def expect_tensors(entries: Iterable[TensorEntry]) -> None:
+    """Have the bytes of tensors, which will be read in this order, fetched ahead; and no others.
+
+    They may be in several files.
     """
-    headers = _headers(checkpoint)
-    ordered = [
-        replace(plan, tensors=tuple(sorted(plan.tensors, key=lambda t: _extent(t.entry, headers))))
+    entries = tuple(entries)
+    _expect(entries, _headers(entries))
+
+
+def as_they_come(plans: Sequence[Plan]) -> Sequence[Plan]:
+    """Return plans whose tensors are written in the order in which the inputs have them, one input
+    after the other, and have those fetched. Where each of them goes to stays as it is: the outputs
+    are the same.
+    """
+    entries = [p.entry for plan in plans for placed in plan.tensors for p in placed.pieces]
+    headers = _headers(entries)
+    sources = dict.fromkeys(_stored(entry).source for entry in entries)
+    numbers = {source: number for number, source in enumerate(sources)}
+
+    def place(entry: TensorEntry) -> tuple[int, int, int]:
+        return numbers[_stored(entry).source], *_extent(entry, headers)
+
+    _expect(sorted(entries, key=place), headers)
+    return [
+        replace(plan, tensors=tuple(sorted(plan.tensors, key=lambda t: place(t.entry))))
         for plan in plans
     ]
-    entries = [placed.entry for plan in ordered for placed in plan.tensors]
-    expect_tensors(checkpoint, sorted(entries, key=lambda entry: _extent(entry, headers)))
-    return ordered
 
 
-def _headers(checkpoint: Checkpoint) -> _Headers:
-    found = (entry.storage.header_offset for entry in every_tensor(checkpoint))
-    return sorted({offset for offset in found if offset is not None})
+def _expect(entries: Iterable[TensorEntry], headers: _Headers) -> None:
+    wanted: dict[RemoteFile, list[tuple[int, int]]] = {}
+    for entry in entries:
+        source = _stored(entry).source
+        if isinstance(source, RemoteFile):
+            wanted.setdefault(source, []).append(_extent(entry, headers))
+    for source, ranges in wanted.items():
+        source.expect(ranges, once=True)
+
+
+def _headers(entries: Iterable[TensorEntry]) -> _Headers:
+    found: dict[Source, set[int]] = {}
+    for entry in entries:
+        if entry.storage.header_offset is not None:
+            found.setdefault(entry.storage.source, set()).add(entry.storage.header_offset)
+    return {source: sorted(offsets) for source, offsets in found.items()}
 
 
 def _extent(entry: TensorEntry, headers: _Headers) -> tuple[int, int]:
@@ -64,8 +89,9 @@ def _extent(entry: TensorEntry, headers: _Headers) -> tuple[int, int]:
     if storage.header_offset is not None:
         begin = storage.header_offset
         most = begin + _HEADER_NBYTES + storage.stored_nbytes
-        following = bisect_right(headers, begin)
-        end = min(most, headers[following]) if following < len(headers) else most
+        mine = headers.get(storage.source, ())
+        following = bisect_right(mine, begin)
+        end = min(most, mine[following]) if following < len(mine) else most
         return begin, min(end, storage.source.nbytes)
     if storage.compression or not entry.is_contiguous or storage is not entry.storage:
         return storage.offset, storage.offset + storage.stored_nbytes

@@ -64,6 +64,11 @@ class Parts(Protocol):
         ...
 
     @property
+    def commit(self) -> str | None:
+        """The commit that it is of, where its server keeps files by commits."""
+        ...
+
+    @property
     def moved(self) -> Moved:
         """What was fetched so far."""
         ...
@@ -124,6 +129,11 @@ class RemoteFile:
         return self._parts.version
 
     @property
+    def commit(self) -> str | None:
+        """See `Parts`."""
+        return self._parts.commit
+
+    @property
     def requests(self) -> int:
         """How often a server was asked."""
         return self._parts.moved.requests
@@ -145,14 +155,17 @@ class RemoteFile:
         """See `Source.locate`."""
         return None
 
-    def expect(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """Learn what will be read, as ranges (begin, end) in that order; none ends it."""
+    def expect(self, ranges: Iterable[tuple[int, int]], *, once: bool = False) -> None:
+        """Learn what will be read, as ranges (begin, end) in that order; none ends it.
+
+        Of what is read `once` nothing is kept in the end.
+        """
         if self._ahead is not None:
             self._ahead.close()
             self._ahead = None
         wanted = tuple(ranges)
         if wanted and not self._has_all:
-            self._ahead = Ahead(self._parts.fetch, wanted)
+            self._ahead = Ahead(self._parts.fetch, wanted, once=once)
 
     def abandon(self) -> None:
         """See `sdtool.checkpoint.source.abandon`."""

@@ -23,8 +23,10 @@ _EXPIRED = frozenset({400, 401, 403, 404, 410})
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 _URL_SAFE = "%:/?#[]@!$&'()*+,;=~-._"
 
-Repin: TypeAlias = Callable[[HTTPMessage], str | None]
-"""From the head of a redirect to the address that stands for just this version from then on."""
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+Repin: TypeAlias = Callable[[str], str]
+"""From a commit to the address that stands for just this version from then on."""
 
 
 class NoParts(Unreadable):
@@ -67,6 +69,9 @@ class WebFile:
     name: str
     login: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     repin: Repin | None = None
+    """Of a hub, whose files belong to commits."""
+    commit: str | None = None
+    """See `Parts`."""
     moved: Moved = field(default_factory=Moved)
     nbytes: int = 0
     first: bytes = b""
@@ -130,6 +135,8 @@ class WebFile:
 
     def _opened(self) -> bytes:
         answer = self._asked({"Range": f"bytes=0-{PAGE_NBYTES - 1}"})
+        if self._found_at == self.url:
+            self._found_at = self._pinned(answer.headers)
         if answer.status == 416 and answer.headers.get("Content-Range") == "bytes */0":
             answer.close()
             self._version = _Version.of(0, answer.headers)
@@ -242,8 +249,15 @@ class WebFile:
             if self._linked not in (None, linked):
                 raise changed(self.name)
             self._linked = linked
-            self.url = (None if self.repin is None else self.repin(headers)) or url
+            self._pinned(headers)
         return target
+
+    def _pinned(self, headers: HTTPMessage) -> str:
+        """Keep to the commit that a branch was at when it was first asked for."""
+        commit = headers.get("X-Repo-Commit", "")
+        if self.repin is not None and _COMMIT.fullmatch(commit):
+            self.commit, self.url = commit, self.repin(commit)
+        return self.url
 
     def _refused(self, answer: Answer) -> Unreadable:
         answer.close()

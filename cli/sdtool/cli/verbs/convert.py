@@ -13,6 +13,7 @@ from sdtool.batch import (
     ToFolder,
     ToSingle,
     assembly,
+    is_folder,
     outputs_for,
     plan_outputs,
     recipe_for,
@@ -31,7 +32,7 @@ from sdtool.cli.options import (
 )
 from sdtool.cli.running import run
 from sdtool.cli.verb import format_options, verb
-from sdtool.convert import Layout, Predicts, Target, is_index, is_pipeline
+from sdtool.convert import Layout, Predicts, Target, is_index
 from sdtool.scan import Settings
 
 
@@ -133,7 +134,7 @@ def _jobs(
     items = many.items(without_outputs(console, found, recipe, outputs))
     if outputs.out is not None and any(is_index(item.path) for item in items):
         raise UsageError("-o names one file, and a sharded set has several", hint="use --out-dir")
-    if isinstance(recipe, ToSingle) and items and not any(is_pipeline(item.path) for item in items):
+    if isinstance(recipe, ToSingle) and items and not any(is_folder(item) for item in items):
         raise UsageError(
             "--to single requires a diffusers folder, with a model_index.json",
             where=items[0].path if len(items) == 1 else None,

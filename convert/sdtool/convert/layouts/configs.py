@@ -37,7 +37,8 @@ WEIGHTS: Mapping[str, str] = {
 }
 """What loaders look for in the folder of each component."""
 
-INDEX = "model_index.json"
+PIPELINE_INDEX = "model_index.json"
+SCHEDULER = "scheduler/scheduler_config.json"
 """The file that makes a folder a pipeline."""
 
 _TOKENIZERS: Mapping[str, Mapping[str, str]] = {
@@ -75,8 +76,8 @@ def configs_of(model: Model, parts: Mapping[str, Tensors], facts: Facts) -> dict
         )
     if "text_encoder_2" in parts:
         made["text_encoder_2/config.json"] = _big_g(parts["text_encoder_2"])
-    made["scheduler/scheduler_config.json"] = _scheduler(model, facts)
-    made[INDEX] = _index(model, _inputs(parts["unet"]))
+    made[SCHEDULER] = _scheduler(model, facts)
+    made[PIPELINE_INDEX] = _index(model, _inputs(parts["unet"]))
     return made
 
 

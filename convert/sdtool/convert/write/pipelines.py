@@ -9,20 +9,20 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sdtool.checkpoint.errors import Malformed, Unsupported
 from sdtool.checkpoint.reading import Checkpoint
-from sdtool.checkpoint.source import local_file
-from sdtool.convert.layouts.configs import INDEX, WEIGHTS, Facts, configs_of, tokenizers_of
+from sdtool.checkpoint.source import File
+from sdtool.convert.layouts.configs import WEIGHTS, Facts, configs_of, tokenizers_of
 from sdtool.convert.layouts.models import Model
 from sdtool.convert.layouts.predicts import Predicts
 from sdtool.convert.plan.layouts import select_folder
 from sdtool.convert.plan.plan import plan_safetensors
-from sdtool.convert.write.shards import PlannedShard, SetPlan, is_index, json_text, read_index
+from sdtool.convert.write.shards import PlannedShard, SetPlan, json_text
 
 _JSON_NBYTES = 1 << 20
 _SHOWN = 40
@@ -33,63 +33,41 @@ _WEIGHTS = re.compile(
 )
 
 
-def is_pipeline(path: str | os.PathLike[str]) -> bool:
-    """Whether a folder is a pipeline of diffusers: whether it has a `model_index.json`."""
-    return os.path.isfile(os.path.join(path, INDEX))
+def component_files(names: Iterable[str]) -> dict[str, str]:
+    """Return the file with the weights of each component of a pipeline, or the index of its shards.
 
-
-def pipeline_files(path: str | os.PathLike[str]) -> dict[str, tuple[Path, ...]]:
-    """Return the files with the weights of each component of a pipeline: one, or its shards.
-
-    Of several files the one is taken that diffusers loads: safetensors before `.bin`, without a
-    variant (`fp16`, `non_ema`) before one with it.
-
-    Raises:
-        InputError: an index cannot be read.
+    `names` are the paths of all its files from its folder, with `/` between them. Of several files
+    the one is taken that diffusers loads: safetensors before `.bin`, without a variant (`fp16`,
+    `non_ema`) before one with it.
     """
-    found = {folder: _weights_in(Path(path, folder)) for folder in WEIGHTS}
-    return {folder: files for folder, files in found.items() if files}
-
-
-def _weights_in(folder: Path) -> tuple[Path, ...]:
-    try:
-        names = sorted(os.listdir(folder))
-    except OSError:  # a component that is not there: told where it is missed
-        return ()
-    ranked: list[tuple[bool, bool, str]] = []
-    for name in names:
+    found: dict[str, list[tuple[bool, bool, str]]] = {folder: [] for folder in WEIGHTS}
+    for path in names:
+        folder, _, name = path.rpartition("/")
         match = _WEIGHTS.fullmatch(name)
-        if match is not None:
+        if match is not None and folder in found:
             has_variant = bool(match["variant"] or match["of_index"])
-            ranked.append((has_variant, match["suffix"] == "bin", name))
-    if not ranked:
-        return ()
-    _, _, best = min(ranked)
-    return read_index(folder / best).shards if is_index(best) else (folder / best,)
+            found[folder].append((has_variant, match["suffix"] == "bin", path))
+    return {folder: min(ranked)[2] for folder, ranked in found.items() if ranked}
 
 
-def facts_in(path: str | os.PathLike[str]) -> Facts | None:
-    """Return what the scheduler of a pipeline says of its UNet; None where it has none.
+def facts_in(scheduler: File) -> Facts:
+    """Return what the configuration of a pipeline's scheduler (`SCHEDULER`) says of its UNet.
 
     Raises:
-        Malformed: its configuration is not JSON.
+        Malformed: it is not JSON.
         Unsupported: the UNet predicts what no single file can say.
     """
-    file = Path(path) / "scheduler" / "scheduler_config.json"
-    if not file.is_file():
-        return None
     try:
-        with local_file(file) as source:
-            config: Any = json.loads(source.read_at(0, _JSON_NBYTES))
+        config: Any = json.loads(scheduler.read_at(0, _JSON_NBYTES))
         kind = config.get("prediction_type", "epsilon")
         zero_snr = config.get("rescale_betas_zero_snr") is True
     except (ValueError, AttributeError, RecursionError) as e:
-        raise Malformed("is not a scheduler configuration", where=os.fspath(file)) from e
+        raise Malformed("is not a scheduler configuration", where=scheduler.name) from e
     prediction = Predicts.of_diffusers(kind)
     if prediction is None:
         raise Unsupported(
             f"its UNet predicts {ascii(kind)[:_SHOWN]}, which no single file can say",
-            where=os.fspath(file),
+            where=scheduler.name,
         )
     return Facts(prediction, zero_snr)
 

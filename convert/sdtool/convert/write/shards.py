@@ -18,7 +18,7 @@ from typing import Any
 
 from sdtool.checkpoint.errors import Malformed
 from sdtool.checkpoint.reading import Checkpoint
-from sdtool.checkpoint.source import local_file
+from sdtool.checkpoint.source import File, opened
 from sdtool.convert.copy.buffered import Progress
 from sdtool.convert.plan.dequantize import treatment_of
 from sdtool.convert.plan.names import output_name
@@ -39,39 +39,40 @@ _TRAINING_STATE = re.compile(
 class ShardIndex:
     """An index file: which tensor is in which of the files beside it."""
 
-    path: Path
+    path: str
+    """What a person calls the index."""
     weight_map: Mapping[str, str]
     metadata: Mapping[str, Any]
 
     @property
-    def shards(self) -> tuple[Path, ...]:
-        """The files that hold the tensors, in order of their names."""
-        return tuple(self.path.parent / name for name in sorted(set(self.weight_map.values())))
+    def shards(self) -> tuple[str, ...]:
+        """The names of the files that hold the tensors, in order: plain ones, of no folder."""
+        return tuple(sorted(set(self.weight_map.values())))
 
 
-def read_index(path: str | os.PathLike[str]) -> ShardIndex:
-    """Read a `*.bin.index.json`, or that of a safetensors set.
+def read_index(index_file: str | os.PathLike[str] | File) -> ShardIndex:
+    """Read a `*.bin.index.json`, or that of a safetensors set; by its path, or open.
 
     Raises:
         Malformed: it is no index, or names a file outside of its own folder.
-        Unreadable: the operating system refused.
+        Unreadable: the operating system, or a server, refused.
     """
-    path = Path(path)
+    with opened(index_file) as file:
+        path, text = file.name, file.read_at(0, _INDEX_NBYTES)
     try:
-        with local_file(path) as file:
-            index: Any = json.loads(file.read_at(0, _INDEX_NBYTES))
+        index: Any = json.loads(text)
         weight_map = index["weight_map"]
         metadata = index.get("metadata") or {}
         shards = set(weight_map.values())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
-        raise Malformed("is not an index of shards", where=os.fspath(path)) from e
+        raise Malformed("is not an index of shards", where=path) from e
     for shard in shards:
         if not isinstance(shard, str) or re.search(r"[/\\:\x00]|^\.*$", shard):
-            raise Malformed(f"names a file outside of its folder: {shard!a}", where=os.fspath(path))
+            raise Malformed(f"names a file outside of its folder: {shard!a}", where=path)
     if not shards:
-        raise Malformed("lists no tensors", where=os.fspath(path))
+        raise Malformed("lists no tensors", where=path)
     if not isinstance(metadata, dict):
-        raise Malformed("its metadata is not a table", where=os.fspath(path))
+        raise Malformed("its metadata is not a table", where=path)
     return ShardIndex(path, weight_map, metadata)
 
 
@@ -129,7 +130,7 @@ def set_name(path: str | os.PathLike[str]) -> str:
 def plan_shards(
     index: ShardIndex,
     folder: str | os.PathLike[str],
-    open_one: Callable[[Path], Checkpoint],
+    open_one: Callable[[str], Checkpoint],
     *,
     dtype: str = "keep",
     skip_unsupported: bool = False,
@@ -138,9 +139,10 @@ def plan_shards(
 ) -> SetPlan:
     """Lay out the files that a set becomes in `folder`; nothing is written.
 
-    `open_one` opens a shard, and is where a caller refuses what it judges unsafe; what it opens has
-    to stay open until the set is written. `metadata` gives what to add to that of a shard. A shard
-    without tensors gives no file. Quantized weights are looked for in all shards together.
+    `open_one` opens a shard by its name, and is where a caller refuses what it judges unsafe; what
+    it opens has to stay open until the set is written. `metadata` gives what to add to that of a
+    shard. A shard without tensors gives no file. Quantized weights are looked for in all shards
+    together.
 
     Raises:
         Malformed: the shards do not hold what the index says.
@@ -148,9 +150,9 @@ def plan_shards(
     """
     folder = Path(folder)
     shards: list[PlannedShard] = []
-    opened = {path: open_one(path) for path in index.shards}
-    treatment = treatment_of(tuple(opened.values()), dequantize=dequantize)
-    for path, checkpoint in opened.items():
+    checkpoints = {name: open_one(name) for name in index.shards}
+    treatment = treatment_of(tuple(checkpoints.values()), dequantize=dequantize)
+    for name, checkpoint in checkpoints.items():
         if all(entry.name in treatment.dropped for entry in checkpoint.tensors):
             continue
         selection = select_all(
@@ -159,10 +161,10 @@ def plan_shards(
         if metadata is not None:
             known = {**selection.metadata, **metadata(checkpoint)}
             selection = replace(selection, metadata=known)
-        _check(index, path, checkpoint)
-        out = folder / output_name(path)  # loaders look for these names, cast or not
+        _check(index, name, checkpoint)
+        out = folder / output_name(name)  # loaders look for these names, cast or not
         if any(out == shard.out for shard in shards):
-            raise Malformed(f"has two shards that would become {out.name}", where=str(index.path))
+            raise Malformed(f"has two shards that would become {out.name}", where=index.path)
         shards.append(PlannedShard(checkpoint, selection, plan_safetensors(selection), out))
     weight_map = {t.name: shard.out.name for shard in shards for t in shard.plan.tensors}
     left_out = {left.name for shard in shards for left in shard.plan.left_out}
@@ -170,7 +172,7 @@ def plan_shards(
     if absent := sorted(set(index.weight_map) - left_out - weight_map.keys()):
         raise Malformed(
             f"lists {len(absent)} tensors that its shards do not hold, first {absent[0]!a}",
-            where=os.fspath(index.path),
+            where=index.path,
         )
     total = sum(t.nbytes for shard in shards for t in shard.plan.tensors)
     content = {"metadata": {**index.metadata, "total_size": total}, "weight_map": weight_map}
@@ -189,11 +191,13 @@ def write_shards(
     progress: Progress | None = None,
     hashes: bool = False,
     allow_overflow: bool = False,
+    prepare: Callable[[PlannedShard], PlannedShard] | None = None,
     check: Callable[[PlannedShard, Path], object] | None = None,
 ) -> tuple[Written, ...]:
     """Write a set: all files are complete before the first takes its name; the index is the last.
 
     When anything goes wrong before that, nothing is left behind and what was there is as it was.
+    `prepare` is called with each shard before it is written; it may give its tensors another order.
     `check` is called with each shard and where it is until then, and raises what is wrong with it.
 
     Raises:
@@ -205,7 +209,7 @@ def write_shards(
     with staged(plan.nbytes, force=force, mode=mode) as stage:
         done = tuple(
             write_safetensors(
-                shard.plan,
+                (shard if prepare is None else prepare(shard)).plan,
                 shard.out,
                 progress=progress,
                 hashes=hashes,
@@ -220,11 +224,11 @@ def write_shards(
     return done
 
 
-def _check(index: ShardIndex, shard: Path, checkpoint: Checkpoint) -> None:
+def _check(index: ShardIndex, shard: str, checkpoint: Checkpoint) -> None:
     for entry in checkpoint.tensors:
-        if index.weight_map.get(entry.name) != shard.name:
+        if index.weight_map.get(entry.name) != shard:
             raise Malformed(
                 f"holds {entry.name!a}, which the index says is in"
                 f" {index.weight_map.get(entry.name, 'no shard')}",
-                where=os.fspath(shard),
+                where=checkpoint.source.name,
             )

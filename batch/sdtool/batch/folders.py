@@ -1,0 +1,34 @@
+"""What is in a folder, on this machine or elsewhere."""
+
+from __future__ import annotations
+
+import os
+
+from sdtool.batch.items import Item
+
+
+def names_in(folder: Item) -> list[str]:
+    """Return the files in a folder and in those inside of it, as paths from there with `/`.
+
+    What is no folder, or is not there, has none. On this machine one level of folders is looked
+    into; elsewhere what a server lists is listed.
+
+    Raises:
+        InputError: a server does not tell.
+    """
+    if folder.remote is None:
+        inside = _listed(folder.path)
+        below = (f"{name}/{n}" for name in inside for n in _listed(os.path.join(folder.path, name)))
+        return [*inside, *below]
+    if not folder.remote.is_folder:
+        return []
+    from sdtool.batch.remote.listing import listed_in  # what is here needs none of it
+
+    return [one.path.removeprefix(folder.remote.path) for one in listed_in(folder.remote)]
+
+
+def _listed(path: str) -> list[str]:
+    try:
+        return sorted(os.listdir(path))
+    except OSError:
+        return []
