@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from tests.forge import dict_of, pickled, tensor, torch_zip
 from sdtool.batch import Waking, changes_in, scanning
 from sdtool.batch.items import Item
 from sdtool.batch.scanning import scan_one
-from sdtool.batch.watch import Arrivals, waking
+from sdtool.batch.watch import Arrivals, waking, watching
 from sdtool.cli.verbs import watch as verb
 from sdtool.scan import Report
 
@@ -354,6 +354,109 @@ def test_clean_files_are_converted_as_convert_does(
     assert Path("made", "training.safetensors").read_bytes() == b"mine"
     assert "already exists" in refused.err
     assert refused.code == 1  # the trapped one
+
+
+def many_files(downloads: Path, training: Path) -> dict[str, str]:
+    """Write a dozen files; returns their verdicts."""
+    contents = {"clean": training.read_bytes(), "unsafe": UNSAFE, "undecided": CLEAN[:-40]}
+    verdicts = {f"{number:02}.ckpt": list(contents)[number % 3] for number in range(12)}
+    for name, verdict in verdicts.items():
+        (downloads / name).write_bytes(contents[verdict])
+    return verdicts
+
+
+@pytest.mark.parametrize("journal", [False, True])
+def test_several_at_once_take_each_file_once(
+    sdtool: Run, downloads: Path, training: Path, *, journal: bool
+) -> None:
+    verdicts = many_files(downloads, training)
+    options = ["-j", "3", "--convert", "--out-dir", "made", "--quarantine", "away", "--json"]
+    options += ["--journal", "j"] if journal else []
+    made = json.loads(sdtool("watch", downloads, "--once", "--settle", "0", *options).out)
+    assert {Path(one["path"]).name: one["verdict"] for one in made["files"]} == verdicts
+    assert len(made["files"]) == 12
+    clean = {name for name, verdict in verdicts.items() if verdict == "clean"}
+    written = {
+        Path(one["path"]).name: [o["status"] for o in one["outputs"]]
+        for one in made["files"]
+        if one["outputs"]
+    }
+    assert written == {name: ["written"] for name in clean}
+    assert sorted(os.listdir("made")) == sorted(
+        name.replace(".ckpt", ".safetensors") for name in clean
+    )
+    unsafe = sorted(name for name, verdict in verdicts.items() if verdict == "unsafe")
+    assert sorted(os.listdir("away")) == unsafe
+    summary = {key: made["summary"][key] for key in ("files", "moved", "converted")}
+    assert summary == {"files": 12, "moved": 4, "converted": 4}
+
+
+@pytest.mark.parametrize("where", ["convert", "scan"])
+def test_ctrl_c_among_several_tells_of_each_once_and_leaves_nothing_half_written(
+    sdtool: Run, downloads: Path, training: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """It comes when the second is reported, or as the first is converted."""
+    verdicts = many_files(downloads, training)
+    calls: list[object] = []
+
+    def stop(one: object) -> bool:
+        calls.append(one)
+        return len(calls) == 2
+
+    if where == "scan":
+        told = Arrivals.told
+
+        def stopped(self: Arrivals, item: Item) -> bool:
+            if stop(item):
+                raise KeyboardInterrupt
+            return told(self, item)
+
+        monkeypatch.setattr(Arrivals, "told", stopped)
+    else:
+        place = watching.place
+
+        def placed(items: Sequence[Item], *rest: Any) -> Any:
+            if stop(items):
+                raise KeyboardInterrupt
+            return place(items, *rest)
+
+        monkeypatch.setattr(watching, "place", placed)
+    options = ("-j", "3", "--convert", "--out-dir", "made", "--json")
+    result = sdtool("watch", downloads, "--once", "--settle", "0", *options)
+    assert result.code == 130
+    made = json.loads(result.out)
+    names = [Path(one["path"]).name for one in made["files"]]
+    assert len(names) == len(set(names))
+    assert set(names) == ({"00.ckpt"} if where == "scan" else set(verdicts))
+    assert made["interrupted"] is True
+    assert not Path("made").exists()
+    assert not [name for name in os.listdir(downloads) if "partial" in name]
+
+
+def test_ctrl_c_among_conversions_tells_of_those_that_had_ended(
+    sdtool: Run, downloads: Path, training: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(6):
+        (downloads / f"{number}.ckpt").write_bytes(training.read_bytes())
+    run_jobs = watching.run_jobs
+
+    def run(jobs: Any, *rest: Any, report: Callable[[Any], object], **options: Any) -> Any:
+        def stopped(outcomes: Any) -> None:
+            report(outcomes)
+            raise KeyboardInterrupt
+
+        return run_jobs(jobs, *rest, report=stopped, **options)
+
+    monkeypatch.setattr(watching, "run_jobs", run)
+    options = ("-j", "2", "--convert", "--out-dir", "made", "--json")
+    result = sdtool("watch", downloads, "--once", "--settle", "0", *options)
+    assert result.code == 130
+    files = json.loads(result.out)["files"]
+    names = [Path(one["path"]).name for one in files]
+    assert sorted(names) == [f"{number}.ckpt" for number in range(6)]
+    written = [Path(one["path"]).stem for one in files if one["outputs"]]
+    assert sorted(os.listdir("made")) == sorted(f"{name}.safetensors" for name in written)
+    assert written
 
 
 def test_a_journal_spares_what_is_unchanged_and_wakes_nobody(

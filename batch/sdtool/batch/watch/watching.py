@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdtool.batch.converting import Converting
+from sdtool.batch.engines import Engine, Here, Processes, Threads
 from sdtool.batch.expand import expand_inputs
 from sdtool.batch.failures import as_error
 from sdtool.batch.files import place
@@ -43,6 +44,8 @@ class Watching:
     exclude: Sequence[str] = ()
     allow: Mapping[str, str] = field(default_factory=dict[str, str])
     deep: bool = False
+    at_once: int = 1
+    """How many files are scanned, or converted, at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +90,37 @@ class Watch:
         """What a look changes: it would be asked for again for ever."""
         self.arrivals = Arrivals(self._found, wanted.settle)
 
-    def look(self) -> Iterator[Arrived]:
-        """Give what came of each file that is complete, and was not told of before.
+    def look(self, report: Callable[[Arrived], object]) -> None:
+        """Report what came of each file that is complete, and was not told of before.
 
-        One that changes or goes while it is read is not told of: it is asked for again.
+        One that changes or goes while it is read is not told of: it is asked for again. Of several
+        at once, those to convert are taken up together when all are scanned.
         """
         wanted = self._wanted
         items = self.arrivals.look()
-        with scanned(items, allow=wanted.allow, deep=wanted.deep, journal=self._journal) as reports:
-            for item, report in zip(items, reports, strict=True):
-                if self.arrivals.told(item):
-                    yield self._worked(item, report)
+        to_convert: dict[str, Arrived] = {}
+        try:
+            with scanned(
+                items,
+                allow=wanted.allow,
+                deep=wanted.deep,
+                engine=self._engine(Processes, len(items)),
+                journal=self._journal,
+            ) as reports:
+                for item, found in zip(items, reports, strict=True):
+                    if not self.arrivals.told(item):
+                        continue
+                    arrived = self._worked(item, found)
+                    if not (wanted.converts and found.verdict is Verdict.CLEAN):
+                        report(arrived)
+                        continue
+                    to_convert[item.path] = arrived
+                    if wanted.at_once == 1:
+                        self._convert(to_convert, report)
+            self._convert(to_convert, report)
+        finally:  # where that was stopped, what was found is told
+            for arrived in to_convert.values():
+                report(arrived)
 
     def _found(self) -> list[Item]:
         wanted = self._wanted
@@ -120,16 +143,38 @@ class Watch:
         wanted = self._wanted
         if report.verdict is Verdict.UNSAFE and wanted.quarantine is not None:
             return _moved(item, report, wanted.quarantine, wanted.folder)
-        if report.verdict is Verdict.CLEAN and wanted.converts:
-            return Arrived(item, report, outcomes=tuple(self._converted(item)))
         return Arrived(item, report)
 
-    def _converted(self, item: Item) -> list[Outcome]:
+    def _convert(self, waiting: dict[str, Arrived], report: Callable[[Arrived], object]) -> None:
+        """Convert files, and report each as it ends; those that are left were not reported."""
         recipe = Converting()
         options = Options(allow=self._wanted.allow)
+
+        def ended(outcomes: Sequence[Outcome]) -> None:
+            if outcomes:  # none of what is no model any more
+                one = waiting.pop(outcomes[0].input.path)
+                report(replace(one, outcomes=tuple(outcomes)))
+
         with outputs_for(None, self._wanted.out_dir) as outputs:
-            jobs = place([item], recipe, outputs)
-            return run_jobs(jobs, recipe, options, journal=self._journal, outputs=outputs)
+            # each as if it were alone: nothing is passed over for another one
+            jobs = [job for one in waiting.values() for job in place([one.item], recipe, outputs)]
+            run_jobs(
+                jobs,
+                recipe,
+                options,
+                engine=self._engine(Threads, len(jobs)),
+                report=ended,
+                late=ended,
+                journal=self._journal,
+                outputs=outputs,
+            )
+        for path in list(waiting):  # what lies where outputs go is no input
+            report(waiting.pop(path))
+
+    def _engine(self, several: Callable[[int], Engine], count: int) -> Engine:
+        """Return where `count` files are worked on."""
+        at_once = min(self._wanted.at_once, count)
+        return several(at_once) if at_once > 1 else Here()
 
 
 def _moved(item: Item, report: Report, folder: str, root: str) -> Arrived:

@@ -14,6 +14,7 @@ import click
 from sdtool.batch import Arrived, Waking, Watch, Watching, Written, changes_in
 from sdtool.checkpoint import InputError, UsageError
 from sdtool.cli import outcomes
+from sdtool.cli.arguments import jobs_option
 from sdtool.cli.console import Console
 from sdtool.cli.exit_codes import TROUBLE, of_verdict, worst
 from sdtool.cli.results import Results, problem
@@ -56,6 +57,7 @@ _COUNTED = ("passed_over", "incomplete", "moved", "converted")
     "--journal", metavar="FILE",
     help="Note what is done in FILE; do not do it again while it is unchanged.",
 )  # fmt: skip
+@jobs_option
 @format_options()
 @settings_options
 def command(
@@ -71,6 +73,7 @@ def command(
     allow: tuple[str, ...],
     deep: bool,
     journal: str | None,
+    jobs: int,
 ) -> int:
     """Scan what arrives in a folder, once it is complete.
 
@@ -88,6 +91,7 @@ def command(
     wanted = Watching(
         folder, settle, quarantine, convert, out_dir,
         exclude=settings.exclude, allow=with_allowed(settings, allow), deep=deep,
+        at_once=jobs or os.cpu_count() or 1,
     )  # fmt: skip
     shown = _Shown(console, form)
     with ExitStack() as stack:
@@ -132,13 +136,14 @@ class _Shown:
 
     def look(self, watch: Watch) -> None:
         """Look once, and show what has arrived."""
-        for arrived in watch.look():
-            if arrived.report.verdict is Verdict.NOT_A_CHECKPOINT and (
-                not arrived.item.looks_like_model
-            ):
-                self._counts["passed_over"] += 1
-            else:
-                self._show(arrived)
+        watch.look(self._take)
+
+    def _take(self, arrived: Arrived) -> None:
+        is_model = arrived.report.verdict is not Verdict.NOT_A_CHECKPOINT
+        if is_model or arrived.item.looks_like_model:
+            self._show(arrived)
+        else:
+            self._counts["passed_over"] += 1
 
     def held(self, paths: Sequence[str]) -> None:
         """Say which files were not complete."""
