@@ -20,9 +20,11 @@ from tests.cli.conftest import Run
 from tests.forge import dict_of, pickled, tensor, torch_zip
 
 from sdtool.batch import Waking, changes_in, scanning
+from sdtool.batch.files import place
 from sdtool.batch.items import Item
+from sdtool.batch.run import run_jobs
 from sdtool.batch.scanning import scan_one
-from sdtool.batch.watch import Arrivals, waking, watching
+from sdtool.batch.watch import Arrivals, waking
 from sdtool.cli.verbs import watch as verb
 from sdtool.scan import Report
 
@@ -413,14 +415,13 @@ def test_ctrl_c_among_several_tells_of_each_once_and_leaves_nothing_half_written
 
         monkeypatch.setattr(Arrivals, "told", stopped)
     else:
-        place = watching.place
 
         def placed(items: Sequence[Item], *rest: Any) -> Any:
             if stop(items):
                 raise KeyboardInterrupt
             return place(items, *rest)
 
-        monkeypatch.setattr(watching, "place", placed)
+        monkeypatch.setattr("sdtool.batch.watch.watching.place", placed)
     options = ("-j", "3", "--convert", "--out-dir", "made", "--json")
     result = sdtool("watch", downloads, "--once", "--settle", "0", *options)
     assert result.code == 130
@@ -438,7 +439,6 @@ def test_ctrl_c_among_conversions_tells_of_those_that_had_ended(
 ) -> None:
     for number in range(6):
         (downloads / f"{number}.ckpt").write_bytes(training.read_bytes())
-    run_jobs = watching.run_jobs
 
     def run(jobs: Any, *rest: Any, report: Callable[[Any], object], **options: Any) -> Any:
         def stopped(outcomes: Any) -> None:
@@ -447,7 +447,7 @@ def test_ctrl_c_among_conversions_tells_of_those_that_had_ended(
 
         return run_jobs(jobs, *rest, report=stopped, **options)
 
-    monkeypatch.setattr(watching, "run_jobs", run)
+    monkeypatch.setattr("sdtool.batch.watch.watching.run_jobs", run)
     options = ("-j", "2", "--convert", "--out-dir", "made", "--json")
     result = sdtool("watch", downloads, "--once", "--settle", "0", *options)
     assert result.code == 130

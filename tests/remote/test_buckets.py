@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -287,68 +287,4 @@ def test_a_profile_of_aws_says_who_asks(
     assert without.err.splitlines() == [
         "sdtool: error: profiles of AWS are read with the package boto3, which is not installed",
         f"sdtool: hint: {sys.executable} -m pip install boto3, or unset AWS_PROFILE",
-    ]
-
-
-class Asked:
-    """In the place of the package: what it is asked for, with one object that each store has."""
-
-    def __init__(self, data: bytes) -> None:
-        self.calls: list[tuple[str, ...]] = []
-        self.meta = {"size": len(data), "e_tag": '"one"', "last_modified": None}
-        self.data = data
-
-    def from_url(self, url: str, **wanted: object) -> str:
-        assert set(wanted) <= {"retry_config", "client_options"}
-        return url
-
-    def get(self, store: str, path: str, options: Mapping[str, Any]) -> Any:
-        self.calls.append(("get", store, path))
-        begin, end = options["range"]
-        return type("Got", (), {"meta": self.meta, "bytes": lambda _: self.data[begin:end]})()
-
-    def head(self, store: str, path: str) -> Any:
-        self.calls.append(("head", store, path))
-        raise FileNotFoundError
-
-    def put(self, store: str, path: str, pieces: Iterator[bytes], **how: int) -> None:
-        assert how == {"chunk_size": 8 << 20, "max_concurrency": 4}
-        self.calls.append(("put", store, path.rpartition("-")[0], str(len(b"".join(pieces)))))
-
-    def copy(self, store: str, source: str, to: str, *, overwrite: bool) -> None:
-        assert overwrite is False
-        self.calls.append(("copy", store, *(one.rpartition("-")[0] or one for one in (source, to))))
-        if len(self.calls) == 5:  # the proof that it replaces nothing
-            raise type("AlreadyExistsError", (Exception,), {})
-
-    def delete(self, store: str, path: str) -> None:
-        self.calls.append(("delete", store, path.rpartition("-")[0]))
-
-
-@pytest.mark.parametrize("scheme", ["gs", "az"])
-def test_what_other_stores_are_asked_for(
-    sdtool: Run, training: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
-) -> None:
-    """There is nothing here that plays them: what goes to the package is what can be shown."""
-    asked = Asked(training.read_bytes())
-    monkeypatch.setattr(buckets, "_package", lambda name="": asked)
-    assert sdtool("scan", f"{scheme}://place/a/m.ckpt").code == DONE
-    assert set(asked.calls) == {("get", f"{scheme}://place", "a/m.ckpt")}
-    asked.calls.clear()
-    made = sdtool("convert", training, "-o", f"{scheme}://place/b/m.safetensors", "--json")
-    assert made.code == DONE
-    nbytes = json.loads(made.out)["files"][0]["output_bytes"]
-    store, proof = f"{scheme}://place", "b/..sdtool-partial"
-    partial, final = "b/.m.safetensors.sdtool-partial", "b/m.safetensors"
-    assert asked.calls == [
-        ("head", store, final),
-        ("head", store, final),
-        ("put", store, proof, "6"),
-        ("copy", store, proof, proof),
-        ("copy", store, proof, proof),
-        ("delete", store, proof),
-        ("delete", store, proof),
-        ("put", store, partial, str(nbytes)),
-        ("copy", store, partial, final),
-        ("delete", store, partial),
     ]

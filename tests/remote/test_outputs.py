@@ -144,7 +144,7 @@ def test_a_store_that_replaces_all_the_same_is_refused(
     sdtool: Run, training: Path, plain: bytes, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = buckets.copy
-    monkeypatch.setattr(buckets, "copy", lambda one, to, *, force: copy(one, to, force=True))
+    monkeypatch.setattr(buckets, "copy", lambda *one, force: copy(*one, force=True))
     result = sdtool("convert", training, "-o", URL)
     assert (result.code, result.err.splitlines()) == (
         TROUBLE,
@@ -192,10 +192,10 @@ def test_of_a_set_the_index_comes_last_and_all_or_none(
 ) -> None:
     copy, copied = buckets.copy, list[str]()
 
-    def noted(one: Any, to: Any, *, force: bool) -> None:
+    def noted(one: Any, to: Any, nbytes: int, *, force: bool) -> None:
         if is_cut and to.path.endswith(".json"):
             raise buckets.Taken("already exists", where=to.shown)
-        copy(one, to, force=force)
+        copy(one, to, nbytes, force=force)
         copied.append(to.path)
 
     monkeypatch.setattr(buckets, "copy", noted)

@@ -30,15 +30,8 @@ def work(job: AnyJob, shared: Shared, progress: Callable[[int], None]) -> list[D
     """
     begun = time.monotonic()
     draft = Draft(job.item.path, nbytes=nbytes_of(job))
-    done = 0
-
-    def advance(nbytes: int) -> None:
-        nonlocal done
-        done += nbytes
-        progress(nbytes)
-
     try:
-        return _made(job, draft, shared, advance)
+        return _made(job, draft, shared, progress)
     except NotACheckpoint as e:
         if isinstance(job, Job) and not job.item.looks_like_model:
             return []
@@ -47,7 +40,6 @@ def work(job: AnyJob, shared: Shared, progress: Callable[[int], None]) -> list[D
         draft.fail(e)
     finally:
         draft.seconds = time.monotonic() - begun
-        progress(draft.nbytes - done)  # what is left out of an output is done too
     return [draft]
 
 

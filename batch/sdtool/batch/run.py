@@ -98,12 +98,19 @@ class _Doing:
     advance: Callable[[int], None]
 
     def __call__(self, job: AnyJob, check: Check) -> list[Outcome]:
+        done = 0
+
         def go_on(nbytes: int) -> None:
+            nonlocal done
             check()
+            done += nbytes
             self.advance(nbytes)
 
         go_on(0)
-        return [draft.outcome() for draft in work(job, self.shared, go_on)]
+        made = work(job, self.shared, go_on)
+        # What is left out of an output is done too; no check, as what was made is to be reported.
+        self.advance((made[0].nbytes if made else nbytes_of(job)) - done)
+        return [draft.outcome() for draft in made]
 
     def lost(self, job: AnyJob, ending: str) -> list[Outcome]:
         what = f"the process that worked on it ended {ending}, and again when it was alone"

@@ -12,12 +12,14 @@ import queue
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib import import_module
 from typing import Any, TypeVar
 
+from sdtool.batch.remote.connections import SILENCE_SECONDS
 from sdtool.batch.remote.location import Location
 from sdtool.batch.remote.ranged import PAGE_NBYTES, Moved, changed, strong
 from sdtool.checkpoint import OutputError, SdtoolError, Unreadable, UsageError
@@ -25,8 +27,12 @@ from sdtool.checkpoint import OutputError, SdtoolError, Unreadable, UsageError
 T = TypeVar("T")
 
 _RETRY = {"max_retries": 5, "retry_timeout": timedelta(seconds=180)}
-_WRITING_TIME = timedelta(minutes=10)
-"""For a part on a slow line, or for a store that copies gigabytes; to read, the package's own."""
+_REQUEST_TIME = timedelta(minutes=10)
+"""For a part on a slow line, or for a store that copies gigabytes; the package's own are 30 s."""
+_SILENCE = timedelta(seconds=SILENCE_SECONDS)
+_COPYING_SECONDS = 600.0
+_ASK_AGAIN_SECONDS = 1.0
+"""Between looks at whether a store has copied what it said it would."""
 _ENVIRONMENT = {"s3": "AWS", "gs": "GOOGLE", "az": "AZURE"}
 LIST_SECONDS = 60.0
 """How long a store may think about the next files of a list."""
@@ -209,8 +215,8 @@ def put(location: Location, pieces: Iterator[bytes], nbytes: int) -> None:
     )  # fmt: skip
 
 
-def copy(location: Location, to: Location, *, force: bool) -> None:
-    """Give an object another name in its bucket, in one step.
+def copy(location: Location, to: Location, nbytes: int, *, force: bool) -> None:
+    """Give an object of `nbytes` bytes another name in its bucket, in one step.
 
     Raises:
         Taken: something is there, and `force` is false.
@@ -218,6 +224,22 @@ def copy(location: Location, to: Location, *, force: bool) -> None:
     """
     store = store_of(location, to_write=True)
     _sent(lambda: _package().copy(store, location.path, to.path, overwrite=force), to)
+    if location.scheme == "az":
+        _wait_for_copy(to, nbytes)
+
+
+def _wait_for_copy(to: Location, nbytes: int) -> None:
+    """Wait for a copy that was only accepted: Azure may do it later, and needs its source until
+    then.
+
+    Raises:
+        OutputError: it is not done in time.
+    """
+    end = time.monotonic() + _COPYING_SECONDS
+    while size_of(to) != nbytes:
+        if time.monotonic() > end:
+            raise OutputError("the store has not copied it", where=to.shown)
+        time.sleep(_ASK_AGAIN_SECONDS)
 
 
 def delete(location: Location) -> None:
@@ -262,8 +284,9 @@ def store_of(location: Location, *, to_write: bool = False) -> Any:
     from_url = _package("obstore.store").from_url
     url = f"{location.scheme}://{location.place}"
     wanted: dict[str, Any] = {"retry_config": _RETRY}
-    if to_write:
-        wanted["client_options"] = _client_options(location.scheme)
+    wanted["client_options"] = _client_options(location.scheme)
+    if not to_write:  # a store that copies may be silent for long
+        wanted["client_options"]["read_timeout"] = _SILENCE
     if location.scheme == "s3":
         wanted["copy_if_not_exists"] = "multipart"  # the others can do it by themselves
         if os.environ.get("AWS_PROFILE"):
@@ -272,9 +295,9 @@ def store_of(location: Location, *, to_write: bool = False) -> Any:
 
 
 def _client_options(scheme: str) -> dict[str, Any]:
-    """Return the settings of a connection to write through, in place of the environment's."""
+    """Return the settings of a connection, in place of the environment's."""
     told = os.environ.get(f"{_ENVIRONMENT[scheme]}_ALLOW_HTTP", "").lower()
-    return {"timeout": _WRITING_TIME, "allow_http": told in {"1", "true", "on", "yes", "y"}}
+    return {"timeout": _REQUEST_TIME, "allow_http": told in {"1", "true", "on", "yes", "y"}}
 
 
 def _profile() -> Any:
@@ -332,6 +355,8 @@ def _asked(
         if _NO_LOGIN.search(text):
             raise Unreadable("no credentials for the store", where=where, hint=hint) from None
         status = re.search(r"status code: (\d{3})", text)
+        if status and status[1] == "404":  # of a bucket: of an object the package knows it
+            raise Missing("no such file in the bucket, or no such bucket", where=where) from None
         if status and status[1] == "416":
             raise _OutOfRange("the store has no such part", where=where) from None
         what = f"the store answers {status[1]}" if status else "the store cannot be reached"

@@ -30,6 +30,7 @@ from sdtool.checkpoint import (
 from sdtool.convert import partial_name
 
 _PIECE_NBYTES = 8 << 20
+_PROOF = b"sdtool"
 _MOST_COPIED = {"s3": 5 << 30}
 """What a store copies in one step, in bytes; S3's own limit."""
 
@@ -152,7 +153,7 @@ class InBucket:
                 buckets.put(partial, _pieces(file, progress), file.nbytes)
                 if verify:
                     _compare(file, partial, final, progress)
-                buckets.copy(partial, final, force=force)
+                buckets.copy(partial, final, file.nbytes, force=force)
 
     def _prove(self) -> None:
         """Find out, once a run, whether the store keeps what is there when it is told to.
@@ -163,10 +164,10 @@ class InBucket:
         if self._is_proven:
             return
         with _partial(self.location) as one, _partial(self.location) as other:
-            buckets.put(one, iter([b"sdtool"]), 6)
-            buckets.copy(one, other, force=False)
+            buckets.put(one, iter([_PROOF]), len(_PROOF))
+            buckets.copy(one, other, len(_PROOF), force=False)
             with contextlib.suppress(buckets.Taken):
-                buckets.copy(one, other, force=False)
+                buckets.copy(one, other, len(_PROOF), force=False)
                 raise OutputError(
                     "the store replaces what is there although it is told not to",
                     where=self.location.shown,
