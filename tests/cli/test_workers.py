@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.cli.conftest import Run
@@ -44,6 +45,13 @@ def noted(item: str) -> str:
     while item.endswith("first") and not Path(item).with_name("second").exists():
         time.sleep(0.001)
     return item
+
+
+def deadly(item: int) -> int:
+    """End the process at some items, after others that were done with them in a list."""
+    if item == 77:
+        os._exit(7)
+    return -item
 
 
 def ends(item: str) -> str:
@@ -114,6 +122,22 @@ def test_results_come_in_order_and_few_wait(
 def test_a_worker_that_ends_by_itself_is_lost_too() -> None:
     with in_order(ends, ["a", "b"], workers=2, lost=lambda item, why: f"{item} {why}") as results:
         assert list(results) == ["a with exit code 7", "b with exit code 7"]
+
+
+def test_in_a_list_only_those_that_kill_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    give = workers._Run._give
+
+    def noted(self: Any, worker: Any) -> None:
+        give(self, worker)
+        sent.append(len(worker.at[-1]) if worker.at else 0)
+
+    monkeypatch.setattr(workers._Run, "_give", noted)
+    with in_order(deadly, range(200), workers=1, lost=lambda item, why: item) as results:
+        found = list(results)
+    assert found == [item if item == 77 else -item for item in range(200)]
+    assert max(sent) > 10
+    assert max(sent) <= 64
 
 
 def test_leaving_early_stops_the_workers() -> None:

@@ -1,16 +1,20 @@
 """A function over many items in worker processes: results in order, a dead worker costs its item.
 
-A worker may be killed, most often by the system when memory runs out. Which item it was at is
-known; that one is tried once more with nothing beside it, and given up when it kills again.
+A worker may be killed, most often by the system when memory runs out. The items that it may have
+been at are tried once more with nothing beside them, and one that kills again is given up.
+
+Items that take next to no time go to a worker in lists, and their results come back in lists: a
+message costs a third of the scan of a small file.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections import deque
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
@@ -21,15 +25,18 @@ R = TypeVar("R")
 _AHEAD = 1_000
 """Results that wait at most for an earlier one; further items are not begun before it is there."""
 _QUEUED = 2
-"""Items that a worker holds: the one it is at, and one more so that it never waits."""
+"""Lists that a worker holds: the one it is at, and one more so that it never waits."""
+_LIST_SECONDS = 0.05
+_LIST_ITEMS = 64
+"""What a list has at most, and how long the work on it should take."""
 
 
 @dataclass(slots=True, eq=False)
 class _Worker:
     process: Any
     pipe: Connection
-    at: deque[int] = field(default_factory=deque[int])
-    """The numbers of the items it was given, in order; the first is the one it works on."""
+    at: deque[list[int]] = field(default_factory=deque[list[int]])
+    """The numbers of the items it was given, in order; it works on the first list."""
 
 
 @contextmanager
@@ -70,7 +77,11 @@ class _Run(Generic[T, R]):
         self._waiting = deque[int]()
         """Given to a worker that died before it came to them."""
         self._suspects = deque[int]()
-        """At which a worker has died: each is tried again alone."""
+        """At one of which a worker has died: each is tried again alone."""
+        self._deaths = Counter[int]()
+        """How many workers have died at just this item."""
+        self._seconds = _LIST_SECONDS
+        """What an item took lately."""
         self._begun = 0
         self._told = 0
 
@@ -93,7 +104,7 @@ class _Run(Generic[T, R]):
         """Hand out what can be handed out, then take in what comes back."""
         if self._suspects:
             if not any(worker.at for worker in self._workers):
-                self._try_alone(self._suspects.popleft())
+                self._try_suspects()
                 return
         else:
             self._hand_out()
@@ -115,39 +126,56 @@ class _Run(Generic[T, R]):
             self._begun < len(self._items) and self._begun < self._told + _AHEAD
         )
 
-    def _give(self, worker: _Worker) -> None:
-        if not self._has_more():
-            return
+    def _next(self) -> int:
         if self._waiting:
-            number = self._waiting.popleft()
-        else:
-            number = self._begun
-            self._begun += 1
-        worker.at.append(number)
-        try:
-            worker.pipe.send(self._items[number])
-        except OSError:  # it is dead, which shows when its answer is read
-            return
+            return self._waiting.popleft()
+        self._begun += 1
+        return self._begun - 1
+
+    def _give(self, worker: _Worker) -> None:
+        """Give a worker as many items as it does in no time; at the end, others get their share."""
+        share = (len(self._items) - self._begun) // (2 * self._most)
+        most = max(1, min(_LIST_ITEMS, share, int(_LIST_SECONDS / self._seconds)))
+        numbers: list[int] = []
+        while len(numbers) < most and self._has_more():
+            numbers.append(self._next())
+        if numbers:
+            worker.at.append(numbers)
+            with suppress(OSError):  # it is dead, which shows when its answer is read
+                worker.pipe.send([self._items[number] for number in numbers])
 
     def _take(self, worker: _Worker) -> None:
-        """Take one result; where the worker is gone instead, its item becomes a suspect."""
+        """Take results; where the worker is gone instead, what it was at becomes suspect."""
         try:
-            result = worker.pipe.recv()
+            seconds, results = worker.pipe.recv()
         except (EOFError, OSError):
             self._bury(worker)
-            self._suspects.append(worker.at.popleft())
-            self._waiting.extendleft(reversed(worker.at))
+            suspects, *others = worker.at
+            if len(suspects) == 1:
+                self._deaths[suspects[0]] += 1
+            self._suspects.extend(suspects)
+            self._waiting.extendleft(n for numbers in reversed(others) for n in reversed(numbers))
             return
-        self._done[worker.at.popleft()] = result
+        self._seconds = max(seconds / len(results), 1e-6)
+        self._done.update(zip(worker.at.popleft(), results, strict=True))
 
-    def _try_alone(self, number: int) -> None:
+    def _try_suspects(self) -> None:
+        """Try each alone, with nothing beside it, until one of them ends its worker."""
         worker = self._start()
-        item = self._items[number]
-        try:
-            worker.pipe.send(item)
-            self._done[number] = worker.pipe.recv()
-        except (EOFError, OSError):
-            self._done[number] = self._lost(item, _ending(self._bury(worker)))
+        while self._suspects:
+            number = self._suspects.popleft()
+            item = self._items[number]
+            try:
+                worker.pipe.send([item])
+                _, (self._done[number],) = worker.pipe.recv()
+            except (EOFError, OSError):
+                ending = _ending(self._bury(worker))
+                self._deaths[number] += 1
+                if self._deaths[number] < 2:
+                    self._suspects.appendleft(number)
+                else:
+                    self._done[number] = self._lost(item, ending)
+                return
 
     def _bury(self, worker: _Worker) -> int | None:
         self._workers.remove(worker)
@@ -173,7 +201,10 @@ def _serve(pipe: Connection, function: Callable[[Any], object]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and stops this one
     try:
         while True:
-            pipe.send(function(pipe.recv()))
+            items = pipe.recv()
+            begun = time.perf_counter()
+            results = [function(item) for item in items]
+            pipe.send((time.perf_counter() - begun, results))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 

@@ -117,13 +117,17 @@ def _delattr(self: object, name: str) -> NoReturn:
     raise dataclasses.FrozenInstanceError(f"cannot delete field {name!r}")
 
 
-def _getstate(self: Any) -> list[object]:
-    return [getattr(self, field.name) for field in dataclasses.fields(self)]
+def _getstate(self: object) -> list[object]:
+    cls = type(self)
+    plan = _PLANS.get(cls) or _plan_of(cls)
+    return [getattr(self, step[1]) for step in (*plan.steps, *plan.others)]
 
 
-def _setstate(self: Any, state: list[object]) -> None:
-    for field, value in zip(dataclasses.fields(self), state, strict=True):
-        object.__setattr__(self, field.name, value)
+def _setstate(self: object, state: list[object]) -> None:
+    cls = type(self)
+    plan = _PLANS.get(cls) or _plan_of(cls)
+    for step, value in zip((*plan.steps, *plan.others), state, strict=True):
+        step[0](self, value)
 
 
 _ANY = {"__init__": _init, "__repr__": _repr}
