@@ -63,7 +63,7 @@ def killed_until_done(command: list[str], folder: Path, seed: int) -> str:
     deaths = 0
     while True:
         # What is done is kept every second or so: a run has to live longer each time.
-        uses = round(moments.uniform(1, 300) * 1.3**deaths)
+        uses = round(moments.uniform(1, 300) * 1.5**deaths)
         run = subprocess.run(
             [sys.executable, "-m", "sdtool", *command],
             cwd=folder, stdout=subprocess.PIPE, text=True, start_new_session=True, check=False,
@@ -109,17 +109,17 @@ def test_a_scan_that_resumes_its_report(many: Path, tmp_path: Path, jobs: str) -
 
 @kills
 def test_a_conversion_with_a_journal(many: Path, tmp_path: Path) -> None:
-    for number in range(60, 200):
+    for number in range(40, 200):
         (many / f"{number}.ckpt").unlink()
     command = ["convert", "many", "--out-dir", "out", "--journal", "j", "--format", "json"]
     out = killed_until_done(command, tmp_path, seed=3)
     made = json.loads(out)["files"]
     assert Counter(Path(one["path"]).name for one in made) == Counter(
-        f"{number}.ckpt" for number in range(60)
+        f"{number}.ckpt" for number in range(40)
     )
     assert {one["status"] for one in made} <= {"written", "skipped"}
     whole = {path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")}
-    assert whole == {f"{number}.safetensors" for number in range(60)}
+    assert whole == {f"{number}.safetensors" for number in range(40)}
     for path in (tmp_path / "out").glob("*.safetensors"):
         header = int.from_bytes(path.read_bytes()[:8], "little")
         assert path.stat().st_size == 8 + header + 16
