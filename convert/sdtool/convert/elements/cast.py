@@ -78,7 +78,7 @@ class Cast:
             numpy.copyto(into, widened(numpy, data, self.before.name))
 
     def _from_float64(self, numpy: Any, data: Buffer, out: Buffer) -> None:
-        """Go by float32 as well, as torch does; what becomes of the values is told in float64."""
+        """Go by float32 as well, as torch does; the census compares float64."""
         after = self.after.name
         real = numpy.frombuffer(data, "<f8")
         with numpy.errstate(all="ignore"):  # what overflows is counted
