@@ -14,7 +14,7 @@ def names_in(folder: Item) -> list[str]:
     into; elsewhere what a server lists is listed.
 
     Raises:
-        InputError: a server does not tell.
+        InputError: a server does not say.
     """
     if folder.remote is None:
         inside = _listed(folder.path)

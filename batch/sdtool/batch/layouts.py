@@ -177,7 +177,7 @@ def make_single(
             "--replace cannot be used where several files become one", where=draft.path
         )
     pipeline = job.pipeline
-    if not pipeline.parts:  # it could not be read, or there is none: that is told now
+    if not pipeline.parts:  # it could not be read, or there is none: that is an error now
         pipeline = pipeline_of(job.item)
     items = {part: item.files for part, item in pipeline.parts.items()}
     with ExitStack() as stack:

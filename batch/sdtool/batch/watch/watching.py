@@ -91,9 +91,9 @@ class Watch:
         self.arrivals = Arrivals(self._found, wanted.settle)
 
     def look(self, report: Callable[[Arrived], object]) -> None:
-        """Report what came of each file that is complete, and was not told of before.
+        """Report what came of each file that is complete, and was not reported before.
 
-        One that changes or goes while it is read is not told of: it is asked for again. Of several
+        One that changes or goes while it is read is not reported: it is asked for again. Of several
         at once, those to convert are taken up together when all are scanned.
         """
         wanted = self._wanted
@@ -118,7 +118,7 @@ class Watch:
                     if wanted.at_once == 1:
                         self._convert(to_convert, report)
             self._convert(to_convert, report)
-        finally:  # where that was stopped, what was found is told
+        finally:  # where that was stopped, what was found is reported
             for arrived in to_convert.values():
                 report(arrived)
 

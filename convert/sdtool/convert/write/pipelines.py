@@ -83,7 +83,7 @@ def plan_pipeline(
     """Lay out the folder of diffusers that a single file becomes; nothing is written.
 
     `metadata` gives what to add to that of each file. What goes into no folder, and where the
-    tokenizers are to be had, is told with the first file.
+    tokenizers are to be had, is reported with the first file.
 
     Raises:
         InputError: as `select_folder` does.
