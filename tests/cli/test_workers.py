@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -126,13 +127,13 @@ def test_a_worker_that_ends_by_itself_is_lost_too() -> None:
 
 def test_in_a_list_only_those_that_kill_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[int] = []
-    give = workers._Run._give
+    send = Connection.send
 
-    def noted(self: Any, worker: Any) -> None:
-        give(self, worker)
-        sent.append(len(worker.at[-1]) if worker.at else 0)
+    def noted(self: Connection, message: Any) -> None:
+        sent.append(len(message))
+        send(self, message)
 
-    monkeypatch.setattr(workers._Run, "_give", noted)
+    monkeypatch.setattr(Connection, "send", noted)
     with in_order(deadly, range(200), workers=1, lost=lambda item, why: item) as results:
         found = list(results)
     assert found == [item if item == 77 else -item for item in range(200)]

@@ -165,9 +165,9 @@ class Azure(Store):
         kind = asked.headers["Content-Type"]
         message = email.message_from_bytes(f"Content-Type: {kind}\r\n\r\n".encode() + asked.body)
         answers: list[str] = []
-        for number, part in enumerate(message.get_payload()):
-            text = part.get_payload()
-            path = re.match(r"\s*DELETE (\S+)", str(text))
+        parts = [one for one in message.walk() if one.get_content_type() == "application/http"]
+        for number, part in enumerate(parts):
+            path = re.match(r"\s*DELETE (\S+)", str(part.get_payload()))
             assert path is not None
             is_there = self.objects.pop(_name_in(path[1]), None) is not None
             answers.append(
