@@ -10,44 +10,26 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.cli.conftest import Run
+from tests.cli.in_workers import poisoned_scan, scan_killed_once
 from tests.forge import dict_of, pickled, tensor, torch_zip
 
 from sdtool.batch import scanning, spool
 from sdtool.batch.engines import Check
-from sdtool.batch.items import Item
 from sdtool.batch.journal.task import answering
-from sdtool.batch.scanning import scan_one
 from sdtool.batch.spool import Task, results_of, work_through
 from sdtool.checkpoint import OutputError, SdtoolError
-from sdtool.scan import Report
 
 distributed = pytest.importorskip("distributed")
 pytestmark = [
     pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL"),
     pytest.mark.filterwarnings("ignore"),  # Dask's own
 ]
-
-
-def deadly_scan(item: Item, *, allow: Mapping[str, str], deep: bool) -> Report:
-    """Scan, but for the files of one name: they kill the process every time."""
-    if Path(item.path).name.startswith("poison"):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return scan_one(item, allow=allow, deep=deep)
-
-
-def scan_killed_once(item: Item, *, allow: Mapping[str, str], deep: bool) -> Report:
-    """Scan, but for one file in the middle of a task: at the first time it kills the process."""
-    path = Path(item.path)
-    if path.name == "200.ckpt" and not path.with_name("was-here").exists():
-        path.with_name("was-here").touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return scan_one(item, allow=allow, deep=deep)
 
 
 def make(folder: Path, *names: str) -> None:
@@ -114,7 +96,7 @@ def cluster() -> Generator[Keeper]:
 def test_a_file_that_kills_is_undecided_and_the_rest_is_reported(
     sdtool: Run, tmp_path: Path, cluster: Keeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scanning, "scan_one", deadly_scan)
+    monkeypatch.setattr(scanning, "scan_one", poisoned_scan)
     names = [f"{number}.ckpt" for number in range(100)]
     names[40] = "poison.ckpt"
     make(tmp_path / "many", *names)
@@ -145,7 +127,7 @@ def test_a_worker_that_is_killed_costs_nothing(
     assert (tmp_path / "many" / "was-here").exists()
     assert done.code == 0
     assert verdicts(done.out) == dict.fromkeys(names, "clean")
-    monkeypatch.setattr(scanning, "scan_one", deadly_scan)
+    monkeypatch.setattr(scanning, "scan_one", poisoned_scan)
     again = sdtool("scan", "many", "--journal", "j", "--format", "jsonl")
     assert again.out.count("unchanged_since") == 400
 

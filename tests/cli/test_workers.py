@@ -8,61 +8,19 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.cli.conftest import Run
+from tests.cli.in_workers import asleep, deadly, deadly_scan, ends, noted
 from tests.forge import dict_of, pickled, tensor, torch_zip
 
 from sdtool.batch import scanning, workers
-from sdtool.batch.items import Item
-from sdtool.batch.scanning import scan_one
 from sdtool.batch.workers import in_order
-from sdtool.scan.findings import Report
 
 kills = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
-
-
-def deadly_scan(item: Item, *, allow: Mapping[str, str], deep: bool) -> Report:
-    """Scan, but for files of certain names: they kill the process, once or every time."""
-    name = Path(item.path).name
-    if name.startswith("kills-once"):
-        first = Path(item.path).with_suffix(".was-here")
-        if not first.exists():
-            first.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-    if name.startswith("kills-always"):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return scan_one(item, allow=allow, deep=deep)
-
-
-def noted(item: str) -> str:
-    """Leave a file of this name; the first is not done before the second is."""
-    Path(item).touch()
-    while item.endswith("first") and not Path(item).with_name("second").exists():
-        time.sleep(0.001)
-    return item
-
-
-def deadly(item: int) -> int:
-    """End the process at some items, after others that were done with them in a list."""
-    if item == 77:
-        os._exit(7)
-    return -item
-
-
-def ends(item: str) -> str:
-    os._exit(7)
-
-
-def asleep(item: str) -> str:
-    while item == "endless":
-        time.sleep(0.1)
-    return item
 
 
 def make(folder: Path, *names: str) -> None:
