@@ -85,7 +85,7 @@ def test_the_journal_names_it_by_its_url(sdtool: Run, server: Server) -> None:
     (row,) = map(json.loads, sdtool("journal", "export", "j").out.splitlines())
     assert (row["path"], row["files"]) == (url, {url: {"nbytes": len(CLEAN), "version": '"one"'}})
     del server.files["/a.ckpt"]
-    assert sdtool("journal", "prune", "j").out == "0 of 1 entries taken out\n"  # no server is asked
+    assert sdtool("journal", "prune", "j").out == "0 of 1 entries removed\n"  # no server is asked
     assert server.asked == []
 
 

@@ -52,7 +52,7 @@ def expected_of(path: _Path, statement: _Path | None = None) -> list[Expected]:
     where = os.fspath(path)
     if is_remote(where):
         if statement is not None:
-            raise UsageError("--statement takes files on this machine", where=where)
+            raise UsageError("--statement requires local files", where=where)
         return []
     found: dict[tuple[str, str], Expected] = {}
     is_folder = os.path.isdir(where)
@@ -125,8 +125,8 @@ def _named(statement: Statement, path: str) -> Expected:
     wanted = digest if digest in known.values() else known.get(Path(path).name)
     if wanted is None:
         raise UsageError(
-            "is none of the files of the statement",
+            "is not listed in the statement",
             where=path,
-            hint=f"it speaks of {', '.join(known)}",
+            hint=f"it lists {', '.join(known)}",
         )
     return Expected(path, wanted)

@@ -126,7 +126,7 @@ def plan_outputs(
         raise UsageError("--out-dir is not a folder", where=out_dir)
     if out is not None and os.path.isdir(out) and not makes_folders:
         raise UsageError(
-            "-o names a file, and this is a folder", where=out, hint="--out-dir takes a folder"
+            "-o expects a file, and this is a folder", where=out, hint="--out-dir takes a folder"
         )
     jobs = [
         _job(item, tuple(_place(item, name, out_dir) for name in names(item.called)))

@@ -63,7 +63,7 @@ class _Outcomes:
 
 def _recalled(outcome: Outcome, path: str, since: str) -> Outcome:
     source = replace(outcome.input, path=path)
-    note = f"unchanged since {since}, as the journal says"
+    note = f"unchanged since {since}, according to the journal"
     if isinstance(outcome, (Written, Skipped)):
         remarks = Remarks((note,), outcome.remarks.warnings)
         return Skipped(input=source, output=outcome.output, remarks=remarks)

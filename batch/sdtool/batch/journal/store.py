@@ -260,7 +260,7 @@ def _check_file(path: str, *, create: bool) -> None:
     """Refuse what is no journal before SQLite touches it."""
     if os.path.splitext(path)[1].lower() in MODEL_SUFFIXES:
         raise UsageError(
-            "--journal names the journal, and this is called like a model",
+            "--journal expects a journal, and this is the name of a model",
             where=path,
             hint="give it a name of its own, such as models.journal",
         )
@@ -282,11 +282,11 @@ def _check_file(path: str, *, create: bool) -> None:
         raise UsageError("is a journal of another version of sdtool", where=path, hint=_HINT)
 
 
-_HINT = "it was left as it is; name another file, which will be made"
+_HINT = "it was not changed; name another file, which will be created"
 
 
 def _no_journal(path: str) -> UsageError:
-    return UsageError("is no journal of sdtool", where=path, hint=_HINT)
+    return UsageError("is not a journal of sdtool", where=path, hint=_HINT)
 
 
 @contextmanager

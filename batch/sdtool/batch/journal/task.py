@@ -29,7 +29,7 @@ def task_of(verb: str, **asked: object) -> str:
     try:
         options = encoded(asked)
     except TypeError as e:
-        raise UsageError(f"a journal cannot tell what was asked for ({e})") from e
+        raise UsageError(f"a journal cannot record these options ({e})") from e
     return json.dumps({"verb": verb, **options, **answering()}, sort_keys=True)
 
 

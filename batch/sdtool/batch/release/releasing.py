@@ -331,7 +331,7 @@ def _weights(
         case "none":
             return ("raw-only",)
         case state:
-            notes.append(f"its EMA is {state}: no EMA variant is made of it")
+            notes.append(f"its EMA is {state}: no EMA variant is written")
             return ("raw-only",)
 
 

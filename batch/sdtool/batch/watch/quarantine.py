@@ -27,7 +27,7 @@ def quarantined(files: Sequence[Path], folder: Path, root: Path) -> Iterator[tup
             raise OutputError(
                 f"is a link to {os.path.realpath(file)}, and was not moved",
                 where=os.fspath(file),
-                hint="move what it leads to, and remove the link",
+                hint="move its target, and remove the link",
             )
     sidecars = [sidecar for file in files for sidecar in own_sidecars(file)]
     wanted = [*files, *(one for one in sidecars if one not in files and not one.is_symlink())]
