@@ -254,7 +254,7 @@ def test_what_is_asked_of_a_journal_that_is_not_there(sdtool: Run, models: Path)
     assert not Path("j").exists()
     done = sdtool("scan", "models", "--journal", "models/a.ckpt")
     assert done.code == 2
-    assert "called like a model" in done.err
+    assert "is the name of a model" in done.err
 
 
 def test_a_journal_that_is_locked_is_waited_for_and_given_up(

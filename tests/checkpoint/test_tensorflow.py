@@ -166,7 +166,7 @@ def test_a_data_file_is_missing_short_or_changed(tmp_path: Path) -> None:
     assert report.error == "its data file has 7 bytes; tensor 'a' ends at 8"
     data.unlink()
     report = scan_file(path)
-    assert report.error == f"its data file {data.name} is not there"
+    assert report.error == f"its data file {data.name} is missing"
     assert report.hint is not None and report.hint.startswith("download all files")
     data.mkdir()
     assert scan_file(path).error == "cannot be read (is a directory)" or os.name == "nt"
@@ -210,7 +210,7 @@ BROKEN: dict[str, tuple[Bundle, str]] = {
     ),
     "slices of nothing": (
         bundle({slice_key("a", 0, 2): Tensor([2], TWO)}),
-        "slices of 'a', which is not there",
+        "slices of 'a', which is missing",
     ),
     "a slice without a name": (
         bundle({b"\0a": Tensor([2], TWO)}),

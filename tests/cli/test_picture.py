@@ -247,8 +247,8 @@ def test_a_scan_has_a_page_too(sdtool: Run, library: Path) -> None:
 def test_all_is_clean() -> None:
     text = made([file("a")])
     assert "<p>Every file is clean.</p>" in text
-    assert "Not looked for" in text
-    assert "No component is there twice" in made([], duplicates=[])
+    assert "Not searched for" in text
+    assert "No duplicate components" in made([], duplicates=[])
 
 
 def test_many_files_are_drawn_as_one_and_told_by_number() -> None:

@@ -194,7 +194,7 @@ def test_nobody_has_said_who_asks(
         [
             "sdtool: error: s3://models/x.ckpt: no credentials for the store",
             "sdtool: hint: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY;"
-            " of a public bucket AWS_SKIP_SIGNATURE=true",
+            " public buckets: AWS_SKIP_SIGNATURE=true",
         ],
     )
     azure = sdtool("info", "az://models/x.ckpt")

@@ -287,7 +287,7 @@ def test_a_list_that_goes_on_elsewhere(
     link = {"Link": f'<{hub.store.url}/api/next>; rel="next"'}
     hub.server.always = lambda path, asked, good: Reply(200, link, b"[]")
     result = sdtool("scan", "hf://owner/repo")
-    assert (result.code, "is not understood" in result.err) == (TROUBLE, True)
+    assert (result.code, "is invalid" in result.err) == (TROUBLE, True)
     assert not hub.store.asked
 
 

@@ -110,7 +110,7 @@ def test_conversions_from_bucket_to_bucket(sdtool: Run, bucket: Bucket) -> None:
         return [(file["status"], *file["notes"][:1]) for file in made["files"]]
 
     assert [status for status, _ in told()] == ["written", "written"]
-    assert all("as the journal says" in note for _, note in told())
+    assert all("according to the journal" in note for _, note in told())
     bucket.obstore.delete(bucket.store, "b/two.safetensors")
     again = told()
     assert [status for status, _ in again] == ["skipped", "written"]

@@ -149,8 +149,8 @@ def test_a_store_that_replaces_all_the_same_is_refused(
     assert (result.code, result.err.splitlines()) == (
         TROUBLE,
         [
-            "sdtool: error: s3://models/out/: the store replaces what is there although it is told"
-            " not to",
+            "sdtool: error: s3://models/out/: the store replaces existing objects although it"
+            " is told not to",
             "sdtool: hint: --force writes it anyway",
         ],
     )
@@ -165,8 +165,8 @@ def test_more_than_a_store_copies_is_sent_in_one_step_if_asked(
     result = sdtool("convert", training, "-o", URL)
     assert (result.code, result.err.splitlines()[0]) == (
         TROUBLE,
-        f"sdtool: error: {URL}: s3:// takes no more than 1,000 bytes without replacing what may be"
-        " there",
+        f"sdtool: error: {URL}: s3:// cannot write more than 1,000 bytes on the condition that"
+        " nothing is replaced",
     )
     assert objects(bucket) == {}
     assert sdtool("convert", training, "-o", URL, "--force", "--verify").code == DONE

@@ -220,12 +220,12 @@ def test_what_passes_is_tried_again(
         (busy(503), "the server answers 503 Service Unavailable, 5 times"),
         (cut(5), "the response ended after 5 of 65,536 bytes, 5 times"),
         (busy(429, **{"Retry-After": "4000"}), "the server asks to wait 4,000 seconds"),
-        (with_header("Content-Range", "bytes 1-65536/999999"), "gives other bytes than it was"),
-        (with_header("Content-Range", "bytes 0-9/999999"), "gives other bytes than it was"),
-        (with_header("Content-Range", "bytes 0-65535/*"), "gives other bytes than it was"),
-        (with_header("Content-Range", f"bytes 0-65535/{'9' * 5000}"), "gives other bytes than"),
-        (with_header("Content-Encoding", "gzip"), "gives other bytes than it was asked for"),
-        (with_header("Content-Length", "70000"), "gives other bytes than it was asked for"),
+        (with_header("Content-Range", "bytes 1-65536/999999"), "returned other bytes than requested"),
+        (with_header("Content-Range", "bytes 0-9/999999"), "returned other bytes than requested"),
+        (with_header("Content-Range", "bytes 0-65535/*"), "returned other bytes than requested"),
+        (with_header("Content-Range", f"bytes 0-65535/{'9' * 5000}"), "returned other bytes than requested"),
+        (with_header("Content-Encoding", "gzip"), "returned other bytes than requested"),
+        (with_header("Content-Length", "70000"), "returned other bytes than requested"),
         (busy(404), "no such file on the server"),
         (busy(403), "the server denies access (403)"),
         (busy(401), "the server denies access (401)"),
@@ -438,7 +438,7 @@ def test_a_private_server_may_but_never_to_where_machines_keep_their_keys(
     server.faults = [redirect(f"http://localhost:{server.port}/y")]
     assert sdtool("scan", f"{server.url}/x.ckpt").code == DONE
     server.faults = [redirect("http://169.254.169.254/latest/meta-data")]
-    assert "which is not on the internet" in sdtool("info", f"{server.url}/x.ckpt").err
+    assert "which is not a public address" in sdtool("info", f"{server.url}/x.ckpt").err
 
 
 @pytest.mark.parametrize(
@@ -473,7 +473,7 @@ def test_http_is_for_this_machine(
     monkeypatch.setattr(ipaddress.IPv4Address, "is_loopback", False)
     result = sdtool("info", f"{server.url}/x.ckpt")
     assert result.code == TROUBLE
-    assert "http:// is read from this machine only" in result.err
+    assert "http:// is accepted only for this machine" in result.err
     assert not server.asked
 
 
@@ -513,7 +513,7 @@ def test_certificates_are_checked(
         with running() as plain:
             plain.serve("/y", training.read_bytes())
             server.always = redirect(f"{plain.url}/y")
-            assert "a place that is not encrypted" in sdtool("info", url).err
+            assert "an unencrypted address" in sdtool("info", url).err
             assert not plain.asked
 
 
