@@ -123,7 +123,7 @@ def many_options(function: Verb) -> Verb:
 
             part = part_of(shard)
         if spool is not None and cluster is None:
-            raise UsageError("--spool goes with --cluster")
+            raise UsageError("--spool requires --cluster")
         if spool is None:
             spool = os.curdir
             if cluster == "local":
