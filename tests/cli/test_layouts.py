@@ -175,7 +175,7 @@ def test_a_model_of_its_parts(sdtool: Run, tmp_path: Path, made: Path) -> None:
         (["--assemble", "unet=a", "vae=a", "text=a", "text2=a", "-o", "x.safetensors"],
          "no such file"),
         (["--assemble", "unet=ftp://u:secret@h/m.ckpt?token=secret", "-o", "x.safetensors"],
-         "ftp://...: ftp:// is not read"),
+         "ftp://...: ftp:// is not supported"),
         (["--assemble", "unet=m.safetensors", "--to", "pt", "-o", "x.pt"], "makes a single file"),
         (["m.safetensors", "--to", "single"],
          "m.safetensors: --to single requires a diffusers folder"),

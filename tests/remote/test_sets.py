@@ -177,7 +177,7 @@ def test_an_index_leads_out_of_its_folder_nowhere(sdtool: Run, server: Server, s
     for verb in ("info", "verify", "convert"):
         result = sdtool(verb, url)
         assert result.code == TROUBLE
-        assert "names a file outside of its folder" in result.err
+        assert "names a file outside its folder" in result.err
     assert set(asked(server)) == {INDEX}
 
 

@@ -150,7 +150,7 @@ def test_a_store_that_replaces_what_is_there_is_refused(
     store.keeps_promises = False
     result = sdtool("convert", training, "-o", f"{place}/x.safetensors")
     assert result.code == TROUBLE
-    assert "the store replaces what is there although it is told not to" in result.err
+    assert "the store replaces existing objects although it is told not to" in result.err
     assert store.objects == {}
 
 

@@ -53,7 +53,7 @@ def _made(
     if not job.item.alone and is_training_state(job.item.path):
         return []
     if shared.options.replace is not None and job.item.remote is not None:
-        raise UsageError("--replace takes the place of files on this machine", where=draft.path)
+        raise UsageError("--replace requires local files", where=draft.path)
     if isinstance(job, SetJob):
         if job.clash is not None:
             raise job.clash

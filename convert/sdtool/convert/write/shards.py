@@ -68,7 +68,7 @@ def read_index(index_file: str | os.PathLike[str] | File) -> ShardIndex:
         raise Malformed("is not an index of shards", where=path) from e
     for shard in shards:
         if not isinstance(shard, str) or re.search(r"[/\\:\x00]|^\.*$", shard):
-            raise Malformed(f"names a file outside of its folder: {shard!a}", where=path)
+            raise Malformed(f"names a file outside its folder: {shard!a}", where=path)
     if not shards:
         raise Malformed("lists no tensors", where=path)
     if not isinstance(metadata, dict):
