@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sdtool.batch import carry_out, plan_tidy, undo_tidy
-from sdtool.batch.tidy import moving
+from sdtool.batch.tidy import steps
 
 CALLS = ("link", "replace", "rename", "unlink", "rmdir", "mkdir", "fsync")
 
@@ -42,7 +42,7 @@ def die_at(moment: int, told: Path) -> None:
     for name in CALLS:
         setattr(os, name, wrapped(getattr(os, name)))
     renaming = "rename_free"  # it renames without os
-    setattr(moving, renaming, wrapped(getattr(moving, renaming)))
+    setattr(steps, renaming, wrapped(getattr(steps, renaming)))
 
 
 def tidy(folder: Path) -> None:

@@ -170,7 +170,7 @@ def test_a_file_that_cannot_be_moved_is_told_and_stays(
         raise PermissionError(13, "Permission denied")
 
     before = tree(folder)
-    monkeypatch.setattr("sdtool.batch.tidy.moving.rename_free", refuse)
+    monkeypatch.setattr("sdtool.batch.tidy.steps.rename_free", refuse)
     made = sdtool("tidy", "models", "--yes")
     assert made.code == 1
     assert made.err.count("cannot be moved (permission denied)") == 3

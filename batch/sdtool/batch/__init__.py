@@ -70,7 +70,6 @@ if TYPE_CHECKING:
         undo_tidy,
     )
     from sdtool.batch.tidy.look import TidyOptions
-    from sdtool.batch.tidy.moving import Undone
     from sdtool.batch.tidy.plan import (
         Entry,
         Keep,
@@ -81,6 +80,7 @@ if TYPE_CHECKING:
         plan_tidy,
     )
     from sdtool.batch.tidy.programs import PROGRAMS, Program
+    from sdtool.batch.tidy.steps import Undone
     from sdtool.batch.verifying import verify_file
     from sdtool.batch.version import sdtool_version
     from sdtool.batch.watch import Arrived, Waking, Watch, Watching, changes_in
@@ -259,7 +259,7 @@ __getattr__ = lazily(
             "Held", "Tidied", "carry_out", "forget_tidy", "held_by_tidy", "undo_tidy",
         ),
         ".tidy.look": ("TidyOptions",),
-        ".tidy.moving": ("Undone",),
+        ".tidy.steps": ("Undone",),
         ".tidy.plan": (
             "Entry", "Keep", "Quarantine", "Retire", "Rewrite", "TidyPlan", "plan_tidy",
         ),

@@ -6,5 +6,5 @@ plan      what becomes of each file, decided from those two alone
 doing     a plan carried out: outputs are proven first, originals only move
 places    where files are when they are not in their places, and what was moved
 undo_list what is moved, on the disk before it is moved
-moving    steps done, finished after a kill, taken back, or let go of for good
+steps     steps done, finished after a kill, taken back, or let go of for good
 """

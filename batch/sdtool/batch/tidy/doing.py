@@ -18,15 +18,6 @@ from sdtool.batch.outcome import Written
 from sdtool.batch.place import make_folder
 from sdtool.batch.progress import Progress, Stop, stoppable
 from sdtool.batch.tidy.look import Change, Facts, selection_of
-from sdtool.batch.tidy.moving import (
-    Undone,
-    finish,
-    go_on,
-    held_nbytes,
-    let_go,
-    resume,
-    take_back,
-)
 from sdtool.batch.tidy.places import (
     Move,
     Places,
@@ -35,6 +26,15 @@ from sdtool.batch.tidy.places import (
     quarantine_name,
 )
 from sdtool.batch.tidy.plan import Entry, Keep, Quarantine, Retire, Rewrite, TidyPlan
+from sdtool.batch.tidy.steps import (
+    Undone,
+    finish,
+    go_on,
+    held_nbytes,
+    let_go,
+    resume,
+    take_back,
+)
 from sdtool.batch.tidy.undo_list import check_quarantine, note, steps_of
 from sdtool.checkpoint import OutputError, SdtoolError, os_reason
 from sdtool.convert import signals_held, verify_against

@@ -13,9 +13,9 @@ from typing import Literal, TypeAlias
 from sdtool.batch.expand import expand_inputs
 from sdtool.batch.progress import Progress
 from sdtool.batch.tidy.look import Change, Facts, TidyOptions, look
-from sdtool.batch.tidy.moving import aside
 from sdtool.batch.tidy.places import QUARANTINE, STATE, SUFFIX, Places, places_of
 from sdtool.batch.tidy.programs import PROGRAMS, Program, program_of
+from sdtool.batch.tidy.steps import aside
 from sdtool.batch.tidy.undo_list import steps_of
 from sdtool.checkpoint import InputError, UsageError, local_file
 from sdtool.scan import Verdict
