@@ -386,24 +386,26 @@ def test_a_list_claims_no_file_that_it_did_not_move(folder: Path) -> None:
     assert tree(folder).keys() == {"a.pt"}
 
 
-def test_a_run_can_be_stopped(folder: Path) -> None:
+@pytest.mark.parametrize("is_there", [False, True], ids=["convert", "retire"])
+def test_a_run_can_be_stopped(folder: Path, is_there: bool) -> None:
     torch.save(lora(), folder / "a.pt")
+    if is_there:
+        save_file(lora(), folder / "a.safetensors")
     before = tree(folder)
 
     class Enough(Exception):
         pass
 
     def enough(nbytes: int) -> None:
-        raise Enough
+        if nbytes:
+            raise Enough
 
     with pytest.raises(Enough):
         carry_out(plan_tidy(folder), progress=enough)
     stop = Event()
-    stop.set()
     with pytest.raises(Cancelled):
-        carry_out(plan_tidy(folder), cancelled=stop)
-    undo_tidy(folder)
-    assert tree(folder) == before
+        carry_out(plan_tidy(folder), progress=lambda nbytes: nbytes and stop.set(), cancelled=stop)
+    assert tree(folder) == before and not (folder / ".sdtool-tidy").exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="forks, and SIGKILL")

@@ -15,6 +15,9 @@ from tests.batch.mixed import TRAP, tree
 from tests.cli.conftest import Run
 from tests.cli.kinds import hypernetwork, lora
 
+from sdtool.batch.tidy.lock import locked
+from sdtool.batch.tidy.places import places_of
+
 
 @pytest.fixture
 def folder(tmp_path: Path, training: Path) -> Path:
@@ -145,6 +148,16 @@ def test_what_stands_in_the_way_is_told(sdtool: Run, folder: Path) -> None:
 def test_usage_errors(sdtool: Run, folder: Path, arguments: tuple[str, ...], message: str) -> None:
     made = sdtool("tidy", *arguments)
     assert made.code == 2 and message in made.err.lower().replace("error: ", "")
+
+
+def test_a_second_run_says_so_and_touches_nothing(sdtool: Run, folder: Path) -> None:
+    with locked(places_of(folder)):
+        before = tree(folder)
+        for option in ("--yes", "--dry-run", "--undo", "--forget"):
+            made = sdtool("tidy", "models", option)
+            assert (made.code, made.out) == (2, "")
+            assert "models: another tidy of this folder is running" in made.err.splitlines()[0]
+        assert tree(folder) == before
 
 
 @pytest.mark.parametrize(("typed", "changed"), [("y\n", True), ("\n", False), ("", False)])

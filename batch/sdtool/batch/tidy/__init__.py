@@ -4,6 +4,7 @@ look      what is known of each file: its verdict, its kind, what would be writt
 programs  what the program that reads the folder takes
 plan      what becomes of each file, decided from those two alone
 doing     a plan carried out: outputs are proven first, originals only move
+lock      one run on a folder at a time
 places    where files are when they are not in their places, and what was moved
 undo_list what is moved, on the disk before it is moved
 steps     steps done, finished after a kill, taken back, or let go of for good

@@ -17,11 +17,13 @@ from sdtool.batch.options import Options
 from sdtool.batch.outcome import Written
 from sdtool.batch.place import make_folder
 from sdtool.batch.progress import Progress, Stop, stoppable
+from sdtool.batch.tidy.lock import check_free, locked
 from sdtool.batch.tidy.look import Change, Facts, selection_of
 from sdtool.batch.tidy.places import (
     Move,
     Places,
     Step,
+    has_state,
     places_of,
     quarantine_name,
 )
@@ -69,38 +71,53 @@ def carry_out(
         Cancelled: `cancelled` was set.
         Exception: whatever a callback raised. What was done by then can be undone.
     """
-    places = plan.places
     _check_room(plan)
+    done: list[Tidied] = []
+    with locked(plan.places):
+        try:
+            for one in _carried_out(plan, stoppable(progress, cancelled)):
+                done.append(one)
+                if report is not None:
+                    report(one)
+        except Stop as stop:
+            raise stop.cause from None
+        finally:
+            finish(plan.places, steps_of(plan.places))
+    return done
+
+
+def _carried_out(plan: TidyPlan, progress: Progress) -> Iterator[Tidied]:
+    """Do what is to be done with each file, and say how it ended.
+
+    Raises:
+        Stop: the caller wants no more.
+    """
+    places = plan.places
     places.make()
     steps = steps_of(places)
     with signals_held():
         resume(places, steps)
-    number = max((step.number for step in steps), default=0)
-    done: list[Tidied] = []
-    stops: list[Exception] = []
+    first = 1 + max((step.number for step in steps), default=0)
+    stops: list[Stop] = []
 
     def advance(nbytes: int) -> None:
         try:
-            stoppable(progress, cancelled)(nbytes)
-        except Stop as stop:
-            stops.append(stop.cause)
+            progress(nbytes)
+        except Stop as stop:  # what converts gives its cause, which is no trouble with the file
+            stops.append(stop)
             raise
 
-    for entry in plan.work:
-        number += 1
+    for number, entry in enumerate(plan.work, first):
         begun = time.monotonic()
         error: SdtoolError | None = None
+        advance(0)
         try:
             _carry_out(plan, entry, number, advance)
         except Exception as e:
             if stops:
-                raise
+                raise stops[0] from None
             error = as_error(e, plan.path(entry.facts.path))
-        done.append(Tidied(entry, error, time.monotonic() - begun))
-        if report is not None:
-            report(done[-1])
-    finish(places, steps_of(places))
-    return done
+        yield Tidied(entry, error, time.monotonic() - begun)
 
 
 def undo_tidy(
@@ -117,16 +134,19 @@ def undo_tidy(
         SdtoolError: the list is none, or cannot be written.
     """
     places = places_of(folder, quarantine)
-    steps = steps_of(places)
-    check_quarantine(places, steps)
     undone: list[Undone] = []
-    for step in reversed(steps):
-        with signals_held():
-            undone.append(take_back(places, step))
-        if report is not None:
-            report(undone[-1])
-    stuck = [one.step for one in reversed(undone) if one.error is not None]
-    finish(places, stuck)
+    if not has_state(places):
+        return undone
+    with locked(places):
+        steps = steps_of(places)
+        check_quarantine(places, steps)
+        for step in reversed(steps):
+            with signals_held():
+                undone.append(take_back(places, step))
+            if report is not None:
+                report(undone[-1])
+        stuck = [one.step for one in reversed(undone) if one.error is not None]
+        finish(places, stuck)
     return undone
 
 
@@ -143,9 +163,10 @@ def held_by_tidy(folder: str | os.PathLike[str]) -> Held:
     """Say what `forget_tidy` would delete, and what it would leave in quarantine.
 
     Raises:
-        SdtoolError: the list is none.
+        SdtoolError: the list is none, or a tidy is running.
     """
     places = places_of(folder)
+    check_free(places)
     steps = steps_of(places)
     count, nbytes = held_nbytes(places, steps)
     quarantined = tuple(
@@ -163,7 +184,9 @@ def forget_tidy(folder: str | os.PathLike[str]) -> int:
         SdtoolError: the list is none, or the operating system refused.
     """
     places = places_of(folder)
-    with signals_held():
+    if not has_state(places):
+        return 0
+    with locked(places), signals_held():
         return let_go(places, steps_of(places))
 
 

@@ -93,6 +93,11 @@ class Places:
         return self.list.with_suffix(".new")
 
     @property
+    def lock(self) -> Path:
+        """The file that whoever is at work has locked."""
+        return self.state / "lock"
+
+    @property
     def held(self) -> Path:
         """The originals."""
         return self.state / "held"
@@ -133,13 +138,25 @@ def places_of(folder: str | os.PathLike[str], quarantine: str | None = None) -> 
     return Places(folder, folder / QUARANTINE if quarantine is None else Path(quarantine))
 
 
+def has_state(places: Places) -> bool:
+    """Whether a tidy was ever at work on a folder.
+
+    Raises:
+        UsageError: it is no folder.
+    """
+    if not places.folder.is_dir():
+        raise UsageError("is not a folder", where=os.fspath(places.folder))
+    return os.path.lexists(places.state)
+
+
 def check_own(places: Places) -> None:
     """Check that the state is in the folder itself.
 
     Raises:
         UsageError: a link leads elsewhere.
     """
-    for path in (places.state, places.held, places.new, places.list, places.rewritten):
+    here = (places.state, places.lock, places.held, places.new, places.list, places.rewritten)
+    for path in here:
         if path.is_symlink():
             raise UsageError("is a link, which sdtool never makes", where=os.fspath(path))
 

@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 
 from sdtool.batch.expand import expand_inputs
 from sdtool.batch.progress import Progress
+from sdtool.batch.tidy.lock import check_free
 from sdtool.batch.tidy.look import Change, Facts, TidyOptions, look
 from sdtool.batch.tidy.places import QUARANTINE, STATE, SUFFIX, Places, places_of
 from sdtool.batch.tidy.programs import PROGRAMS, Program, program_of
@@ -141,6 +142,7 @@ def plan_tidy(
 
     Raises:
         UsageError: it is no folder, the program is not known, or the quarantine is on another disk.
+        OutputError: a tidy of it is running.
         InputError: the undo list of the folder is not one.
     """
     root = os.fspath(folder)
@@ -149,6 +151,7 @@ def plan_tidy(
     if program is not None and program not in PROGRAMS:
         raise UsageError(f"is none of {', '.join(PROGRAMS)}", where=program)
     places = places_of(root, None if quarantine is None else os.fspath(quarantine))
+    check_free(places)
     _check_disk(places)
     known = _moved_before(places)
     counts: list[int] = []
