@@ -156,3 +156,17 @@ def test_no_folder_and_no_tidy(folder: Path) -> None:
     for act in (undo_tidy, forget_tidy):
         with pytest.raises(UsageError, match="is not a folder"):
             act(folder / "gone")
+
+
+def test_a_plan_can_be_stopped_while_it_looks_for_copies(folder: Path) -> None:
+    (folder / "copy.ckpt").write_bytes(TRAP)
+    taken: list[int] = []
+
+    def stopped(nbytes: int) -> None:
+        taken.append(nbytes)
+        if nbytes == 0:
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled, match="enough"):
+        plan_tidy(folder, progress=stopped)
+    assert taken == [len(TRAP), len(TRAP), 0]

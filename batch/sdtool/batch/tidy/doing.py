@@ -32,7 +32,7 @@ from sdtool.batch.tidy.steps import (
     Undone,
     finish,
     go_on,
-    held_nbytes,
+    held_moves,
     let_go,
     resume,
     take_back,
@@ -99,8 +99,11 @@ def _carried_out(plan: TidyPlan, progress: Progress) -> Iterator[Tidied]:
         resume(places, steps)
     first = 1 + max((step.number for step in steps), default=0)
     stops: list[Stop] = []
+    counted = 0
 
     def advance(nbytes: int) -> None:
+        nonlocal counted
+        counted += nbytes
         try:
             progress(nbytes)
         except Stop as stop:  # what converts gives its cause, which is no trouble with the file
@@ -110,6 +113,7 @@ def _carried_out(plan: TidyPlan, progress: Progress) -> Iterator[Tidied]:
     for number, entry in enumerate(plan.work, first):
         begun = time.monotonic()
         error: SdtoolError | None = None
+        counted = 0
         advance(0)
         try:
             _carry_out(plan, entry, number, advance)
@@ -118,6 +122,7 @@ def _carried_out(plan: TidyPlan, progress: Progress) -> Iterator[Tidied]:
                 raise stops[0] from None
             error = as_error(e, plan.path(entry.facts.path))
         yield Tidied(entry, error, time.monotonic() - begun)
+        progress(entry.facts.nbytes - counted)  # what is only moved is done, too
 
 
 def undo_tidy(
@@ -152,11 +157,18 @@ def undo_tidy(
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What an earlier tidy holds: how many originals, their bytes, and what is in quarantine."""
+    """What an earlier tidy has moved, by the names that it had in the folder. Sizes are bytes."""
 
-    originals: int
+    paths: tuple[str, ...]
+    """The originals that are held."""
     nbytes: int
     quarantined: tuple[str, ...]
+    nbytes_quarantined: int
+
+    @property
+    def originals(self) -> int:
+        """How many are held."""
+        return len(self.paths)
 
 
 def held_by_tidy(folder: str | os.PathLike[str]) -> Held:
@@ -168,11 +180,14 @@ def held_by_tidy(folder: str | os.PathLike[str]) -> Held:
     places = places_of(folder)
     check_free(places)
     steps = steps_of(places)
-    count, nbytes = held_nbytes(places, steps)
-    quarantined = tuple(
-        move.path for step in steps for move in step.moves if move.to == "quarantined"
+    held = held_moves(places, steps)
+    bad = [move for step in steps for move in step.moves if move.to == "quarantined"]
+    return Held(
+        tuple(move.path for move in held),
+        sum(move.nbytes for move in held),
+        tuple(move.path for move in bad),
+        sum(move.nbytes for move in bad),
     )
-    return Held(count, nbytes, quarantined)
 
 
 def forget_tidy(folder: str | os.PathLike[str]) -> int:

@@ -175,7 +175,7 @@ def plan_tidy(
         places,
         chosen,
         tuple(decided(found, chosen, options)),
-        tuple(_duplicates(root, found)),
+        tuple(_duplicates(root, found, progress or _unheard)),
         passed_over,
         sum(counts),
         held,
@@ -281,8 +281,15 @@ def _unread(problem: InputError, root: str) -> Facts:
     return Facts(os.path.relpath(where, root), 0, 0, (0, 0), reason=problem.what)
 
 
-def _duplicates(root: str, files: Iterable[Facts]) -> list[tuple[str, ...]]:
-    """Return the groups of files with the same content; one file under two names is one."""
+def _unheard(nbytes: int) -> None:
+    """Take bytes that nobody counts."""
+
+
+def _duplicates(root: str, files: Iterable[Facts], progress: Progress) -> list[tuple[str, ...]]:
+    """Return the groups of files with the same content; one file under two names is one.
+
+    `progress` is called with 0 as they are read, so that it can stop that.
+    """
     first: dict[tuple[int, int], Facts] = {}
     for one in files:
         if one.nbytes:
@@ -292,18 +299,19 @@ def _duplicates(root: str, files: Iterable[Facts]) -> list[tuple[str, ...]]:
     for one in first.values():
         if sizes[one.nbytes] > 1:
             try:
-                digest = _digest(os.path.join(root, one.path))
+                digest = _digest(os.path.join(root, one.path), progress)
             except InputError:
                 continue  # it is gone, or cannot be read: it is no copy that anybody could use
             groups.setdefault((one.nbytes, digest), []).append(one.path)
     return [tuple(paths) for paths in groups.values() if len(paths) > 1]
 
 
-def _digest(path: str) -> str:
+def _digest(path: str, progress: Progress) -> str:
     digest = hashlib.sha256()
     position = 0
     with local_file(path) as file:
         while chunk := file.read_at(position, _CHUNK_NBYTES):
+            progress(0)
             digest.update(chunk)
             position += len(chunk)
     return digest.hexdigest()

@@ -95,11 +95,10 @@ def _put_back(places: Places, move: Move) -> bool:
     return True
 
 
-def held_nbytes(places: Places, steps: Iterable[Step]) -> tuple[int, int]:
-    """Return how many originals are held, and their bytes."""
-    moves = [move for step in steps for move in step.moves if move.to == "held"]
-    there = [move for move in moves if _has_come(places, move)]
-    return len(there), sum(move.nbytes for move in there)
+def held_moves(places: Places, steps: Iterable[Step]) -> list[Move]:
+    """Return the moves of the originals that are held."""
+    moves = (move for step in steps for move in step.moves if move.to == "held")
+    return [move for move in moves if _has_come(places, move)]
 
 
 def let_go(places: Places, steps: Sequence[Step]) -> int:
@@ -113,18 +112,16 @@ def let_go(places: Places, steps: Sequence[Step]) -> int:
         for move in step.moves:
             if move.to == "made" and os.path.lexists(places.ends(move)[0]):
                 raise OutputError("has not replaced its original", where=move.path)
-    _, nbytes = held_nbytes(places, steps)
-    for step in steps:
-        for move in step.moves:
-            if move.to == "held" and _has_come(places, move):
-                _unlink(places.ends(move)[1])
+    held = held_moves(places, steps)
+    for move in reversed(held):  # the first of a step shows that there is something left to do
+        _unlink(places.ends(move)[1])
     rest = [
         replace(step, moves=kept)
         for step in steps
         if (kept := tuple(m for m in step.moves if m.to == "quarantined"))
     ]
     finish(places, rest)
-    return nbytes
+    return sum(move.nbytes for move in held)
 
 
 def finish(places: Places, steps: Sequence[Step] = ()) -> None:

@@ -62,10 +62,10 @@ def job_request_of(data: Any) -> JobRequest:
     if not isinstance(data, dict) or data.keys() != _KEYS:
         raise UsageError("is no request of the page")
     request = JobRequest(
-        _one_of(VERBS, data["verb"]),
+        one_of(VERBS, data["verb"]),
         _texts(data["files"]),
-        _one_of(VARIANTS, data["variant"]),
-        _one_of(("keep", *DTYPES), data["dtype"]),
+        one_of(VARIANTS, data["variant"]),
+        one_of(("keep", *DTYPES), data["dtype"]),
         data["replace"] is True,
     )
     if request.replace and request.verb != "scan":
@@ -102,6 +102,18 @@ def work_of(
     return nbytes, write
 
 
+def one_of(words: Sequence[T], word: Any) -> T:
+    """Return the word of a request, which is one of these.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    for known in words:
+        if known == word:
+            return known
+    raise UsageError("is no request of the page")
+
+
 def _scan(run: Run, items: Sequence[Item], allow: Mapping[str, str]) -> None:
     with scanned(items, allow=allow, deep=True) as reports:
         for item, report in zip(items, reports, strict=True):
@@ -117,13 +129,6 @@ def _tell(run: Run, made: Sequence[Outcome]) -> None:
         error = error_of(outcome)
         if error is not None:
             run.tell("error", str(error))
-
-
-def _one_of(words: Sequence[T], word: Any) -> T:
-    for known in words:
-        if known == word:
-            return known
-    raise UsageError("is no request of the page")
 
 
 def _texts(value: Any) -> tuple[str, ...]:

@@ -35,9 +35,35 @@ class Library:
         return self._settings.allow
 
     @property
+    def exclude(self) -> Sequence[str]:
+        """What is left out, as the settings say."""
+        return self._settings.exclude
+
+    @property
+    def folders(self) -> Mapping[str, str]:
+        """The folders that were named, by their numbers."""
+        named = dict.fromkeys(self._folders)
+        return {str(number): path for number, path in enumerate(named, 1) if os.path.isdir(path)}
+
+    @property
     def numbers(self) -> Mapping[str, str]:
         """The number of each file, by its path."""
         return {path: number for number, path in self._paths().items()}
+
+    def folder(self, number: str) -> str:
+        """Return the folder of this number.
+
+        Raises:
+            InputError: there is no such folder.
+        """
+        found = self.folders.get(number)
+        if found is None:
+            raise InputError("no folder has this number", where=number)
+        return found
+
+    def nbytes_below(self, folder: str) -> int:
+        """Return the bytes of the models in a folder, as far as they are known."""
+        return sum(file_size(i.path) for i in self._items.values() if i.root == folder)
 
     def chosen(self, numbers: Sequence[str]) -> list[Item]:
         """Return the files of these numbers.

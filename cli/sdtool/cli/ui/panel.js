@@ -1,9 +1,8 @@
-{
+const panel = (() => {
   const at = (id) => document.getElementById(id);
   const token = `?${new URLSearchParams({ token: new URLSearchParams(location.search).get("token") })}`;
   const chosen = new Set();
   const lines = at("lines");
-  let verb = "scan";
   let running = null;
 
   const tell = (text, level) => {
@@ -30,7 +29,7 @@
       : chosen.size === 1 ? "1 file is chosen." : `${chosen.size} files are chosen.`;
   };
 
-  const follow = (number) => {
+  const follow = (number, done = () => {}) => {
     running = number;
     at("run").hidden = false;
     at("cancel").hidden = false;
@@ -48,6 +47,7 @@
       at("cancel").hidden = true;
       at("ended").textContent = told.ended;
       if (told.label === "reading" && told.ended === "done") location.reload();
+      else if (told.ended === "done") done(number);
     };
   };
 
@@ -58,31 +58,33 @@
       line.textContent = path;
       return line;
     }));
+    at("note").textContent = told.note;
+    at("yes").textContent = told.yes;
     at("question").returnValue = "no";
     at("question").addEventListener("close", () => answered(at("question").returnValue), { once: true });
     at("question").showModal();
   });
 
-  const begin = async () => {
-    const request = {
-      verb,
-      files: [...chosen],
-      variant: at("variant").value,
-      dtype: at("dtype").value,
-      replace: at("replace").checked,
-    };
+  const begin = async (path, request, done) => {
     lines.replaceChildren();
-    let told = await post("/runs", request);
+    let told = await post(path, request);
     if (told.confirm && await ask(told) === "yes") {
-      told = await post("/runs", { ...request, confirmed: told.confirm });
+      told = await post(path, { ...request, confirmed: told.confirm });
     }
-    if ("run" in told) follow(told.run);
+    if ("run" in told) follow(told.run, done);
   };
+
+  const work = (verb) => begin("/runs", {
+    verb,
+    files: [...chosen],
+    variant: at("variant").value,
+    dtype: at("dtype").value,
+    replace: at("replace").checked,
+  });
 
   at("request").addEventListener("submit", (event) => {
     event.preventDefault();
-    verb = event.submitter.value;
-    if (chosen.size) begin();
+    if (chosen.size) work(event.submitter.value);
     else tell("Choose a file first.", "error");
   });
   at("list").addEventListener("change", (event) => {
@@ -108,4 +110,5 @@
     if ("run" in told) follow(told.run);
   });
   if (at("panel").dataset.running) follow(Number(at("panel").dataset.running));
-}
+  return { at, token, begin };
+})();
