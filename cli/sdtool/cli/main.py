@@ -27,7 +27,7 @@ VERBS = {
     "info": "Show what a file is and what it contains.",
     "verify": "Check that a file is whole, or that it contains another file's values.",
     "watch": "Scan what arrives in a folder, once it is complete.",
-    "ui": "Show a page on which folders are looked at, scanned, converted and pruned.",
+    "ui": "Show a page on which folders are looked at, scanned, converted and tidied.",
     "journal": "Show or tidy up a journal that --journal has kept.",
     "demo": "Show the main job on a small built-in checkpoint.",
     "completion": "Print the script that lets a shell complete verbs, options and files.",
