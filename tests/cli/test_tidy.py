@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from tests.batch.mixed import TRAP, tree
+from tests.batch.test_tidy_groups import INDEX, SHARDS, write_set
 from tests.cli.conftest import Run
 from tests.cli.kinds import hypernetwork, lora
 
@@ -188,3 +189,16 @@ def test_a_file_that_cannot_be_moved_is_told_and_stays(
     assert made.code == 1
     assert made.err.count("cannot be moved (permission denied)") == 3
     assert tree(folder) == before
+
+
+def test_a_sharded_set_is_one_line(sdtool: Run, tmp_path: Path) -> None:
+    write_set(tmp_path / "models")
+    made = sdtool("tidy", "models", "--dry-run")
+    assert made.out.splitlines()[1:4] == [
+        "rewritten",
+        "  pytorch_model.bin.index.json -> model.safetensors.index.json (4.15 KB -> 533 bytes,"
+        " converted)",
+        "    one model of 3 files",
+    ]
+    (file,) = json.loads(sdtool("tidy", "models", "--json").out)["files"]
+    assert [Path(path).name for path in file["parts"]] == [INDEX, *SHARDS]

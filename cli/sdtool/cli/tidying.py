@@ -148,6 +148,7 @@ def as_json(
             {"reason": reason, "tensors": count, "size_bytes": nbytes}
             for reason, (count, nbytes) in left_out.items()
         ],
+        "parts": [plan.path(member.path) for member in facts.members],
         "sidecars": [plan.path(side) for side in sidecars],
     }
 
@@ -184,6 +185,12 @@ def deed(entry: Entry) -> str:
 
 def reasons(entry: Entry) -> Iterator[str]:
     """Yield what becomes of a file, and why."""
+    yield from _reasons(entry)
+    if entry.facts.members and not isinstance(entry.action, Keep):
+        yield f"one model of {counted(len(entry.facts.members), 'file')}"
+
+
+def _reasons(entry: Entry) -> Iterator[str]:
     match entry.action:
         case Keep(why):
             yield why

@@ -7,27 +7,25 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Event
 
 from sdtool.batch.converting import Converting
 from sdtool.batch.failures import as_error
-from sdtool.batch.files import Done, convert_file, prune_file
-from sdtool.batch.options import Options
-from sdtool.batch.outcome import Written
 from sdtool.batch.place import make_folder
 from sdtool.batch.progress import Progress, Stop, stoppable
 from sdtool.batch.tidy.lock import check_free, locked
-from sdtool.batch.tidy.look import Change, Facts, selection_of
+from sdtool.batch.tidy.look import Facts
 from sdtool.batch.tidy.places import (
     Move,
     Places,
     Step,
     has_state,
+    own_name,
     places_of,
-    quarantine_name,
+    quarantine_names,
 )
 from sdtool.batch.tidy.plan import Entry, Keep, Quarantine, Retire, Rewrite, TidyPlan
+from sdtool.batch.tidy.proving import made_of, made_set, prove
 from sdtool.batch.tidy.steps import (
     Undone,
     finish,
@@ -39,8 +37,7 @@ from sdtool.batch.tidy.steps import (
 )
 from sdtool.batch.tidy.undo_list import check_quarantine, note, steps_of
 from sdtool.checkpoint import OutputError, SdtoolError, os_reason
-from sdtool.convert import signals_held, verify_against
-from sdtool.scan import open_judged
+from sdtool.convert import signals_held
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,68 +212,26 @@ def _carry_out(plan: TidyPlan, entry: Entry, number: int, progress: Progress | N
     _check_unchanged(plan, facts)
     match action:
         case Quarantine(sidecars=sidecars):
-            moves = tuple(_quarantined(places, (facts.path, *sidecars), number))
+            paths = (*(one.path for one in facts.files), *sidecars)
+            moves = tuple(_quarantined(places, paths, number))
             step = Step(number, "quarantine", moves, places.elsewhere)
             make_folder(places.quarantine)
         case Retire(change, out):
-            _prove(plan, facts, change, plan.path(out), progress)
-            step = Step(number, "retire", (_held(facts, number),))
+            prove(plan, facts, change, plan.path(out), progress)
+            step = Step(number, "retire", tuple(_held(facts, number)))
         case Rewrite(change, out):
-            new = places.new / f"{number:06}.safetensors"
-            _made(plan, facts, change, new, progress)
-            there = new.stat()
-            made = Move("made", out, new.name, there.st_size, there.st_mtime_ns)
+            if facts.members:
+                made = made_set(plan, facts, number, progress)
+            else:
+                made = [made_of(plan, facts, change, out, number, progress)]
             did = "convert" if isinstance(change.recipe, Converting) else "prune"
-            step = Step(number, did, (_held(facts, number), made))
+            step = Step(number, did, (*_held(facts, number), *made))
         case Keep():
             return
     _check_unchanged(plan, facts)
     with signals_held():
         note(places, step)
         go_on(places, step)
-
-
-def _made(
-    plan: TidyPlan, facts: Facts, change: Change, out: Path, progress: Progress | None
-) -> None:
-    """Write an output and compare it with its input.
-
-    Raises:
-        SdtoolError: there is none that holds what it should.
-    """
-    source, options = plan.path(facts.path), Options(allow=plan.allow, verify=True)
-    recipe = change.recipe
-    done: Sequence[Done]
-    if isinstance(recipe, Converting):
-        done = convert_file(source, out, to="safetensors", options=options, progress=progress)
-    else:
-        done = prune_file(
-            source,
-            out,
-            variant=recipe.variant,
-            dtype=recipe.dtype,
-            options=options,
-            progress=progress,
-        )
-    (one,) = done
-    if not isinstance(one, Written) or not one.output.verified:
-        raise OutputError("no output of it could be proven", where=source)
-
-
-def _prove(
-    plan: TidyPlan, facts: Facts, change: Change, out: str, progress: Progress | None
-) -> None:
-    """Compare a file that is there with the one that it is to stand for: it has every value.
-
-    Raises:
-        SdtoolError: it does not hold the same, or only in another precision.
-    """
-    with open_judged(plan.path(facts.path), allow=plan.allow) as (checkpoint, _):
-        selection = selection_of(checkpoint, change.recipe)
-        found = verify_against(out, checkpoint, selection=selection, progress=progress)
-    if selection is None or not found.ok or found.cast or found.dequantized:
-        what = str(next(iter(found.differences), "in another precision"))
-        raise OutputError(f"{facts.path} is kept: {what}", where=out)
 
 
 def _check_room(plan: TidyPlan) -> None:
@@ -298,28 +253,30 @@ def _check_room(plan: TidyPlan) -> None:
         )
 
 
-def _held(facts: Facts, number: int) -> Move:
-    return Move("held", facts.path, f"{number:06}", facts.nbytes, facts.modified)
+def _held(facts: Facts, number: int) -> Iterator[Move]:
+    for position, one in enumerate(facts.files):
+        name = own_name(number, position, len(facts.files))
+        yield Move("held", one.path, name, one.nbytes, one.modified)
 
 
 def _quarantined(places: Places, paths: Sequence[str], number: int) -> Iterator[Move]:
-    for path in paths:
+    for path, name in zip(paths, quarantine_names(number, paths), strict=True):
         there = os.lstat(places.folder / path)
-        name = quarantine_name(number, path)
         yield Move("quarantined", path, name, there.st_size, there.st_mtime_ns)
 
 
 def _check_unchanged(plan: TidyPlan, facts: Facts) -> None:
-    """Check that a file is still the one that was looked at.
+    """Check that a file, or each of a model, is still the one that was looked at.
 
     Raises:
         OutputError: it is not.
     """
-    path = plan.path(facts.path)
-    try:
-        there = os.stat(path)
-        found = (there.st_dev, there.st_ino), there.st_size, there.st_mtime_ns
-    except OSError as e:
-        raise OutputError(f"cannot be read ({os_reason(e)})", where=path) from e
-    if found != (facts.number, facts.nbytes, facts.modified):
-        raise OutputError("was changed since it was looked at, and was kept", where=path)
+    for one in facts.files:
+        path = plan.path(one.path)
+        try:
+            there = os.stat(path)
+            found = (there.st_dev, there.st_ino), there.st_size, there.st_mtime_ns
+        except OSError as e:
+            raise OutputError(f"cannot be read ({os_reason(e)})", where=path) from e
+        if found != (one.number, one.nbytes, one.modified):
+            raise OutputError("was changed since it was looked at, and was kept", where=path)

@@ -109,6 +109,13 @@ class Facts:
     """Whether another file has that name."""
     sidecars: tuple[str, ...] = ()
     """Files that go with its name, relative to the folder."""
+    members: tuple[Facts, ...] = ()
+    """Of a model of several files: each of them. `path` is that of the index, or their folder."""
+
+    @property
+    def files(self) -> tuple[Facts, ...]:
+        """What is moved when it is moved."""
+        return self.members or (self,)
 
 
 def look(
@@ -121,8 +128,7 @@ def look(
     """Say what is known of a file; None of what is plainly no model."""
     path = os.path.relpath(item.path, folder)
     try:
-        there = os.stat(item.path)
-        facts = _placed(item.path, folder, path, there)
+        facts = placed(item.path, folder)
     except OSError as e:
         error = as_error(e, item.path)
         return Facts(path, 0, 0, (0, 0), reason=error.what)
@@ -132,8 +138,13 @@ def look(
         return replace(facts, reason=as_error(e, item.path).what)
 
 
-def _placed(name: str, folder: str, path: str, there: os.stat_result) -> Facts:
-    """What the file system knows of a file."""
+def placed(name: str, folder: str) -> Facts:
+    """Return what the file system knows of a file.
+
+    Raises:
+        OSError: it refused.
+    """
+    path, there = os.path.relpath(name, folder), os.stat(name)
     root, parent = os.path.realpath(folder), os.path.realpath(os.path.dirname(name))
     is_outside = os.path.commonpath((root, parent)) != root
     stem, infix = split_name(os.path.basename(path))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -24,8 +25,8 @@ SUFFIX = ".unsafe"
 
 _LIST = "undo.jsonl"
 NAMES = {
-    "held": re.compile(r"\d{6}"),
-    "made": re.compile(r"\d{6}\.safetensors"),
+    "held": re.compile(r"\d{6}(-\d{4,})?"),
+    "made": re.compile(r"\d{6}(-\d{4,}\.json|(-\d{4,})?\.safetensors)"),
     "quarantined": re.compile(rf"\d{{6}}-[^/\\\0]+{re.escape(SUFFIX)}", re.DOTALL),
 }
 To: TypeAlias = Literal["held", "quarantined", "made"]
@@ -161,9 +162,21 @@ def check_own(places: Places) -> None:
             raise UsageError("is a link, which sdtool never makes", where=os.fspath(path))
 
 
-def quarantine_name(number: int, path: str) -> str:
-    """Return what a file is called in quarantine: cut where it is long."""
-    name = os.path.basename(path)
-    while len(os.fsencode(name)) > 200:
-        name = name[1:]
-    return f"{number:06}-{name}{SUFFIX}"
+def own_name(number: int, position: int, count: int) -> str:
+    """Return what the file of a step is called in the state: one of `count`."""
+    return f"{number:06}" if count == 1 else f"{number:06}-{position:04}"
+
+
+def quarantine_names(number: int, paths: Sequence[str]) -> list[str]:
+    """Return what the files of a step are called in quarantine: cut where that is long, each
+    another name even where capitals do not count.
+    """
+    names: dict[str, str] = {}
+    for position, path in enumerate(paths):
+        name = os.path.basename(path)
+        while len(os.fsencode(name)) > 200:
+            name = name[1:]
+        if name.casefold() in names:
+            name = f"{position:04}-{name}"
+        names[name.casefold()] = f"{number:06}-{name}{SUFFIX}"
+    return list(names.values())

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from sdtool.batch.expand import expand_inputs
+from sdtool.batch.items import Item
 from sdtool.batch.progress import Progress
+from sdtool.batch.tidy.groups import Group, grouped, look_at_group
 from sdtool.batch.tidy.lock import check_free
 from sdtool.batch.tidy.look import Change, Facts, TidyOptions, look
 from sdtool.batch.tidy.places import QUARANTINE, STATE, SUFFIX, Places, places_of
@@ -157,28 +159,28 @@ def plan_tidy(
     counts: list[int] = []
     items, problems = expand_inputs([root], exclude=exclude, excluded=counts.append, passed=passed)
     found: list[Facts] = [_unread(problem, root) for problem in problems]
-    passed_over = held = 0
-    for item in items:
-        path = os.path.abspath(item.path)
-        if path in known or os.path.dirname(path) == os.path.abspath(places.new):
-            held += path in known
-            continue
-        facts = look(item, root, options=options, allow=allow)
+    passed_over = 0
+    advance = progress or _unheard
+    rest = [item for item in items if os.path.abspath(item.path) not in known]
+    for one in grouped(rest):
+        if isinstance(one, Group):
+            facts: Facts | None = look_at_group(one, root, allow=allow)
+        else:
+            facts = look(one, root, options=options, allow=allow)
         if facts is None:
             passed_over += 1
             continue
         found.append(facts)
-        if progress is not None:
-            progress(facts.nbytes)
+        advance(facts.nbytes)
     chosen = PROGRAMS[program] if program is not None else program_of(root)
     return TidyPlan(
         places,
         chosen,
         tuple(decided(found, chosen, options)),
-        tuple(_duplicates(root, found, progress or _unheard)),
+        tuple(_duplicates(root, found, advance)),
         passed_over,
         sum(counts),
-        held,
+        len(items) - len(rest),
         dict(allow),
     )
 
@@ -248,8 +250,8 @@ def _why_kept(one: Facts, program: Program) -> str | None:
         return f"{one.part_of} is loaded by the names in it"
     if one.is_safetensors and one.change is None:
         return one.why_not or IDLE
-    why = program.why_kept(one.kind)
-    if one.kind == "unknown" and one.why_not is not None:
+    why = program.why_set_kept(one.kind) if one.members else program.why_kept(one.kind)
+    if one.why_not is not None and (one.members or one.kind == "unknown"):
         why = one.why_not
     if why is None and one.change is not None and one.change.lost:
         why = "; ".join(one.change.lost)
@@ -291,9 +293,10 @@ def _duplicates(root: str, files: Iterable[Facts], progress: Progress) -> list[t
     `progress` is called with 0 as they are read, so that it can stop that.
     """
     first: dict[tuple[int, int], Facts] = {}
-    for one in files:
-        if one.nbytes:
-            first.setdefault(one.number, one)
+    for model in files:
+        for one in model.files:
+            if one.nbytes and (one is model or Item(one.path).looks_like_model):
+                first.setdefault(one.number, one)
     sizes = Counter(one.nbytes for one in first.values())
     groups: dict[tuple[int, str], list[str]] = {}
     for one in first.values():

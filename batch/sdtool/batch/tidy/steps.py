@@ -66,11 +66,18 @@ class Undone:
 
 
 def take_back(places: Places, step: Step) -> Undone:
-    """Put the files of one step back where they were; its outputs wait in `new/`."""
-    if not all(_has_come(places, move) for move in step.moves if move.to == "held"):
+    """Put the files of one step back where they were; its outputs wait in `new/`.
+
+    Where one of its originals is nowhere any more, its outputs are all that is left, and stay.
+    """
+    held = [move for move in step.moves if move.to == "held"]
+    if held and not any(_has_come(places, move) for move in held):
         return Undone(step, ())  # it was taken back before, or never begun, or let go of
+    is_whole = all(any(_is_same(end, move) for end in places.ends(move)) for move in held)
     done: list[str] = []
     for move in reversed(step.moves):
+        if move.to == "made" and not is_whole:
+            continue
         try:
             if _put_back(places, move) and move.to != "made":
                 done.append(move.path)
@@ -152,6 +159,17 @@ def sweep(places: Places, steps: Iterable[Step]) -> None:
         is_ours = is_partial(path.name) or NAMES["made"].fullmatch(path.name)
         if is_ours and path.name not in known:
             _unlink(path)
+        elif NAMES["held"].fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+            _sweep_set(path)
+
+
+def _sweep_set(folder: Path) -> None:
+    """Delete a set that was written under its own names, and has got none of ours."""
+    for path in folder.iterdir():
+        if is_partial(path.name) or path.suffix in (".safetensors", ".json"):
+            _unlink(path)
+    with contextlib.suppress(OSError):  # what is of somebody else stays
+        folder.rmdir()
 
 
 def _was_begun(places: Places, step: Step) -> bool:
