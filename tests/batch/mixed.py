@@ -73,7 +73,5 @@ def library(folder: Path) -> None:
     save_file(lora(2), loras / "lora02.safetensors")  # it holds all of lora02.pt
     save_file(lora(55), loras / "lora03.safetensors")  # and this something else
     (loras / "link.pt").symlink_to("lora00.pt")
-    number = 0
-    while len(tree(folder)) < 200:
+    for number in range(200 - len(tree(folder))):
         (models / f"notes{number}.txt").write_text(str(number))
-        number += 1
