@@ -382,7 +382,10 @@ def test_a_list_claims_no_file_that_it_did_not_move(folder: Path) -> None:
     other = json.loads(listed.read_text())
     other["moves"] = [{**other["moves"][0], "path": "b.pt", "size_bytes": 7}]
     listed.write_text(listed.read_text() + json.dumps(other) + "\n")
-    assert [one.paths for one in undo_tidy(folder)] == [(), ("a.pt",)]
+    other_step, step = undo_tidy(folder)
+    assert (other_step.paths, step.paths, step.error) == ((), ("a.pt",), None)
+    assert "000001: was changed since it was moved here" in str(other_step.error)
+    assert undo_tidy(folder) == []
     assert tree(folder).keys() == {"a.pt"}
 
 

@@ -150,7 +150,7 @@ def placed(name: str, folder: str) -> Facts:
     stem, infix = split_name(os.path.basename(path))
     out = os.path.join(os.path.dirname(path), f"{stem}{infix}.safetensors")
     place = os.path.join(folder, out)
-    taken = os.path.lexists(place) and os.path.normcase(place) != os.path.normcase(name)
+    taken = os.path.lexists(place) and not _is_itself(place, name)
     beside = sidecars(Path(name), stem + infix)
     return Facts(
         path,
@@ -164,6 +164,16 @@ def placed(name: str, folder: str) -> Facts:
         is_out_taken=taken,
         sidecars=tuple(os.path.relpath(one, folder) for one in beside if not _is_model(one)),
     )
+
+
+def _is_itself(place: str, name: str) -> bool:
+    """Whether two paths that differ in capitals at most are one file: on many disks they are."""
+    if place.casefold() != name.casefold():
+        return False
+    try:
+        return os.path.samefile(place, name)
+    except OSError:
+        return False
 
 
 def _judged(

@@ -71,7 +71,7 @@ def take_back(places: Places, step: Step) -> Undone:
     Where one of its originals is nowhere any more, its outputs are all that is left, and stay.
     """
     held = [move for move in step.moves if move.to == "held"]
-    if held and not any(_has_come(places, move) for move in held):
+    if held and not any(_is_aside(places, move) for move in held):
         return Undone(step, ())  # it was taken back before, or never begun, or let go of
     is_whole = all(any(_is_same(end, move) for end in places.ends(move)) for move in held)
     done: list[str] = []
@@ -89,6 +89,12 @@ def take_back(places: Places, step: Step) -> Undone:
 def _put_back(places: Places, move: Move) -> bool:
     """Rename one file to what it was called; the answer is whether it had been moved."""
     before, after = places.ends(move)
+    if _was_changed(places, move):
+        raise OutputError(
+            "was changed since it was moved here",
+            where=os.fspath(after),
+            hint=f"if it is yours, move it to {before}, and undo once more",
+        )
     if not _has_come(places, move) or not os.path.lexists(after):
         return False
     if not _is_same(after, move):
@@ -125,7 +131,7 @@ def let_go(places: Places, steps: Sequence[Step]) -> int:
     rest = [
         replace(step, moves=kept)
         for step in steps
-        if (kept := tuple(m for m in step.moves if m.to == "quarantined"))
+        if (kept := tuple(m for m in step.moves if _stays(places, m)))
     ]
     finish(places, rest)
     return sum(move.nbytes for move in held)
@@ -139,7 +145,7 @@ def finish(places: Places, steps: Sequence[Step] = ()) -> None:
         OutputError: the operating system refused.
     """
     steps = [step for step in steps if _was_begun(places, step)]
-    if steps != steps_of(places):
+    if not steps or steps != steps_of(places):  # a list that could not be written may be empty
         rewrite(places, steps)
     sweep(places, steps)
     usual = () if places.elsewhere else (places.quarantine,)
@@ -177,13 +183,30 @@ def _was_begun(places: Places, step: Step) -> bool:
     first = step.moves[0] if step.moves else None
     if first is None or (first.to == "quarantined" and step.quarantine != places.elsewhere):
         return first is not None
-    return _has_come(places, first)
+    return _has_come(places, first) if first.to == "made" else _is_aside(places, first)
 
 
 def _has_come(places: Places, move: Move) -> bool:
     """Whether a file was moved: an output has left its place, another one is in its new one."""
     before, after = places.ends(move)
     return not os.path.lexists(before) if move.to == "made" else _is_same(after, move)
+
+
+def _was_changed(places: Places, move: Move) -> bool:
+    """Whether a file was moved, and written to by somebody where it is now."""
+    before, after = places.ends(move)
+    is_there = move.to != "made" and os.path.lexists(after) and not os.path.lexists(before)
+    return is_there and not _is_same(after, move)
+
+
+def _is_aside(places: Places, move: Move) -> bool:
+    """Whether a file is where it was moved to, changed there or not."""
+    return _has_come(places, move) or _was_changed(places, move)
+
+
+def _stays(places: Places, move: Move) -> bool:
+    """Whether a move is on the list still once the originals were let go of."""
+    return move.to == "quarantined" or (move.to == "held" and _was_changed(places, move))
 
 
 def _rename(old: Path, new: Path) -> None:
