@@ -60,7 +60,8 @@ def test_a_folder_is_tidied_and_put_back(tmp_path: Path) -> None:
     torch.save(lora(), folder / _NAME)
     before = tree(folder)
     command = [sys.executable, "-m", "sdtool", "ui", str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    environment = os.environ | {"XDG_STATE_HOME": str(tmp_path / "state")}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
         try:
             assert server.stdout is not None
             address = server.stdout.readline().strip()

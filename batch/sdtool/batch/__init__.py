@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from sdtool.batch.release.releasing import About, Released, Variant, release_file
     from sdtool.batch.run import run_jobs
     from sdtool.batch.scanning import scan_file, scanned, unread
+    from sdtool.batch.set_aside import without_set_aside
     from sdtool.batch.sets import as_models, files_of
     from sdtool.batch.tidy.doing import (
         Held,
@@ -219,6 +220,7 @@ __all__ = [
     "verify_file",
     "verify_listed",
     "with_baked_vae",
+    "without_set_aside",
 ]  # fmt: skip
 
 # A scan does without the rooms that write.
@@ -254,6 +256,7 @@ __getattr__ = lazily(
         ".release.releasing": ("About", "Released", "Variant", "release_file"),
         ".run": ("run_jobs",),
         ".scanning": ("scan_file", "scanned", "unread"),
+        ".set_aside": ("without_set_aside",),
         ".sets": ("as_models", "files_of"),
         ".tidy.doing": (
             "Held", "Tidied", "carry_out", "forget_tidy", "held_by_tidy", "undo_tidy",

@@ -13,6 +13,7 @@ from sdtool.batch.converting import Converting
 from sdtool.batch.failures import as_error
 from sdtool.batch.place import make_folder
 from sdtool.batch.progress import Progress, Stop, stoppable
+from sdtool.batch.set_aside import record
 from sdtool.batch.tidy.lock import check_free, locked
 from sdtool.batch.tidy.look import Facts
 from sdtool.batch.tidy.places import (
@@ -33,6 +34,7 @@ from sdtool.batch.tidy.steps import (
     held_moves,
     let_go,
     resume,
+    set_aside,
     take_back,
 )
 from sdtool.batch.tidy.undo_list import check_quarantine, note, steps_of
@@ -232,6 +234,7 @@ def _carry_out(plan: TidyPlan, entry: Entry, number: int, progress: Progress | N
     with signals_held():
         note(places, step)
         go_on(places, step)
+        record(set_aside(places, step))
 
 
 def _check_room(plan: TidyPlan) -> None:

@@ -99,6 +99,8 @@ class Facts:
     is_link: bool = False
     is_outside: bool = False
     """Whether a link to a folder leads out to it."""
+    is_aside: bool = False
+    """Whether the undo list of the folder says that it was moved aside."""
     part_of: str | None = None
     """What loads the file by the name that it has, where it is one of several."""
     change: Change | None = None

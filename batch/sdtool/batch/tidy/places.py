@@ -14,15 +14,13 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from sdtool.batch.place import make_folder
+from sdtool.batch.set_aside import HELD, SUFFIX
 from sdtool.checkpoint import UsageError
 from sdtool.convert import sync_folder
 
 STATE = ".sdtool-tidy"
 """The folder, in the one that is tidied, where originals are held."""
 QUARANTINE = "sdtool-quarantine"
-SUFFIX = ".unsafe"
-"""Behind the name of what is in quarantine, so that no program takes it for a model."""
-
 _LIST = "undo.jsonl"
 NAMES = {
     "held": re.compile(r"\d{6}(-\d{4,})?"),
@@ -101,7 +99,7 @@ class Places:
     @property
     def held(self) -> Path:
         """The originals."""
-        return self.state / "held"
+        return self.state / HELD
 
     @property
     def new(self) -> Path:

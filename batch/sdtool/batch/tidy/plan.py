@@ -6,19 +6,20 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from sdtool.batch.expand import expand_inputs
 from sdtool.batch.items import Item
 from sdtool.batch.progress import Progress
+from sdtool.batch.set_aside import SUFFIX, without_set_aside
 from sdtool.batch.tidy.groups import Group, grouped, look_at_group
 from sdtool.batch.tidy.lock import check_free
 from sdtool.batch.tidy.look import Change, Facts, TidyOptions, look
-from sdtool.batch.tidy.places import QUARANTINE, STATE, SUFFIX, Places, places_of
+from sdtool.batch.tidy.places import QUARANTINE, STATE, Places, places_of
 from sdtool.batch.tidy.programs import PROGRAMS, Program, program_of
-from sdtool.batch.tidy.steps import aside
+from sdtool.batch.tidy.steps import set_aside
 from sdtool.batch.tidy.undo_list import steps_of
 from sdtool.checkpoint import InputError, UsageError, local_file
 from sdtool.scan import Verdict
@@ -97,7 +98,7 @@ class TidyPlan:
     passed_over: int = 0
     excluded: int = 0
     held: int = 0
-    """Files that an earlier tidy holds, or has put into quarantine."""
+    """Files that an earlier tidy of this user holds, or has put into quarantine."""
     allow: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
@@ -161,7 +162,7 @@ def plan_tidy(
     found: list[Facts] = [_unread(problem, root) for problem in problems]
     passed_over = 0
     advance = progress or _unheard
-    rest = [item for item in items if os.path.abspath(item.path) not in known]
+    rest, aside = without_set_aside(items)
     for one in grouped(rest):
         if isinstance(one, Group):
             facts: Facts | None = look_at_group(one, root, allow=allow)
@@ -170,7 +171,8 @@ def plan_tidy(
         if facts is None:
             passed_over += 1
             continue
-        found.append(facts)
+        is_aside = os.path.abspath(one.path) in known
+        found.append(replace(facts, is_aside=True) if is_aside else facts)
         advance(facts.nbytes)
     chosen = PROGRAMS[program] if program is not None else program_of(root)
     return TidyPlan(
@@ -180,7 +182,7 @@ def plan_tidy(
         tuple(_duplicates(root, found, advance)),
         passed_over,
         sum(counts),
-        len(items) - len(rest),
+        len(aside),
         dict(allow),
     )
 
@@ -214,6 +216,8 @@ def _of_bad(one: Facts, shared: Mapping[str, int]) -> Keep | Quarantine:
     why = f"{one.verdict}: {one.reason}"
     if one.is_outside:
         return Keep(f"{why}; it lies elsewhere, behind a link: tidy that folder", 1)
+    if one.is_aside:
+        return Keep(f"{why}; the undo list of the folder says that it was moved here", 1)
     if QUARANTINE in Path(one.path).parts and one.path.endswith(SUFFIX):
         return Keep(f"{why}; it is in a quarantine", 1)
     return Quarantine(why, tuple(side for side in one.sidecars if side not in shared))
@@ -240,7 +244,7 @@ def _may_change(one: Facts, program: Program) -> bool:
 
 def _why_kept(one: Facts, program: Program) -> str | None:
     """Return why a clean file stays as it is, whatever could be made of it."""
-    if STATE in Path(one.path).parts:
+    if one.is_aside or STATE in Path(one.path).parts:
         return "an earlier tidy holds it"
     if one.is_link:
         return "it is a link"
@@ -259,8 +263,10 @@ def _why_kept(one: Facts, program: Program) -> str | None:
 
 
 def _moved_before(places: Places) -> set[str]:
-    """The files that the undo list accounts for: neither models of the folder nor unknown."""
-    return {os.path.abspath(path) for step in steps_of(places) for path in aside(places, step)}
+    """The files that the undo list accounts for. It may have come with a download: they are judged
+    unless this user's own record has them, and stay where they are.
+    """
+    return {os.path.abspath(path) for step in steps_of(places) for path in set_aside(places, step)}
 
 
 def _check_disk(places: Places) -> None:

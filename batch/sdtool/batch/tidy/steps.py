@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sdtool.batch.place import make_folder
+from sdtool.batch.set_aside import forget
 from sdtool.batch.tidy.places import NAMES, Move, Places, Step
 from sdtool.batch.tidy.undo_list import rewrite, steps_of
 from sdtool.checkpoint import OutputError, os_reason
@@ -45,13 +46,13 @@ def resume(places: Places, steps: Iterable[Step]) -> None:
     sweep(places, steps)
 
 
-def aside(places: Places, step: Step) -> list[Path]:
-    """The files of a step that are, or were, in none of the places that programs look into."""
+def set_aside(places: Places, step: Step) -> list[Path]:
+    """The files of a step that are in none of the places that programs look into."""
     known = step.quarantine == places.elsewhere
     return [
-        places.ends(move)[0 if move.to == "made" else 1]
+        places.ends(move)[1]
         for move in step.moves
-        if known or move.to != "quarantined"
+        if move.to == "held" or (move.to == "quarantined" and known)
     ]
 
 
@@ -149,6 +150,9 @@ def finish(places: Places, steps: Sequence[Step] = ()) -> None:
         rewrite(places, steps)
     sweep(places, steps)
     usual = () if places.elsewhere else (places.quarantine,)
+    if not steps:
+        for folder in (places.held, places.quarantine):
+            forget(folder)
     for folder in (places.new, places.held, places.state, *usual):
         with contextlib.suppress(OSError):  # something is in it, or it is not there
             folder.rmdir()

@@ -7,9 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sdtool.batch import Item, as_error, as_models, expand_inputs, looked_at
+from sdtool.batch import Item, as_error, as_models, expand_inputs, looked_at, without_set_aside
 from sdtool.checkpoint import InputError, NotACheckpoint
-from sdtool.cli.arguments import file_size
+from sdtool.cli.arguments import file_size, held_lines
 from sdtool.cli.exit_codes import TROUBLE
 from sdtool.cli.results import about
 from sdtool.cli.totals import Totals
@@ -79,6 +79,7 @@ class Library:
     def found(self) -> list[Item]:
         """Search the folders anew, and return the models in them."""
         found, problems = expand_inputs(self._folders, exclude=self._settings.exclude)
+        found, self._aside = without_set_aside(found)
         items = sorted(as_models(found), key=lambda item: os.path.islink(item.path))
         for item in items:
             self._numbers.setdefault(item.path, str(len(self._numbers) + 1))
@@ -91,6 +92,7 @@ class Library:
         totals, files = Totals(), list[dict[str, Any]]()
         for error in self._problems:
             run.tell("error", str(error))
+        run.tell("result", *held_lines(self._aside))
         for item in items:
             begun = time.monotonic()
             run.advance(0)
