@@ -21,7 +21,7 @@ pytest.importorskip("uvicorn")
 
 from tests.cli.test_ui import OURS, TOKEN, Answer, Ask, first_look, names_in, served
 
-from sdtool.batch import plan_tidy
+from sdtool.batch import carry_out, plan_tidy
 from sdtool.checkpoint import size
 from sdtool.cli.tidying import summary_line
 from sdtool.cli.ui.run import Level, Run
@@ -126,7 +126,7 @@ def test_planned_asked_done_undone_and_forgotten(folder: Path) -> None:
         question, told = await confirmed(ask, "/tidy/forget", {"folder": "1"})
         nbytes = sum(len(before[name][0]) for name in ("l.pt", "m.pt"))
         assert question["question"] == f"Delete 2 originals ({size(nbytes)}) for good?"
-        assert question["paths"] == ["l.pt", "m.pt"]
+        assert question["paths"] == [str(folder / name) for name in ("l.pt", "m.pt")]
         assert "held" not in names_in(folder / ".sdtool-tidy")
 
     on_the_page(asked, folder)
@@ -159,7 +159,7 @@ def test_nothing_is_moved_or_deleted_without_its_own_yes(folder: Path, tmp_path:
 
         word = (await ask("POST", "/tidy/forget", {"folder": "2"})).json["confirm"]
         torch.save(lora(9), other / "n.pt")  # what is held changes after the question
-        await confirmed(ask, f"/tidy/plans/{await planned(ask, folder='2')}/run", {})
+        carry_out(plan_tidy(other))
         data = {"folder": "2", "confirmed": word}
         assert (await ask("POST", "/tidy/forget", data)).status == 409
         assert len(names_in(other / ".sdtool-tidy" / "held")) == 3

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice, takewhile
 from typing import Any, Literal
 
 from sdtool.batch.converting import Converting
@@ -61,12 +63,19 @@ def _folders(items: Sequence[Item]) -> list[Group]:
     A single file beside the index is no part: other programs load it by its own name.
     """
     groups: list[Group] = []
+    ordered = sorted(items, key=lambda item: item.path)
+    paths = [item.path for item in ordered]
+
+    def below(folder: str) -> Iterator[Item]:
+        first = bisect_left(paths, folder)
+        return takewhile(lambda item: item.path.startswith(folder), islice(ordered, first, None))
+
     for index in items:
         folder, name = os.path.split(index.path)
         if name != _INDEX_OF_FOLDER:
             continue
-        parts = tuple(os.path.join(folder, part, "") for part in _parts_of(index.path))
-        found = [item for item in items if parts and item.path.startswith(parts)]
+        parts = (os.path.join(folder, part, "") for part in _parts_of(index.path))
+        found = [item for part in parts for item in below(part)]
         if any(item.looks_like_model for item in found):
             groups.append(Group(folder, "folder", (index, *found)))
     claims = Counter(item.path for group in groups for item in group.items)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from starlette.requests import Request
@@ -167,7 +168,7 @@ def _undo_question(folder: str, held: Held) -> Question:
     count = counted(len(held.paths) + len(held.quarantined), "file")
     return Question(
         f"Put {count} back?",
-        (*held.paths, *held.quarantined),
+        tuple(os.path.join(folder, path) for path in (*held.paths, *held.quarantined)),
         "What was unsafe is in its place again then. Outputs are deleted once their originals are"
         " back.",
         "Yes, put them back",
@@ -179,7 +180,7 @@ def _forget_question(folder: str, held: Held) -> Question:
         raise UsageError("there is nothing to forget", where=folder)
     return Question(
         f"Delete {counted(len(held.paths), 'original')} ({size(held.nbytes)}) for good?",
-        held.paths,
+        tuple(os.path.join(folder, path) for path in held.paths),
         "Their outputs stay, and so does what is in quarantine. This cannot be undone.",
         "Yes, delete them",
     )
