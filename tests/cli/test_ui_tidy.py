@@ -83,6 +83,7 @@ async def confirmed(ask: Ask, path: str, data: dict[str, Any]) -> tuple[Any, Tol
 
 def test_planned_asked_done_undone_and_forgotten(folder: Path) -> None:
     before = tree(folder)
+    sizes = {name: size((folder / name).stat().st_size) for name in before}
 
     async def asked(ask: Ask) -> None:
         number = await planned(ask)
@@ -92,7 +93,6 @@ def test_planned_asked_done_undone_and_forgotten(folder: Path) -> None:
         assert bad[0] == "bad.ckpt" and bad[2:] == ["379 bytes", "-"]
         assert "unsafe: references a dangerous function: os.system" in bad[1]
         heading = ["File", "What and why", "Before", "After"]
-        sizes = {name: size(len(content)) for name, (content, _) in before.items()}
         kept = "programs load hypernetworks from .pt files only"
         idle = "it is safetensors already, and holds nothing that only training needs"
         assert rest == [

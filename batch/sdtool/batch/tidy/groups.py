@@ -11,7 +11,6 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice, takewhile
 from typing import Any, Literal
 
 from sdtool.batch.converting import Converting
@@ -67,8 +66,10 @@ def _folders(items: Sequence[Item]) -> list[Group]:
     paths = [item.path for item in ordered]
 
     def below(folder: str) -> Iterator[Item]:
-        first = bisect_left(paths, folder)
-        return takewhile(lambda item: item.path.startswith(folder), islice(ordered, first, None))
+        at = bisect_left(paths, folder)
+        while at < len(paths) and paths[at].startswith(folder):
+            yield ordered[at]
+            at += 1
 
     for index in items:
         folder, name = os.path.split(index.path)
