@@ -46,7 +46,7 @@ def library(folder: Path) -> None:
     for side in ("yaml", "preview.png", "civitai.info", "json"):
         (models / f"trapped.{side}").write_bytes(side.encode())
         (models / f"last.{side}").write_bytes(side.encode())
-    for i in range(30):
+    for i in range(12):
         torch.save(lora(i), loras / f"lora{i:02}.pt")
         (loras / f"lora{i:02}.preview.png").write_bytes(b"\x89PNG%d" % i)
         save_file(lora(100 + i), loras / f"safe{i:02}.safetensors")

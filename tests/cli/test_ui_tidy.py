@@ -45,6 +45,15 @@ def folder(tmp_path: Path) -> Path:
     return place
 
 
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A folder with one file, for the quarantine."""
+    place = tmp_path / "models"
+    place.mkdir()
+    (place / "bad.ckpt").write_bytes(TRAP)
+    return place
+
+
 def on_the_page(asked: Callable[[Ask], Awaitable[None]], *folders: Path) -> None:
     """Ask a server over folders, once it has looked at them."""
 
@@ -182,20 +191,20 @@ def test_nothing_is_moved_or_deleted_without_its_own_yes(folder: Path, tmp_path:
         ("/tidy/plans/0/run", {}), ("/tidy/plans/1/run", {}), ("/tidy/plans/7/run", {}),
     ],
 )  # fmt: skip
-def test_what_the_page_does_not_ask_for_is_refused(folder: Path, path: str, data: Any) -> None:
-    before = tree(folder)
+def test_what_the_page_does_not_ask_for_is_refused(small: Path, path: str, data: Any) -> None:
+    before = tree(small)
 
     async def asked(ask: Ask) -> None:
         answer = await ask("POST", path, data)
         assert (answer.status, list(answer.json)) == (400, ["error", "hint"])
         assert (await ask("GET", "/tidy/plans/0")).status == 400
 
-    on_the_page(asked, folder)
-    assert tree(folder) == before
+    on_the_page(asked, small)
+    assert tree(small) == before
 
 
-def test_nobody_else_is_answered(folder: Path) -> None:
-    before = tree(folder)
+def test_nobody_else_is_answered(small: Path) -> None:
+    before = tree(small)
 
     async def asked(ask: Ask) -> None:
         number = await planned(ask)
@@ -210,8 +219,8 @@ def test_nobody_else_is_answered(folder: Path) -> None:
                 assert answer.status == 403
         assert (await ask("GET", f"/tidy/plans/{number}", token=None)).status == 403
 
-    on_the_page(asked, folder)
-    assert tree(folder) == before
+    on_the_page(asked, small)
+    assert tree(small) == before
 
 
 def test_a_run_is_cancelled_between_two_files(
@@ -270,10 +279,10 @@ def test_names_stay_text(tmp_path: Path) -> None:
     on_the_page(asked, place)
 
 
-def test_a_page_over_files_alone_has_no_tidy(folder: Path) -> None:
+def test_a_page_over_files_alone_has_no_tidy(small: Path) -> None:
     async def asked(ask: Ask) -> None:
         page = Page((await ask("GET", "/")).body.decode())
         assert not any(one.get("id") == "tidy-request" for one in page.all("form"))
         assert (await ask("POST", "/tidy/plans", PLAN)).status == 400
 
-    on_the_page(asked, folder / "l.pt")
+    on_the_page(asked, small / "bad.ckpt")
