@@ -182,7 +182,9 @@ def test_a_folder_of_diffusers_with_one_unsafe_file_goes_whole(folder: Path) -> 
     (folder / "sd" / "vae" / PARTS["vae"]).write_bytes(TRAP)
     (folder / "sd" / "notes.txt").write_text("mine")
     before = tree(folder)
-    (done,) = carry_out(plan_tidy(folder))
+    plan = plan_tidy(folder)
+    assert plan.duplicates == (), "of those that stay"
+    (done,) = carry_out(plan)
     assert done.error is None and done.entry.facts.path == "sd"
     left = [path for path in tree(folder) if path.startswith("sd/")]
     assert left == ["sd/notes.txt"]

@@ -159,7 +159,9 @@ def test_no_folder_and_no_tidy(folder: Path) -> None:
 
 
 def test_a_plan_can_be_stopped_while_it_looks_for_copies(folder: Path) -> None:
-    (folder / "copy.ckpt").write_bytes(TRAP)
+    page = b"<!DOCTYPE html><html></html>"
+    for name in ("a.pt", "b.pt"):
+        (folder / name).write_bytes(page)
     taken: list[int] = []
 
     def stopped(nbytes: int) -> None:
@@ -169,4 +171,4 @@ def test_a_plan_can_be_stopped_while_it_looks_for_copies(folder: Path) -> None:
 
     with pytest.raises(Cancelled, match="enough"):
         plan_tidy(folder, progress=stopped)
-    assert taken == [len(TRAP), len(TRAP), 0]
+    assert taken == [len(page), len(page), len(TRAP), 0]

@@ -202,3 +202,5 @@ def test_a_sharded_set_is_one_line(sdtool: Run, tmp_path: Path) -> None:
     ]
     (file,) = json.loads(sdtool("tidy", "models", "--json").out)["files"]
     assert [Path(path).name for path in file["parts"]] == [INDEX, *SHARDS]
+    done = sdtool("tidy", "models", "--yes")
+    assert done.out.splitlines()[-1].startswith("3 originals (4.15 KB) held in ")

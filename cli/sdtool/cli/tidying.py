@@ -118,12 +118,15 @@ def done_lines(plan: TidyPlan, done: Sequence[Tidied], ways: str) -> Iterator[st
     held = [entry for entry in moved if not isinstance(entry.action, Quarantine)]
     if held:
         nbytes = sum(entry.facts.nbytes for entry in held)
-        yield (
-            f"{counted(len(held), 'original')} ({size(nbytes)}) held in {plan.places.state}: {ways}"
-        )
-    bad = len(moved) - len(held)
+        what = f"{counted(_files_of(held), 'original')} ({size(nbytes)})"
+        yield f"{what} held in {plan.places.state}: {ways}"
+    bad = _files_of(moved) - _files_of(held)
     if bad:
         yield f"{counted(bad, 'file')} in quarantine in {plan.places.quarantine}"
+
+
+def _files_of(entries: Sequence[Entry]) -> int:
+    return sum(len(entry.facts.files) for entry in entries)
 
 
 def as_json(

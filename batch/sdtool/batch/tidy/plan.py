@@ -174,12 +174,13 @@ def plan_tidy(
         is_aside = os.path.abspath(one.path) in known
         found.append(replace(facts, is_aside=True) if is_aside else facts)
         advance(facts.nbytes)
+    staying = [one for one in found if not _is_bad(one, options)]
     chosen = PROGRAMS[program] if program is not None else program_of(root)
     return TidyPlan(
         places,
         chosen,
         tuple(decided(found, chosen, options)),
-        tuple(_duplicates(root, found, advance)),
+        tuple(_duplicates(root, staying, advance)),
         passed_over,
         sum(counts),
         len(aside),
