@@ -176,6 +176,17 @@ def test_a_folder_of_diffusers_is_one_thing(folder: Path) -> None:
     assert tree(folder) == before
 
 
+def test_a_folder_of_safetensors_needs_nothing(folder: Path) -> None:
+    write_diffusers(folder / "sd")
+    for part, name in PARTS.items():
+        path = folder / "sd" / part / name
+        path.unlink()
+        save_file({"a": torch.ones(2)}, path.with_suffix(".safetensors"))
+    (entry,) = plan_tidy(folder).entries
+    assert entry.facts.is_safetensors
+    assert whys(plan_tidy(folder))["sd"].startswith("it is safetensors already")
+
+
 def test_a_folder_of_diffusers_with_one_unsafe_file_goes_whole(folder: Path) -> None:
     write_diffusers(folder / "sd")
     write_diffusers(folder / "safe")
@@ -293,7 +304,7 @@ def test_a_forget_that_stopped_midway_deletes_no_output(
     write_set(folder)
     before = tree(folder)
     carry_out(plan_tidy(folder))
-    real, deleted = steps._unlink, list[Path]()
+    real, deleted = vars(steps)["_unlink"], list[Path]()
 
     def unlink(path: Path) -> None:
         if path.parent.name == "held":

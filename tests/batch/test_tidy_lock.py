@@ -94,13 +94,14 @@ def test_a_lock_that_is_deleted_meanwhile_is_none(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever had it has ended between the two calls that open and lock it."""
-    places, real, opened = places_of(folder), lock._is_locked, list[int]()
+    places, real, opened = places_of(folder), vars(lock)["_is_locked"], list[int]()
 
     def deleted_at_first(descriptor: int) -> bool:
         opened.append(descriptor)
         if len(opened) == 1 and sys.platform != "win32":
             places.lock.unlink()
-        return real(descriptor)
+        is_locked: bool = real(descriptor)
+        return is_locked
 
     monkeypatch.setattr(lock, "_is_locked", deleted_at_first)
     with locked(places):

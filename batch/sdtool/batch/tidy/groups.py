@@ -137,7 +137,7 @@ def look_at_group(group: Group, folder: str, *, allow: Mapping[str, str]) -> Fac
         return replace(facts, reason=worst_message(report))
     if report.verdict is not Verdict.CLEAN:
         return replace(facts, reason=report.error or "could not be read")
-    is_safetensors = report.format == Format.SAFETENSORS
+    is_safetensors = report.format == str(Format.SAFETENSORS)
     if group.kind == "folder":
         why = None if is_safetensors else "diffusers loads it by the names in it"
         return replace(facts, why_not=why, is_safetensors=is_safetensors)

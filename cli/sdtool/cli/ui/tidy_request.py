@@ -31,7 +31,7 @@ def tidy_request_of(data: Mapping[str, Any]) -> TidyRequest:
     Raises:
         UsageError: it is anything but that.
     """
-    if data.keys() != _KEYS or not isinstance(data["strict"], bool):
+    if set(data) != _KEYS or not isinstance(data["strict"], bool):
         raise UsageError("is no request of the page")
     program = one_of((FOUND, *PROGRAMS), data["program"])
     variant = one_of(VARIANTS, data["variant"])
@@ -52,7 +52,7 @@ def only(data: Mapping[str, Any], key: str) -> str:
     Raises:
         UsageError: it names anything else.
     """
-    if data.keys() != {key}:
+    if set(data) != {key}:
         raise UsageError("is no request of the page")
     return number_in(data, key)
 
