@@ -37,10 +37,9 @@ def tidied(sdtool: Run, folder: Path) -> Path:
 
 
 NOTES = [
-    "sdtool: note: models/.sdtool-tidy/held: 1 file that tidy has moved there, not looked at again;"
-    " name that folder to do so",
-    "sdtool: note: models/sdtool-quarantine: 1 file that tidy has moved there, not looked at again;"
-    " name that folder to do so",
+    f"sdtool: note: models/{place}: skipped 1 file that tidy moved there; name that folder to"
+    " include them"
+    for place in (".sdtool-tidy/held", QUARANTINE)
 ]
 
 

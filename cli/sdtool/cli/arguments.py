@@ -85,11 +85,11 @@ def search(
 
 
 def held_lines(items: Sequence[Item]) -> Iterator[str]:
-    """Say where the files are that tidy has moved aside, and how to look at them all the same."""
+    """Say which folders of files that tidy has moved were skipped, and how to include them."""
     folders = Counter(os.path.dirname(item.path) for item in items)
     for folder, count in folders.items():
-        what = f"{counted(count, 'file')} that tidy has moved there"
-        yield f"{folder}: {what}, not looked at again; name that folder to do so"
+        files = counted(count, "file")
+        yield f"{folder}: skipped {files} that tidy moved there; name that folder to include them"
 
 
 def file_size(path: str) -> int:
