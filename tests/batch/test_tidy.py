@@ -121,7 +121,7 @@ def test_kinds_by_the_rules_of_their_program(folder: Path) -> None:
         found = acts(plan_tidy(folder, program=program))
         assert {path for path, did in found.items() if did == "rewrite"} == changed, program
     assert "database" in whys(plan_tidy(folder, program="invokeai"))["l.pt"]
-    with pytest.raises(UsageError, match="is none of a1111"):
+    with pytest.raises(UsageError, match="is not one of a1111"):
         plan_tidy(folder, program="krita")
 
 
@@ -285,7 +285,7 @@ def test_a_file_that_changes_after_the_plan_stays(folder: Path) -> None:
     (folder / "x.ckpt").unlink()
     before = tree(folder)
     told = {one.entry.facts.path: str(one.error) for one in carry_out(plan)}
-    assert "was changed since it was looked at" in told["l.pt"]
+    assert "was changed since the plan was made" in told["l.pt"]
     assert "no such file" in told["x.ckpt"]
     assert tree(folder) == before
 
@@ -312,7 +312,7 @@ def test_a_list_that_came_with_a_download_moves_nothing(folder: Path, move: obje
     (state / "undo.jsonl").write_text(json.dumps(line) + "\n")
     before = tree(folder.parent)
     for act in (plan_tidy, undo_tidy, forget_tidy):
-        with pytest.raises(InputError, match=r"is no list of what was tidied \(line 1\)"):
+        with pytest.raises(InputError, match=r"is not a valid undo list \(line 1\)"):
             act(folder)
     assert tree(folder.parent) == before
 

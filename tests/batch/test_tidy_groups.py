@@ -232,7 +232,7 @@ def test_one_shard_that_changed_keeps_the_set(folder: Path) -> None:
     torch.save({"b.weight": torch.zeros(40)}, folder / list(SHARDS)[1])
     before = tree(folder)
     (done,) = carry_out(plan)
-    assert "was changed since it was looked at" in str(done.error)
+    assert "was changed since the plan was made" in str(done.error)
     assert tree(folder) == before
 
 

@@ -236,7 +236,7 @@ def test_a_run_is_cancelled_between_two_files(
         path = f"/tidy/plans/{await planned(ask)}/run"
         word = (await ask("POST", path, {})).json["confirm"]
         with monkeypatch.context() as patch:
-            patch.setattr(Run, "tell", cancelled_then)
+            patch.setattr(Run, "report", cancelled_then)
             told = await ended(ask, await ask("POST", path, {"confirmed": word}), "cancelled")
         (first, *_) = told
         assert first[1].startswith("bad.ckpt: to quarantine, unsafe: ")

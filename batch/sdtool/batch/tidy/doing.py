@@ -282,4 +282,4 @@ def _check_unchanged(plan: TidyPlan, facts: Facts) -> None:
         except OSError as e:
             raise OutputError(f"cannot be read ({os_reason(e)})", where=path) from e
         if found != (one.number, one.nbytes, one.modified):
-            raise OutputError("was changed since it was looked at, and was kept", where=path)
+            raise OutputError("was changed since the plan was made, and was kept", where=path)

@@ -57,7 +57,7 @@ class Step:
 
     def as_json(self) -> dict[str, object]:
         """The step as a line of the list has it."""
-        told: dict[str, object] = {
+        data: dict[str, object] = {
             "step": self.number,
             "did": self.did,
             "moves": [
@@ -66,7 +66,7 @@ class Step:
                 for m in self.moves
             ],
         }  # fmt: skip
-        return told if self.quarantine is None else told | {"quarantine": self.quarantine}
+        return data if self.quarantine is None else data | {"quarantine": self.quarantine}
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ class TidyPlan:
     program: Program
     entries: tuple[Entry, ...]
     duplicates: tuple[tuple[str, ...], ...] = ()
-    """Files of the same content, relative to the folder: they are told, and stay."""
+    """Files of the same content, relative to the folder: they are listed, and stay."""
     passed_over: int = 0
     excluded: int = 0
     held: int = 0
@@ -152,7 +152,7 @@ def plan_tidy(
     if not os.path.isdir(root):
         raise UsageError("is not a folder", where=root, hint="tidy takes a folder of models")
     if program is not None and program not in PROGRAMS:
-        raise UsageError(f"is none of {', '.join(PROGRAMS)}", where=program)
+        raise UsageError(f"is not one of {', '.join(PROGRAMS)}", where=program)
     places = places_of(root, None if quarantine is None else os.fspath(quarantine))
     check_free(places)
     _check_disk(places)
@@ -216,7 +216,7 @@ def _of_bad(one: Facts, shared: Mapping[str, int]) -> Keep | Quarantine:
     """Move it out of the way, with its sidecars, unless another file goes by the same name."""
     why = f"{one.verdict}: {one.reason}"
     if one.is_outside:
-        return Keep(f"{why}; it lies elsewhere, behind a link: tidy that folder", 1)
+        return Keep(f"{why}; it is behind a link to another folder: tidy that folder", 1)
     if one.is_aside:
         return Keep(f"{why}; the undo list of the folder says that it was moved here", 1)
     if QUARANTINE in Path(one.path).parts and one.path.endswith(SUFFIX):
@@ -246,11 +246,11 @@ def _may_change(one: Facts, program: Program) -> bool:
 def _why_kept(one: Facts, program: Program) -> str | None:
     """Return why a clean file stays as it is, whatever could be made of it."""
     if one.is_aside or STATE in Path(one.path).parts:
-        return "an earlier tidy holds it"
+        return "an earlier tidy has moved it"
     if one.is_link:
         return "it is a link"
     if one.is_outside:
-        return "it lies elsewhere, behind a link"
+        return "it is behind a link to another folder"
     if one.part_of is not None:
         return f"{one.part_of} is loaded by the names in it"
     if one.is_safetensors and one.change is None:

@@ -96,7 +96,7 @@ def _check_proven(done: Sequence[Done], source: str) -> Written:
     """
     (one,) = done
     if not isinstance(one, Written) or not one.output.verified:
-        raise OutputError("no output of it could be proven", where=source)
+        raise OutputError("its output could not be verified", where=source)
     return one
 
 

@@ -26,7 +26,7 @@ from sdtool.cli.ui.runs import Confirmation, Question, Runs
 from sdtool.cli.ui.tidy_desk import TidyDesk
 
 _PAUSE = 0.2
-"""Seconds between two looks at what a run has told."""
+"""Seconds between two looks at the events of a run."""
 
 
 def app(library: Library, token: str, port: int) -> Guard:
@@ -104,9 +104,9 @@ class _Desk:
         return answer({"run": self._runs.begin(Run(wanted.verb, total), work)})
 
     async def events(self, request: Request) -> Response:
-        """Tell how a run goes on, until it ends (server-sent events)."""
+        """Send the events of a run until it ends (server-sent events)."""
         run = self._runs.numbered(request.path_params["number"])
-        return StreamingResponse(_told(run), media_type="text/event-stream")
+        return StreamingResponse(_events(run), media_type="text/event-stream")
 
     async def cancel(self, request: Request) -> Response:
         """End a run; what is half-written is removed."""
@@ -123,20 +123,20 @@ def _data(name: str) -> str:
     return (package_files("sdtool.cli.ui") / name).read_text("utf-8")
 
 
-async def _told(run: Run) -> AsyncGenerator[str]:
+async def _events(run: Run) -> AsyncGenerator[str]:
     sent = 0
     while True:
-        ended = run.ended  # first: what was told by then is among the lines
+        ended = run.ended  # first: what was reported by then is among the lines
         lines = run.lines[sent:]
         sent += len(lines)
-        told = {
+        event = {
             "label": run.label,
             "done": min(run.done, run.total),
             "total": run.total,
             "lines": [{"level": level, "text": text} for level, text in lines],
             "ended": ended,
         }
-        yield f"data: {as_json(told, indent=None)}\n\n"
+        yield f"data: {as_json(event, indent=None)}\n\n"
         if ended is not None:
             return
         await sleep(_PAUSE)

@@ -93,7 +93,7 @@ def work_of(
             jobs,
             recipe,
             options,
-            report=lambda made: _tell(run, made),
+            report=lambda made: _report(run, made),
             warn=run.warn,
             progress=run.advance,
             cancelled=run.cancelled,
@@ -117,18 +117,18 @@ def one_of(words: Sequence[T], word: Any) -> T:
 def _scan(run: Run, items: Sequence[Item], allow: Mapping[str, str]) -> None:
     with scanned(items, allow=allow, deep=True) as reports:
         for item, report in zip(items, reports, strict=True):
-            run.tell("result", *text.lines(report))
+            run.report("result", *text.lines(report))
             run.advance(file_size(item.path))
 
 
-def _tell(run: Run, made: Sequence[Outcome]) -> None:
+def _report(run: Run, made: Sequence[Outcome]) -> None:
     for outcome in made:
-        run.tell("result", *lines(outcome, with_table=False))
+        run.report("result", *lines(outcome, with_table=False))
         for warning in outcome.remarks.warnings:
             run.warn(warning, outcome.input.path)
         error = error_of(outcome)
         if error is not None:
-            run.tell("error", str(error))
+            run.report("error", str(error))
 
 
 def _texts(value: Any) -> tuple[str, ...]:

@@ -91,8 +91,8 @@ class Library:
         """Say what each file is; what was known before stands until all are known."""
         totals, files = Totals(), list[dict[str, Any]]()
         for error in self._problems:
-            run.tell("error", str(error))
-        run.tell("result", *held_lines(self._aside))
+            run.report("error", str(error))
+        run.report("result", *held_lines(self._aside))
         for item in items:
             begun = time.monotonic()
             run.advance(0)

@@ -152,14 +152,14 @@ class TidyDesk:
         def report(one: Tidied) -> None:
             done.append(one)
             if one.error is not None:
-                run.tell("error", str(one.error))
+                run.report("error", str(one.error))
             else:
-                run.tell("result", f"{one.entry.facts.path}: {deed(one.entry)}")
+                run.report("result", f"{one.entry.facts.path}: {deed(one.entry)}")
 
         try:
             carry_out(plan, report=report, progress=run.advance, cancelled=run.cancelled)
         finally:
-            run.tell("result", *done_lines(plan, done, _WAYS), _LOOK_AGAIN)
+            run.report("result", *done_lines(plan, done, _WAYS), _LOOK_AGAIN)
 
 
 def _undo_question(folder: str, held: Held) -> Question:
@@ -190,16 +190,16 @@ def _undo(run: Run, folder: str) -> None:
     def report(one: Undone) -> None:
         line = undone_line(one)
         if line is not None:
-            run.tell("result", line)
+            run.report("result", line)
         if one.error is not None:
-            run.tell("error", str(one.error))
+            run.report("error", str(one.error))
         run.advance(sum(move.nbytes for move in one.step.moves if move.to != "made"))
 
     undo_tidy(folder, report=report)
-    run.tell("result", _LOOK_AGAIN)
+    run.report("result", _LOOK_AGAIN)
 
 
 def _forget(run: Run, folder: str) -> None:
     deleted = forget_tidy(folder)
     run.done += deleted  # not by `advance`: what was deleted cannot be cancelled
-    run.tell("result", f"{size(deleted)} deleted", _LOOK_AGAIN)
+    run.report("result", f"{size(deleted)} deleted", _LOOK_AGAIN)
