@@ -103,7 +103,7 @@ def looked_at(
         yield Seen(
             item,
             sum(source.nbytes for source in sources),
-            as_one(item, reports),
+            as_one(item.path, reports, item.index),
             identity,
             checkpoint,
             tuple(sources),

@@ -129,7 +129,8 @@ def _scanned_model(
         item = with_index(item)
     if item.index is None:
         return scan_it(item)
-    return as_one(item, [_reported(scan_it, shard) for shard in item.files])
+    reports = [_reported(scan_it, shard) for shard in item.files]
+    return as_one(item.path, reports, item.index)
 
 
 def _scanned_item(

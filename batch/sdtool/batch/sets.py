@@ -183,10 +183,11 @@ def gravest(reports: Sequence[Report]) -> Verdict:
     return max(worst, Verdict.UNDECIDED, key=_GRAVEST.index) if is_gap else worst
 
 
-def as_one(item: Item, reports: Sequence[Report]) -> Report:
-    """Return one report of a model from those of its files; each finding names its shard."""
-    index = item.index
-    if index is None:
+def as_one(path: str, reports: Sequence[Report], index: SetIndex | None = None) -> Report:
+    """Return one report of a model, called `path`, from those of its files; each finding names its
+    file. What was read of an index is counted.
+    """
+    if index is None and len(reports) == 1:
         return reports[0]
     troubles = [
         f"{os.path.basename(report.path)}: {report.error or 'is no checkpoint'}"
@@ -194,9 +195,10 @@ def as_one(item: Item, reports: Sequence[Report]) -> Report:
         if report.error or report.verdict is Verdict.NOT_A_CHECKPOINT
     ]
     coverages = {report.coverage for report in reports}
+    read: list[Report | SetIndex] = [*reports] if index is None else [index, *reports]
     return replace(
         reports[0],
-        path=item.path,
+        path=path,
         verdict=gravest(reports),
         findings=tuple(
             replace(finding, member=_within(report.path, finding.member))
@@ -206,8 +208,8 @@ def as_one(item: Item, reports: Sequence[Report]) -> Report:
         globals=tuple(dict.fromkeys(name for report in reports for name in report.globals)),
         coverage="partial" if "partial" in coverages or troubles else reports[0].coverage,
         nbytes=sum(report.nbytes for report in reports),
-        nbytes_read=index.nbytes_read + sum(report.nbytes_read for report in reports),
-        requests=index.requests + sum(report.requests for report in reports),
+        nbytes_read=sum(one.nbytes_read for one in read),
+        requests=sum(one.requests for one in read),
         seconds=sum(report.seconds for report in reports),
         error="; ".join(troubles) or None,
         hint=next((report.hint for report in reports if report.hint), None),
