@@ -282,7 +282,8 @@ SIBLINGS: tuple[tuple[str, dict[str, Any], Any], ...] = (
     *((name, {}, name) for name in (
         "Cosmos3OmniTransformer", "ErnieImageTransformer2DModel", "JoyImageEditTransformer3DModel",
         "JoyImageEditPlusTransformer3DModel", "LongCatAudioDiTTransformer",
-        "MiniMaxH3Transformer3DModel", "UVit2DModel", "PriorTransformer", "I2VGenXLUNet", "Kandinsky3UNet", "DreamLiteUNetModel",
+        "MiniMaxH3Transformer3DModel", "UVit2DModel", "PriorTransformer", "I2VGenXLUNet",
+        "Kandinsky3UNet", "DreamLiteUNetModel",
         "AudioLDM2UNet2DConditionModel", "UNet2DModel",
     )),
 )  # fmt: skip
