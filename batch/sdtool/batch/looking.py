@@ -94,6 +94,7 @@ def looked_at(
         except InputError as e:
             identity = replace(identity, notes=(*identity.notes, f"not decided: {e.what}"))
         pruned, pruned_fp16 = _after_prune(checkpoint, identity)
+        paths = tuple(source.name for source in sources)
         yield Seen(
             item,
             sum(source.nbytes for source in sources),
@@ -102,7 +103,7 @@ def looked_at(
             checkpoint,
             tuple(sources),
             broken_promises(os.path.basename(item.path), identity, checkpoint.format),
-            () if sources[0].name == item.path else tuple(source.name for source in sources),
+            () if paths == (item.path,) else paths,
             pruned,
             pruned_fp16,
         )

@@ -50,7 +50,7 @@ class SetJob:
     @property
     def files(self) -> tuple[str, ...]:
         """What is read: the index and its shards."""
-        return (self.item.path, *self.shards)
+        return tuple(dict.fromkeys((self.item.path, *self.shards)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from sdtool.checkpoint import (
     Checkpoint,
     File,
     InputError,
-    Malformed,
+    is_first_part,
     opened,
     readings,
     together,
@@ -23,9 +23,9 @@ _GRAVEST = tuple(Verdict)
 
 
 def may_be_index(path: str) -> bool:
-    """Whether a file is called as an index of shards is, as far as a glance can tell."""
+    """Whether a file is called as what stands for a set is, as far as a glance can tell."""
     name = os.path.basename(path)
-    return ".index." in name and name.endswith(".json")
+    return (".index." in name and name.endswith(".json")) or is_first_part(name)
 
 
 def as_models(items: Sequence[Item]) -> list[Item]:
@@ -112,18 +112,11 @@ def check_set(path: str, shards: Mapping[str, Checkpoint]) -> None:
     """Check that the shards of an index, by their paths, hold what it says, and nothing else.
 
     Raises:
-        Malformed: they do not; the first tensor is named.
+        Malformed: they do not; the first tensor, or part, is named.
     """
     from sdtool.convert import read_index
 
-    listed = read_index(path).weight_map
-    held = {e.name: os.path.basename(shard) for shard, one in shards.items() for e in one.tensors}
-    for name, shard in listed.items():
-        if held.get(name) != shard:
-            raise Malformed(f"lists {name!a}, which {shard} does not hold", where=path)
-    for name, shard in held.items():
-        if name not in listed:
-            raise Malformed(f"does not list {name!a}, which {shard} holds", where=path)
+    read_index(path).check(shards)
 
 
 def gravest(reports: Sequence[Report]) -> Verdict:

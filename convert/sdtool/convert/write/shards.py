@@ -17,6 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from sdtool.checkpoint.errors import Malformed
+from sdtool.checkpoint.gguf_parts import (
+    check_parts,
+    is_first_part,
+    name_without_part,
+    parts_of,
+    without_part_note,
+)
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.source import local_file
 from sdtool.convert.copy.buffered import Progress
@@ -37,26 +44,55 @@ _TRAINING_STATE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ShardIndex:
-    """An index file: which tensor is in which of the files beside it."""
+    """An index file: which tensor is in which of the files beside it.
+
+    The first of several GGUF files stands for all of them: there is no list of tensors.
+    """
 
     path: Path
     weight_map: Mapping[str, str]
     metadata: Mapping[str, Any]
+    parts: tuple[Path, ...] = ()
 
     @property
     def shards(self) -> tuple[Path, ...]:
         """The files that hold the tensors, in order of their names."""
-        return tuple(self.path.parent / name for name in sorted(set(self.weight_map.values())))
+        named = (self.path.parent / name for name in sorted(set(self.weight_map.values())))
+        return self.parts or tuple(named)
+
+    def check(self, shards: Mapping[str, Checkpoint]) -> None:
+        """Check that the shards, by their paths, hold what the index says, and nothing else.
+
+        Raises:
+            Malformed: they do not; the first tensor, or part, is named.
+        """
+        if self.parts:
+            check_parts(shards)
+            return
+        where = os.fspath(self.path)
+        held = {
+            entry.name: os.path.basename(path)
+            for path, shard in shards.items()
+            for entry in shard.tensors
+        }
+        for name, shard in self.weight_map.items():
+            if held.get(name) != shard:
+                raise Malformed(f"lists {name!a}, which {shard} does not hold", where=where)
+        for name, shard in held.items():
+            if name not in self.weight_map:
+                raise Malformed(f"does not list {name!a}, which {shard} holds", where=where)
 
 
 def read_index(path: str | os.PathLike[str]) -> ShardIndex:
-    """Read a `*.bin.index.json`, or that of a safetensors set.
+    """Read a `*.bin.index.json`, or that of a safetensors set; of GGUF parts, take the first.
 
     Raises:
         Malformed: it is no index, or names a file outside of its own folder.
         Unreadable: the operating system refused.
     """
     path = Path(path)
+    if parts := parts_of(path):
+        return ShardIndex(path, {}, {}, tuple(map(Path, parts)))
     try:
         with local_file(path) as file:
             index: Any = json.loads(file.read_at(0, _INDEX_NBYTES))
@@ -106,8 +142,11 @@ class SetPlan:
 
 
 def is_index(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is called as an index is: `X.bin.index.json`, `X.bin.index.fp16.json`, ..."""
-    return _INDEX.fullmatch(Path(path).name) is not None
+    """Whether a file is called as what stands for a set is.
+
+    `X.bin.index.json`, `X.bin.index.fp16.json`, ..., or `X-00001-of-00003.gguf`.
+    """
+    return _INDEX.fullmatch(Path(path).name) is not None or is_first_part(path)
 
 
 def is_training_state(path: str | os.PathLike[str]) -> bool:
@@ -118,12 +157,14 @@ def is_training_state(path: str | os.PathLike[str]) -> bool:
 def index_name(path: str | os.PathLike[str]) -> str:
     """Return what the index of a converted set is called."""
     single = set_name(path)
+    if is_first_part(path):
+        return f"{output_name(single)}.index.json"
     return output_name(single) + Path(path).name[len(single) :]
 
 
 def set_name(path: str | os.PathLike[str]) -> str:
     """Return what a set would be called if it were one file; `path` is its index."""
-    return re.sub(r"\.index(\.[\w-]+)?\.json$", "", Path(path).name)
+    return re.sub(r"\.index(\.[\w-]+)?\.json$", "", name_without_part(Path(path).name))
 
 
 def plan_shards(
@@ -148,7 +189,9 @@ def plan_shards(
     """
     folder = Path(folder)
     shards: list[PlannedShard] = []
-    opened = {path: open_one(path) for path in index.shards}
+    opened = {path: without_part_note(open_one(path), len(index.shards)) for path in index.shards}
+    if index.parts:
+        index.check({os.fspath(path): checkpoint for path, checkpoint in opened.items()})
     treatment = treatment_of(tuple(opened.values()), dequantize=dequantize)
     for path, checkpoint in opened.items():
         if all(entry.name in treatment.dropped for entry in checkpoint.tensors):
@@ -159,7 +202,8 @@ def plan_shards(
         if metadata is not None:
             known = {**selection.metadata, **metadata(checkpoint)}
             selection = replace(selection, metadata=known)
-        _check(index, path, checkpoint)
+        if not index.parts:
+            _check(index, path, checkpoint)
         out = folder / output_name(path)  # loaders look for these names, cast or not
         if any(out == shard.out for shard in shards):
             raise Malformed(f"has two shards that would become {out.name}", where=str(index.path))
