@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from sdtool.convert.plan.unpacking import prepared
     from sdtool.convert.verify.compare import Distance, distance
     from sdtool.convert.verify.found import Difference, Verification
+    from sdtool.convert.verify.layouts import verify_components, verify_folder, verify_single
     from sdtool.convert.verify.verify import verify_against, verify_file
     from sdtool.convert.write.hashes import Hashes, hash_file
     from sdtool.convert.write.pipelines import facts_in, is_pipeline, pipeline_files, plan_pipeline
@@ -132,7 +133,10 @@ __all__ = [
     "token_name",
     "treatment_of",
     "verify_against",
+    "verify_components",
     "verify_file",
+    "verify_folder",
+    "verify_single",
     "weight_dtype",
     "write_pt",
     "write_safetensors",
@@ -160,6 +164,7 @@ __getattr__ = lazily(
         ".plan.unpacking": ("prepared",),
         ".verify.compare": ("Distance", "distance"),
         ".verify.found": ("Difference", "Verification"),
+        ".verify.layouts": ("verify_components", "verify_folder", "verify_single"),
         ".verify.verify": ("verify_against", "verify_file"),
         ".write.hashes": ("Hashes", "hash_file"),
         ".write.pipelines": ("facts_in", "is_pipeline", "pipeline_files", "plan_pipeline"),
