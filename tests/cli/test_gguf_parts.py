@@ -42,8 +42,8 @@ def parts(tmp_path: Path) -> Path:
     folder = tmp_path / "parts"
     folder.mkdir()
     for number, name in enumerate(NAMES):
-        about = {"general.architecture": "flux"} if number == 0 else {}
-        part(folder / name, about | split(number), {"abc"[number]: [number, 2.5]})
+        about: dict[str, object] = {"general.architecture": "flux"} if number == 0 else {}
+        part(folder / name, {**about, **split(number)}, {"abc"[number]: [number, 2.5]})
     return folder
 
 
@@ -51,8 +51,8 @@ def test_parts_of_the_gguf_package_are_one_model(sdtool: Run, tmp_path: Path) ->
     writer_of = pytest.importorskip("gguf").GGUFWriter
     writer = writer_of(tmp_path / "m.gguf", "flux", split_max_tensors=1)
     held = {name: np.arange(4, dtype=np.float32) + at for at, name in enumerate("abc")}
-    for name, values in held.items():
-        writer.add_tensor(name, values)
+    for name, value in held.items():
+        writer.add_tensor(name, value)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -61,9 +61,9 @@ def test_parts_of_the_gguf_package_are_one_model(sdtool: Run, tmp_path: Path) ->
     assert sdtool("convert", tmp_path, "--out-dir", tmp_path / "out", "-q").code == 0
     made = sorted((tmp_path / "out").glob("*.safetensors"))
     assert [path.name for path in made] == [name.replace("gguf", "safetensors") for name in NAMES]
-    values = {name: value for path in made for name, value in load_file(path).items()}
-    assert values.keys() == held.keys()
-    assert all((values[name] == held[name]).all() for name in held)
+    found = {name: value for path in made for name, value in load_file(path).items()}
+    assert found.keys() == held.keys()
+    assert all((found[name] == held[name]).all() for name in held)
     index = json.loads((tmp_path / "out" / "m.safetensors.index.json").read_text())
     assert index["weight_map"] == dict(zip("abc", (path.name for path in made), strict=True))
     result = sdtool("verify", tmp_path / "out", "--against", tmp_path)

@@ -53,8 +53,8 @@ def verify_file(
 ) -> Verification:
     """Check that a file is whole, or that every value in it is one of the file `against`.
 
-    An index of shards, or a folder with one, stands for all of them. Either of two that are compared
-    can be a folder of diffusers.
+    An index of shards, or a folder with one, stands for all of them. Either of two that are
+    compared can be a folder of diffusers.
 
     Without `against`: container, bounds, CRC-32, rules for headers, a hash that it should have; NaN
     and Inf are counted. With it, through the casts and renames of convert and prune; `baked_vae` is
