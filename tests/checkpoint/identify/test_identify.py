@@ -292,7 +292,7 @@ FILES: dict[str, tuple[Shapes, str, str | None, str | None]] = {
     "OFT": ({"oft_unet_x.oft_blocks": (4, 80, 80), "oft_unet_x.alpha": ()}, "oft", None, None),
     "BOFT": ({f"{XL_DEEP}.oft_blocks": (4, 16, 40, 40), f"{XL_DEEP}.alpha": ()}, "boft", "SDXL",
              None),
-    "IA3": ({f"{KEY}.weight": (320,), f"{KEY}.on_input": ()}, "ia3", None, None),
+    "IA3": ({f"{KEY}.weight": (320,), f"{KEY}.on_input": ()}, "ia3", "SD 1.x or SD 2.x", None),
     "GLoRA": ({f"{KEY}.{part}.weight": (8, 8) for part in ("a1", "a2", "b1", "b2")},
               "glora", None, None),
     "differences": ({f"{XL_KEY}.diff": (640, 2048), f"{XL_KEY}.diff_b": (640,)},

@@ -193,6 +193,21 @@ def test_a_family_is_known_by_its_outputs_alone(what: str, tmp_path: Path) -> No
     assert (found.kind, found.family, found.version) == ("oft", family, version)
 
 
+def test_ia3_has_the_inputs_or_the_outputs_of_a_layer(tmp_path: Path) -> None:
+    shapes: Shapes = {}
+    for name, (inputs, outputs) in ZIMAGE.items():
+        module = f"lycoris_{name.replace('.', '_')}"
+        shapes |= {f"{module}.on_input": (), f"{module}.weight": (outputs,)}
+        inner = module.replace("attention_qkv", "feed_forward_w2")
+        shapes |= {f"{inner}.on_input": (), f"{inner}.weight": (10240,)}
+        assert inputs != outputs
+    found = identity_of(header_only(tmp_path / "x.safetensors", shapes))
+    assert (found.kind, found.family) == ("ia3", "Z-Image")
+    other = {name: (77,) if name.endswith("weight") else () for name in shapes}
+    found = identity_of(header_only(tmp_path / "y.safetensors", other))
+    assert (found.kind, found.families) == ("ia3", ())
+
+
 def test_the_reason_names_the_ground_of_the_family(tmp_path: Path) -> None:
     found = identity_of(header_only(tmp_path / "x.safetensors", kohya(QWEN)))
     assert found.confidence == "likely"

@@ -23,8 +23,10 @@ from importlib.resources import files
 
 from sdtool.checkpoint.light_dataclass import dataclass
 
-Size = tuple[int | None, int | None]
+Sides = tuple[int | None, int | None]
 """Inputs and outputs of a layer; None is not known."""
+Size = Sides | int
+"""What is known of a layer's size; a number alone is its inputs or its outputs."""
 
 _SECTION = re.compile(r"\[([^|\]]+?)(?: \| ([^\]]+))?\] (.+)")
 _BLOCKS = 8
@@ -42,7 +44,7 @@ class Layer:
     """
 
     ends: tuple[int | None, ...]
-    sizes: frozenset[Size]
+    sizes: frozenset[Sides]
 
     def holds(self, highest: tuple[int, ...], size: Size) -> bool:
         """Whether layers of this `size`, with these highest indices, could be some of these."""
@@ -68,7 +70,9 @@ class Layer:
         return _BLOCKS <= count == highest[0] + 1 <= self.ends[0] * 3 // 4
 
 
-def _agree(one: Size, other: Size) -> bool:
+def _agree(one: Sides, other: Size) -> bool:
+    if isinstance(other, int):
+        return other in one
     return all(a is None or b is None or a == b for a, b in zip(one, other, strict=True))
 
 
@@ -118,7 +122,7 @@ def _parsed(text: str) -> Iterator[Layout]:
                 layers.setdefault(key, []).append(Layer(_ends(name), pairs))
 
 
-def _size(text: str) -> Size:
+def _size(text: str) -> Sides:
     inputs, _, outputs = text.partition(">")
     return int(inputs), int(outputs)
 

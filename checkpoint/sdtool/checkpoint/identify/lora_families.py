@@ -91,7 +91,7 @@ def _grouped(modules: Mapping[str, Size]) -> tuple[tuple[_Group, ...], set[int]]
     text: set[int] = set()
     for module, size in modules.items():
         if _TEXT.match(module):
-            if "fc1" in module and size[0] is not None:
+            if "fc1" in module and not isinstance(size, int) and size[0] is not None:
                 text.add(size[0])
             continue
         match = _PREFIX.match(module)
