@@ -203,7 +203,7 @@ def test_ia3_has_the_inputs_or_the_outputs_of_a_layer(tmp_path: Path) -> None:
         assert inputs != outputs
     found = identity_of(header_only(tmp_path / "x.safetensors", shapes))
     assert (found.kind, found.family) == ("ia3", "Z-Image")
-    other = {name: (77,) if name.endswith("weight") else () for name in shapes}
+    other: Shapes = {name: (77,) if name.endswith("weight") else () for name in shapes}
     found = identity_of(header_only(tmp_path / "y.safetensors", other))
     assert (found.kind, found.families) == ("ia3", ())
 
