@@ -46,7 +46,7 @@ def library(folder: Path) -> None:
     for side in ("yaml", "preview.png", "civitai.info", "json"):
         (models / f"trapped.{side}").write_bytes(side.encode())
         (models / f"last.{side}").write_bytes(side.encode())
-    for i in range(30):
+    for i in range(12):
         torch.save(lora(i), loras / f"lora{i:02}.pt")
         (loras / f"lora{i:02}.preview.png").write_bytes(b"\x89PNG%d" % i)
         save_file(lora(100 + i), loras / f"safe{i:02}.safetensors")
@@ -73,7 +73,5 @@ def library(folder: Path) -> None:
     save_file(lora(2), loras / "lora02.safetensors")  # it holds all of lora02.pt
     save_file(lora(55), loras / "lora03.safetensors")  # and this something else
     (loras / "link.pt").symlink_to("lora00.pt")
-    number = 0
-    while len(tree(folder)) < 200:
+    for number in range(200 - len(tree(folder))):
         (models / f"notes{number}.txt").write_text(str(number))
-        number += 1

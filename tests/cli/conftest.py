@@ -49,7 +49,9 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFacto
     """A user's folder without settings, in the place of that of whoever runs the tests."""
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home))
+    monkeypatch.setenv("XDG_STATE_HOME", str(home))
     monkeypatch.setenv("APPDATA", str(home))
+    monkeypatch.setenv("LOCALAPPDATA", str(home))
     if sys.platform == "darwin":
         monkeypatch.setenv("HOME", str(home))
     return home

@@ -12,8 +12,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from tests.batch.mixed import TRAP, tree
+from tests.batch.test_tidy_groups import INDEX, SHARDS, write_set
 from tests.cli.conftest import Run
 from tests.cli.kinds import hypernetwork, lora
+
+from sdtool.batch.tidy.lock import locked
+from sdtool.batch.tidy.places import places_of
 
 
 @pytest.fixture
@@ -147,6 +151,16 @@ def test_usage_errors(sdtool: Run, folder: Path, arguments: tuple[str, ...], mes
     assert made.code == 2 and message in made.err.lower().replace("error: ", "")
 
 
+def test_a_second_run_says_so_and_touches_nothing(sdtool: Run, folder: Path) -> None:
+    with locked(places_of(folder)):
+        before = tree(folder)
+        for option in ("--yes", "--dry-run", "--undo", "--forget"):
+            made = sdtool("tidy", "models", option)
+            assert (made.code, made.out) == (2, "")
+            assert "models: another tidy of this folder is running" in made.err.splitlines()[0]
+        assert tree(folder) == before
+
+
 @pytest.mark.parametrize(("typed", "changed"), [("y\n", True), ("\n", False), ("", False)])
 def test_a_person_is_asked(
     sdtool: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, typed: str, changed: bool
@@ -170,8 +184,23 @@ def test_a_file_that_cannot_be_moved_is_told_and_stays(
         raise PermissionError(13, "Permission denied")
 
     before = tree(folder)
-    monkeypatch.setattr("sdtool.batch.tidy.moving.rename_free", refuse)
+    monkeypatch.setattr("sdtool.batch.tidy.steps.rename_free", refuse)
     made = sdtool("tidy", "models", "--yes")
     assert made.code == 1
     assert made.err.count("cannot be moved (permission denied)") == 3
     assert tree(folder) == before
+
+
+def test_a_sharded_set_is_one_line(sdtool: Run, tmp_path: Path) -> None:
+    write_set(tmp_path / "models")
+    made = sdtool("tidy", "models", "--dry-run")
+    assert made.out.splitlines()[1:4] == [
+        "rewritten",
+        "  pytorch_model.bin.index.json -> model.safetensors.index.json (4.15 KB -> 533 bytes,"
+        " converted)",
+        "    one model of 3 files",
+    ]
+    (file,) = json.loads(sdtool("tidy", "models", "--json").out)["files"]
+    assert [Path(path).name for path in file["parts"]] == [INDEX, *SHARDS]
+    done = sdtool("tidy", "models", "--yes")
+    assert done.out.splitlines()[-1].startswith("3 originals (4.15 KB) held in ")

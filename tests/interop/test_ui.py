@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.batch.mixed import tree
+from tests.cli.kinds import lora
 
 browser = pytest.importorskip("tests.interop.browser")
 pytest.importorskip("starlette")
@@ -52,6 +54,25 @@ def test_files_are_chosen_converted_and_asked_for_twice(tmp_path: Path) -> None:
     assert len(list(folder.iterdir())) == 2  # nothing was removed
 
 
+def test_a_folder_is_tidied_and_put_back(tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    torch.save(lora(), folder / _NAME)
+    before = tree(folder)
+    command = [sys.executable, "-m", "sdtool", "ui", str(folder)]
+    environment = os.environ | {"XDG_STATE_HOME": str(tmp_path / "state")}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
+        try:
+            assert server.stdout is not None
+            address = server.stdout.readline().strip()
+            with urllib.request.urlopen(address.replace("/?", "/runs/0?")) as look:
+                assert b'"ended": "done"' in look.read()
+            browser.run(_tidied(address, tmp_path / "profile"))
+        finally:
+            server.terminate()
+    assert tree(folder) == before
+
+
 async def _used(address: str, profile: Path) -> None:
     async with browser.opened(profile) as page:
         await page.open(address)
@@ -89,6 +110,38 @@ async def _used(address: str, profile: Path) -> None:
             f"fetch({address.replace('127.0.0.1', 'localhost')!r}).then(() => 'read', () => 'kept')"
         )
         assert strange == "kept"
+
+
+async def _tidied(address: str, profile: Path) -> None:
+    async with browser.opened(profile) as page:
+        await page.open(address)
+
+        async def asked(button: str, answer: str) -> str:
+            await page.value(f"document.getElementById({button!r}).click()")
+            await page.value(_when("document.getElementById('question').open"))
+            asked: str = await page.value("document.getElementById('asked').textContent")
+            await page.value(f"document.querySelector('#question [value={answer}]').click()")
+            await page.value(_when("!document.getElementById('question').open"))
+            return asked
+
+        async def ended(label: str) -> str:
+            words = "['label', 'ended'].map((id) => document.getElementById(id).textContent)"
+            await page.value(_when(f"{words}.join() === '{label},done'"))
+            lines: str = await page.value("document.getElementById('lines').textContent")
+            return lines
+
+        await page.value("document.querySelector('#tidy-request [type=submit]').click()")
+        await page.value(_when("document.getElementById('carry-out')"))
+        plan = await page.value("document.getElementById('plan').textContent")
+        assert f"{_NAME}converted to " in plan and "1 file: 1 converted" in plan
+        assert await page.value("document.querySelector('#plan img')") is None
+        assert await asked("carry-out", "no") == "Change 1 file?"
+        assert await page.value("document.getElementById('lines').textContent") == ""
+        await asked("carry-out", "yes")
+        assert "1 original (" in await ended("tidying")
+        assert await asked("undo", "yes") == "Put 1 file back?"
+        assert f"{_NAME}: put back" in await ended("undoing")
+        assert _troubles(page.events) == []
 
 
 def _troubles(events: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from sdtool.batch.release.releasing import About, Released, Variant, release_file
     from sdtool.batch.run import run_jobs
     from sdtool.batch.scanning import scan_file, scanned, unread
+    from sdtool.batch.set_aside import without_set_aside
     from sdtool.batch.sets import as_models, files_of
     from sdtool.batch.tidy.doing import (
         Held,
@@ -70,7 +71,6 @@ if TYPE_CHECKING:
         undo_tidy,
     )
     from sdtool.batch.tidy.look import TidyOptions
-    from sdtool.batch.tidy.moving import Undone
     from sdtool.batch.tidy.plan import (
         Entry,
         Keep,
@@ -81,6 +81,7 @@ if TYPE_CHECKING:
         plan_tidy,
     )
     from sdtool.batch.tidy.programs import PROGRAMS, Program
+    from sdtool.batch.tidy.steps import Undone
     from sdtool.batch.verifying import verify_file
     from sdtool.batch.version import sdtool_version
     from sdtool.batch.watch import Arrived, Waking, Watch, Watching, changes_in
@@ -219,6 +220,7 @@ __all__ = [
     "verify_file",
     "verify_listed",
     "with_baked_vae",
+    "without_set_aside",
 ]  # fmt: skip
 
 # A scan does without the rooms that write.
@@ -254,12 +256,13 @@ __getattr__ = lazily(
         ".release.releasing": ("About", "Released", "Variant", "release_file"),
         ".run": ("run_jobs",),
         ".scanning": ("scan_file", "scanned", "unread"),
+        ".set_aside": ("without_set_aside",),
         ".sets": ("as_models", "files_of"),
         ".tidy.doing": (
             "Held", "Tidied", "carry_out", "forget_tidy", "held_by_tidy", "undo_tidy",
         ),
         ".tidy.look": ("TidyOptions",),
-        ".tidy.moving": ("Undone",),
+        ".tidy.steps": ("Undone",),
         ".tidy.plan": (
             "Entry", "Keep", "Quarantine", "Retire", "Rewrite", "TidyPlan", "plan_tidy",
         ),

@@ -172,15 +172,23 @@ def lost_weights(outputs: Sequence[Sequence[LeftOut]], accepted: Collection[str]
     if not outputs:
         return []
     everywhere = set.intersection(*({left.name for left in lefts} for lefts in outputs))
-    harmless = _harmless().union(accepted)
     sums: dict[str, tuple[int, int]] = {}
     for left in outputs[0]:
-        if left.name in everywhere and left.reason not in harmless:
+        if left.name in everywhere:
             count, nbytes = sums.get(left.reason, (0, 0))
             sums[left.reason] = count + 1, nbytes + left.nbytes
+    return lost_for_good(sums, accepted)
+
+
+def lost_for_good(
+    left_out: Mapping[str, tuple[int, int]], accepted: Collection[str] = ()
+) -> list[str]:
+    """Name what is more than training needs of what is left out, by reason: tensors and bytes."""
+    harmless = _harmless().union(accepted)
     return [
         f"no output holds {reason} ({counted(count, 'tensor')}, {size(nbytes)})"
-        for reason, (count, nbytes) in sums.items()
+        for reason, (count, nbytes) in left_out.items()
+        if reason not in harmless
     ]
 
 

@@ -6,11 +6,12 @@ Apart from `options.py`, which needs the rooms that write: a scan starts without
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import click
 
-from sdtool.batch import Item, expand_inputs, own_files
+from sdtool.batch import Item, expand_inputs, own_files, without_set_aside
 from sdtool.checkpoint import InputError, counted, dataclass
 from sdtool.cli.console import Console
 from sdtool.scan import Settings
@@ -38,6 +39,13 @@ class Found:
     items: Sequence[Item]
     problems: Sequence[InputError]
     excluded: int = 0
+    held: int = 0
+    """Files that a tidy of this user has moved aside: they are not looked at again."""
+
+    @property
+    def held_as_json(self) -> dict[str, int]:
+        """What a summary has of them, where there are any."""
+        return {"held": self.held} if self.held else {}
 
 
 def search(
@@ -67,10 +75,21 @@ def search(
         with_partial=with_partial,
         download=download,
     )
+    items, aside = without_set_aside(items)
+    for line in held_lines(aside):
+        console.note(line, always=True)
     if writing:
         items, borrowed = own_files(items)
         problems += borrowed
-    return Found(items, problems, sum(counts))
+    return Found(items, problems, sum(counts), len(aside))
+
+
+def held_lines(items: Sequence[Item]) -> Iterator[str]:
+    """Say which folders of files that tidy has moved were skipped, and how to include them."""
+    folders = Counter(os.path.dirname(item.path) for item in items)
+    for folder, count in folders.items():
+        files = counted(count, "file")
+        yield f"{folder}: skipped {files} that tidy moved there; name that folder to include them"
 
 
 def file_size(path: str) -> int:
@@ -88,4 +107,6 @@ def say_nothing(console: Console, to: str, found: Found, passed_over: int = 0) -
         parts.append(f"{counted(passed_over, 'file')} passed over, which are not models")
     if found.excluded:
         parts.append(f"{found.excluded:,} excluded")
+    if found.held:
+        parts.append(f"{found.held:,} moved aside by tidy")
     console.note(f"nothing to {to}: {', '.join(parts) or 'no files found'}")

@@ -27,7 +27,7 @@ VERBS = {
     "info": "Show what a file is and what it contains.",
     "verify": "Check that a file is whole, or that it contains another file's values.",
     "watch": "Scan files as they arrive in a folder.",
-    "ui": "Show a page on which folders are looked at, scanned, converted and pruned.",
+    "ui": "Show a page on which folders are looked at, scanned, converted and tidied.",
     "journal": "Show or clean up a journal that --journal has written.",
     "demo": "Demonstrate the main workflow on a small built-in checkpoint.",
     "completion": "Print the script that lets a shell complete verbs, options and files.",

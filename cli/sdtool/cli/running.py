@@ -61,7 +61,7 @@ def run(
             results.add(as_json(outcome))
 
     def finish(code: int, *, interrupted: bool = False) -> int:
-        counts = summary(outcomes, passed_over, found.excluded)
+        counts = summary(outcomes, passed_over, found.excluded) | found.held_as_json
         results.finish(code, {"summary": counts}, interrupted=interrupted)
         is_one = len(jobs) <= 1 and not found.excluded
         if form == "text" and not is_one and not (console.quiet and code == DONE):

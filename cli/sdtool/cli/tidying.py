@@ -26,6 +26,8 @@ _WORDS: Mapping[Did, str] = {
     "quarantine": "to quarantine", "convert": "converted", "prune": "pruned",
     "retire": "already converted", "keep": "kept",
 }  # fmt: skip
+IDLE = "nothing to do"
+"""The title of the files that are as they should be."""
 
 
 def did(entry: Entry) -> Did:
@@ -56,33 +58,48 @@ def code_of_all(plan: TidyPlan, done: Iterable[Tidied] = ()) -> int:
     return worst([*(code_of(entry) for entry in plan.entries), *failed])
 
 
+def groups_of(plan: TidyPlan) -> Iterator[tuple[str, list[Entry]]]:
+    """Yield what becomes of the files, in words, and which files; the last group needs nothing."""
+    by_deed: dict[Did, list[Entry]] = {}
+    for entry in plan.entries:
+        by_deed.setdefault(did(entry), []).append(entry)
+    kept = by_deed.get("keep", [])
+    for title, entries in (
+        (f"to quarantine, {plan.places.quarantine}", by_deed.get("quarantine", [])),
+        ("rewritten", [*by_deed.get("convert", ()), *by_deed.get("prune", ())]),
+        ("already converted", by_deed.get("retire", [])),
+        ("kept", [entry for entry in kept if not _is_idle(entry)]),
+        (IDLE, [entry for entry in kept if _is_idle(entry)]),
+    ):
+        if entries:
+            yield title, entries
+
+
 def plan_lines(plan: TidyPlan, *, verbose: bool) -> Iterator[str]:
     """Return the plan for people; files that need nothing are only counted, unless `verbose`."""
-    groups: dict[Did, list[Entry]] = {}
-    for entry in plan.entries:
-        groups.setdefault(did(entry), []).append(entry)
+    groups = dict(groups_of(plan))
+    idle = groups.pop(IDLE, [])
     yield f"{plan.places.folder}: as {plan.program.label} reads it"
-    if "quarantine" in groups:
-        yield f"to quarantine, {plan.places.quarantine}"
-        yield from (line for entry in groups["quarantine"] for line in _lines(plan, entry))
-    written = [entry for word in ("convert", "prune") for entry in groups.get(word, ())]
-    for title, entries in (("rewritten", written), ("already converted", groups.get("retire"))):
-        if entries:
-            yield title
-            yield from (line for entry in entries for line in _lines(plan, entry))
-    kept = groups.get("keep", [])
-    idle = [entry for entry in kept if _is_idle(entry) and not verbose]
-    if kept:
-        yield "kept"
-        yield from (line for one in kept if one not in idle for line in _lines(plan, one))
-        if idle:
-            yield f"  {counted(len(idle), 'file')}: nothing to do"
+    if idle:
+        groups.setdefault("kept", [])
+    for title, entries in groups.items():
+        yield title
+        yield from (line for entry in entries for line in _lines(entry))
+    if idle and verbose:
+        yield from (line for entry in idle for line in _lines(entry))
+    elif idle:
+        yield f"  {counted(len(idle), 'file')}: {IDLE}"
     if plan.duplicates:
         yield "of the same content, and kept"
         yield from (f"  {', '.join(paths)}" for paths in plan.duplicates)
-    if plan.program.names_have_suffixes and any(_new_name(entry) for entry in written):
+    if changes_suffixes(plan):
         yield "workflows name files with their suffix: choose the new ones there"
     yield summary_line(plan)
+
+
+def changes_suffixes(plan: TidyPlan) -> bool:
+    """Whether what people have saved may name files that will be called otherwise."""
+    return plan.program.names_have_suffixes and any(map(_new_name, plan.entries))
 
 
 def summary_line(plan: TidyPlan) -> str:
@@ -95,19 +112,21 @@ def summary_line(plan: TidyPlan) -> str:
     return f"{counted(len(plan.entries), 'file')}: {', '.join(parts)}"
 
 
-def done_lines(plan: TidyPlan, done: Sequence[Tidied]) -> Iterator[str]:
-    """Return what a person should know once all is done."""
+def done_lines(plan: TidyPlan, done: Sequence[Tidied], ways: str) -> Iterator[str]:
+    """Return what a person should know once all is done; `ways` are those back and on."""
     moved = [one.entry for one in done if one.error is None]
     held = [entry for entry in moved if not isinstance(entry.action, Quarantine)]
     if held:
         nbytes = sum(entry.facts.nbytes for entry in held)
-        yield (
-            f"{counted(len(held), 'original')} ({size(nbytes)}) held in {plan.places.state}:"
-            " --undo puts them back, --forget deletes them"
-        )
-    bad = len(moved) - len(held)
+        what = f"{counted(_files_of(held), 'original')} ({size(nbytes)})"
+        yield f"{what} held in {plan.places.state}: {ways}"
+    bad = _files_of(moved) - _files_of(held)
     if bad:
         yield f"{counted(bad, 'file')} in quarantine in {plan.places.quarantine}"
+
+
+def _files_of(entries: Sequence[Entry]) -> int:
+    return sum(len(entry.facts.files) for entry in entries)
 
 
 def as_json(
@@ -132,6 +151,7 @@ def as_json(
             {"reason": reason, "tensors": count, "size_bytes": nbytes}
             for reason, (count, nbytes) in left_out.items()
         ],
+        "parts": [plan.path(member.path) for member in facts.members],
         "sidecars": [plan.path(side) for side in sidecars],
     }
 
@@ -160,23 +180,47 @@ def undone_line(one: Undone) -> str | None:
     return f"{', '.join(one.paths)}: put back" if one.paths else None
 
 
-def _lines(plan: TidyPlan, entry: Entry) -> Iterator[str]:
-    facts, action = entry.facts, entry.action
-    match action:
+def deed(entry: Entry) -> str:
+    """Return what becomes of a file that does not stay, in one line."""
+    why = next(reasons(entry))
+    return f"to quarantine, {why}" if isinstance(entry.action, Quarantine) else why
+
+
+def reasons(entry: Entry) -> Iterator[str]:
+    """Yield what becomes of a file, and why."""
+    yield from _reasons(entry)
+    if entry.facts.members and not isinstance(entry.action, Keep):
+        yield f"one model of {counted(len(entry.facts.members), 'file')}"
+
+
+def _reasons(entry: Entry) -> Iterator[str]:
+    match entry.action:
         case Keep(why):
-            yield f"  {facts.path}: {why}"
+            yield why
         case Quarantine(why, sidecars):
-            yield f"  {facts.path} ({size(facts.nbytes)}): {why}"
+            yield why
             if sidecars:
-                yield f"    with {', '.join(sidecars)}"
+                yield f"with {', '.join(sidecars)}"
         case Retire(change, out):
-            what = "its weights" if change.left_out else "all of it"
-            yield f"  {facts.path} ({size(facts.nbytes)}): {out} holds {what}"
+            yield f"{out} holds {'its weights' if change.left_out else 'all of it'}"
             yield from _left_out(change.left_out)
+        case Rewrite(change, out):
+            yield f"{_WORDS[did(entry)]} to {out}"
+            yield from _left_out(change.left_out)
+
+
+def _lines(entry: Entry) -> Iterator[str]:
+    facts, action = entry.facts, entry.action
+    first, *rest = reasons(entry)
+    match action:
+        case Keep():
+            yield f"  {facts.path}: {first}"
         case Rewrite(change, out):
             sizes = f"{size(facts.nbytes)} -> {size(change.nbytes)}"
             yield f"  {facts.path} -> {out} ({sizes}, {_WORDS[did(entry)]})"
-            yield from _left_out(change.left_out)
+        case _:
+            yield f"  {facts.path} ({size(facts.nbytes)}): {first}"
+    yield from (f"    {line}" for line in rest)
 
 
 def _left_out(left_out: Mapping[str, tuple[int, int]]) -> Iterator[str]:
@@ -185,7 +229,7 @@ def _left_out(left_out: Mapping[str, tuple[int, int]]) -> Iterator[str]:
         for reason, (count, nbytes) in left_out.items()
     ]
     if parts:
-        yield f"    left out: {', '.join(parts)}"
+        yield f"left out: {', '.join(parts)}"
 
 
 def _is_idle(entry: Entry) -> bool:

@@ -7,38 +7,39 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Event
 
 from sdtool.batch.converting import Converting
 from sdtool.batch.failures import as_error
-from sdtool.batch.files import Done, convert_file, prune_file
-from sdtool.batch.options import Options
-from sdtool.batch.outcome import Written
 from sdtool.batch.place import make_folder
 from sdtool.batch.progress import Progress, Stop, stoppable
-from sdtool.batch.tidy.look import Change, Facts, selection_of
-from sdtool.batch.tidy.moving import (
-    Undone,
-    finish,
-    go_on,
-    held_nbytes,
-    let_go,
-    resume,
-    take_back,
-)
+from sdtool.batch.set_aside import record
+from sdtool.batch.tidy.lock import check_free, locked
+from sdtool.batch.tidy.look import Facts
 from sdtool.batch.tidy.places import (
     Move,
     Places,
     Step,
+    has_state,
+    own_name,
     places_of,
-    quarantine_name,
+    quarantine_names,
 )
 from sdtool.batch.tidy.plan import Entry, Keep, Quarantine, Retire, Rewrite, TidyPlan
+from sdtool.batch.tidy.proving import made_of, made_set, prove
+from sdtool.batch.tidy.steps import (
+    Undone,
+    finish,
+    go_on,
+    held_moves,
+    let_go,
+    resume,
+    set_aside,
+    take_back,
+)
 from sdtool.batch.tidy.undo_list import check_quarantine, note, steps_of
 from sdtool.checkpoint import OutputError, SdtoolError, os_reason
-from sdtool.convert import signals_held, verify_against
-from sdtool.scan import open_judged
+from sdtool.convert import signals_held
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,38 +70,58 @@ def carry_out(
         Cancelled: `cancelled` was set.
         Exception: whatever a callback raised. What was done by then can be undone.
     """
-    places = plan.places
     _check_room(plan)
+    done: list[Tidied] = []
+    with locked(plan.places):
+        try:
+            for one in _carried_out(plan, stoppable(progress, cancelled)):
+                done.append(one)
+                if report is not None:
+                    report(one)
+        except Stop as stop:
+            raise stop.cause from None
+        finally:
+            finish(plan.places, steps_of(plan.places))
+    return done
+
+
+def _carried_out(plan: TidyPlan, progress: Progress) -> Iterator[Tidied]:
+    """Do what is to be done with each file, and say how it ended.
+
+    Raises:
+        Stop: the caller wants no more.
+    """
+    places = plan.places
     places.make()
     steps = steps_of(places)
     with signals_held():
         resume(places, steps)
-    number = max((step.number for step in steps), default=0)
-    done: list[Tidied] = []
-    stops: list[Exception] = []
+    first = 1 + max((step.number for step in steps), default=0)
+    stops: list[Stop] = []
+    counted = 0
 
     def advance(nbytes: int) -> None:
+        nonlocal counted
+        counted += nbytes
         try:
-            stoppable(progress, cancelled)(nbytes)
-        except Stop as stop:
-            stops.append(stop.cause)
+            progress(nbytes)
+        except Stop as stop:  # what converts gives its cause, which is no trouble with the file
+            stops.append(stop)
             raise
 
-    for entry in plan.work:
-        number += 1
+    for number, entry in enumerate(plan.work, first):
         begun = time.monotonic()
         error: SdtoolError | None = None
+        counted = 0
+        advance(0)
         try:
             _carry_out(plan, entry, number, advance)
         except Exception as e:
             if stops:
-                raise
+                raise stops[0] from None
             error = as_error(e, plan.path(entry.facts.path))
-        done.append(Tidied(entry, error, time.monotonic() - begun))
-        if report is not None:
-            report(done[-1])
-    finish(places, steps_of(places))
-    return done
+        yield Tidied(entry, error, time.monotonic() - begun)
+        progress(entry.facts.nbytes - counted)  # what is only moved is done, too
 
 
 def undo_tidy(
@@ -117,41 +138,55 @@ def undo_tidy(
         SdtoolError: the list is none, or cannot be written.
     """
     places = places_of(folder, quarantine)
-    steps = steps_of(places)
-    check_quarantine(places, steps)
     undone: list[Undone] = []
-    for step in reversed(steps):
-        with signals_held():
-            undone.append(take_back(places, step))
-        if report is not None:
-            report(undone[-1])
-    stuck = [one.step for one in reversed(undone) if one.error is not None]
-    finish(places, stuck)
+    if not has_state(places):
+        return undone
+    with locked(places):
+        steps = steps_of(places)
+        check_quarantine(places, steps)
+        for step in reversed(steps):
+            with signals_held():
+                undone.append(take_back(places, step))
+            if report is not None:
+                report(undone[-1])
+        stuck = [one.step for one in reversed(undone) if one.error is not None]
+        finish(places, stuck)
     return undone
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What an earlier tidy holds: how many originals, their bytes, and what is in quarantine."""
+    """What an earlier tidy has moved, by the names that it had in the folder. Sizes are bytes."""
 
-    originals: int
+    paths: tuple[str, ...]
+    """The originals that are held."""
     nbytes: int
     quarantined: tuple[str, ...]
+    nbytes_quarantined: int
+
+    @property
+    def originals(self) -> int:
+        """How many are held."""
+        return len(self.paths)
 
 
 def held_by_tidy(folder: str | os.PathLike[str]) -> Held:
     """Say what `forget_tidy` would delete, and what it would leave in quarantine.
 
     Raises:
-        SdtoolError: the list is none.
+        SdtoolError: the list is none, or a tidy is running.
     """
     places = places_of(folder)
+    check_free(places)
     steps = steps_of(places)
-    count, nbytes = held_nbytes(places, steps)
-    quarantined = tuple(
-        move.path for step in steps for move in step.moves if move.to == "quarantined"
+    held = held_moves(places, steps)
+    bad = [move for step in steps for move in step.moves if move.to == "quarantined"]
+    return Held(
+        tuple(move.path for move in held),
+        sum(move.nbytes for move in held),
+        tuple(move.path for move in bad),
+        sum(move.nbytes for move in bad),
     )
-    return Held(count, nbytes, quarantined)
 
 
 def forget_tidy(folder: str | os.PathLike[str]) -> int:
@@ -163,7 +198,9 @@ def forget_tidy(folder: str | os.PathLike[str]) -> int:
         SdtoolError: the list is none, or the operating system refused.
     """
     places = places_of(folder)
-    with signals_held():
+    if not has_state(places):
+        return 0
+    with locked(places), signals_held():
         return let_go(places, steps_of(places))
 
 
@@ -177,68 +214,27 @@ def _carry_out(plan: TidyPlan, entry: Entry, number: int, progress: Progress | N
     _check_unchanged(plan, facts)
     match action:
         case Quarantine(sidecars=sidecars):
-            moves = tuple(_quarantined(places, (facts.path, *sidecars), number))
+            paths = (*(one.path for one in facts.files), *sidecars)
+            moves = tuple(_quarantined(places, paths, number))
             step = Step(number, "quarantine", moves, places.elsewhere)
             make_folder(places.quarantine)
         case Retire(change, out):
-            _prove(plan, facts, change, plan.path(out), progress)
-            step = Step(number, "retire", (_held(facts, number),))
+            prove(plan, facts, change, plan.path(out), progress)
+            step = Step(number, "retire", tuple(_held(facts, number)))
         case Rewrite(change, out):
-            new = places.new / f"{number:06}.safetensors"
-            _made(plan, facts, change, new, progress)
-            there = new.stat()
-            made = Move("made", out, new.name, there.st_size, there.st_mtime_ns)
+            if facts.members:
+                made = made_set(plan, facts, number, progress)
+            else:
+                made = [made_of(plan, facts, change, out, number, progress)]
             did = "convert" if isinstance(change.recipe, Converting) else "prune"
-            step = Step(number, did, (_held(facts, number), made))
+            step = Step(number, did, (*_held(facts, number), *made))
         case Keep():
             return
     _check_unchanged(plan, facts)
     with signals_held():
         note(places, step)
         go_on(places, step)
-
-
-def _made(
-    plan: TidyPlan, facts: Facts, change: Change, out: Path, progress: Progress | None
-) -> None:
-    """Write an output and compare it with its input.
-
-    Raises:
-        SdtoolError: there is none that holds what it should.
-    """
-    source, options = plan.path(facts.path), Options(allow=plan.allow, verify=True)
-    recipe = change.recipe
-    done: Sequence[Done]
-    if isinstance(recipe, Converting):
-        done = convert_file(source, out, to="safetensors", options=options, progress=progress)
-    else:
-        done = prune_file(
-            source,
-            out,
-            variant=recipe.variant,
-            dtype=recipe.dtype,
-            options=options,
-            progress=progress,
-        )
-    (one,) = done
-    if not isinstance(one, Written) or not one.output.verified:
-        raise OutputError("no output of it could be proven", where=source)
-
-
-def _prove(
-    plan: TidyPlan, facts: Facts, change: Change, out: str, progress: Progress | None
-) -> None:
-    """Compare a file that is there with the one that it is to stand for: it has every value.
-
-    Raises:
-        SdtoolError: it does not hold the same, or only in another precision.
-    """
-    with open_judged(plan.path(facts.path), allow=plan.allow) as (checkpoint, _):
-        selection = selection_of(checkpoint, change.recipe)
-        found = verify_against(out, checkpoint, selection=selection, progress=progress)
-    if selection is None or not found.ok or found.cast or found.dequantized:
-        what = str(next(iter(found.differences), "in another precision"))
-        raise OutputError(f"{facts.path} is kept: {what}", where=out)
+        record(set_aside(places, step))
 
 
 def _check_room(plan: TidyPlan) -> None:
@@ -260,28 +256,30 @@ def _check_room(plan: TidyPlan) -> None:
         )
 
 
-def _held(facts: Facts, number: int) -> Move:
-    return Move("held", facts.path, f"{number:06}", facts.nbytes, facts.modified)
+def _held(facts: Facts, number: int) -> Iterator[Move]:
+    for position, one in enumerate(facts.files):
+        name = own_name(number, position, len(facts.files))
+        yield Move("held", one.path, name, one.nbytes, one.modified)
 
 
 def _quarantined(places: Places, paths: Sequence[str], number: int) -> Iterator[Move]:
-    for path in paths:
+    for path, name in zip(paths, quarantine_names(number, paths), strict=True):
         there = os.lstat(places.folder / path)
-        name = quarantine_name(number, path)
         yield Move("quarantined", path, name, there.st_size, there.st_mtime_ns)
 
 
 def _check_unchanged(plan: TidyPlan, facts: Facts) -> None:
-    """Check that a file is still the one that was looked at.
+    """Check that a file, or each of a model, is still the one that was looked at.
 
     Raises:
         OutputError: it is not.
     """
-    path = plan.path(facts.path)
-    try:
-        there = os.stat(path)
-        found = (there.st_dev, there.st_ino), there.st_size, there.st_mtime_ns
-    except OSError as e:
-        raise OutputError(f"cannot be read ({os_reason(e)})", where=path) from e
-    if found != (facts.number, facts.nbytes, facts.modified):
-        raise OutputError("was changed since it was looked at, and was kept", where=path)
+    for one in facts.files:
+        path = plan.path(one.path)
+        try:
+            there = os.stat(path)
+            found = (there.st_dev, there.st_ino), there.st_size, there.st_mtime_ns
+        except OSError as e:
+            raise OutputError(f"cannot be read ({os_reason(e)})", where=path) from e
+        if found != (one.number, one.nbytes, one.modified):
+            raise OutputError("was changed since the plan was made, and was kept", where=path)

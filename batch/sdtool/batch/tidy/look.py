@@ -99,6 +99,8 @@ class Facts:
     is_link: bool = False
     is_outside: bool = False
     """Whether a link to a folder leads out to it."""
+    is_aside: bool = False
+    """Whether the undo list of the folder says that it was moved aside."""
     part_of: str | None = None
     """What loads the file by the name that it has, where it is one of several."""
     change: Change | None = None
@@ -109,6 +111,13 @@ class Facts:
     """Whether another file has that name."""
     sidecars: tuple[str, ...] = ()
     """Files that go with its name, relative to the folder."""
+    members: tuple[Facts, ...] = ()
+    """Of a model of several files: each of them. `path` is that of the index, or their folder."""
+
+    @property
+    def files(self) -> tuple[Facts, ...]:
+        """What is moved when it is moved."""
+        return self.members or (self,)
 
 
 def look(
@@ -121,8 +130,7 @@ def look(
     """Say what is known of a file; None of what is plainly no model."""
     path = os.path.relpath(item.path, folder)
     try:
-        there = os.stat(item.path)
-        facts = _placed(item.path, folder, path, there)
+        facts = placed(item.path, folder)
     except OSError as e:
         error = as_error(e, item.path)
         return Facts(path, 0, 0, (0, 0), reason=error.what)
@@ -132,14 +140,19 @@ def look(
         return replace(facts, reason=as_error(e, item.path).what)
 
 
-def _placed(name: str, folder: str, path: str, there: os.stat_result) -> Facts:
-    """What the file system knows of a file."""
+def placed(name: str, folder: str) -> Facts:
+    """Return what the file system knows of a file.
+
+    Raises:
+        OSError: it refused.
+    """
+    path, there = os.path.relpath(name, folder), os.stat(name)
     root, parent = os.path.realpath(folder), os.path.realpath(os.path.dirname(name))
     is_outside = os.path.commonpath((root, parent)) != root
     stem, infix = split_name(os.path.basename(path))
     out = os.path.join(os.path.dirname(path), f"{stem}{infix}.safetensors")
     place = os.path.join(folder, out)
-    taken = os.path.lexists(place) and os.path.normcase(place) != os.path.normcase(name)
+    taken = os.path.lexists(place) and not _is_itself(place, name)
     beside = sidecars(Path(name), stem + infix)
     return Facts(
         path,
@@ -153,6 +166,16 @@ def _placed(name: str, folder: str, path: str, there: os.stat_result) -> Facts:
         is_out_taken=taken,
         sidecars=tuple(os.path.relpath(one, folder) for one in beside if not _is_model(one)),
     )
+
+
+def _is_itself(place: str, name: str) -> bool:
+    """Whether two paths that differ in capitals at most are one file: on many disks they are."""
+    if place.casefold() != name.casefold():
+        return False
+    try:
+        return os.path.samefile(place, name)
+    except OSError:
+        return False
 
 
 def _judged(

@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from sdtool.batch.place import make_folder
+from sdtool.batch.set_aside import HELD, SUFFIX
 from sdtool.checkpoint import UsageError
 from sdtool.convert import sync_folder
 
 STATE = ".sdtool-tidy"
 """The folder, in the one that is tidied, where originals are held."""
 QUARANTINE = "sdtool-quarantine"
-SUFFIX = ".unsafe"
-"""Behind the name of what is in quarantine, so that no program takes it for a model."""
-
 _LIST = "undo.jsonl"
 NAMES = {
-    "held": re.compile(r"\d{6}"),
-    "made": re.compile(r"\d{6}\.safetensors"),
+    "held": re.compile(r"\d{6}(-\d{4,})?"),
+    "made": re.compile(r"\d{6}(-\d{4,}\.json|(-\d{4,})?\.safetensors)"),
     "quarantined": re.compile(rf"\d{{6}}-[^/\\\0]+{re.escape(SUFFIX)}", re.DOTALL),
 }
 To: TypeAlias = Literal["held", "quarantined", "made"]
@@ -58,7 +57,7 @@ class Step:
 
     def as_json(self) -> dict[str, object]:
         """The step as a line of the list has it."""
-        told: dict[str, object] = {
+        data: dict[str, object] = {
             "step": self.number,
             "did": self.did,
             "moves": [
@@ -67,7 +66,7 @@ class Step:
                 for m in self.moves
             ],
         }  # fmt: skip
-        return told if self.quarantine is None else told | {"quarantine": self.quarantine}
+        return data if self.quarantine is None else data | {"quarantine": self.quarantine}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +92,14 @@ class Places:
         return self.list.with_suffix(".new")
 
     @property
+    def lock(self) -> Path:
+        """The file that whoever is at work has locked."""
+        return self.state / "lock"
+
+    @property
     def held(self) -> Path:
         """The originals."""
-        return self.state / "held"
+        return self.state / HELD
 
     @property
     def new(self) -> Path:
@@ -133,20 +137,44 @@ def places_of(folder: str | os.PathLike[str], quarantine: str | None = None) -> 
     return Places(folder, folder / QUARANTINE if quarantine is None else Path(quarantine))
 
 
+def has_state(places: Places) -> bool:
+    """Whether a tidy was ever at work on a folder.
+
+    Raises:
+        UsageError: it is no folder.
+    """
+    if not places.folder.is_dir():
+        raise UsageError("is not a folder", where=os.fspath(places.folder))
+    return os.path.lexists(places.state)
+
+
 def check_own(places: Places) -> None:
     """Check that the state is in the folder itself.
 
     Raises:
         UsageError: a link leads elsewhere.
     """
-    for path in (places.state, places.held, places.new, places.list, places.rewritten):
+    here = (places.state, places.lock, places.held, places.new, places.list, places.rewritten)
+    for path in here:
         if path.is_symlink():
             raise UsageError("is a link, which sdtool never makes", where=os.fspath(path))
 
 
-def quarantine_name(number: int, path: str) -> str:
-    """Return what a file is called in quarantine: cut where it is long."""
-    name = os.path.basename(path)
-    while len(os.fsencode(name)) > 200:
-        name = name[1:]
-    return f"{number:06}-{name}{SUFFIX}"
+def own_name(number: int, position: int, count: int) -> str:
+    """Return what the file of a step is called in the state: one of `count`."""
+    return f"{number:06}" if count == 1 else f"{number:06}-{position:04}"
+
+
+def quarantine_names(number: int, paths: Sequence[str]) -> list[str]:
+    """Return what the files of a step are called in quarantine: cut where that is long, each
+    another name even where capitals do not count.
+    """
+    names: dict[str, str] = {}
+    for position, path in enumerate(paths):
+        name = os.path.basename(path)
+        while len(os.fsencode(name)) > 200:
+            name = name[1:]
+        if name.casefold() in names:
+            name = f"{position:04}-{name}"
+        names[name.casefold()] = f"{number:06}-{name}{SUFFIX}"
+    return list(names.values())

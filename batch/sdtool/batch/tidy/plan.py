@@ -6,16 +6,20 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from sdtool.batch.expand import expand_inputs
+from sdtool.batch.items import Item
 from sdtool.batch.progress import Progress
+from sdtool.batch.set_aside import SUFFIX, without_set_aside
+from sdtool.batch.tidy.groups import Group, grouped, look_at_group
+from sdtool.batch.tidy.lock import check_free
 from sdtool.batch.tidy.look import Change, Facts, TidyOptions, look
-from sdtool.batch.tidy.moving import aside
-from sdtool.batch.tidy.places import QUARANTINE, STATE, SUFFIX, Places, places_of
+from sdtool.batch.tidy.places import QUARANTINE, STATE, Places, places_of
 from sdtool.batch.tidy.programs import PROGRAMS, Program, program_of
+from sdtool.batch.tidy.steps import set_aside
 from sdtool.batch.tidy.undo_list import steps_of
 from sdtool.checkpoint import InputError, UsageError, local_file
 from sdtool.scan import Verdict
@@ -90,11 +94,11 @@ class TidyPlan:
     program: Program
     entries: tuple[Entry, ...]
     duplicates: tuple[tuple[str, ...], ...] = ()
-    """Files of the same content, relative to the folder: they are told, and stay."""
+    """Files of the same content, relative to the folder: they are listed, and stay."""
     passed_over: int = 0
     excluded: int = 0
     held: int = 0
-    """Files that an earlier tidy holds, or has put into quarantine."""
+    """Files that an earlier tidy of this user holds, or has put into quarantine."""
     allow: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
@@ -141,41 +145,45 @@ def plan_tidy(
 
     Raises:
         UsageError: it is no folder, the program is not known, or the quarantine is on another disk.
+        OutputError: a tidy of it is running.
         InputError: the undo list of the folder is not one.
     """
     root = os.fspath(folder)
     if not os.path.isdir(root):
         raise UsageError("is not a folder", where=root, hint="tidy takes a folder of models")
     if program is not None and program not in PROGRAMS:
-        raise UsageError(f"is none of {', '.join(PROGRAMS)}", where=program)
+        raise UsageError(f"is not one of {', '.join(PROGRAMS)}", where=program)
     places = places_of(root, None if quarantine is None else os.fspath(quarantine))
+    check_free(places)
     _check_disk(places)
     known = _moved_before(places)
     counts: list[int] = []
     items, problems = expand_inputs([root], exclude=exclude, excluded=counts.append, passed=passed)
     found: list[Facts] = [_unread(problem, root) for problem in problems]
-    passed_over = held = 0
-    for item in items:
-        path = os.path.abspath(item.path)
-        if path in known or os.path.dirname(path) == os.path.abspath(places.new):
-            held += path in known
-            continue
-        facts = look(item, root, options=options, allow=allow)
+    passed_over = 0
+    advance = progress or _unheard
+    rest, aside = without_set_aside(items)
+    for one in grouped(rest):
+        if isinstance(one, Group):
+            facts: Facts | None = look_at_group(one, root, allow=allow)
+        else:
+            facts = look(one, root, options=options, allow=allow)
         if facts is None:
             passed_over += 1
             continue
-        found.append(facts)
-        if progress is not None:
-            progress(facts.nbytes)
+        is_aside = os.path.abspath(one.path) in known
+        found.append(replace(facts, is_aside=True) if is_aside else facts)
+        advance(facts.nbytes)
+    staying = [one for one in found if not _is_bad(one, options)]
     chosen = PROGRAMS[program] if program is not None else program_of(root)
     return TidyPlan(
         places,
         chosen,
         tuple(decided(found, chosen, options)),
-        tuple(_duplicates(root, found)),
+        tuple(_duplicates(root, staying, advance)),
         passed_over,
         sum(counts),
-        held,
+        len(aside),
         dict(allow),
     )
 
@@ -208,7 +216,9 @@ def _of_bad(one: Facts, shared: Mapping[str, int]) -> Keep | Quarantine:
     """Move it out of the way, with its sidecars, unless another file goes by the same name."""
     why = f"{one.verdict}: {one.reason}"
     if one.is_outside:
-        return Keep(f"{why}; it lies elsewhere, behind a link: tidy that folder", 1)
+        return Keep(f"{why}; it is behind a link to another folder: tidy that folder", 1)
+    if one.is_aside:
+        return Keep(f"{why}; the undo list of the folder says that it was moved here", 1)
     if QUARANTINE in Path(one.path).parts and one.path.endswith(SUFFIX):
         return Keep(f"{why}; it is in a quarantine", 1)
     return Quarantine(why, tuple(side for side in one.sidecars if side not in shared))
@@ -235,18 +245,18 @@ def _may_change(one: Facts, program: Program) -> bool:
 
 def _why_kept(one: Facts, program: Program) -> str | None:
     """Return why a clean file stays as it is, whatever could be made of it."""
-    if STATE in Path(one.path).parts:
-        return "an earlier tidy holds it"
+    if one.is_aside or STATE in Path(one.path).parts:
+        return "an earlier tidy has moved it"
     if one.is_link:
         return "it is a link"
     if one.is_outside:
-        return "it lies elsewhere, behind a link"
+        return "it is behind a link to another folder"
     if one.part_of is not None:
         return f"{one.part_of} is loaded by the names in it"
     if one.is_safetensors and one.change is None:
         return one.why_not or IDLE
-    why = program.why_kept(one.kind)
-    if one.kind == "unknown" and one.why_not is not None:
+    why = program.why_set_kept(one.kind) if one.members else program.why_kept(one.kind)
+    if one.why_not is not None and (one.members or one.kind == "unknown"):
         why = one.why_not
     if why is None and one.change is not None and one.change.lost:
         why = "; ".join(one.change.lost)
@@ -254,8 +264,10 @@ def _why_kept(one: Facts, program: Program) -> str | None:
 
 
 def _moved_before(places: Places) -> set[str]:
-    """The files that the undo list accounts for: neither models of the folder nor unknown."""
-    return {os.path.abspath(path) for step in steps_of(places) for path in aside(places, step)}
+    """The files that the undo list accounts for. It may have come with a download: they are judged
+    unless this user's own record has them, and stay where they are.
+    """
+    return {os.path.abspath(path) for step in steps_of(places) for path in set_aside(places, step)}
 
 
 def _check_disk(places: Places) -> None:
@@ -278,29 +290,38 @@ def _unread(problem: InputError, root: str) -> Facts:
     return Facts(os.path.relpath(where, root), 0, 0, (0, 0), reason=problem.what)
 
 
-def _duplicates(root: str, files: Iterable[Facts]) -> list[tuple[str, ...]]:
-    """Return the groups of files with the same content; one file under two names is one."""
+def _unheard(nbytes: int) -> None:
+    """Take bytes that nobody counts."""
+
+
+def _duplicates(root: str, files: Iterable[Facts], progress: Progress) -> list[tuple[str, ...]]:
+    """Return the groups of files with the same content; one file under two names is one.
+
+    `progress` is called with 0 as they are read, so that it can stop that.
+    """
     first: dict[tuple[int, int], Facts] = {}
-    for one in files:
-        if one.nbytes:
-            first.setdefault(one.number, one)
+    for model in files:
+        for one in model.files:
+            if one.nbytes and (one is model or Item(one.path).looks_like_model):
+                first.setdefault(one.number, one)
     sizes = Counter(one.nbytes for one in first.values())
     groups: dict[tuple[int, str], list[str]] = {}
     for one in first.values():
         if sizes[one.nbytes] > 1:
             try:
-                digest = _digest(os.path.join(root, one.path))
+                digest = _digest(os.path.join(root, one.path), progress)
             except InputError:
                 continue  # it is gone, or cannot be read: it is no copy that anybody could use
             groups.setdefault((one.nbytes, digest), []).append(one.path)
     return [tuple(paths) for paths in groups.values() if len(paths) > 1]
 
 
-def _digest(path: str) -> str:
+def _digest(path: str, progress: Progress) -> str:
     digest = hashlib.sha256()
     position = 0
     with local_file(path) as file:
         while chunk := file.read_at(position, _CHUNK_NBYTES):
+            progress(0)
             digest.update(chunk)
             position += len(chunk)
     return digest.hexdigest()

@@ -56,6 +56,12 @@ class Program:
         known = self.kept.get(kind) or _FOR_ALL.get(kind)
         return known or f"it is not known that {self.label} takes this kind as safetensors"
 
+    def why_set_kept(self, kind: str) -> str | None:
+        """Return why a sharded set stays as it is: libraries load it, by its index, but for a
+        program that has the paths of all models.
+        """
+        return None if self.rewritten else self.why_kept(kind)
+
 
 _INVOKE = "InvokeAI's database has the path of each model: convert it before it is imported"
 

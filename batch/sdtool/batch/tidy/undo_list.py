@@ -137,7 +137,7 @@ def _is_inside(folder: Path, path: str) -> bool:
 
 def _no_list(places: Places, line: int) -> Malformed:
     return Malformed(
-        f"is no list of what was tidied (line {line})",
+        f"is not a valid undo list (line {line})",
         where=os.fspath(places.list),
         hint=f"originals are in {places.held}",
     )

@@ -62,10 +62,10 @@ def job_request_of(data: Any) -> JobRequest:
     if not isinstance(data, dict) or data.keys() != _KEYS:
         raise UsageError("is no request of the page")
     request = JobRequest(
-        _one_of(VERBS, data["verb"]),
+        one_of(VERBS, data["verb"]),
         _texts(data["files"]),
-        _one_of(VARIANTS, data["variant"]),
-        _one_of(("keep", *DTYPES), data["dtype"]),
+        one_of(VARIANTS, data["variant"]),
+        one_of(("keep", *DTYPES), data["dtype"]),
         data["replace"] is True,
     )
     if request.replace and request.verb != "scan":
@@ -93,7 +93,7 @@ def work_of(
             jobs,
             recipe,
             options,
-            report=lambda made: _tell(run, made),
+            report=lambda made: _report(run, made),
             warn=run.warn,
             progress=run.advance,
             cancelled=run.cancelled,
@@ -102,28 +102,33 @@ def work_of(
     return nbytes, write
 
 
-def _scan(run: Run, items: Sequence[Item], allow: Mapping[str, str]) -> None:
-    with scanned(items, allow=allow, deep=True) as reports:
-        for item, report in zip(items, reports, strict=True):
-            run.tell("result", *text.lines(report))
-            run.advance(file_size(item.path))
+def one_of(words: Sequence[T], word: Any) -> T:
+    """Return the word of a request, which is one of these.
 
-
-def _tell(run: Run, made: Sequence[Outcome]) -> None:
-    for outcome in made:
-        run.tell("result", *lines(outcome, with_table=False))
-        for warning in outcome.remarks.warnings:
-            run.warn(warning, outcome.input.path)
-        error = error_of(outcome)
-        if error is not None:
-            run.tell("error", str(error))
-
-
-def _one_of(words: Sequence[T], word: Any) -> T:
+    Raises:
+        UsageError: it is none of them.
+    """
     for known in words:
         if known == word:
             return known
     raise UsageError("is no request of the page")
+
+
+def _scan(run: Run, items: Sequence[Item], allow: Mapping[str, str]) -> None:
+    with scanned(items, allow=allow, deep=True) as reports:
+        for item, report in zip(items, reports, strict=True):
+            run.report("result", *text.lines(report))
+            run.advance(file_size(item.path))
+
+
+def _report(run: Run, made: Sequence[Outcome]) -> None:
+    for outcome in made:
+        run.report("result", *lines(outcome, with_table=False))
+        for warning in outcome.remarks.warnings:
+            run.warn(warning, outcome.input.path)
+        error = error_of(outcome)
+        if error is not None:
+            run.report("error", str(error))
 
 
 def _texts(value: Any) -> tuple[str, ...]:

@@ -7,9 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sdtool.batch import Item, as_error, as_models, expand_inputs, looked_at
+from sdtool.batch import Item, as_error, as_models, expand_inputs, looked_at, without_set_aside
 from sdtool.checkpoint import InputError, NotACheckpoint
-from sdtool.cli.arguments import file_size
+from sdtool.cli.arguments import file_size, held_lines
 from sdtool.cli.exit_codes import TROUBLE
 from sdtool.cli.results import about
 from sdtool.cli.totals import Totals
@@ -35,9 +35,35 @@ class Library:
         return self._settings.allow
 
     @property
+    def exclude(self) -> Sequence[str]:
+        """What is left out, as the settings say."""
+        return self._settings.exclude
+
+    @property
+    def folders(self) -> Mapping[str, str]:
+        """The folders that were named, by their numbers."""
+        named = dict.fromkeys(self._folders)
+        return {str(number): path for number, path in enumerate(named, 1) if os.path.isdir(path)}
+
+    @property
     def numbers(self) -> Mapping[str, str]:
         """The number of each file, by its path."""
         return {path: number for number, path in self._paths().items()}
+
+    def folder(self, number: str) -> str:
+        """Return the folder of this number.
+
+        Raises:
+            InputError: there is no such folder.
+        """
+        found = self.folders.get(number)
+        if found is None:
+            raise InputError("no folder has this number", where=number)
+        return found
+
+    def nbytes_below(self, folder: str) -> int:
+        """Return the bytes of the models in a folder, as far as they are known."""
+        return sum(file_size(i.path) for i in self._items.values() if i.root == folder)
 
     def chosen(self, numbers: Sequence[str]) -> list[Item]:
         """Return the files of these numbers.
@@ -53,6 +79,7 @@ class Library:
     def found(self) -> list[Item]:
         """Search the folders anew, and return the models in them."""
         found, problems = expand_inputs(self._folders, exclude=self._settings.exclude)
+        found, self._aside = without_set_aside(found)
         items = sorted(as_models(found), key=lambda item: os.path.islink(item.path))
         for item in items:
             self._numbers.setdefault(item.path, str(len(self._numbers) + 1))
@@ -64,7 +91,8 @@ class Library:
         """Say what each file is; what was known before stands until all are known."""
         totals, files = Totals(), list[dict[str, Any]]()
         for error in self._problems:
-            run.tell("error", str(error))
+            run.report("error", str(error))
+        run.report("result", *held_lines(self._aside))
         for item in items:
             begun = time.monotonic()
             run.advance(0)

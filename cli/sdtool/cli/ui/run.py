@@ -1,4 +1,4 @@
-"""One piece of work in a thread of its own, told as it goes on."""
+"""One piece of work in a thread of its own, and the events that it reports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Level: TypeAlias = Literal["result", "warning", "error"]
 
 @dataclass(slots=True)
 class Run:
-    """What runs, or has run. Others read it while it goes on: nothing that was told changes."""
+    """What runs, or has run. Others read it while it goes on: nothing that was reported changes."""
 
     label: str
     total: int
@@ -46,13 +46,13 @@ class Run:
             raise Cancelled("cancelled")
         self.done += nbytes
 
-    def tell(self, level: Level, *lines: str) -> None:
+    def report(self, level: Level, *lines: str) -> None:
         """Say something to whoever looks on."""
         self.lines.extend((level, line) for line in lines)
 
     def warn(self, what: str, where: str) -> None:
         """Say something before it is done."""
-        self.tell("warning", f"{where}: {what}")
+        self.report("warning", f"{where}: {what}")
 
     def _do(self, work: Callable[[Run], None]) -> None:
         try:
@@ -61,6 +61,6 @@ class Run:
         except Cancelled:
             ended = "cancelled"
         except Exception as e:
-            self.tell("error", str(as_error(e)))
+            self.report("error", str(as_error(e)))
             ended = "failed"
         self.ended = ended

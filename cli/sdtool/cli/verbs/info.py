@@ -226,7 +226,7 @@ class _Shown:
     def _parts(self) -> dict[str, Any]:
         """What the document holds beside its files."""
         found = {} if self._groups is None else {"duplicates": self._groups}
-        return {"summary": self.totals.as_json(), **found}
+        return {"summary": self.totals.as_json() | self._found.held_as_json, **found}
 
 
 def _listed(path: str) -> list[str]:

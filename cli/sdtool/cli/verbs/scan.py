@@ -251,6 +251,7 @@ class _Shown:
             return  # a report that may be gone on with has no end
         excluded = self._found.excluded
         counts = json_report.summary(self.reports, self.passed_over, excluded)
+        counts |= self._found.held_as_json
         self._results.finish(code, {"summary": counts}, interrupted=interrupted)
         if self._form == "sarif":
             from sdtool.scan.report import sarif  # hashes and URLs, for this form alone

@@ -152,7 +152,7 @@ def _carry_out(console: Console, plan: TidyPlan, form: str) -> int:
             results.finish(stopped_code(e), parts_of(plan), interrupted=True)
         raise
     if form == "text" and not console.quiet:
-        for line in done_lines(plan, done):
+        for line in done_lines(plan, done, "--undo puts them back, --forget deletes them"):
             console.line(line)
     code = code_of_all(plan, done)
     results.finish(code, parts_of(plan))

@@ -26,7 +26,7 @@ _HOST = "127.0.0.1"
 )  # fmt: skip
 @settings_options
 def command(console: Console, folders: tuple[str, ...], port: int, settings: Settings) -> int:
-    """Show a page on which folders are looked at, scanned, converted and pruned.
+    """Show a page on which folders are looked at, scanned, converted and tidied.
 
     FOLDER is the current one by default. The page is served on this machine
     only, until Ctrl-C, and only to whoever has the address that is printed.

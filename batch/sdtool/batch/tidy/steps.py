@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sdtool.batch.place import make_folder
+from sdtool.batch.set_aside import forget
 from sdtool.batch.tidy.places import NAMES, Move, Places, Step
 from sdtool.batch.tidy.undo_list import rewrite, steps_of
 from sdtool.checkpoint import OutputError, os_reason
@@ -45,13 +46,13 @@ def resume(places: Places, steps: Iterable[Step]) -> None:
     sweep(places, steps)
 
 
-def aside(places: Places, step: Step) -> list[Path]:
-    """The files of a step that are, or were, in none of the places that programs look into."""
+def set_aside(places: Places, step: Step) -> list[Path]:
+    """The files of a step that are in none of the places that programs look into."""
     known = step.quarantine == places.elsewhere
     return [
-        places.ends(move)[0 if move.to == "made" else 1]
+        places.ends(move)[1]
         for move in step.moves
-        if known or move.to != "quarantined"
+        if move.to == "held" or (move.to == "quarantined" and known)
     ]
 
 
@@ -66,11 +67,18 @@ class Undone:
 
 
 def take_back(places: Places, step: Step) -> Undone:
-    """Put the files of one step back where they were; its outputs wait in `new/`."""
-    if not all(_has_come(places, move) for move in step.moves if move.to == "held"):
+    """Put the files of one step back where they were; its outputs wait in `new/`.
+
+    Where one of its originals is nowhere any more, its outputs are all that is left, and stay.
+    """
+    held = [move for move in step.moves if move.to == "held"]
+    if held and not any(_is_aside(places, move) for move in held):
         return Undone(step, ())  # it was taken back before, or never begun, or let go of
+    is_whole = all(any(_is_same(end, move) for end in places.ends(move)) for move in held)
     done: list[str] = []
     for move in reversed(step.moves):
+        if move.to == "made" and not is_whole:
+            continue
         try:
             if _put_back(places, move) and move.to != "made":
                 done.append(move.path)
@@ -82,6 +90,12 @@ def take_back(places: Places, step: Step) -> Undone:
 def _put_back(places: Places, move: Move) -> bool:
     """Rename one file to what it was called; the answer is whether it had been moved."""
     before, after = places.ends(move)
+    if _was_changed(places, move):
+        raise OutputError(
+            "was changed since it was moved here",
+            where=os.fspath(after),
+            hint=f"if it is yours, move it to {before}, and undo once more",
+        )
     if not _has_come(places, move) or not os.path.lexists(after):
         return False
     if not _is_same(after, move):
@@ -95,11 +109,10 @@ def _put_back(places: Places, move: Move) -> bool:
     return True
 
 
-def held_nbytes(places: Places, steps: Iterable[Step]) -> tuple[int, int]:
-    """Return how many originals are held, and their bytes."""
-    moves = [move for step in steps for move in step.moves if move.to == "held"]
-    there = [move for move in moves if _has_come(places, move)]
-    return len(there), sum(move.nbytes for move in there)
+def held_moves(places: Places, steps: Iterable[Step]) -> list[Move]:
+    """Return the moves of the originals that are held."""
+    moves = (move for step in steps for move in step.moves if move.to == "held")
+    return [move for move in moves if _has_come(places, move)]
 
 
 def let_go(places: Places, steps: Sequence[Step]) -> int:
@@ -113,18 +126,16 @@ def let_go(places: Places, steps: Sequence[Step]) -> int:
         for move in step.moves:
             if move.to == "made" and os.path.lexists(places.ends(move)[0]):
                 raise OutputError("has not replaced its original", where=move.path)
-    _, nbytes = held_nbytes(places, steps)
-    for step in steps:
-        for move in step.moves:
-            if move.to == "held" and _has_come(places, move):
-                _unlink(places.ends(move)[1])
+    held = held_moves(places, steps)
+    for move in reversed(held):  # the first of a step shows that there is something left to do
+        _unlink(places.ends(move)[1])
     rest = [
         replace(step, moves=kept)
         for step in steps
-        if (kept := tuple(m for m in step.moves if m.to == "quarantined"))
+        if (kept := tuple(m for m in step.moves if _stays(places, m)))
     ]
     finish(places, rest)
-    return nbytes
+    return sum(move.nbytes for move in held)
 
 
 def finish(places: Places, steps: Sequence[Step] = ()) -> None:
@@ -135,10 +146,13 @@ def finish(places: Places, steps: Sequence[Step] = ()) -> None:
         OutputError: the operating system refused.
     """
     steps = [step for step in steps if _was_begun(places, step)]
-    if steps != steps_of(places):
+    if not steps or steps != steps_of(places):  # a list that could not be written may be empty
         rewrite(places, steps)
     sweep(places, steps)
     usual = () if places.elsewhere else (places.quarantine,)
+    if not steps:
+        for folder in (places.held, places.quarantine):
+            forget(folder)
     for folder in (places.new, places.held, places.state, *usual):
         with contextlib.suppress(OSError):  # something is in it, or it is not there
             folder.rmdir()
@@ -155,6 +169,17 @@ def sweep(places: Places, steps: Iterable[Step]) -> None:
         is_ours = is_partial(path.name) or NAMES["made"].fullmatch(path.name)
         if is_ours and path.name not in known:
             _unlink(path)
+        elif NAMES["held"].fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+            _sweep_set(path)
+
+
+def _sweep_set(folder: Path) -> None:
+    """Delete a set that was written under its own names, and has got none of ours."""
+    for path in folder.iterdir():
+        if is_partial(path.name) or path.suffix in (".safetensors", ".json"):
+            _unlink(path)
+    with contextlib.suppress(OSError):  # what is of somebody else stays
+        folder.rmdir()
 
 
 def _was_begun(places: Places, step: Step) -> bool:
@@ -162,13 +187,30 @@ def _was_begun(places: Places, step: Step) -> bool:
     first = step.moves[0] if step.moves else None
     if first is None or (first.to == "quarantined" and step.quarantine != places.elsewhere):
         return first is not None
-    return _has_come(places, first)
+    return _has_come(places, first) if first.to == "made" else _is_aside(places, first)
 
 
 def _has_come(places: Places, move: Move) -> bool:
     """Whether a file was moved: an output has left its place, another one is in its new one."""
     before, after = places.ends(move)
     return not os.path.lexists(before) if move.to == "made" else _is_same(after, move)
+
+
+def _was_changed(places: Places, move: Move) -> bool:
+    """Whether a file was moved, and written to by somebody where it is now."""
+    before, after = places.ends(move)
+    is_there = move.to != "made" and os.path.lexists(after) and not os.path.lexists(before)
+    return is_there and not _is_same(after, move)
+
+
+def _is_aside(places: Places, move: Move) -> bool:
+    """Whether a file is where it was moved to, changed there or not."""
+    return _has_come(places, move) or _was_changed(places, move)
+
+
+def _stays(places: Places, move: Move) -> bool:
+    """Whether a move is on the list still once the originals were let go of."""
+    return move.to == "quarantined" or (move.to == "held" and _was_changed(places, move))
 
 
 def _rename(old: Path, new: Path) -> None:
