@@ -312,7 +312,8 @@ def _cast(
             continue
         name = owner.get(choice.name, choice.name)
         asked = of_role.get(weight_role(name, context)) or dtype
-        result.append(replace(choice, dtype=target_dtype(name, choice.entry, asked)))
+        kind = target_dtype(name, choice.entry, asked)
+        result.append(choice if kind is choice.dtype else replace(choice, dtype=kind))
     return result
 
 
