@@ -19,7 +19,7 @@ from sdtool.checkpoint.errors import LimitExceeded, Malformed, Unsupported
 from sdtool.checkpoint.reading import Storage, TensorEntry
 from sdtool.checkpoint.source import Memory
 from sdtool.convert import Selected, Selection, plan_safetensors, select_all, select_parts
-from sdtool.convert.plan.plan import ORDER, header_bytes
+from sdtool.convert.plan.plan import ORDER
 
 
 def entry_of(name: str, dtype: str = "float32", shape: tuple[int, ...] = (2,)) -> TensorEntry:
@@ -84,7 +84,7 @@ def test_a_collision_shows_both() -> None:
 
 def test_a_header_over_the_limit_is_refused() -> None:
     with pytest.raises(LimitExceeded):
-        header_bytes({"k": "x" * 100_000_001}, [])
+        plan_safetensors(Selection((), {"k": "x" * 100_000_001}))
 
 
 def test_complex128_is_refused_by_name_with_advice(tmp_path: Path) -> None:

@@ -263,9 +263,9 @@ def _ema_notes(
     if ema.state == "orphan":
         yield f"kept EMA weights without raw weights: {listed(ema.orphans)}"
         return
-    entries = {entry.name: entry for entry in checkpoint.tensors}
+    entries = {entry.name: entry for entry in checkpoint.tensors} if ema.pairs else {}
     asked = None if only is None else COMPONENT_ROLES.get(only)
-    context = context_of(entries)
+    context = context_of(entry.name for entry in checkpoint.tensors)
     left = [key for raw, key in ema.pairs.items() if asked in (None, weight_role(raw, context))]
     if left and variant == "raw-only":
         nbytes = sum(entries[key].nbytes for key in left)

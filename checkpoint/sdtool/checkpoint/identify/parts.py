@@ -219,6 +219,11 @@ class Lookup:
         return tuple(row for row in self.rows if row.signs)
 
     @cached_property
+    def all_signs(self) -> frozenset[str]:
+        """The names that they need."""
+        return frozenset(name for row in self.signed for name in row.signs)
+
+    @cached_property
     def never_cast(self) -> frozenset[str]:
         """Last pieces of names that are never cast, whatever part they hang in."""
         whole = {row.prefix for row in self.rows if row.casts == "never" and "." not in row.prefix}
@@ -267,7 +272,7 @@ def part_of(name: str, context: Sequence[Part] = ()) -> Part | None:
 
 def context_of(names: Iterable[str]) -> tuple[Part, ...]:
     """Return the rows with signs that the names of one file call for."""
-    held = frozenset(names)
+    held = LOOKUP.all_signs.intersection(names)
     return tuple(row for row in LOOKUP.signed if not row.signs.isdisjoint(held))
 
 
