@@ -254,6 +254,13 @@ class TensorEntry:
         """The keys that lead to it."""
         return (self.name,) if self._path is None else self._path
 
+    def named(self, path: tuple[Value, ...], name: str) -> TensorEntry:
+        """The same tensor in another place; short, as every tensor of a file goes through it."""
+        return TensorEntry(
+            path, name, self.dtype, self.shape, self.stride, self.offset, self.storage,
+            *self._oddity,
+        )  # fmt: skip
+
     def changed(
         self,
         *,
