@@ -16,7 +16,8 @@ caffe2/serialize/inline_container.cc (`PyTorchStreamReader::init`, `getRecordID`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import field
 
 from sdtool.checkpoint.claims import claim_anomalies
@@ -109,7 +110,7 @@ def read_torch_zip(opening: Opening, archive: ZipArchive, root: str) -> Reading:
             if not deep:
                 found.anomalies.extend(local_header_anomalies(source, member))
             _main_pickle(opening, member, found, SCRIPT if is_script else TORCH)
-    referenced: Set[str] = frozenset()
+    referenced: AbstractSet[str] = frozenset()
     for stream in found.streams:
         if stream.profile in (TORCH, SCRIPT):
             ids = StorageIds()
@@ -186,7 +187,7 @@ def _check_indices(
 
 
 def _ambiguous(
-    source: Source, archive: ZipArchive, root: str, referenced: Set[str]
+    source: Source, archive: ZipArchive, root: str, referenced: AbstractSet[str]
 ) -> InputError | None:
     """Why the values of a torch zip depend on who looks: torch looks up names without regard to
     case, and takes one of several by an order of its own.

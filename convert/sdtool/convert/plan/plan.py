@@ -48,13 +48,12 @@ _ADVICE = {
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """One tensor of a file to come: `nbytes` bytes from `offset` of that file."""
+    """One tensor of a file to come, from byte `offset` of that file on."""
 
     name: str
     entry: TensorEntry
     dtype: DType
     offset: int
-    nbytes: int
     scale: Scale | None = None
     joined: tuple[TensorEntry, ...] = ()
     """What follows `entry` along the first dimension, where one tensor is made of several."""
@@ -65,6 +64,11 @@ class Placed:
         return joined_shape(self.entry, self.joined)
 
     @property
+    def nbytes(self) -> int:
+        """The bytes that it takes there."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
     def pieces(self) -> tuple[Placed, ...]:
         """The tensors that it is made of, each with its own place in the file."""
         if not self.joined:
@@ -72,9 +76,9 @@ class Placed:
         pieces: list[Placed] = []
         at = self.offset
         for entry in (self.entry, *self.joined):
-            nbytes = entry.numel * self.dtype.itemsize
-            pieces.append(Placed(self.name, entry, self.dtype, at, nbytes, self.scale))
-            at += nbytes
+            piece = Placed(self.name, entry, self.dtype, at, self.scale)
+            pieces.append(piece)
+            at += piece.nbytes
         return tuple(pieces)
 
 
@@ -315,26 +319,23 @@ def plan_safetensors(selection: Selection) -> ConvertPlan:
         key: placeholders.get(key, selection.metadata[key]) for key in sorted(selection.metadata)
     }
     ordered = sorted(selection.entries, key=_file_order)
-    header_nbytes = data_nbytes = 0
-    for piece in _header(
-        metadata, ((s.name, s.dtype, s.shape, b, e) for s, b, e in _spans(ordered))
-    ):
-        header_nbytes += len(piece)
+    spans = ((s.name, s.dtype, s.shape, begin, end) for s, begin, end in _spans(ordered))
+    header_nbytes = sum(map(len, _header(metadata, spans)))
     if header_nbytes > DEFAULT_LIMITS.header_nbytes:
         raise LimitExceeded(
             f"the header would take {header_nbytes:,} bytes; safetensors allows"
             f" {DEFAULT_LIMITS.header_nbytes:,}"
         )
     start = 8 + header_nbytes
-    tensors: list[Placed] = []
-    for s, begin, data_nbytes in _spans(ordered):
-        nbytes = data_nbytes - begin
-        tensors.append(Placed(s.name, s.entry, s.dtype, start + begin, nbytes, s.scale, s.joined))
+    tensors = tuple(
+        Placed(s.name, s.entry, s.dtype, start + begin, s.scale, s.joined)
+        for s, begin, _ in _spans(ordered)
+    )
     return ConvertPlan(
-        tensors=tuple(tensors),
+        tensors=tensors,
         metadata=metadata,
         header_nbytes=header_nbytes,
-        data_nbytes=data_nbytes,
+        data_nbytes=sum(placed.nbytes for placed in tensors),
         left_out=selection.left_out,
         notes=(*selection.notes, *alias_notes(selection.entries)),
     )
