@@ -87,8 +87,6 @@ def test_a_cut_deflate_stream_is_refused() -> None:
         ("laughs", "more than 200,106 leaves"),
         ("laughs-leaves", "more than 200,092 leaves"),
         ("deep-dicts", "more than 200 levels"),
-        ("many-tensors", "archive/data.pkl: more than 862,589 objects in one file"),
-        ("most-tensors", "more than 608,392 leaves"),
     ],
 )
 def test_what_a_small_file_unfolds_into_is_bounded(bomb: str, message: str) -> None:

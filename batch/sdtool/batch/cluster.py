@@ -94,20 +94,20 @@ class _Run(Generic[T, R]):
         """Of each of these tasks: how often it was given out, and the results it had by then."""
         self._done: dict[int, list[R]] = {}
         self._begun = 0
-        self._told = 0
+        self._returned = 0
         self._last = time.monotonic()
         """When something was heard of the cluster."""
 
     def results(self) -> Iterator[R]:
-        while self._told < self._count:
-            while self._told not in self._done:
+        while self._returned < self._count:
+            while self._returned not in self._done:
                 self._step()
-            made = self._done.pop(self._told)
-            self._told += 1
+            made = self._done.pop(self._returned)
+            self._returned += 1
             yield from made
 
     def stopped(self) -> list[R]:
-        """Stop what runs; return the results that nobody was told."""
+        """Stop what runs; return the results that nobody was given."""
         numbers = sorted({*self._done, *self._under_way.values()})
         found: list[R] = []
         for number in numbers:
@@ -132,7 +132,7 @@ class _Run(Generic[T, R]):
     def _step(self) -> None:
         """Give out what can be given out, then take in what has ended."""
         most = self._threads * _AHEAD
-        while self._begun < min(self._count, self._told + most):
+        while self._begun < min(self._count, self._returned + most):
             os.mkdir(self._place(self._begun))
             self._tries[self._begun] = 0, 0
             self._give_out(self._begun)

@@ -34,9 +34,9 @@ def encoded(value: object) -> Any:
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, SdtoolError):
-        told = {"what": value.what, "where": value.where, "hint": value.hint}
+        parts = {"what": value.what, "where": value.where, "hint": value.hint}
         kind = next(one for one in type(value).__mro__ if one in ERRORS)
-        return {_IS: kind.__name__, **told}
+        return {_IS: kind.__name__, **parts}
     if is_dataclass(value) and not isinstance(value, type):
         held = {field.name: encoded(getattr(value, field.name)) for field in fields(value)}
         return {_IS: type(value).__name__, **held}

@@ -198,7 +198,7 @@ def make_single(
         )
     is_folder = os.path.isdir(job.item.path)
     if is_folder:
-        pipeline_files(job.item.path)  # an index that cannot be read is told
+        pipeline_files(job.item.path)  # an index that cannot be read is an error
     with ExitStack() as stack:
         opened = {
             path: open_part(Path(path), draft=draft, options=options, stack=stack)

@@ -61,10 +61,10 @@ def expected_of(path: _Path, statement: _Path | None = None) -> list[Expected]:
         for file, digest in read_sums(listing).items():
             found[os.fspath(file), digest] = Expected(os.fspath(file), digest)
     if statement is not None:
-        told = read_statement(statement)
+        stated = read_statement(statement)
         several = is_folder or bool(found)
         folder = where if is_folder else os.path.dirname(where)
-        for one in _of_statement(told, folder) if several else [_named(told, where)]:
+        for one in _of_statement(stated, folder) if several else [_named(stated, where)]:
             found[one.path, one.sha256] = one
     return list(found.values())
 
@@ -111,13 +111,15 @@ def _checked(one: Expected, progress: Progress | None) -> Verification:
         )
 
 
-def _of_statement(told: Statement, folder: str) -> list[Expected]:
-    return [Expected(os.path.join(folder, name), sha256) for name, sha256 in told.outputs.items()]
+def _of_statement(statement: Statement, folder: str) -> list[Expected]:
+    return [
+        Expected(os.path.join(folder, name), sha256) for name, sha256 in statement.outputs.items()
+    ]
 
 
-def _named(told: Statement, path: str) -> Expected:
+def _named(statement: Statement, path: str) -> Expected:
     """Return what a statement says of one file: by its content, else by its name."""
-    known = {**told.outputs, told.input_name: told.input_sha256}
+    known = {**statement.outputs, statement.input_name: statement.input_sha256}
     with local_file(path) as file:
         digest = hash_file(file).sha256
     wanted = digest if digest in known.values() else known.get(Path(path).name)

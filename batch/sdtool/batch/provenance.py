@@ -29,13 +29,13 @@ def provenance_of_parts(name: str, parts: Mapping[str, Sequence[Checkpoint]]) ->
     """
     from sdtool.convert import hash_file
 
-    told = {"sdtool.version": sdtool_version(), "sdtool.source": as_text(Path(name).name)}
+    origin = {"sdtool.version": sdtool_version(), "sdtool.source": as_text(Path(name).name)}
     for part, files in parts.items():
         for i, file in enumerate(files):
             key = f"sdtool.source.{part}" + (f".{i + 1}" if len(files) > 1 else "")
-            told[key] = as_text(Path(file.source.name).name)
-            told[f"{key}.sha256"] = hash_file(file.source).sha256
-    return told
+            origin[key] = as_text(Path(file.source.name).name)
+            origin[f"{key}.sha256"] = hash_file(file.source).sha256
+    return origin
 
 
 def as_text(name: str) -> str:

@@ -52,7 +52,7 @@ def make_several(
         SdtoolError: nothing was written.
     """
     options = shared.options
-    _tell(draft, plan, output, shared.outputs)
+    _report(draft, plan, output, shared.outputs)
     is_there = not options.force and _is_there(plan, shared.outputs)
     if is_there:
         draft.state = State.SKIPPED
@@ -91,7 +91,7 @@ def _mind_there(
         draft.shards[path] = replace(draft.shards[path], hashes=hash_there(shard.out, outputs))
 
 
-def _tell(draft: Draft, plan: SetPlan, output: Path, outputs: Outputs) -> None:
+def _report(draft: Draft, plan: SetPlan, output: Path, outputs: Outputs) -> None:
     """Note what is to be written."""
     draft.output = outputs.called(output)
     draft.output_nbytes = sum(plan.nbytes.values())

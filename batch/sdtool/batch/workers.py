@@ -72,13 +72,13 @@ class _Run(Generic[T, R]):
         self._suspects = deque[int]()
         """At which a worker has died: each is tried again alone."""
         self._begun = 0
-        self._told = 0
+        self._returned = 0
 
     def results(self) -> Iterator[R]:
         for number in range(len(self._items)):
             while number not in self._done:
                 self._step()
-            self._told = number + 1
+            self._returned = number + 1
             yield self._done.pop(number)
 
     def stop(self) -> None:
@@ -112,7 +112,7 @@ class _Run(Generic[T, R]):
 
     def _has_more(self) -> bool:
         return bool(self._waiting) or (
-            self._begun < len(self._items) and self._begun < self._told + _AHEAD
+            self._begun < len(self._items) and self._begun < self._returned + _AHEAD
         )
 
     def _give(self, worker: _Worker) -> None:

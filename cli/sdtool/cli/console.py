@@ -70,7 +70,7 @@ class Console:
 
     def error(self, what: str, where: str | None = None, hint: str | None = None) -> None:
         """Say what is wrong, where, and what to do next."""
-        self._tell("error", what, where, hint)
+        self._report("error", what, where, hint)
 
     def failed(self, e: Exception, where: str | None = None) -> None:
         """Report what stopped some work: a known error, or a mistake of sdtool itself.
@@ -84,11 +84,11 @@ class Console:
             import traceback
 
             self._write(sys.stderr, "".join(traceback.format_exception(e.__cause__)))
-        self._tell("error", e.what, e.where, e.hint)
+        self._report("error", e.what, e.where, e.hint)
 
     def warning(self, what: str, where: str | None = None, hint: str | None = None) -> None:
         """Say what a person should know although the work goes on."""
-        self._tell("warning", what, where, hint)
+        self._report("warning", what, where, hint)
 
     def leftover(self, path: str) -> None:
         """Name, once, a file that is called as the partial outputs of a run are."""
@@ -148,7 +148,7 @@ class Console:
             if bar is not None:
                 bar.close()
 
-    def _tell(self, kind: str, what: str, where: str | None, hint: str | None) -> None:
+    def _report(self, kind: str, what: str, where: str | None, hint: str | None) -> None:
         self._message(kind, what if where is None else f"{where}: {what}")
         if hint:
             self._message("hint", hint)

@@ -52,7 +52,7 @@ class Kind(Protocol[T_contra, R]):
         ...
 
     def recalled(self, result: R, item: T_contra, entry: Entry) -> R:
-        """Return the result as it is told where nothing was done again."""
+        """Return the result as it is reported where nothing was done again."""
         ...
 
 
@@ -76,19 +76,19 @@ class Remembering:
         task = self.journal.task(self.task)
         asked = _AllAsked(items, self.journal, task, self.kind, work)
         ended: list[_Answer[R]] = []
-        told = 0
+        returned = 0
 
         def results_of(answers: Iterable[_Answer[R]]) -> Iterator[R]:
-            nonlocal told
+            nonlocal returned
             for answer in answers:
-                told = answer.number + 1
+                returned = answer.number + 1
                 yield asked.result(answer)
 
         try:
             with self.engine.results(_Checked(work, self.kind), asked, ended) as answers:
                 yield results_of(answers)
         except BaseException:
-            late.extend(asked.result(answer) for answer in ended if answer.number >= told)
+            late.extend(asked.result(answer) for answer in ended if answer.number >= returned)
             raise
         finally:
             self.journal.flush()
@@ -133,12 +133,12 @@ class _Checked(Generic[T, R]):
         return _Answer(asked.number, self.work.lost(asked.item, ending))
 
     def to_json(self, result: _Answer[R]) -> Any:
-        told = None if result.result is None else self.work.to_json(result.result)
-        return [result.number, told, encoded(result.stamps)]
+        content = None if result.result is None else self.work.to_json(result.result)
+        return [result.number, content, encoded(result.stamps)]
 
     def from_json(self, data: Any) -> _Answer[R]:
-        number, told, stamps = data
-        result = None if told is None else self.work.from_json(told)
+        number, content, stamps = data
+        result = None if content is None else self.work.from_json(content)
         known = Decoder((Stamp, Tag)).decoded(stamps, Mapping[str, AnyStamp] | None)
         return _Answer(int(number), result, known)
 

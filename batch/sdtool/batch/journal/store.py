@@ -103,7 +103,7 @@ def input_of(key: bytes) -> str:
     return os.fsdecode(key.split(b"\0")[0])
 
 
-def _told(
+def _with_errors(
     method: Callable[Concatenate[Journal, P], R],
 ) -> Callable[Concatenate[Journal, P], R]:
     """Let what SQLite raises come out as an error for people."""
@@ -154,7 +154,7 @@ class Journal:
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = NORMAL")  # a cut of the power may cost the last results
 
-    @_told
+    @_with_errors
     def task(self, asked: str) -> int:
         """Return the number of a task, new or known."""
         with self._writing():
@@ -163,7 +163,7 @@ class Journal:
             number: int = run("SELECT id FROM task WHERE asked = ?", (asked,)).fetchone()[0]
         return number
 
-    @_told
+    @_with_errors
     def look_up(self, task: int, key: bytes) -> Entry | None:
         """Return what is known of an input."""
         if (task, key) in self._pending:
@@ -184,7 +184,7 @@ class Journal:
         if len(self._pending) >= _PENDING or is_old:
             self.flush()
 
-    @_told
+    @_with_errors
     def flush(self) -> None:
         """Write what was noted."""
         if not self._pending:
@@ -204,12 +204,12 @@ class Journal:
             )
             for task, key, asked, stamps, content, noted in cursor:
                 entry = _entry(self.path, key, stamps, content, noted)
-                told, result = _read(self.path, asked), _read(self.path, content)
-                if not isinstance(told, dict):
+                work, result = _read(self.path, asked), _read(self.path, content)
+                if not isinstance(work, dict):
                     raise damaged(self.path)
-                yield Row(task, key, told, entry, result)
+                yield Row(task, key, work, entry, result)
 
-    @_told
+    @_with_errors
     def drop(self, entries: Iterable[tuple[int, bytes]]) -> None:
         """Take out entries, by task and key, and the tasks and results that no other has."""
         run = self._database.execute

@@ -38,10 +38,10 @@ def _lines(
     metadata: Mapping[str, str],
     statement: str,
 ) -> Iterator[str]:
-    told = {key.removeprefix(PREFIX): value for key, value in metadata.items()}
+    described = {key.removeprefix(PREFIX): value for key, value in metadata.items()}
     yield "---"
-    if "license" in told:
-        yield f"license: {json.dumps(told['license'])}"
+    if "license" in described:
+        yield f"license: {json.dumps(described['license'])}"
     yield "tags:"
     yield "- text-to-image"
     yield "- safetensors"
@@ -49,15 +49,15 @@ def _lines(
     yield ""
     yield f"# {_plain(title)}"
     yield ""
-    if "description" in told:
-        yield from (_plain(told["description"]), "")
+    if "description" in described:
+        yield from (_plain(described["description"]), "")
     yield f"- Model: {_plain(kind)}"
     for key, label in (
         ("author", "Author"), ("license", "License"), ("trigger_phrase", "Trigger words"),
         ("usage_hint", "Usage"), ("date", "Date"), ("resolution", "Resolution"),
     ):  # fmt: skip
-        if key in told:
-            yield f"- {label}: {_plain(told[key])}"
+        if key in described:
+            yield f"- {label}: {_plain(described[key])}"
     if ema is not None:
         yield f"- EMA: {_plain(ema)}"
     yield ""

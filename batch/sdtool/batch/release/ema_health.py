@@ -28,10 +28,10 @@ class EmaHealth:
 
     def as_json(self) -> dict[str, object]:
         """What JSON has of it, which has no infinity."""
-        told: dict[str, object] = asdict(self)
+        data: dict[str, object] = asdict(self)
         for key in ("relative", "largest"):
-            told[key] = value if math.isfinite(value := getattr(self, key)) else None
-        return told
+            data[key] = value if math.isfinite(value := getattr(self, key)) else None
+        return data
 
     def __str__(self) -> str:
         count = "" if not self.updates else f" after {self.updates:,} updates"

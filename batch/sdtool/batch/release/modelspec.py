@@ -125,9 +125,9 @@ def modelspec_of(identity: Identity, title: str, given: Mapping[str, str]) -> di
         UsageError: keys of ModelSpec are given, and the architecture is not known.
     """
     found = _shown(identity)
-    told = {key: value for key, value in given.items() if key.startswith(PREFIX)}
-    if "architecture" not in found and f"{PREFIX}architecture" not in told:
-        if told:
+    named = {key: value for key, value in given.items() if key.startswith(PREFIX)}
+    if "architecture" not in found and f"{PREFIX}architecture" not in named:
+        if named:
             raise UsageError(
                 f"ModelSpec has no name for its architecture ({identity.title})",
                 hint="give one: --metadata modelspec.architecture=NAME",
@@ -140,7 +140,7 @@ def modelspec_of(identity: Identity, title: str, given: Mapping[str, str]) -> di
         "hash_sha256": "0x" + "0" * 64,
         **found,
     }
-    return {f"{PREFIX}{key}": value for key, value in known.items()} | told
+    return {f"{PREFIX}{key}": value for key, value in known.items()} | named
 
 
 def _shown(identity: Identity) -> dict[str, str]:
@@ -152,8 +152,8 @@ def _shown(identity: Identity) -> dict[str, str]:
     if row is None or identity.kind not in ("checkpoint", "unet"):
         return {}
     prediction = identity.prediction.type if identity.prediction is not None else ""
-    told = {"prediction_type": prediction} if prediction in _PREDICTIONS else {}
-    return {"architecture": row[0], "resolution": row[1], **told}
+    named = {"prediction_type": prediction} if prediction in _PREDICTIONS else {}
+    return {"architecture": row[0], "resolution": row[1], **named}
 
 
 def _check(name: str, value: str) -> None:

@@ -121,8 +121,8 @@ class About:
             "trigger_phrase": self.trigger,
             "thumbnail": None if self.thumbnail is None else thumbnail_url(self.thumbnail),
         }
-        told = {f"{PREFIX}{key}": value for key, value in named.items() if value is not None}
-        return checked({**self.metadata, **told})
+        known = {f"{PREFIX}{key}": value for key, value in named.items() if value is not None}
+        return checked({**self.metadata, **known})
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +224,8 @@ def _release(
             "ema": None if health is None else health.as_json(),
             "verified": options.verify,
         }
-        told = json.dumps(statement_of(digests, predicate), indent=2, ensure_ascii=True) + "\n"
+        statement = statement_of(digests, predicate)
+        in_toto = json.dumps(statement, indent=2, ensure_ascii=True) + "\n"
         text = card.card_text(
             title,
             identity.title,
@@ -233,7 +234,7 @@ def _release(
             metadata=metadata,
             statement=extra[1],
         )
-        made = {extra[0]: text.encode(), extra[1]: told.encode()}
+        made = {extra[0]: text.encode(), extra[1]: in_toto.encode()}
         listed = digests | {
             key: hashlib.sha256(content).hexdigest() for key, content in made.items()
         }

@@ -61,7 +61,7 @@ def read_statement(path: str | os.PathLike[str]) -> Statement:
         if (data["_type"], data["predicateType"]) != (TYPE, PREDICATE):
             raise Malformed("is a statement of another type", where=where)
         outputs = {str(one["name"]): _digest(one["digest"]) for one in data["subject"]}
-        told = {
+        stated = {
             str(one["name"]): str(one["hashes"]["sha256"]) for one in data["predicate"]["outputs"]
         }
         source = data["predicate"]["input"]
@@ -74,7 +74,7 @@ def read_statement(path: str | os.PathLike[str]) -> Statement:
         ) from e
     if any(os.path.basename(one) != one or one in ("", os.curdir, os.pardir) for one in outputs):
         raise Malformed("names a file outside of its folder", where=where)
-    if told != outputs or not outputs:
+    if stated != outputs or not outputs:
         raise Malformed("contradicts itself: subject and outputs differ", where=where)
     return Statement(outputs, name, digest)
 

@@ -39,8 +39,8 @@ class Answer:
     @property
     def length(self) -> int | None:
         """The size of the body, where the server tells it."""
-        told = self.headers.get("Content-Length", "")
-        return int(told) if re.fullmatch(r"\d{1,18}", told, re.ASCII) else None
+        length = self.headers.get("Content-Length", "")
+        return int(length) if re.fullmatch(r"\d{1,18}", length, re.ASCII) else None
 
     def take(self, nbytes: int) -> bytes:
         """Return the body, which has to be `nbytes` bytes.
@@ -132,7 +132,7 @@ def _headers(wanted: Mapping[str, str]) -> dict[str, str]:
 
 
 def again(e: Exception) -> Again:
-    """Return what went wrong with a connection, without what it was told."""
+    """Return what went wrong with a connection, without what was sent over it."""
     if isinstance(e, TimeoutError):
         return Again("the server does not answer")
     if isinstance(e, ssl.SSLError):
@@ -155,12 +155,12 @@ def _target(url: str) -> str:
 
 def _seconds(headers: http.client.HTTPMessage) -> float:
     """How long the server asks us to wait."""
-    told = headers.get("Retry-After", "").strip()
-    if told.isdecimal():
-        return float(told[:9])
-    if told:
+    delay = headers.get("Retry-After", "").strip()
+    if delay.isdecimal():
+        return float(delay[:9])
+    if delay:
         try:
-            return max(0.0, email.utils.parsedate_to_datetime(told).timestamp() - time.time())
+            return max(0.0, email.utils.parsedate_to_datetime(delay).timestamp() - time.time())
         except (ValueError, OverflowError):
             return 0.0
     # Hugging Face: `RateLimit: "resolvers";r=0;t=55`

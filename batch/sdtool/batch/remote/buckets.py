@@ -268,8 +268,8 @@ def store_of(location: Location, *, to_write: bool = False) -> Any:
 
 def _client_options(scheme: str) -> dict[str, Any]:
     """Return the settings of a connection to write through, in place of the environment's."""
-    told = os.environ.get(f"{_ENVIRONMENT[scheme]}_ALLOW_HTTP", "").lower()
-    return {"timeout": _WRITING_TIME, "allow_http": told in {"1", "true", "on", "yes", "y"}}
+    allowed = os.environ.get(f"{_ENVIRONMENT[scheme]}_ALLOW_HTTP", "").lower()
+    return {"timeout": _WRITING_TIME, "allow_http": allowed in {"1", "true", "on", "yes", "y"}}
 
 
 def _profile() -> Any:

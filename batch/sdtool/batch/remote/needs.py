@@ -1,4 +1,4 @@
-"""What a job is going to read of a file that is elsewhere, told before it is read."""
+"""What a job is going to read of a file that is elsewhere, reported before it is read."""
 
 from __future__ import annotations
 

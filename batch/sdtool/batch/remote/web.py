@@ -70,7 +70,7 @@ class WebFile:
     moved: Moved = field(default_factory=Moved)
     nbytes: int = 0
     first: bytes = b""
-    """What it begins with: it came with the answer that told the size."""
+    """What it begins with: it came with the answer that gave the size."""
     hint: str | None = None
     """What to do where the server wants to know who asks."""
     patience: Patience = field(default_factory=Patience)
@@ -227,9 +227,9 @@ class WebFile:
 
     def _next(self, url: str, headers: HTTPMessage) -> str:
         """Return where a redirect leads to."""
-        told = headers.get("Location", "").encode("latin-1", "replace")
+        location = headers.get("Location", "").encode("latin-1", "replace")
         try:
-            target = urljoin(url, quote(told, safe=_URL_SAFE))
+            target = urljoin(url, quote(location, safe=_URL_SAFE))
             Origin.of(target)
         except ValueError as e:
             raise Unreadable("the server sends us to what is no URL", where=self.name) from e

@@ -4,7 +4,7 @@
   const body = table.tBodies[0];
   const form = document.querySelector("form.filters");
   const filters = ["name", "verdict", "kind"].map((id) => document.getElementById(id));
-  const told = document.getElementById("told");
+  const count = document.getElementById("count");
   const more = document.getElementById("more");
   const headings = [...table.tHead.rows[0].cells];
   const kindAt = headings.findIndex((cell) => cell.classList.contains("kind"));
@@ -30,7 +30,7 @@
     for (const one of shown) one.row.classList.remove("later");
     body.replaceChildren(...shown.map((one) => one.row));
     const [all, fit, seen] = [rows, fitting, shown].map((l) => l.length.toLocaleString("en"));
-    told.value = `${fit} of ${all} files${fit === seen ? "" : `, the first ${seen} shown`}`;
+    count.value = `${fit} of ${all} files${fit === seen ? "" : `, the first ${seen} shown`}`;
     more.hidden = fit === seen;
   };
 

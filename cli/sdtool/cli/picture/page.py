@@ -18,7 +18,7 @@ from sdtool.cli.picture.markup import name, text, verdict
 from sdtool.cli.picture.treemap import Kind, kinds_of, treemap
 
 _SHOWN = 1_000
-"""Files of which the findings are told; the list has the verdict of all."""
+"""Files of which the findings are listed; the list has the verdict of all."""
 _AT_FIRST = 200
 """Rows that are shown before somebody asks for more; the script has the same number."""
 _GRAVEST = ("unsafe", "suspicious", "undecided", "not-a-checkpoint", "clean")

@@ -56,11 +56,11 @@ def _list(console: Console, journal: Journal) -> None:
 
 def _named(asked: Mapping[str, Any]) -> str:
     """Return what a task asked for, without what is usual."""
-    told: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for name, value in asked.items():
-        told |= value if name in ("recipe", "options") else {name: value}
+        settings |= value if name in ("recipe", "options") else {name: value}
     usual = ("verb", "is", "python", "rules", "version")
-    parts = [f"{name}={value}" for name, value in told.items() if value and name not in usual]
+    parts = [f"{name}={value}" for name, value in settings.items() if value and name not in usual]
     return " ".join((str(asked.get("verb")), *parts))
 
 

@@ -66,13 +66,13 @@ def command(
     options = Options(
         allow=settings.allow, force=force, verify=verify, allow_overflow=allow_overflow
     )
-    told = About(**said, metadata=_pairs(metadata))
+    description = About(**said, metadata=_pairs(metadata))
     results = Results("release", form, console.data)
     nbytes, begun = file_size(file), time.monotonic()
     try:
         with console.progress(0, "releasing") as progress:
             made = release_file(
-                file, out_dir, dtype=dtype, about=told, options=options, progress=progress
+                file, out_dir, dtype=dtype, about=description, options=options, progress=progress
             )
     except UsageError:
         raise

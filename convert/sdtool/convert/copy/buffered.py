@@ -102,7 +102,7 @@ def _write(run: _Run, progress: Progress | None) -> None:
         elif isinstance(item, BaseException):
             raise item
         elif isinstance(item, Job):
-            item.tell_written()
+            item.report_written()
         else:
             for filling, data, place in item.pieces:
                 filling.file.write_at(data, place)

@@ -45,7 +45,7 @@ def copy_straight(
             left.append(job)
             continue
         checks.add(job)
-        job.tell_written()
+        job.report_written()
     return left
 
 

@@ -121,7 +121,7 @@ class Span:
         return data if self.change is None else self.change(data)
 
     def note(self) -> None:
-        """Tell every file what was found out."""
+        """Report to every file what was found out."""
         for filling, goal in self.goals:
             copied = filling.copied
             if self.cast is not None:
@@ -147,8 +147,8 @@ class Job:
         """The name of its first tensor."""
         return self.spans[0].goals[0][1].name
 
-    def tell_written(self) -> None:
-        """Tell every file which of its ranges are complete when this is done."""
+    def report_written(self) -> None:
+        """Report to every file which of its ranges are complete when this is done."""
         for span in self.spans:
             for filling, goal in span.goals:
                 if filling.written is None:

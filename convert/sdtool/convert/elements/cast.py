@@ -50,7 +50,7 @@ class Cast:
         numpy = numpy_or_none()
         if numpy is None:
             return plain.cast(data, self.before, self.after, self.census)
-        out = bytearray(count * self.after.itemsize)
+        out = memoryview(numpy.empty(count * self.after.itemsize, "u1"))
         if self.before.name == "float64":
             self._from_float64(numpy, data, out)
         elif self.after.name in NARROW:
@@ -59,7 +59,7 @@ class Cast:
             self._widen(numpy, data, out)
         return out
 
-    def _round(self, numpy: Any, data: Buffer, out: bytearray) -> None:
+    def _round(self, numpy: Any, data: Buffer, out: Buffer) -> None:
         """Go by float32, which holds all values of the narrower types."""
         before, item, view = self.before.name, self.before.itemsize, memoryview(data)
         into = numpy.frombuffer(out, f"<u{self.after.itemsize}")
@@ -69,7 +69,7 @@ class Cast:
             real = widened(numpy, block, before, scratch(numpy, len(target))[-1])
             round_block(numpy, real.view("<u4"), target, before, self.after.name, self.census)
 
-    def _widen(self, numpy: Any, data: Buffer, out: bytearray) -> None:
+    def _widen(self, numpy: Any, data: Buffer, out: Buffer) -> None:
         nan, inf = nonfinite(data, self.before)
         self.census.nan += nan
         self.census.inf += inf
@@ -77,8 +77,8 @@ class Cast:
         with numpy.errstate(all="ignore"):  # NaN of some bits
             numpy.copyto(into, widened(numpy, data, self.before.name))
 
-    def _from_float64(self, numpy: Any, data: Buffer, out: bytearray) -> None:
-        """Go by float32 as well, as torch does; what becomes of the values is told in float64."""
+    def _from_float64(self, numpy: Any, data: Buffer, out: Buffer) -> None:
+        """Go by float32 as well, as torch does; the census compares float64."""
         after = self.after.name
         real = numpy.frombuffer(data, "<f8")
         with numpy.errstate(all="ignore"):  # what overflows is counted
@@ -89,7 +89,7 @@ class Cast:
                 self._round_single(numpy, single.view("<u4"), out, numpy.isfinite(real))
             self.census.compare(numpy, real, real, widened(numpy, out, after).astype("<f8"))
 
-    def _round_single(self, numpy: Any, bits: Any, out: bytearray, is_finite: Any) -> None:
+    def _round_single(self, numpy: Any, bits: Any, out: Buffer, is_finite: Any) -> None:
         """Round what was float64 once more."""
         after, into = self.after.name, numpy.frombuffer(out, f"<u{self.after.itemsize}")
         for start in range(0, len(bits), BLOCK):

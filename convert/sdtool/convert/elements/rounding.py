@@ -1,9 +1,8 @@
 """Float32 rounded to a narrower type by numpy, with the bits that torch gives, and a census.
 
 Where torch is there already, it rounds, in a tenth of the time; the census is taken all the same.
-To nearest, ties to even. What is worked on at once stays in a core's cache, and a look at all
-values is left out where it can tell nothing: the largest error, say, is only looked for among
-numbers whose neighbours are further apart than that.
+To nearest, ties to even. A look at all values is left out where it can tell nothing: the largest
+error, say, is only looked for among numbers whose neighbours are further apart than that.
 """
 
 from __future__ import annotations
@@ -18,8 +17,9 @@ from sdtool.convert.elements.formats import INFINITY, MAGNITUDE, NARROW, Narrow,
 from sdtool.convert.elements.vectors import torch_if_there
 from sdtool.convert.elements.widening import widened
 
-BLOCK = 1 << 15
-"""Elements: four buffers of them stay in a core's second cache, and torch does as many at once."""
+BLOCK = 1 << 17
+"""Elements, of a chunk of float32: with fewer, threads lose more at numpy's calls (each of them
+gives up the interpreter's lock and asks for it again) than they win in a core's second cache."""
 
 _own = threading.local()
 

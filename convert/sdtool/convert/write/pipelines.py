@@ -54,7 +54,7 @@ def pipeline_files(path: str | os.PathLike[str]) -> dict[str, tuple[Path, ...]]:
 def _weights_in(folder: Path) -> tuple[Path, ...]:
     try:
         names = sorted(os.listdir(folder))
-    except OSError:  # a component that is not there: told where it is missed
+    except OSError:  # a component that is not there: reported where it is missed
         return ()
     ranked: list[tuple[bool, bool, str]] = []
     for name in names:
@@ -105,7 +105,7 @@ def plan_pipeline(
     """Lay out the folder of diffusers that a single file becomes; nothing is written.
 
     `metadata` gives what to add to that of each file. What goes into no folder, and where the
-    tokenizers are to be had, is told with the first file.
+    tokenizers are to be had, is reported with the first file.
 
     Raises:
         InputError: as `select_folder` does.

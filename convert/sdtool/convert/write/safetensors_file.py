@@ -213,7 +213,7 @@ def refuse_input(out: Path, tensors: Iterable[Placed]) -> None:
     """
     try:
         there = os.stat(out)
-    except (OSError, ValueError):  # not there; whether it can be is told when it is made
+    except (OSError, ValueError):  # not there; whether it can be shows when it is made
         return
     for file in local_files(p.entry.storage for t in tensors for p in t.pieces):
         if os.path.samestat(there, file.stat):
