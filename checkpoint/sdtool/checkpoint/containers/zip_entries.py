@@ -86,7 +86,8 @@ class ZipEntries(Sequence[Member]):
         at = self._at[place]
         if self._name(at) != name:
             return None
-        stored_nbytes, nbytes = _SIZES(self._raw, at + _SIZES_AT)
+        sizes: tuple[int, int] = _SIZES(self._raw, at + _SIZES_AT)
+        stored_nbytes, nbytes = sizes
         if nbytes and nbytes < _IN_ZIP64 and stored_nbytes < _IN_ZIP64:
             return nbytes
         member = self[place]

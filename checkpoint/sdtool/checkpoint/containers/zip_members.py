@@ -49,8 +49,8 @@ def data_offset(source: Source, member: Member) -> int:
             f"no local header of {member.name!r} at offset {member.header_offset:,}",
             where=source.name,
         )
-    name_nbytes, extra_nbytes = _VARIABLE(raw, 26)
-    offset = member.header_offset + LOCAL.size + name_nbytes + extra_nbytes
+    variable: tuple[int, int] = _VARIABLE(raw, 26)
+    offset = member.header_offset + LOCAL.size + sum(variable)
     if offset + member.stored_nbytes > source.nbytes:
         raise Truncated(
             f"{member.name} ends at byte {offset + member.stored_nbytes:,} of a file of"

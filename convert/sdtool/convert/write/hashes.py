@@ -83,13 +83,6 @@ def autov1(read_at: Callable[[int, int], bytes]) -> str:
     return hashlib.sha256(read_at(_AUTOV1_OFFSET, _AUTOV1_NBYTES)).hexdigest()[:8]
 
 
-def _sha256_of(pieces: Iterable[bytes]) -> hashlib._Hash:
-    digest = hashlib.sha256()
-    for piece in pieces:
-        digest.update(piece)
-    return digest
-
-
 class Following:
     """Hashes a file while other threads fill it, as far as it is complete from `start` on.
 
@@ -114,7 +107,10 @@ class Following:
         self._stopped = False
         self._error: BaseException | None = None
         self._data = hashlib.sha256()
-        self._whole = None if head is None else _sha256_of(head)
+        self._whole = None if head is None else hashlib.sha256()
+        if self._whole is not None:
+            for piece in head or ():
+                self._whole.update(piece)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
