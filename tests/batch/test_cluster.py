@@ -197,7 +197,7 @@ def test_ctrl_c_ends_a_local_cluster_in_one_line(tmp_path: Path) -> None:
     ("options", "what"),
     [
         (["--cluster", "nowhere"], "the cluster does not answer"),
-        (["--spool", "."], "--spool goes with --cluster"),
+        (["--spool", "."], "--spool requires --cluster"),
         (["--cluster", "local", "--spool", "none"], "the folder for results cannot be used"),
     ],
 )

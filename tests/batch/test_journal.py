@@ -106,7 +106,7 @@ def test_what_changes_a_result_is_part_of_the_task(
         assert again(sdtool, scans) == everything
         listed = sdtool("journal", "list", "j").out.splitlines()
         assert [line for line in listed if "another version" not in line] == ["5 files: scan"]
-        assert sdtool("journal", "prune", "j").out == "15 of 20 entries taken out\n"
+        assert sdtool("journal", "prune", "j").out == "15 of 20 entries removed\n"
         assert again(sdtool, scans) == ["cut.ckpt"]
 
 
@@ -207,9 +207,9 @@ def overwritten(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "what"),
     [
-        (lambda path: path.write_text("a diary, not a journal"), "is no journal of sdtool"),
-        (other_database, "is no journal of sdtool"),
-        (with_trigger, "is no journal of sdtool"),
+        (lambda path: path.write_text("a diary, not a journal"), "is not a journal of sdtool"),
+        (other_database, "is not a journal of sdtool"),
+        (with_trigger, "is not a journal of sdtool"),
         (of_tomorrow, "is a journal of another version of sdtool"),
         (cut_short, "the journal is damaged"),
         (overwritten, "the journal is damaged"),
@@ -254,7 +254,7 @@ def test_what_is_asked_of_a_journal_that_is_not_there(sdtool: Run, models: Path)
     assert not Path("j").exists()
     done = sdtool("scan", "models", "--journal", "models/a.ckpt")
     assert done.code == 2
-    assert "called like a model" in done.err
+    assert "is the name of a model" in done.err
 
 
 def test_a_journal_that_is_locked_is_waited_for_and_given_up(

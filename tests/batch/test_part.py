@@ -47,7 +47,7 @@ def test_a_file_stays_in_its_part_from_one_version_to_the_next() -> None:
 def test_what_is_no_part(sdtool: Run, models: Path, text: str) -> None:
     done = sdtool("scan", "models", f"--shard={text}")
     assert done.code == 2
-    assert "--shard takes I/N with I from 1 to N" in done.err
+    assert "--shard expects I/N with I from 1 to N" in done.err
 
 
 def names(out: str) -> list[str]:

@@ -167,7 +167,7 @@ def test_what_a_publisher_should_know(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [one.name for one in done.variants] == ["x-pruned.safetensors"]
     assert done.ema is None
     assert done.notes == (
-        "its EMA is partial: no EMA variant is made of it",
+        "its EMA is partial: no EMA variant is written",
         "the EMA was not compared: values are compared by numpy, which is not installed",
     )
     assert done.warnings == ("NaN or Inf in the weights: images may come out black",)
@@ -235,13 +235,13 @@ def test_what_is_no_release(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("about", "message"),
     [
-        (About(metadata={"modelspec.titel": "x"}), "modelspec.titel: is not a key of ModelSpec"),
+        (About(metadata={"modelspec.titel": "x"}), "modelspec.titel: is not a ModelSpec key"),
         (About(metadata={"modelspec.date": "soon"}), "should be an ISO 8601 date"),
         (About(metadata={"modelspec.resolution": "512"}), "should be WIDTHxHEIGHT"),
         (About(metadata={"modelspec.hash_sha256": "0x1"}), "is filled in by sdtool"),
         (About(metadata={"modelspec.thumbnail": "x.png"}), "should be a data:image/ URL"),
-        (About(metadata={"format": "pt"}), "'format' cannot be a key of metadata"),
-        (About(metadata={"sdtool.prune": "x"}), "cannot be a key of metadata"),
+        (About(metadata={"format": "pt"}), "'format' cannot be a metadata key"),
+        (About(metadata={"sdtool.prune": "x"}), "cannot be a metadata key"),
         (About(metadata={"x": "y" * 70_000}), "is longer than 64 KiB"),
         (About(title=" "), "should be some text"),
         (About(thumbnail="last.ckpt"), "is larger than 256 KiB"),
@@ -279,8 +279,8 @@ def test_sums_as_sha256sum_writes_them(tmp_path: Path) -> None:
     [
         ("", "names no file"),
         ("hello\n", "line 1 is not a SHA-256 and a name"),
-        (f"{'0' * 64}  ../x\n", "line 1 names a file outside of its folder"),
-        (f"{'0' * 64}  /etc/passwd\n", "line 1 names a file outside of its folder"),
+        (f"{'0' * 64}  ../x\n", "line 1 names a file outside its folder"),
+        (f"{'0' * 64}  /etc/passwd\n", "line 1 names a file outside its folder"),
     ],
 )
 def test_lists_that_are_none(tmp_path: Path, text: str, message: str) -> None:
@@ -304,7 +304,7 @@ def changed(told: Any, keys: tuple[str | int, ...], value: object) -> Any:
         (("_type",), "https://in-toto.io/Statement/v0.1", "is a statement of another type"),
         (("subject", 0, "digest", "sha256"), "0" * 64, "contradicts itself"),
         (("subject", 0, "digest", "sha256"), "xyz", "is not a statement of a release"),
-        (("subject", 0, "name"), "../x", "names a file outside of its folder"),
+        (("subject", 0, "name"), "../x", "names a file outside its folder"),
         (("predicate", "input"), None, "is not a statement of a release"),
     ],
 )

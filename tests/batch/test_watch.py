@@ -386,7 +386,7 @@ def test_once_names_what_is_not_complete(sdtool: Run, downloads: Path) -> None:
         *(
             (
                 ["downloads", "--quarantine", place],
-                f"{place}: --quarantine names the folder that is watched, or one that it lies in",
+                f"{place}: --quarantine is the watched folder, or a folder that contains it",
             )
             for place in ("downloads", ".")
         ),

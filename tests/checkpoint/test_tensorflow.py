@@ -95,7 +95,7 @@ def test_values_of_v2_are_those_that_tensorflow_was_given(tmp_path: Path) -> Non
     report = scan_file(path, deep=True)
     assert (report.verdict, report.format, report.coverage) == ("clean", "tensorflow-v2", "deep")
     with open_checkpoint(path) as found:
-        assert found.notes == ("left out, as no numbers: strings (names)",)
+        assert found.notes == ("left out, not numeric: strings (names)",)
         sliced = [e.name for e in found.tensors if e.unsupported == "sliced"]
         assert sliced == ["columns"]
     assert verify_file(path).ok
@@ -166,7 +166,7 @@ def test_a_data_file_is_missing_short_or_changed(tmp_path: Path) -> None:
     assert report.error == "its data file has 7 bytes; tensor 'a' ends at 8"
     data.unlink()
     report = scan_file(path)
-    assert report.error == f"its data file {data.name} is not there"
+    assert report.error == f"its data file {data.name} is missing"
     assert report.hint is not None and report.hint.startswith("download all files")
     data.mkdir()
     assert scan_file(path).error == "cannot be read (is a directory)" or os.name == "nt"
@@ -193,8 +193,8 @@ BROKEN: dict[str, tuple[Bundle, str]] = {
         bundle({"a": Tensor([2], TWO, shard=5)}),
         "tensor 'a' is in data file 5 of 1",
     ),
-    "a negative size": (bundle({"a": Tensor([-1], b"")}), "sizes that no tensor has"),
-    "sizes that overflow": (bundle({"a": Tensor([1 << 40] * 2, b"")}), "sizes that no tensor has"),
+    "a negative size": (bundle({"a": Tensor([-1], b"")}), "impossible tensor sizes"),
+    "sizes that overflow": (bundle({"a": Tensor([1 << 40] * 2, b"")}), "impossible tensor sizes"),
     "an unknown rank": (
         bundle({"a": Tensor([], ONE, shape=number(3, 1))}),
         "a tensor of unknown rank",
@@ -210,11 +210,11 @@ BROKEN: dict[str, tuple[Bundle, str]] = {
     ),
     "slices of nothing": (
         bundle({slice_key("a", 0, 2): Tensor([2], TWO)}),
-        "slices of 'a', which is not there",
+        "slices of 'a', which is missing",
     ),
     "a slice without a name": (
         bundle({b"\0a": Tensor([2], TWO)}),
-        "the key of a slice has no end of its name",
+        "the name in the key of a slice has no end",
     ),
     "slices of another type": (
         bundle({"a": Tensor([2], b"", slices=1), slice_key("a", 0, 2): Tensor([2], TWO, INT32)}),
@@ -246,9 +246,9 @@ def test_slices_are_joined_in_the_order_of_their_rows(tmp_path: Path) -> None:
     assert held(path) == {"a": ("float32", (3,), ONE + TWO)}
     with open_checkpoint(path) as found:
         assert found.notes == (
-            "left out, as no numbers: type 29 (other)",
-            "left out, as no numbers: resources (resource)",
-            "left out, as no numbers: strings (text)",
+            "left out, not numeric: type 29 (other)",
+            "left out, not numeric: resources (resource)",
+            "left out, not numeric: strings (text)",
         )
 
 
@@ -285,7 +285,7 @@ def test_another_table_of_leveldb_is_no_checkpoint() -> None:
     for entries in ([(b"key", b"value")], []):
         (reading,) = readings(Memory(table(entries), "000005.ldb"))
         assert isinstance(reading.error, Unsupported)
-        assert reading.error.what == "a table of LevelDB, and none of TensorFlow's"
+        assert reading.error.what == "a LevelDB table, but not a TensorFlow checkpoint"
 
 
 def test_an_index_of_many_entries_is_bounded() -> None:
@@ -314,7 +314,7 @@ def test_tensors_are_bounded_by_the_size_of_the_file() -> None:
     found = Found(Memory(bytes(16), "x"), replace(DEFAULT_LIMITS, leaves=16))
     found.spend()
     found.spend()
-    with pytest.raises(LimitExceeded, match=r"^x: more tensors than a file of its size has$"):
+    with pytest.raises(LimitExceeded, match=r"^x: more tensors than a file of its size can have$"):
         found.spend()
 
 

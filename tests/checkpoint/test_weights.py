@@ -103,9 +103,9 @@ def test_what_has_other_names_is_no_second_set() -> None:
 
 def test_names_that_are_lost_are_told() -> None:
     (note,) = opened([t(1), t(2)]).notes
-    assert note.startswith("names are lost: 2 tensors stand in a list")
+    assert note.startswith("names are lost: 2 tensors are in a list")
     (note,) = opened({"a": t(1), "b": [t(1)]}).notes
-    assert note.startswith("names are lost: 1 tensor stands in a list")
+    assert note.startswith("names are lost: 1 tensor is in a list")
     assert opened({"a": t(1)}).notes == ()
 
 

@@ -29,7 +29,7 @@ def test_all_goes_as_it_should_and_nothing_is_left(sdtool: Run, tmp_path: Path) 
     assert "trapped.ckpt: UNSAFE" in result.out
     assert "refused as unsafe" in result.err
     assert "just ran a command" not in result.out + result.err
-    assert "All steps did what they should" in result.out
+    assert "All steps gave the expected results" in result.out
     assert os.listdir(tmp_path) == []
 
 
@@ -92,7 +92,7 @@ def test_a_wrong_value_is_noticed(sdtool: Run, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("sdtool.cli.verbs.demo.training_checkpoint", lambda: expected)
     result = sdtool("demo")
     assert result.code == 1
-    assert "training-pruned-emaonly.safetensors does not hold the values" in result.err
+    assert "training-pruned-emaonly.safetensors does not contain the expected values" in result.err
     assert "All steps" not in result.out
 
 

@@ -69,7 +69,7 @@ def test_a_click_that_knows_no_such_shell(sdtool: Run, monkeypatch: pytest.Monke
     result = sdtool("completion", "powershell")
     assert (result.code, result.out) == (2, "")
     assert result.err == (
-        "sdtool: error: the click that is installed has no completion for powershell\n"
+        "sdtool: error: the installed version of click has no completion for powershell\n"
         "sdtool: hint: python -m pip install --upgrade click\n"
     )
 

@@ -108,7 +108,7 @@ def test_a_page_says_what_the_document_says(sdtool: Run, library: Path) -> None:
     document = json.loads(result.out)
     shown = Page(Path("page.html").read_text("utf-8"))
     heading, *rows = shown.rows["list"]
-    assert heading == ["Name", "Verdict", "Size", "Could go", "Kind", "Precision", "EMA"]
+    assert heading == ["Name", "Verdict", "Size", "Removable", "Kind", "Precision", "EMA"]
     sizes = [n["data-n"] for n in shown.all("td") if "data-n" in n][-2 * len(rows) :: 2]
     assert sizes == [str(one["size_bytes"]) for one in document["files"]]
     assert [row[0] for row in rows] == [one["path"] for one in document["files"]]
@@ -247,8 +247,8 @@ def test_a_scan_has_a_page_too(sdtool: Run, library: Path) -> None:
 def test_all_is_clean() -> None:
     text = made([file("a")])
     assert "<p>Every file is clean.</p>" in text
-    assert "Not looked for" in text
-    assert "No component is there twice" in made([], duplicates=[])
+    assert "Not searched for" in text
+    assert "No duplicate components" in made([], duplicates=[])
 
 
 def test_many_files_are_drawn_as_one_and_told_by_number() -> None:

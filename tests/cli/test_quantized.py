@@ -84,7 +84,7 @@ def test_an_output_is_called_by_its_type(
     assert raw_bytes(weight) == raw_bytes(weights_by_torch(SCALED).to(kind))
     result = sdtool("verify", f"{name}.safetensors", "--against", scaled)
     assert result.code == 0
-    assert "  1 tensor dequantized, proven by multiplying again\n" in result.out
+    assert "  1 tensor dequantized, verified by multiplying again\n" in result.out
     result = sdtool("verify", f"{name}.safetensors", "--against", scaled, "--json")
     (file,) = json.loads(result.out)["files"]
     assert (file["ok"], file["dequantized_tensors"]) == (True, 1)

@@ -94,7 +94,7 @@ def test_done_put_back_and_forgotten(sdtool: Run, folder: Path) -> None:
     assert "nothing to undo" in sdtool("tidy", "--undo", "models").err
     sdtool("tidy", "models", "--yes")
     stay = sdtool("tidy", "--forget", "models")
-    assert "2 originals (3.62 MB) stay: add --yes to delete them" in stay.err
+    assert "2 originals (3.62 MB) kept: add --yes to delete them" in stay.err
     gone = sdtool("tidy", "--forget", "models", "--yes")
     assert (gone.code, gone.out) == (0, "2 originals (3.62 MB) deleted\n")
     assert "2 files in quarantine: delete them by hand" in gone.err

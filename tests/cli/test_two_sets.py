@@ -56,7 +56,7 @@ def test_convert_lists_the_other_set_as_weights(sdtool: Run, tmp_path: Path) -> 
 
 def test_lost_names_are_told(sdtool: Run, tmp_path: Path) -> None:
     torch.save([torch.ones(9, 3), torch.ones(3, 9)], tmp_path / "lora.pt")
-    told = "names are lost: 2 tensors stand in a list"
+    told = "names are lost: 2 tensors are in a list"
     result = sdtool("convert", "lora.pt")
     assert result.code == 0 and f"warning: lora.pt: {told}" in result.err and told not in result.out
     assert told in sdtool("info", "lora.pt").out

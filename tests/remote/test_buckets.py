@@ -111,7 +111,7 @@ def test_an_object_that_changes_midway_is_an_error(
     result = sdtool("convert", url)
     assert (result.code, result.err.splitlines()[0]) == (
         TROUBLE,
-        f"sdtool: error: {url}: changed while it was read; what was read of it is not used",
+        f"sdtool: error: {url}: changed while it was read; the data was discarded",
     )
 
 
@@ -156,8 +156,8 @@ def test_a_store_that_takes_no_conditions_is_still_found_out(
 @pytest.mark.parametrize(
     ("status", "told"),
     [
-        (403, "the store does not give it to us"),
-        (401, "the store does not give it to us"),
+        (403, "the store denies access"),
+        (401, "the store denies access"),
         (500, "the store answers 500"),
         (418, "the store answers 418"),
     ],
@@ -194,7 +194,7 @@ def test_nobody_has_said_who_asks(
         [
             "sdtool: error: s3://models/x.ckpt: no credentials for the store",
             "sdtool: hint: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY;"
-            " of a public bucket AWS_SKIP_SIGNATURE=true",
+            " public buckets: AWS_SKIP_SIGNATURE=true",
         ],
     )
     azure = sdtool("info", "az://models/x.ckpt")
@@ -256,7 +256,7 @@ def test_without_the_package(sdtool: Run, monkeypatch: pytest.MonkeyPatch) -> No
         assert (result.code, result.err.splitlines()) == (
             TROUBLE,
             [
-                "sdtool: error: buckets are read with the package obstore, which is not installed",
+                "sdtool: error: buckets require the package obstore, which is not installed",
                 f"sdtool: hint: {sys.executable} -m pip install 'obstore>=0.12,<0.13'",
             ],
         )
@@ -279,13 +279,13 @@ def test_a_profile_of_aws_says_who_asks(
     monkeypatch.setenv("AWS_PROFILE", "none")
     wrong = sdtool("info", "s3://models/x.ckpt")
     assert (wrong.code, wrong.err.splitlines()[0]) == (
-        TROUBLE, "sdtool: error: the profile that AWS_PROFILE names cannot be used",
+        TROUBLE, "sdtool: error: the profile in AWS_PROFILE cannot be used",
     )  # fmt: skip
     monkeypatch.setitem(sys.modules, "boto3", None)
     monkeypatch.delitem(sys.modules, "obstore.auth.boto3", raising=False)
     without = sdtool("info", "s3://models/x.ckpt")
     assert without.err.splitlines() == [
-        "sdtool: error: profiles of AWS are read with the package boto3, which is not installed",
+        "sdtool: error: AWS profiles require the package boto3, which is not installed",
         f"sdtool: hint: {sys.executable} -m pip install boto3, or unset AWS_PROFILE",
     ]
 

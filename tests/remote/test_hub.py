@@ -174,8 +174,8 @@ def test_the_token_is_for_the_hub_alone(
     refused = sdtool("info", "hf://owner/repo/m.ckpt")
     assert refused.code == TROUBLE
     assert refused.err.splitlines() == [
-        "sdtool: error: hf://owner/repo/m.ckpt: the server does not give it to us (401)",
-        "sdtool: hint: check the name; a private or gated repository wants a token in HF_TOKEN",
+        "sdtool: error: hf://owner/repo/m.ckpt: the server denies access (401)",
+        "sdtool: hint: check the name; a private or gated repository requires a token in HF_TOKEN",
     ]
     if where == "HF_TOKEN":
         monkeypatch.setenv("HF_TOKEN", TOKEN)
@@ -192,7 +192,7 @@ def test_a_token_that_is_none(sdtool: Run, hub: Hub, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("HF_TOKEN", "a\nInjected: 1")
     result = sdtool("info", "hf://owner/repo/m.ckpt")
     assert (result.code, result.err) == (
-        TROUBLE, "sdtool: error: HF_TOKEN is no token: it has characters that none has\n",
+        TROUBLE, "sdtool: error: HF_TOKEN is not a valid token: it contains invalid characters\n",
     )  # fmt: skip
     assert not hub.server.asked
 
@@ -263,7 +263,7 @@ def test_a_list_without_an_end(
     entry.clear()
     result = sdtool("scan", "hf://owner/repo")
     assert result.code == TROUBLE
-    assert "the hub's list of files is not understood" in result.err
+    assert "the hub's list of files is invalid" in result.err
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_a_list_that_is_none(sdtool: Run, hub: Hub, body: bytes) -> None:
     hub.server.always = lambda path, asked, good: Reply(200, {}, body)
     result = sdtool("scan", "hf://owner/repo")
     assert (result.code, result.err) == (
-        TROUBLE, "sdtool: error: hf://owner/repo/: the hub's list of files is not understood\n",
+        TROUBLE, "sdtool: error: hf://owner/repo/: the hub's list of files is invalid\n",
     )  # fmt: skip
 
 
@@ -287,7 +287,7 @@ def test_a_list_that_goes_on_elsewhere(
     link = {"Link": f'<{hub.store.url}/api/next>; rel="next"'}
     hub.server.always = lambda path, asked, good: Reply(200, link, b"[]")
     result = sdtool("scan", "hf://owner/repo")
-    assert (result.code, "is not understood" in result.err) == (TROUBLE, True)
+    assert (result.code, "is invalid" in result.err) == (TROUBLE, True)
     assert not hub.store.asked
 
 

@@ -85,7 +85,7 @@ def test_the_journal_names_it_by_its_url(sdtool: Run, server: Server) -> None:
     (row,) = map(json.loads, sdtool("journal", "export", "j").out.splitlines())
     assert (row["path"], row["files"]) == (url, {url: {"nbytes": len(CLEAN), "version": '"one"'}})
     del server.files["/a.ckpt"]
-    assert sdtool("journal", "prune", "j").out == "0 of 1 entries taken out\n"  # no server is asked
+    assert sdtool("journal", "prune", "j").out == "0 of 1 entries removed\n"  # no server is asked
     assert server.asked == []
 
 
@@ -110,7 +110,7 @@ def test_conversions_from_bucket_to_bucket(sdtool: Run, bucket: Bucket) -> None:
         return [(file["status"], *file["notes"][:1]) for file in made["files"]]
 
     assert [status for status, _ in told()] == ["written", "written"]
-    assert all("as the journal says" in note for _, note in told())
+    assert all("according to the journal" in note for _, note in told())
     bucket.obstore.delete(bucket.store, "b/two.safetensors")
     again = told()
     assert [status for status, _ in again] == ["skipped", "written"]

@@ -49,22 +49,22 @@ def test_what_is_shown_and_what_it_is_called(text: str, shown: str, name: str) -
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("ftp://me:SECRET@host/x.ckpt", "ftp:// is not read: ftp://..."),
+        ("ftp://me:SECRET@host/x.ckpt", "ftp:// is not supported: ftp://..."),
         ("file:///etc/x.ckpt", "name the file without file://: file://..."),
-        ("https://", "the https:// path names no host: https://..."),
+        ("https://", "the https:// path does not name a host: https://..."),
         ("https://me:SECRET/@host/x.ckpt", "the https:// path is not a URL: https://..."),
         ("https://ho st:SECRET/x", "the https:// path is not a URL: https://..."),
         ("https://host:99999/x", "the https:// path is not a URL: https://..."),
         ("https://[::1/x", "the https:// path is not a URL: https://..."),
-        (f"https://{'a' * 70}/x", "the https:// path names no host: https://..."),
+        (f"https://{'a' * 70}/x", "the https:// path does not name a host: https://..."),
         (
             "https://host/x\r\nInjected: 1",
-            "the https:// path holds control characters: https://...",
+            "the https:// path contains control characters: https://...",
         ),
         ("https://host/folder/", "a web server has no list of files: https://host/folder/"),
         ("https://host", "a web server has no list of files: https://host/"),
-        ("s3:///x.ckpt", "the s3:// path names no bucket: s3://..."),
-        ("s3://KEY:SECRET@bucket/x", "the s3:// path names no bucket: s3://..."),
+        ("s3:///x.ckpt", "the s3:// path does not name a bucket: s3://..."),
+        ("s3://KEY:SECRET@bucket/x", "the s3:// path does not name a bucket: s3://..."),
         (
             "az://box/x?sig=SECRET",
             "the az:// path has a query; tokens are taken from the environment: az://...",

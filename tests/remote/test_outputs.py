@@ -135,7 +135,7 @@ def test_what_the_store_gives_back_is_compared(
     monkeypatch.setattr(buckets, "put", spoilt)
     result = sdtool("convert", training, "-o", URL, "--verify")
     assert (result.code, result.err) == (
-        FOUND, f"sdtool: error: {URL}: what the store gives back is not what was sent\n",
+        FOUND, f"sdtool: error: {URL}: the uploaded object differs from what was sent\n",
     )  # fmt: skip
     assert objects(bucket) == {}
 
@@ -149,9 +149,9 @@ def test_a_store_that_replaces_all_the_same_is_refused(
     assert (result.code, result.err.splitlines()) == (
         TROUBLE,
         [
-            "sdtool: error: s3://models/out/: the store replaces what is there although it is told"
-            " not to",
-            "sdtool: hint: --force writes whatever is there",
+            "sdtool: error: s3://models/out/: the store replaces existing objects although it"
+            " is told not to",
+            "sdtool: hint: --force writes it anyway",
         ],
     )
     assert objects(bucket) == {}
@@ -165,8 +165,8 @@ def test_more_than_a_store_copies_is_sent_in_one_step_if_asked(
     result = sdtool("convert", training, "-o", URL)
     assert (result.code, result.err.splitlines()[0]) == (
         TROUBLE,
-        f"sdtool: error: {URL}: s3:// takes no more than 1,000 bytes without replacing what may be"
-        " there",
+        f"sdtool: error: {URL}: s3:// cannot write more than 1,000 bytes on the condition that"
+        " nothing is replaced",
     )
     assert objects(bucket) == {}
     assert sdtool("convert", training, "-o", URL, "--force", "--verify").code == DONE
@@ -245,7 +245,7 @@ def test_many_from_python(training: Path, bucket: Bucket, plain: bytes) -> None:
             "https://host/x.safetensors: https://",
         ),
         (["--out-dir", "hf://owner/repo"], "hf://owner/repo/: hf:// is for inputs only"),
-        (["-o", "s3://models/x/"], "s3://models/x/: -o names a file, and this is a folder"),
+        (["-o", "s3://models/x/"], "s3://models/x/: -o expects a file, and this is a folder"),
         (["-o", "a", "--out-dir", "s3://models"], "-o and --out-dir cannot be used together"),
         (["-o", URL, "--replace=delete"], "--replace cannot be used where outputs go to a bucket"),
         (

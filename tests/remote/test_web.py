@@ -145,7 +145,7 @@ def test_nothing_is_written_to_a_web_server(sdtool: Run, training: Path, option:
         TROUBLE,
         [
             "sdtool: error: https://host/x.safetensors: https:// is for inputs only",
-            "sdtool: hint: outputs go to this machine, or to s3://, gs:// and az://",
+            "sdtool: hint: outputs can be local, or on s3://, gs:// and az://",
         ],
     )
     assert {path.name for path in Path().iterdir()} == {"training.ckpt"}
@@ -218,22 +218,22 @@ def test_what_passes_is_tried_again(
     ("always", "told"),
     [
         (busy(503), "the server answers 503 Service Unavailable, 5 times"),
-        (cut(5), "the answer ended after 5 of 65,536 bytes, 5 times"),
+        (cut(5), "the response ended after 5 of 65,536 bytes, 5 times"),
         (busy(429, **{"Retry-After": "4000"}), "the server asks to wait 4,000 seconds"),
-        (with_header("Content-Range", "bytes 1-65536/999999"), "gives other bytes than it was"),
-        (with_header("Content-Range", "bytes 0-9/999999"), "gives other bytes than it was"),
-        (with_header("Content-Range", "bytes 0-65535/*"), "gives other bytes than it was"),
-        (with_header("Content-Range", f"bytes 0-65535/{'9' * 5000}"), "gives other bytes than"),
-        (with_header("Content-Encoding", "gzip"), "gives other bytes than it was asked for"),
-        (with_header("Content-Length", "70000"), "gives other bytes than it was asked for"),
+        (with_header("Content-Range", "bytes 1-65536/999999"), "other bytes than requested"),
+        (with_header("Content-Range", "bytes 0-9/999999"), "other bytes than requested"),
+        (with_header("Content-Range", "bytes 0-65535/*"), "other bytes than requested"),
+        (with_header("Content-Range", f"bytes 0-65535/{'9' * 5000}"), "other bytes than requested"),
+        (with_header("Content-Encoding", "gzip"), "other bytes than requested"),
+        (with_header("Content-Length", "70000"), "other bytes than requested"),
         (busy(404), "no such file on the server"),
-        (busy(403), "the server does not give it to us (403)"),
-        (busy(401), "the server does not give it to us (401)"),
+        (busy(403), "the server denies access (403)"),
+        (busy(401), "the server denies access (401)"),
         (busy(418), "the server answers 418"),
-        (redirect("/x.ckpt"), "the server sends us from one place to the next"),
-        (redirect("ftp://elsewhere/x"), "the server sends us to what is no URL"),
-        (redirect("http://[::1/x"), "the server sends us to what is no URL"),
-        (redirect("//" + "a" * 300 + "/x"), "there is no server of such a name"),
+        (redirect("/x.ckpt"), "the server redirects too many times"),
+        (redirect("ftp://elsewhere/x"), "the server redirects to an invalid URL"),
+        (redirect("http://[::1/x"), "the server redirects to an invalid URL"),
+        (redirect("//" + "a" * 300 + "/x"), "there is no server of this name"),
     ],
 )
 def test_what_does_not_pass_is_one_line(
@@ -317,7 +317,7 @@ def test_a_server_without_parts_is_said_so(sdtool: Run, server: Server, training
     assert (result.code, result.err.splitlines()) == (
         TROUBLE,
         [
-            f"sdtool: error: {url}: the server gives no parts of files",
+            f"sdtool: error: {url}: the server does not support range requests",
             "sdtool: hint: --download fetches all of it first, to a temporary file",
         ],
     )
@@ -426,7 +426,7 @@ def test_a_public_server_cannot_send_us_into_a_private_net(
     result = sdtool("info", f"{server.url}/x.ckpt")
     assert result.code == TROUBLE
     shown = place.strip("[]")
-    what = f"the server sends us to {shown}:{server.port}, which is not on the internet"
+    what = f"the server redirects to {shown}:{server.port}, which is not a public address"
     assert result.err.startswith(f"sdtool: error: {server.url}/x.ckpt: {what}\n")
     assert len(server.asked) == 1
 
@@ -438,7 +438,7 @@ def test_a_private_server_may_but_never_to_where_machines_keep_their_keys(
     server.faults = [redirect(f"http://localhost:{server.port}/y")]
     assert sdtool("scan", f"{server.url}/x.ckpt").code == DONE
     server.faults = [redirect("http://169.254.169.254/latest/meta-data")]
-    assert "which is not on the internet" in sdtool("info", f"{server.url}/x.ckpt").err
+    assert "which is not a public address" in sdtool("info", f"{server.url}/x.ckpt").err
 
 
 @pytest.mark.parametrize(
@@ -473,7 +473,7 @@ def test_http_is_for_this_machine(
     monkeypatch.setattr(ipaddress.IPv4Address, "is_loopback", False)
     result = sdtool("info", f"{server.url}/x.ckpt")
     assert result.code == TROUBLE
-    assert "http:// is read from this machine only" in result.err
+    assert "http:// is accepted only for this machine" in result.err
     assert not server.asked
 
 
@@ -513,7 +513,7 @@ def test_certificates_are_checked(
         with running() as plain:
             plain.serve("/y", training.read_bytes())
             server.always = redirect(f"{plain.url}/y")
-            assert "a place that is not encrypted" in sdtool("info", url).err
+            assert "an unencrypted address" in sdtool("info", url).err
             assert not plain.asked
 
 

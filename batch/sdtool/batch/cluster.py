@@ -159,7 +159,7 @@ class _Run(Generic[T, R]):
         elif time.monotonic() - self._last > _EMPTY_SECONDS:
             raise SdtoolError(
                 f"the cluster has had no workers for {_EMPTY_SECONDS:.0f} s",
-                hint="what was done is reported; a journal or --resume goes on from there",
+                hint="finished work is reported; to continue later, use a journal or --resume",
             )
         elif self._client.cluster is not None:  # ours: nobody else starts new ones
             self._client.cluster.scale(0)
@@ -226,7 +226,7 @@ def _client(address: str, workers: int) -> Generator[Any]:
             raise UsageError(
                 f"the cluster does not answer ({' '.join(str(e).split())[:200]})",
                 where=address,
-                hint="--cluster takes the address of a Dask scheduler, tcp://HOST:8786, or local",
+                hint="--cluster expects the address of a Dask scheduler, tcp://HOST:8786, or local",
             ) from e
         stack.callback(client.close)
         yield client

@@ -86,7 +86,7 @@ def _made_of_file(
 ) -> list[Draft]:
     options = shared.options
     if job.item.remote is not None and options.replace is not None:
-        raise UsageError("--replace takes the place of files on this machine", where=draft.path)
+        raise UsageError("--replace requires local files", where=draft.path)
     with (
         job.item.opened() as source,
         judged(source, options.allow) as (taken, report),

@@ -1,4 +1,4 @@
-"""Files held against the digests that a list or a statement has of them."""
+"""Files compared with their digests in a list or a statement."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What was found of one file, or why it could not be looked at."""
+    """The result for one file, or why it could not be read."""
 
     path: str
     nbytes: int
@@ -40,19 +40,19 @@ class Checked:
 
 
 def expected_of(path: _Path, statement: _Path | None = None) -> list[Expected]:
-    """Return the files that have digests: those of a list, of the list in a folder, and those of a
-    statement. Nothing for a file or folder that no list speaks of.
+    """Return the files that have digests: those in a list, in the list of a folder, and those in a
+    statement. The result is empty for a file or folder without a list.
 
-    With a statement a single file is known by its content, whatever it is called.
+    With a statement a single file is recognised by its content, whatever its name.
 
     Raises:
-        UsageError: the file is none of the statement's, or not on this machine.
-        InputError: the list or the statement cannot be read, or is none.
+        UsageError: the file is not in the statement, or not on this machine.
+        InputError: the list or the statement cannot be read, or is not valid.
     """
     where = os.fspath(path)
     if is_remote(where):
         if statement is not None:
-            raise UsageError("--statement takes files on this machine", where=where)
+            raise UsageError("--statement requires local files", where=where)
         return []
     found: dict[tuple[str, str], Expected] = {}
     is_folder = os.path.isdir(where)
@@ -75,9 +75,9 @@ def verify_listed(
     report: Callable[[Checked], object] | None = None,
     progress: Progress | None = None,
 ) -> list[Checked]:
-    """Check each file: its digest and, where it is a model, that it is whole.
+    """Check each file: its digest and, if it is a model, that it is whole.
 
-    `report` is called with each as it ends, `progress` with bytes that were read.
+    `report` is called with each result, `progress` with the number of bytes read.
     """
     done: list[Checked] = []
     for one in expected:
@@ -118,15 +118,15 @@ def _of_statement(statement: Statement, folder: str) -> list[Expected]:
 
 
 def _named(statement: Statement, path: str) -> Expected:
-    """Return what a statement says of one file: by its content, else by its name."""
+    """Return the entry of a statement for one file: by its content, else by its name."""
     known = {**statement.outputs, statement.input_name: statement.input_sha256}
     with local_file(path) as file:
         digest = hash_file(file).sha256
     wanted = digest if digest in known.values() else known.get(Path(path).name)
     if wanted is None:
         raise UsageError(
-            "is none of the files of the statement",
+            "is not listed in the statement",
             where=path,
-            hint=f"it speaks of {', '.join(known)}",
+            hint=f"it lists {', '.join(known)}",
         )
     return Expected(path, wanted)

@@ -39,7 +39,7 @@ def part_of(text: str) -> Part:
     digits = number.isascii() and of.isascii() and number.isdigit() and of.isdigit()
     if not slash or not digits or not 1 <= int(number[:9]) <= int(of[:9]):
         raise UsageError(
-            f"--shard takes I/N with I from 1 to N, such as 3/16, and not {text!a}",
+            f"--shard expects I/N with I from 1 to N, such as 3/16, and not {text!a}",
             hint="where a scheduler counts from 0, add 1",
         )
     return Part(int(number), int(of))

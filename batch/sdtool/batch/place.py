@@ -120,13 +120,13 @@ def plan_outputs(
     if out is not None and len(items) > 1:
         raise UsageError(
             f"-o names one output and there are {len(items)} inputs",
-            hint="--out-dir takes a folder for all of them",
+            hint="--out-dir expects a folder for all of them",
         )
     if out_dir is not None and os.path.lexists(out_dir) and not os.path.isdir(out_dir):
         raise UsageError("--out-dir is not a folder", where=out_dir)
     if out is not None and os.path.isdir(out) and not makes_folders:
         raise UsageError(
-            "-o names a file, and this is a folder", where=out, hint="--out-dir takes a folder"
+            "-o expects a file, and this is a folder", where=out, hint="--out-dir expects a folder"
         )
     jobs = [
         _job(item, tuple(_place(item, name, out_dir) for name in names(item.called)))

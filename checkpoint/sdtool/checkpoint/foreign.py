@@ -56,7 +56,7 @@ ZIP_EMPTY = Foreign("empty-zip", "an empty zip archive", "download it again")
 TF_DATA = Foreign(
     "tensorflow-data",
     "the values of a TensorFlow checkpoint",
-    "they are read by way of the .index beside them",
+    "give sdtool the .index beside them",
 )
 TF_META = Foreign("tensorflow-meta", "the graph of a TensorFlow checkpoint", _GRAPH, "model")
 TF_STATE = Foreign(

@@ -68,7 +68,7 @@ def fields(source: Source, begin: int, end: int) -> Iterator[Field]:
         at = place + start
         behind = at + value if kind == BYTES else at
         if not number or behind > end:
-            raise Malformed("a field that reaches out of its message", where=source.name)
+            raise Malformed("a field that reaches outside its message", where=source.name)
         yield Field(number, kind, value, at, behind)
         at = behind
 

@@ -211,8 +211,9 @@ def flat_sets(tensors: Sequence[TensorEntry]) -> TwoSets | None:
 
 
 def both_note(sets: TwoSets) -> str:
-    """Say of a file that has the keys before its names what it is good for."""
+    """Return the note on a file whose names begin with the keys: what it is for."""
     return (
-        f"its names begin with {sets.raw_key}. (raw weights) and {sets.ema_key}. (EMA): for going"
-        " on with a training; other programs load it after `sdtool prune` has taken one of the two"
+        f"its names begin with {sets.raw_key}. (raw weights) and {sets.ema_key}. (EMA):"
+        " it is for further training; other programs can load it after `sdtool prune` has extracted"
+        " one of the two"
     )

@@ -34,7 +34,7 @@ def bytes_of(entry: TensorEntry, most: int = _MOST) -> bytes:
         InputError: its bytes cannot be read.
     """
     if not entry.is_contiguous or entry.conj or entry.neg or entry.unsupported:
-        raise Unsupported("its values do not stand in a row", where=entry.name)
+        raise Unsupported("its values are not contiguous", where=entry.name)
     if entry.numel > most:
         raise Unsupported("larger than any tensor that decides something", where=entry.name)
     start = entry.offset * entry.dtype.itemsize

@@ -227,14 +227,14 @@ def _checkpoint(reading: Reading, root: Value, walk: Walker) -> Checkpoint:
 
 
 def _nameless(weights: Iterable[TensorEntry]) -> tuple[str, ...]:
-    """Say of tensors that stand in a list that they have no names."""
+    """Return the note on tensors in a list, which have no names."""
     count = sum(type(path[-1]) is int for entry in weights if (path := entry.path))
     if not count:
         return ()
-    tensors = "1 tensor stands" if count == 1 else f"{count:,} tensors stand"
+    tensors = "1 tensor is" if count == 1 else f"{count:,} tensors are"
     return (
-        f"names are lost: {tensors} in a list and are called by their numbers; only the program"
-        " that wrote the list knows what they are",
+        f"names are lost: {tensors} in a list and named by position; only the program that wrote"
+        " the list knows what they are",
     )
 
 

@@ -25,7 +25,7 @@ jobs_option = click.option(
 )
 
 download_option = click.option(
-    "--download", is_flag=True, help="Fetch all of a file whose server gives no parts."
+    "--download", is_flag=True, help="Fetch the whole file if the server cannot send ranges."
 )
 
 paths_argument = click.argument("paths", metavar="PATH...", nargs=-1, required=True)

@@ -85,7 +85,7 @@ def compare_files(console: Console, found: Found, allow: Mapping[str, str], form
         UsageError: there are more files, or one without EMA weights.
     """
     if len(found.items) + len(found.problems) not in (1, 2):
-        raise UsageError("--compare takes two files, or one that has raw and EMA weights")
+        raise UsageError("--compare expects two files, or one that has raw and EMA weights")
     results = Results("compare", form, console.data)
     comparison: Comparison | None = None
     with ExitStack() as stack:

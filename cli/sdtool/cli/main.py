@@ -26,10 +26,10 @@ VERBS = {
     "release": "Write all files of a model's release: variants, hashes, model card.",
     "info": "Show what a file is and what it contains.",
     "verify": "Check that a file is whole, or that it contains another file's values.",
-    "watch": "Scan what arrives in a folder, once it is complete.",
+    "watch": "Scan files as they arrive in a folder.",
     "ui": "Show a page on which folders are looked at, scanned, converted and pruned.",
-    "journal": "Show or tidy up a journal that --journal has kept.",
-    "demo": "Show the main job on a small built-in checkpoint.",
+    "journal": "Show or clean up a journal that --journal has written.",
+    "demo": "Demonstrate the main workflow on a small built-in checkpoint.",
     "completion": "Print the script that lets a shell complete verbs, options and files.",
 }
 """Each verb with its line in `sdtool --help`; `sdtool.cli.verbs.NAME` holds its `command`."""

@@ -123,7 +123,7 @@ def many_options(function: Verb) -> Verb:
 
             part = part_of(shard)
         if spool is not None and cluster is None:
-            raise UsageError("--spool goes with --cluster")
+            raise UsageError("--spool requires --cluster")
         if spool is None:
             spool = os.curdir
             if cluster == "local":
@@ -136,11 +136,11 @@ def many_options(function: Verb) -> Verb:
         (
             click.option(
                 "--journal", metavar="FILE",
-                help="Note what is done in FILE; do not do it again while it is unchanged.",
+                help="Record finished work in FILE; skip unchanged files.",
             ),
             click.option(
                 "--shard", metavar="I/N",
-                help="Take part I of N of the files; all parts are all files.",
+                help="Process part I of N of the files.",
             ),
             click.option(
                 "--cluster", metavar="ADDRESS",
@@ -148,7 +148,7 @@ def many_options(function: Verb) -> Verb:
             ),
             click.option(
                 "--spool", metavar="DIR",
-                help="For --cluster: a folder that all its machines share.",
+                help="For --cluster: a folder shared by all machines.",
             ),
         )
     ):  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a person may have meant by a verb or an option that there is not."""
+"""Suggestions for a verb or an option that does not exist."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ _OPTIONS: Mapping[str, str] = {
     "--precision": "--dtype",
     "--type": "--dtype",
 }
-"""Words of other tools, and ours."""
+"""Options of other tools, and their equivalents here."""
 
 _NEAR = 0.65
-"""How alike two words are, of 1, of which one may be the other mistyped."""
+"""The least similarity, from 0 to 1, of a mistyped word and the suggested one."""
 
 PRECISIONS: Mapping[str, str] = {
     "bfloat16": "bf16",
@@ -55,11 +55,11 @@ PRECISIONS: Mapping[str, str] = {
     "full": "fp32",
     "half": "fp16",
 }
-"""What other tools call a precision, and what it is called here."""
+"""Names of precisions in other tools, and here."""
 
 
 def verb_for(word: str, verbs: Iterable[str]) -> str | None:
-    """Return what is to be typed behind `sdtool` in place of `word`."""
+    """Return what to type after `sdtool` instead of `word`."""
     near = get_close_matches(word.lower(), [*verbs, *_VERBS], 1, _NEAR)
     if near:
         return _VERBS.get(near[0], near[0])
@@ -67,9 +67,9 @@ def verb_for(word: str, verbs: Iterable[str]) -> str | None:
 
 
 def option_for(word: str, command: click.Command, others: Iterable[click.Command]) -> str | None:
-    """Return what is to be typed in place of an option that `command` has not.
+    """Return what to type instead of an option that `command` does not have.
 
-    Of a word that means something to one of the `others`, it is that with its verb.
+    If one of the `others` has such an option, the result includes its verb.
     """
     meant = _OPTIONS.get(word.lower())
     if meant is None:

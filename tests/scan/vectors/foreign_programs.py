@@ -119,7 +119,7 @@ def _onnx() -> Iterator[Vector]:
         ("cut", "the graph is cut", outside("../x")[:-5] + b"\xff"),
         (
             "nodes-many",
-            "more nodes than a file of its size has",
+            "more nodes than a file of its size can have",
             model(message(1) * 300_000),
         ),
     )

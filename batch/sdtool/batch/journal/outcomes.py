@@ -1,4 +1,4 @@
-"""What a journal keeps of inputs that were converted or pruned: their outcomes."""
+"""What a journal records of inputs that were converted or pruned: their outcomes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sdtool.batch.place import AnyJob, PartsJob
 def remembering(
     engine: Engine, journal: Journal, recipe: Recipe, options: Options, outputs: Outputs
 ) -> Engine:
-    """Return an engine that does jobs as `engine` does, but for those that are done.
+    """Return an engine that does jobs as `engine` does, except those that are done.
 
     Raises:
         UsageError: the recipe holds more than options.
@@ -63,7 +63,7 @@ class _Outcomes:
 
 def _recalled(outcome: Outcome, path: str, since: str) -> Outcome:
     source = replace(outcome.input, path=path)
-    note = f"unchanged since {since}, as the journal says"
+    note = f"unchanged since {since}, according to the journal"
     if isinstance(outcome, (Written, Skipped)):
         remarks = Remarks((note,), outcome.remarks.warnings)
         return Skipped(input=source, output=outcome.output, remarks=remarks)

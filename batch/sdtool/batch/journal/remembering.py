@@ -1,4 +1,4 @@
-"""An engine that does not do again what a journal knows to be done."""
+"""An engine that skips the work that a journal has recorded as done."""
 
 from __future__ import annotations
 
@@ -29,38 +29,38 @@ R = TypeVar("R")
 
 
 class Kind(Protocol[T_contra, R]):
-    """How results of one kind are kept. It is pickled with the work."""
+    """How results of one kind are recorded. It is pickled with the work."""
 
     def inputs(self, item: T_contra) -> Sequence[Item] | None:
-        """Return the files that an item is made of; None where these do not tell enough."""
+        """Return the files that an item is made of; None if these do not identify it."""
         ...
 
     def key(self, item: T_contra) -> bytes:
-        """Return what tells items apart: see `key_of`."""
+        """Return the key of an item: see `key_of`."""
         ...
 
     def outputs(self, result: R) -> Sequence[str]:
-        """Return the files that were made, or found to be there, by their paths or URLs."""
+        """Return the files that were made or already existed, by their paths or URLs."""
         ...
 
     def kept(self, result: R) -> R:
-        """Return what is kept of a result: without what is of one file alone, most are alike."""
+        """Return the part of a result to record: without per-file data, most are equal."""
         ...
 
     def is_final(self, result: R) -> bool:
-        """Whether the same would come out of it again: a failure may have passed."""
+        """Whether repeating the work would give the same: a failure may be temporary."""
         ...
 
     def recalled(self, result: R, item: T_contra, entry: Entry) -> R:
-        """Return the result as it is reported where nothing was done again."""
+        """Return the result as it is reported if the work was skipped."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Remembering:
-    """Gives `engine` what the journal does not know, and notes what comes of it.
+    """Gives `engine` the items that the journal does not have, and records their results.
 
-    What the journal knows is checked by whoever would do the work: that reads the ends of files.
+    Whoever would do the work first checks the journal's entry, by reading the ends of the files.
     """
 
     engine: Engine
@@ -99,21 +99,21 @@ class _Asked(Generic[T]):
     item: T
     number: int
     known: Stamps | None
-    """The files as the journal knows them; None where it does not know the item."""
+    """The files as the journal has recorded them; None if it does not have the item."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer(Generic[R]):
     number: int
     result: R | None
-    """None where the files are what the journal says: then its result holds."""
+    """None if the files are as recorded: then the recorded result is valid."""
     stamps: Stamps | None = None
-    """What the result hangs on, where it is worth keeping."""
+    """The stamps of the files that the result depends on, if it is worth recording."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Checked(Generic[T, R]):
-    """Work that is only done where the files are not as the journal knows them."""
+    """Work that is done only if the files are not as the journal has recorded them."""
 
     work: Work[T, R]
     kind: Kind[T, R]
@@ -164,7 +164,7 @@ def _settled(stamp: AnyStamp) -> AnyStamp:
 
 @dataclass(slots=True)
 class _AllAsked(Sequence[_Asked[T]], Generic[T, R]):
-    """The items with what the journal knows of them, which is looked up as each is handed out."""
+    """The items with their journal entries, which are looked up as each is handed out."""
 
     items: Sequence[T]
     journal: Journal
@@ -172,9 +172,9 @@ class _AllAsked(Sequence[_Asked[T]], Generic[T, R]):
     kind: Kind[T, R]
     work: Work[T, R]
     _known: dict[int, Entry] = field(default_factory=dict[int, Entry])
-    """What was handed out, until the answer is there."""
+    """The items handed out whose answers are pending."""
     _last: tuple[str, R] | None = None
-    """The last content that was decoded, and its result: most are alike."""
+    """The last content that was decoded, and its result: most are equal."""
 
     def __len__(self) -> int:
         return len(self.items)
@@ -194,7 +194,7 @@ class _AllAsked(Sequence[_Asked[T]], Generic[T, R]):
         return _Asked(item, number, entry.stamps)
 
     def result(self, answer: _Answer[R]) -> R:
-        """Return what an answer says, and note it where it is new."""
+        """Return the result of an answer, and record it if it is new."""
         item = self.items[answer.number]
         entry = self._known.pop(answer.number, None)
         if answer.result is None:

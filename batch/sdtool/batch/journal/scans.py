@@ -1,4 +1,4 @@
-"""What a journal keeps of scans: the report, without what is of one file alone."""
+"""What a journal records of a scan: the report, without per-file data."""
 
 from __future__ import annotations
 

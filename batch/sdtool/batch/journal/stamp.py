@@ -1,4 +1,4 @@
-"""What tells whether a file is still what it was, without reading all of it."""
+"""Stamps, which show whether a file is unchanged without reading all of it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from sdtool.batch.items import Item, item_of, whole_path
 from sdtool.checkpoint import Unreadable, local_file
 
 _END_NBYTES = 256 << 10
-"""Bytes that are hashed at either end: most often all that is no tensor, of any format."""
+"""Bytes that are hashed at either end: in any format, usually everything but the tensors."""
 _SETTLING_NS = 2_000_000_000
-"""A file that was changed so shortly before could be changed again without a new time: FAT counts
-in steps of 2 seconds."""
+"""A file that was changed more recently could be changed again without a new time: FAT has steps of
+2 seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +26,20 @@ class Stamp:
     nbytes: int
     modified: int
     changed: int
-    """When the file system last noted a change of any kind, which no program can set; on Windows
-    when the file was made."""
+    """When the file system last recorded a change of any kind, which no program can set; on Windows
+    when the file was created."""
     number: int
     """The file's number on its disk."""
     digest: str
-    """SHA-256 of its first and last 256 KiB, cut to 160 bits: of all of it, if it is no longer."""
+    """SHA-256 of its first and last 256 KiB, cut to 160 bits; of all of it, if it is no longer."""
     is_settled: bool
-    """Whether it was at rest when the stamp was taken."""
+    """Whether it was unchanged for 2 seconds when the stamp was taken."""
 
     def holds(self, now: AnyStamp) -> bool:
         """Whether a file that has the stamp `now` is the one that had this stamp.
 
-        A file that was hashed whole is known by its content alone. Of any other, all that the file
-        system knows has to be the same too.
+        A file that was hashed completely is identified by its content alone. For any other file,
+        all data of the file system must be equal too.
         """
         if not isinstance(now, Stamp):
             return False
@@ -53,11 +53,11 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """One version of a file on a server, as the server calls it."""
+    """One version of a remote file, as identified by its server."""
 
     nbytes: int
     version: str
-    """Its strong ETag, or the hash by which a hub keeps it."""
+    """Its strong ETag, or the hash under which a hub stores it."""
 
     def holds(self, now: AnyStamp) -> bool:
         """Whether it is still the same."""
@@ -66,11 +66,11 @@ class Tag:
 
 AnyStamp: TypeAlias = Stamp | Tag
 Stamps: TypeAlias = Mapping[str, AnyStamp]
-"""The files that a result hangs on, by their paths or URLs."""
+"""The files that a result depends on, by their paths or URLs."""
 
 
 def stamp_of(path: str) -> Stamp | None:
-    """Return the stamp of a file, None where it is not there or cannot be read."""
+    """Return the stamp of a file, None if it is missing or cannot be read."""
     now = time.time_ns()
     try:
         with local_file(path) as file:
@@ -93,9 +93,9 @@ def stamp_of(path: str) -> Stamp | None:
 
 
 def tag_of(item: Item) -> Tag | None:
-    """Return the version of a file on a server, which is asked once for it.
+    """Return the version of a remote file, with one request to its server.
 
-    None where the server names none; and for a URL with a query, which is not shown: what is behind
+    None if the server reports none; and for a URL with a query, which is not shown: a file with
     another query would have the same name.
     """
     from sdtool.batch.remote.opening import version_of  # what is here needs none of it
@@ -109,16 +109,16 @@ def tag_of(item: Item) -> Tag | None:
 
 
 def stamps_of(items: Iterable[Item]) -> Stamps | None:
-    """Return the stamps of files, None where one of them has none."""
+    """Return the stamps of files, None if one of them has none."""
     found = {whole_path(item.path): _now(item) for item in items}
     stamps = {path: stamp for path, stamp in found.items() if stamp is not None}
     return stamps if len(stamps) == len(found) else None
 
 
 def still_hold(stamps: Stamps, items: Iterable[Item] = ()) -> bool:
-    """Whether each file is what it was when its stamp was taken.
+    """Whether each file is unchanged since its stamp was taken.
 
-    `items` are those that are known by more than their names.
+    `items` are those that are identified by more than their names.
     """
     known = {whole_path(item.path): item for item in items}
     for path, stamp in stamps.items():

@@ -1,7 +1,7 @@
 """The journal's file: an SQLite database that several runs may use at once.
 
-It is a cache and holds nothing that could not be found out again. A file that is no journal, or
-one that is damaged, is refused and left as it is.
+It is a cache: everything in it could be computed again. A file that is not a journal, or a damaged
+one, is refused and not changed.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _PATIENCE_SECONDS = 20.0
 """How long to wait for another run, which holds the database for milliseconds."""
 _PENDING = 256
 _PENDING_SECONDS = 1.0
-"""So many results, or so old ones, are written in one transaction: what a kill can cost."""
+"""The most results, and their greatest age, before a transaction: what a kill can lose."""
 _MOST_NBYTES = 64 << 20
-"""No row is larger."""
+"""The largest row."""
 _SCHEMA = (
     "CREATE TABLE task (id INTEGER PRIMARY KEY, asked TEXT NOT NULL UNIQUE)",
     "CREATE TABLE result (id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE,"
@@ -47,7 +47,7 @@ _SCHEMA = (
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What was done with one input, and the files that it is true of."""
+    """What was done with one input, and the files that it was done with."""
 
     stamps: Stamps
     content: str
@@ -57,7 +57,7 @@ class Entry:
 
     @property
     def since(self) -> str:
-        """When it was noted, as people read it."""
+        """When it was recorded, in ISO 8601."""
         return f"{datetime.fromtimestamp(self.noted, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
@@ -80,33 +80,33 @@ class Row:
 
     @property
     def is_current(self) -> bool:
-        """Whether it was noted by the version that reads it."""
+        """Whether it was recorded by the version that reads it."""
         return is_current(self.asked)
 
     @property
     def is_believed(self) -> bool:
-        """Whether a run that asks for the same would believe it: reads the ends of its files.
+        """Whether a run with the same options would use it: reads the ends of its files.
 
-        Servers are not asked: of what is on one, an entry is believed until a run has asked.
+        Servers are not contacted: an entry for a remote file is valid until a run has asked.
         """
         here = {path: stamp for path, stamp in self.entry.stamps.items() if not is_remote(path)}
         return self.is_current and still_hold(here)
 
 
 def key_of(path: str, *asked: str) -> bytes:
-    """Return what an entry is found by: an input, and what is asked for of it in particular."""
+    """Return the key of an entry: an input, and the options for it alone."""
     return b"\0".join(map(os.fsencode, (whole_path(path), *asked)))
 
 
 def input_of(key: bytes) -> str:
-    """Return the input of which a key speaks."""
+    """Return the input in a key."""
     return os.fsdecode(key.split(b"\0")[0])
 
 
 def _with_errors(
     method: Callable[Concatenate[Journal, P], R],
 ) -> Callable[Concatenate[Journal, P], R]:
-    """Let what SQLite raises come out as an error for people."""
+    """Convert SQLite's exceptions to sdtool's errors."""
 
     def call(self: Journal, /, *args: P.args, **kwargs: P.kwargs) -> R:
         with _errors(self.path):
@@ -165,7 +165,7 @@ class Journal:
 
     @_with_errors
     def look_up(self, task: int, key: bytes) -> Entry | None:
-        """Return what is known of an input."""
+        """Return the entry of an input."""
         if (task, key) in self._pending:
             return self._pending[task, key]
         row = self._database.execute(
@@ -176,7 +176,7 @@ class Journal:
         return None if row is None else _entry(self.path, key, *row)
 
     def note(self, task: int, key: bytes, entry: Entry) -> None:
-        """Take an entry in; it is on the disk after a second, or when `flush` was called."""
+        """Record an entry; it is on disk after a second, or after `flush`."""
         if not self._pending:
             self._since = time.monotonic()
         self._pending[task, key] = entry
@@ -186,7 +186,7 @@ class Journal:
 
     @_with_errors
     def flush(self) -> None:
-        """Write what was noted."""
+        """Write the pending entries."""
         if not self._pending:
             return
         with self._writing():
@@ -211,7 +211,7 @@ class Journal:
 
     @_with_errors
     def drop(self, entries: Iterable[tuple[int, bytes]]) -> None:
-        """Take out entries, by task and key, and the tasks and results that no other has."""
+        """Remove entries, by task and key, and the tasks and results that no other entry has."""
         run = self._database.execute
         with self._writing():
             self._database.executemany("DELETE FROM entry WHERE task = ? AND path = ?", entries)
@@ -220,7 +220,7 @@ class Journal:
         run("VACUUM")
 
     def close(self) -> None:
-        """Write what was noted, and close the file."""
+        """Write the pending entries, and close the file."""
         try:
             self.flush()
         finally:
@@ -248,7 +248,7 @@ class Journal:
 
 @contextmanager
 def open_journal(path: str, *, create: bool = True) -> Generator[Journal]:
-    """Open a journal, and close it in the end. See `Journal`."""
+    """Open a journal, and close it at the end. See `Journal`."""
     journal = Journal(path, create=create)
     try:
         yield journal
@@ -257,10 +257,10 @@ def open_journal(path: str, *, create: bool = True) -> Generator[Journal]:
 
 
 def _check_file(path: str, *, create: bool) -> None:
-    """Refuse what is no journal before SQLite touches it."""
+    """Refuse a file that is not a journal before SQLite opens it."""
     if os.path.splitext(path)[1].lower() in MODEL_SUFFIXES:
         raise UsageError(
-            "--journal names the journal, and this is called like a model",
+            "--journal expects a journal, and this is the name of a model",
             where=path,
             hint="give it a name of its own, such as models.journal",
         )
@@ -282,11 +282,11 @@ def _check_file(path: str, *, create: bool) -> None:
         raise UsageError("is a journal of another version of sdtool", where=path, hint=_HINT)
 
 
-_HINT = "it was left as it is; name another file, which will be made"
+_HINT = "it was not changed; name another file, which will be created"
 
 
 def _no_journal(path: str) -> UsageError:
-    return UsageError("is no journal of sdtool", where=path, hint=_HINT)
+    return UsageError("is not a journal of sdtool", where=path, hint=_HINT)
 
 
 @contextmanager
@@ -306,7 +306,7 @@ def _errors(path: str) -> Generator[None]:
 
 
 def damaged(path: str) -> UsageError:
-    """Return the error for a journal of which something cannot be understood."""
+    """Return the error for a journal with content that cannot be understood."""
     return UsageError("the journal is damaged", where=path, hint=_HINT)
 
 

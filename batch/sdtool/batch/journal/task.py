@@ -1,4 +1,4 @@
-"""What a result depends on besides the files: what was asked for, and who answered."""
+"""What a result depends on besides the files: the options, and the version of the rules."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ _ROOMS = ("checkpoint", "scan", "convert", "prune", "batch")
 def task_of(verb: str, **asked: object) -> str:
     """Return what identifies a task: two results of one task and one file are the same.
 
-    `asked` is every option that can change a result. Python's version belongs to it, whose tar and
-    xz readers are used.
+    `asked` is every option that can change a result. Python's version is included, because its tar
+    and xz readers are used.
 
     Raises:
-        UsageError: an option is no plain data, such as a model that is open.
+        UsageError: an option is not plain data, such as an open model.
     """
     try:
         options = encoded(asked)
     except TypeError as e:
-        raise UsageError(f"a journal cannot tell what was asked for ({e})") from e
+        raise UsageError(f"a journal cannot record these options ({e})") from e
     return json.dumps({"verb": verb, **options, **answering()}, sort_keys=True)
 
 
 def is_current(asked: Mapping[str, object]) -> bool:
-    """Whether a task of a journal was done by what would do it now."""
+    """Whether a task in a journal was done by the version that would do it now."""
     return all(asked.get(name) == value for name, value in answering().items())
 
 
 @cache
 def answering() -> Mapping[str, str]:
-    """Return what tells one version of all that decides a result from another."""
+    """Return what identifies the version of everything that decides a result."""
     return {
         "version": sdtool_version(),
         "rules": rules_version(),
@@ -49,10 +49,10 @@ def answering() -> Mapping[str, str]:
 
 
 def rules_version() -> str:
-    """Return a hash of every line that a verdict or an output hangs on.
+    """Return a hash of every line that a verdict or an output depends on.
 
-    The tables of rules name functions, and the readers decide what these see: so it is one of the
-    source of all rooms.
+    The rule tables refer to functions, and the readers decide what these see, so the source of all
+    rooms is hashed.
     """
     total = hashlib.sha256()
     for room in _ROOMS:

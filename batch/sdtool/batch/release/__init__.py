@@ -1,4 +1,4 @@
-"""A release of one training checkpoint: its variants, and what says where they come from.
+"""A release of one training checkpoint: its variants, and the record of their origin.
 
 releasing   the variants written in one reading, and all other files with them, or nothing
 modelspec   the metadata that programs and sites read, and its rules

@@ -69,7 +69,7 @@ def _lines(
             f" | `{one.hashes.autov2}` | `{one.hashes.autov3}` |"
         )
     yield ""
-    yield "No file holds a pickle. To check what you downloaded:"
+    yield "No file contains a pickle. To check your download:"
     yield ""
     yield "    sha256sum -c SHA256SUMS"
     yield f"    sdtool verify . --statement {escape(statement)}"

@@ -37,7 +37,7 @@ class EmaHealth:
         count = "" if not self.updates else f" after {self.updates:,} updates"
         match self.state:
             case "untrained":
-                return "untrained: it was never updated, and holds the first weights"
+                return "untrained: it was never updated, and contains the initial weights"
             case "equal":
                 return f"equal to the raw weights{count}: one of the two is enough"
             case "differs":

@@ -87,7 +87,7 @@ def checked(given: Mapping[str, str]) -> dict[str, str]:
     """
     for key, value in given.items():
         if not key or not key.isprintable() or key == "format" or key.startswith("sdtool."):
-            raise UsageError(f"{key!r} cannot be a key of metadata")
+            raise UsageError(f"{key!r} cannot be a metadata key")
         if len(value.encode(errors="replace")) > _LONGEST and key != f"{PREFIX}thumbnail":
             raise UsageError("is longer than 64 KiB", where=key)
         if key.startswith(PREFIX):
@@ -107,7 +107,7 @@ def thumbnail_url(path: str) -> str:
             raise UsageError(
                 "is larger than 256 KiB",
                 where=path,
-                hint="a thumbnail is part of every file: 256x256 is enough",
+                hint="the thumbnail is stored in every file: 256x256 is enough",
             )
         content = file.read_at(0, file.nbytes)
     kind = next((kind for magic, kind in _IMAGES.items() if content.startswith(magic)), None)
@@ -162,8 +162,12 @@ def _check(name: str, value: str) -> None:
     rule = _RULES.get(name)
     if rule is None:
         near = get_close_matches(name, _RULES, 1)
-        hint = f"did you mean {PREFIX}{near[0]}?" if near else "keys of your own have no modelspec."
-        raise UsageError("is not a key of ModelSpec", where=f"{PREFIX}{name}", hint=hint)
+        hint = (
+            f"did you mean {PREFIX}{near[0]}?"
+            if near
+            else "custom keys do not begin with modelspec."
+        )
+        raise UsageError("is not a ModelSpec key", where=f"{PREFIX}{name}", hint=hint)
     is_right, wanted = rule
     if not is_right(value):
         raise UsageError(f"should be {wanted}", where=f"{PREFIX}{name}")

@@ -1,4 +1,4 @@
-"""One training checkpoint released: every variant, written in one reading, and what tells of them.
+"""A release of one training checkpoint: all variants, written in one reading, and their texts.
 
 The input is read once for its hash, its EMA and raw weights once to compare them, and once for all
 outputs together. All files take their names together, or none does.
@@ -78,7 +78,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """What was written, and of what."""
+    """The files that were written, and their input."""
 
     path: str
     nbytes: int
@@ -87,7 +87,7 @@ class Released:
     folder: str
     variants: tuple[Variant, ...]
     files: tuple[str, ...]
-    """Names of what was written beside the variants."""
+    """Names of the other files."""
     ema: EmaHealth | None
     verified: bool
     notes: tuple[str, ...] = ()
@@ -331,7 +331,7 @@ def _weights(
         case "none":
             return ("raw-only",)
         case state:
-            notes.append(f"its EMA is {state}: no EMA variant is made of it")
+            notes.append(f"its EMA is {state}: no EMA variant is written")
             return ("raw-only",)
 
 
@@ -375,10 +375,10 @@ def _output(one: Variant) -> dict[str, object]:
 
 
 def _check_outputs(folder: Path, names: Sequence[str], options: Options) -> None:
-    """Check that nothing is in the way before anything is read.
+    """Check before anything is read that no output exists.
 
     Raises:
-        OutputError: something is.
+        OutputError: one does.
     """
     if os.path.lexists(folder) and not folder.is_dir():
         raise OutputError("is not a folder", where=os.fspath(folder))
@@ -387,6 +387,6 @@ def _check_outputs(folder: Path, names: Sequence[str], options: Options) -> None
 
 
 def _mode(checkpoint: Checkpoint) -> int:
-    """How open the input is to others: its outputs are not more open."""
+    """The mode of the input, which its outputs do not exceed."""
     file = checkpoint.source
     return file.stat.st_mode & 0o666 if isinstance(file, LocalFile) else 0o666

@@ -70,10 +70,10 @@ def read_statement(path: str | os.PathLike[str]) -> Statement:
         raise Malformed(
             "is not a statement of a release",
             where=where,
-            hint="sdtool release writes one, and --statement takes it",
+            hint="give the X.statement.json that sdtool release has written",
         ) from e
     if any(os.path.basename(one) != one or one in ("", os.curdir, os.pardir) for one in outputs):
-        raise Malformed("names a file outside of its folder", where=where)
+        raise Malformed("names a file outside its folder", where=where)
     if stated != outputs or not outputs:
         raise Malformed("contradicts itself: subject and outputs differ", where=where)
     return Statement(outputs, name, digest)

@@ -38,7 +38,7 @@ def read_sums(path: str | os.PathLike[str]) -> dict[Path, str]:
     """Return the digests that a list names, by the paths of their files beside it.
 
     Raises:
-        Malformed: it is no such list, or names a file outside of its folder.
+        Malformed: it is no such list, or names a file outside its folder.
         Unreadable: the operating system refused.
     """
     where = os.fspath(path)
@@ -59,7 +59,7 @@ def read_sums(path: str | os.PathLike[str]) -> dict[Path, str]:
             name = re.sub(r"\\(.)", lambda m: "\n" if m[1] == "n" else m[1], name)
         inside = os.path.normpath(name)
         if os.path.isabs(inside) or inside.split(os.sep)[0] == os.pardir or "\0" in name:
-            raise Malformed(f"line {number} names a file outside of its folder", where=where)
+            raise Malformed(f"line {number} names a file outside its folder", where=where)
         digests[folder / inside] = match[2].lower()
     if not digests:
         raise Malformed("names no file", where=where)

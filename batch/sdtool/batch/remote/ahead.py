@@ -1,4 +1,4 @@
-"""Fetch what is going to be read, in the order in which it will be, several parts at once."""
+"""Fetch ranges before they are read, in the order of reading, several at once."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from itertools import pairwise
 
 BLOCK_NBYTES = 4 << 20
 AHEAD_NBYTES = 12 << 20
-"""What is fetched beyond the block that is read; the two threads of a copy each have so much."""
+"""Bytes fetched beyond the block that is read; the two threads of a copy each have this many."""
 KEPT_NBYTES = 48 << 20
-"""What is in memory at once."""
+"""Bytes in memory at once."""
 _AT_ONCE = 8
 _MOST_AHEAD = 16
 _SMALL_NBYTES = 1 << 12
-"""A look at so little is not worth a block that was there before."""
+"""A read of so few bytes does not fetch a discarded block again."""
 _GAP_NBYTES = 1 << 16
-"""Less than this between two ranges is fetched along: a request of its own costs more."""
+"""Two ranges with a smaller gap are fetched as one: a further request costs more."""
 
 
 class Ahead:
@@ -40,10 +40,10 @@ class Ahead:
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="sdtool-fetch")
 
     def read(self, offset: int, nbytes: int) -> bytes | None:
-        """Return bytes that were announced; None for others, and for a look back at a few.
+        """Return bytes of an announced range; None for others, and for a short look back.
 
         Raises:
-            Unreadable: they cannot be had, or the file has changed.
+            Unreadable: they cannot be fetched, or the file has changed.
         """
         end = offset + nbytes
         numbers: list[int] = []
@@ -68,12 +68,12 @@ class Ahead:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def close(self) -> None:
-        """Fetch nothing more, and let go of what is there."""
+        """Fetch nothing more, and release all blocks."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._held.clear()
 
     def _window(self, number: int) -> Iterator[int]:
-        """Yield the block that is read, and those that are to be fetched by then."""
+        """Yield the block that is read, and those to fetch in the meantime."""
         ahead = 0
         for one in range(number, min(number + _MOST_AHEAD, len(self._blocks))):
             yield one
@@ -86,14 +86,14 @@ class Ahead:
         return end - begin
 
     def _let_go(self, numbers: Iterable[int]) -> None:
-        """Have others take the place of blocks that were read to their end, before all the rest."""
+        """Discard blocks that were read to their end before any others."""
         with self._lock:
             for number in numbers:
                 if number in self._held:
                     self._held.move_to_end(number, last=False)
 
     def _is_past(self, numbers: Iterable[int]) -> bool:
-        """Whether a block had its turn, and gave its place to others."""
+        """Whether a block was fetched before and has been discarded."""
         with self._lock:
             return any(one not in self._held and one <= self._furthest for one in numbers)
 

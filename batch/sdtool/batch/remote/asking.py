@@ -1,4 +1,4 @@
-"""One question to a web server: sent, answered, and its body taken, all within bounds."""
+"""One request to a web server: it is sent, and its response is read, all within bounds."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from sdtool.checkpoint import Unreadable
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 _PIECE_NBYTES = 1 << 18
 _LEAST_RATE = 10_000
-"""Bytes a second: what sends less than this is not there, whatever it drips."""
+"""Bytes a second: a server that sends less than this is given up."""
 _GRACE_SECONDS = 60.0
 
 
 @dataclass(slots=True)
 class Answer:
-    """The head of an answer; its body is still to come."""
+    """The head of a response whose body was not read yet."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -43,14 +43,14 @@ class Answer:
         return int(length) if re.fullmatch(r"\d{1,18}", length, re.ASCII) else None
 
     def take(self, nbytes: int) -> bytes:
-        """Return the body, which has to be `nbytes` bytes.
+        """Return the body, which must have `nbytes` bytes.
 
         Raises:
             Again: it is shorter, or does not come.
         """
         data = b"".join(self.pieces(nbytes))
         if len(data) != nbytes:
-            raise Again(f"the answer ended after {len(data):,} of {nbytes:,} bytes")
+            raise Again(f"the response ended after {len(data):,} of {nbytes:,} bytes")
         return data
 
     def pieces(self, most: int) -> Iterator[bytes]:
@@ -68,7 +68,7 @@ class Answer:
                 left -= len(piece)
                 seconds = time.monotonic() - self._begun
                 if seconds > _GRACE_SECONDS + (most - left) / _LEAST_RATE:
-                    raise Again("the server sends next to nothing")
+                    raise Again("the server sends data too slowly")
                 yield piece
         except (OSError, http.client.HTTPException) as e:
             raise again(e) from e
@@ -81,17 +81,17 @@ class Answer:
                 self.close()
 
     def close(self) -> None:
-        """Hang up: what of the body was not taken is not wanted."""
+        """Close the connection without reading the rest of the body."""
         self._response.close()
         self._connections.hang_up(self._connection)
 
 
 def ask(connections: Connections, url: str, headers: Mapping[str, str], where: str) -> Answer:
-    """Ask for a URL and return the answer, whatever it is, but for those to ask again after.
+    """Request a URL and return the response, whatever its status, except those to retry.
 
     Raises:
         Again: there is no connection, or the server is busy.
-        Unreadable: there is no way to this server that may be taken.
+        Unreadable: connecting to this server is not allowed.
     """
     origin = Origin.of(url)
     while True:
@@ -103,12 +103,12 @@ def ask(connections: Connections, url: str, headers: Mapping[str, str], where: s
             raise Unreadable(
                 f"the certificate of {origin} is not valid ({e.verify_message})",
                 where=where,
-                hint="SSL_CERT_FILE may name the certificates of an authority of your own",
+                hint="set SSL_CERT_FILE to trust a certificate authority of your own",
             ) from e
         except socket.gaierror as e:
             raise Unreadable(f"there is no server called {origin.host}", where=where) from e
         except UnicodeError as e:  # a label of more than 63 letters
-            raise Unreadable("there is no server of such a name", where=where) from e
+            raise Unreadable("there is no server of this name", where=where) from e
         except OSError as e:
             raise again(e) from e
         try:
@@ -136,9 +136,9 @@ def again(e: Exception) -> Again:
     if isinstance(e, TimeoutError):
         return Again("the server does not answer")
     if isinstance(e, ssl.SSLError):
-        return Again(f"the encrypted connection broke ({e.reason or 'no reason given'})")
+        return Again(f"the encrypted connection failed ({e.reason or 'no reason given'})")
     if isinstance(e, http.client.HTTPException):
-        return Again("the connection was closed in the middle of an answer")
+        return Again("the connection was closed during a response")
     reason = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
     return Again(f"the connection failed ({reason.lower() or type(e).__name__})")
 
@@ -154,7 +154,7 @@ def _target(url: str) -> str:
 
 
 def _seconds(headers: http.client.HTTPMessage) -> float:
-    """How long the server asks us to wait."""
+    """The delay in seconds that the server requests."""
     delay = headers.get("Retry-After", "").strip()
     if delay.isdecimal():
         return float(delay[:9])

@@ -42,8 +42,8 @@ _NO_LOGIN = re.compile(
 )
 """Where a machine would have its role, which is asked last; or what the package says instead."""
 _LOGINS = {
-    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; of a public bucket AWS_SKIP_SIGNATURE=true",
-    "gs": "GOOGLE_APPLICATION_CREDENTIALS; of a public bucket GOOGLE_SKIP_SIGNATURE=true",
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; public buckets: AWS_SKIP_SIGNATURE=true",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS; public buckets: GOOGLE_SKIP_SIGNATURE=true",
     "az": "AZURE_STORAGE_ACCOUNT_NAME, and AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_KEY",
 }
 
@@ -100,7 +100,7 @@ class BucketFile:
         self._note(result.meta)
         self.first = self._bytes(result)
         if len(self.first) != min(PAGE_NBYTES, self.nbytes):
-            raise Unreadable("the store gives other bytes than it was asked for", where=self.name)
+            raise Unreadable("the store returned other bytes than requested", where=self.name)
 
     def fetch(self, offset: int, nbytes: int) -> bytes:
         """See `Parts`."""
@@ -114,7 +114,7 @@ class BucketFile:
             raise changed(self.name)
         data = self._bytes(result)
         if len(data) != nbytes:
-            raise Unreadable("the store gives other bytes than it was asked for", where=self.name)
+            raise Unreadable("the store returned other bytes than requested", where=self.name)
         return data
 
     def close(self) -> None:
@@ -229,7 +229,7 @@ def delete(location: Location) -> None:
 def _sent(call: Callable[[], T], location: Location) -> T:
     """Return what a call that writes gives."""
     try:
-        return _asked(call, location, unable="the store cannot promise to replace nothing")
+        return _asked(call, location, unable="the store does not support conditional writes")
     except Missing:
         raise
     except Unreadable as e:
@@ -283,18 +283,21 @@ def _profile() -> Any:
         return provider(import_module("boto3").Session())
     except ImportError as e:
         raise UsageError(
-            "profiles of AWS are read with the package boto3, which is not installed",
+            "AWS profiles require the package boto3, which is not installed",
             hint=f"{sys.executable} -m pip install boto3, or unset AWS_PROFILE",
         ) from e
     except Exception as e:
         raise UsageError(
-            "the profile that AWS_PROFILE names cannot be used",
-            hint="aws configure list shows what is there",
+            "the profile in AWS_PROFILE cannot be used",
+            hint="`aws configure list` shows the configuration",
         ) from e
 
 
 def _asked(
-    call: Callable[[], T], location: Location, *, unable: str = "the store gives no parts of files"
+    call: Callable[[], T],
+    location: Location,
+    *,
+    unable: str = "the store does not support range requests",
 ) -> T:
     """Return what a call to the package gives; its errors quote requests, so only their kind is."""
     try:
@@ -314,9 +317,7 @@ def _asked(
                     "already exists", where=where, hint="overwrite it with --force"
                 ) from None
             case "PermissionDeniedError" | "UnauthenticatedError":
-                raise Unreadable(
-                    "the store does not give it to us", where=where, hint=hint
-                ) from None
+                raise Unreadable("the store denies access", where=where, hint=hint) from None
             case "PreconditionError":
                 raise changed(where) from None
             case "NotSupportedError":
@@ -328,7 +329,7 @@ def _asked(
             raise Unreadable("no credentials for the store", where=where, hint=hint) from None
         status = re.search(r"status code: (\d{3})", text)
         if status and status[1] == "416":
-            raise _OutOfRange("the store has no such part", where=where) from None
+            raise _OutOfRange("the store has no such range", where=where) from None
         what = f"the store answers {status[1]}" if status else "the store cannot be reached"
         raise Unreadable(what, where=where) from None
 
@@ -338,6 +339,6 @@ def _package(name: str = "obstore") -> Any:
         return import_module("obstore") if name == "obstore" else import_module("obstore.store")
     except ImportError as e:
         raise UsageError(
-            "buckets are read with the package obstore, which is not installed",
+            "buckets require the package obstore, which is not installed",
             hint=f"{sys.executable} -m pip install 'obstore>=0.12,<0.13'",
         ) from e

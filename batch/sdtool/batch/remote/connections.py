@@ -1,8 +1,8 @@
-"""Connections to web servers: whom they may lead to, certificates checked, each with a time-out.
+"""Connections to web servers: allowed addresses only, certificates checked, with time-outs.
 
-The standard library's client, because two things must be ours that clients do by themselves: which
-address a redirect may lead to, checked on the address that is really connected to, and which host
-gets a credential.
+The standard library's client is used because sdtool must control two things that other clients do
+by themselves: which address a redirect may lead to, checked on the address that is really
+connected to, and which host gets a credential.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Origin:
 class Connections:
     """The connections of one file: those that are idle are used again.
 
-    The first server that is asked is the one that a person named. It may be anywhere. Where it
-    sends us to may be private only if it is so itself.
+    The first server is the one that a person named. It may be anywhere. It may redirect to a
+    private address only if it has one itself.
     """
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class Connections:
 
         Raises:
             OSError: there is no way to the server, or its certificate is not valid.
-            Unreadable: it may not be gone to.
+            Unreadable: connecting to it is not allowed.
         """
         with self._lock:
             idle = self._idle.get(origin)
@@ -87,13 +87,13 @@ class Connections:
         return connection, used is not None
 
     def give_back(self, origin: Origin, connection: http.client.HTTPConnection) -> None:
-        """Keep a connection that has nothing more to say."""
+        """Keep a connection whose response was read completely."""
         with self._lock:
             self._busy.discard(connection)
             self._idle.setdefault(origin, []).append(connection)
 
     def hang_up(self, connection: http.client.HTTPConnection) -> None:
-        """Close one, whatever it has still to say."""
+        """Close one, even in the middle of a response."""
         with self._lock:
             self._busy.discard(connection)
         connection.close()
@@ -221,13 +221,13 @@ def _proxy_of(origin: Origin) -> str | None:
 
 def _private(origin: Origin) -> Unreadable:
     return Unreadable(
-        f"the server sends us to {origin}, which is not on the internet",
-        hint="if that is meant, name that server itself",
+        f"the server redirects to {origin}, which is not a public address",
+        hint="if that is intended, name that server directly",
     )
 
 
 def _unencrypted(origin: Origin) -> Unreadable:
     return Unreadable(
-        f"http:// is read from this machine only, and {origin} is another",
-        hint="take https://: what is not encrypted may be changed on its way",
+        f"http:// is accepted only for this machine, not for {origin}",
+        hint="use https://: unencrypted data may be changed in transit",
     )

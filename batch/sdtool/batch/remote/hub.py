@@ -1,7 +1,7 @@
 """Hugging Face: `hf://owner/repo[@revision]/file`, and the list of a repository's files.
 
-Its rate limits count requests to `/resolve/`, so that is asked once for a file: it sends us to the
-store where the bytes are, which is asked for all of them.
+Its rate limits count requests to `/resolve/`, so there is one such request for each file: it
+redirects to the store that has the bytes, and all further requests go there.
 
 Source: huggingface_hub, file_download.py (`get_hf_file_metadata`), utils/_auth.py, hf_api.py
 (`list_repo_tree`); the pages "Hub API endpoints" and "Rate limits" of the documentation.
@@ -27,7 +27,7 @@ from sdtool.batch.remote.web import WebFile
 from sdtool.checkpoint import Unreadable, UsageError
 
 _PUBLIC = "https://huggingface.co"
-_HINT = "check the name; a private or gated repository wants a token in HF_TOKEN"
+_HINT = "check the name; a private or gated repository requires a token in HF_TOKEN"
 _PAGE_NBYTES = 32 << 20
 _MOST_PAGES = 10_000
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -99,7 +99,7 @@ def _entries(body: bytes, location: Location) -> list[Location]:
 
 
 def _strange(location: Location) -> Unreadable:
-    return Unreadable("the hub's list of files is not understood", where=location.shown)
+    return Unreadable("the hub's list of files is invalid", where=location.shown)
 
 
 def _refused(answer: Answer, location: Location) -> Unreadable:
@@ -126,7 +126,9 @@ def _endpoint() -> str:
     try:
         Origin.of(endpoint)
     except ValueError as e:
-        raise UsageError("HF_ENDPOINT is no URL", hint=f"without it, {_PUBLIC} is asked") from e
+        raise UsageError(
+            "HF_ENDPOINT is not a valid URL", hint=f"without it, {_PUBLIC} is used"
+        ) from e
     return endpoint
 
 
@@ -139,7 +141,7 @@ def _login() -> dict[str, str]:
     if not token:
         return {}
     if not (token.isascii() and token.isprintable()):
-        raise UsageError("HF_TOKEN is no token: it has characters that none has")
+        raise UsageError("HF_TOKEN is not a valid token: it contains invalid characters")
     return {"Authorization": f"Bearer {token}"}
 
 

@@ -31,8 +31,8 @@ def listed_in(location: Location) -> Iterator[Location]:
     """Yield the files in a folder, or those that fit a pattern.
 
     Raises:
-        LimitExceeded: there are more than anybody means to read.
-        Unreadable: the list cannot be had.
+        LimitExceeded: there are too many.
+        Unreadable: the list cannot be fetched.
         UsageError: a package is missing.
     """
     has_pattern = _pattern(location) is not None

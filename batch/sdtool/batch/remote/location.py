@@ -1,7 +1,7 @@
-"""Where a file is that is not on this machine, and how much of that may be shown.
+"""The location of a remote file, and the part of it that may be shown.
 
-The query of a URL may be a signature, and what stands before an `@` a password: neither is part of
-anything that is shown, logged or written.
+The query of a URL may be a signature, and the part before an `@` a password: neither is ever
+shown, logged or written.
 """
 
 from __future__ import annotations
@@ -70,9 +70,11 @@ def parse(text: str) -> Location:
         raise Unreadable("name the file without file://", where="file://...")
     if scheme not in SCHEMES:
         known = ", ".join(f"{name}://" for name in ("https", "s3", "gs", "az", "hf"))
-        raise Unreadable(f"{scheme}:// is not read", where=f"{scheme}://...", hint=f"{known} are")
+        raise Unreadable(
+            f"{scheme}:// is not supported", where=f"{scheme}://...", hint=f"{known} are"
+        )
     if any(ord(c) < 32 or ord(c) == 127 for c in text):
-        raise _not_understood(scheme, "holds control characters")
+        raise _not_understood(scheme, "contains control characters")
     if scheme == "hf":
         return _hub(rest)
     return _web(scheme, rest) if scheme in WEB else _bucket(scheme, rest)
@@ -85,12 +87,12 @@ def _web(scheme: str, rest: str) -> Location:
     except ValueError as e:
         raise _not_understood(scheme, "is not a URL") from e
     if not host or "%" in host:
-        raise _not_understood(scheme, "names no host")
+        raise _not_understood(scheme, "does not name a host")
     login, _, _ = parts.netloc.rpartition("@")
     try:
         host = host if ":" in host else host.encode("idna").decode("ascii")
     except UnicodeError as e:
-        raise _not_understood(scheme, "names no host") from e
+        raise _not_understood(scheme, "does not name a host") from e
     place = f"[{host}]" if ":" in host else host
     place += "" if port is None else f":{port}"
     path = quote(parts.path.removeprefix("/"), safe="/%!$&'()*+,;=:@~-._")
@@ -105,7 +107,7 @@ def _web(scheme: str, rest: str) -> Location:
 def _bucket(scheme: str, rest: str) -> Location:
     bucket, _, path = rest.partition("/")
     if not re.fullmatch(r"[\w.-]+", bucket, re.ASCII):
-        raise _not_understood(scheme, "names no bucket")
+        raise _not_understood(scheme, "does not name a bucket")
     if "?" in path and scheme == "az":  # a SAS token: it belongs into the environment
         raise _not_understood(scheme, "has a query; tokens are taken from the environment")
     return Location(scheme, bucket, path)

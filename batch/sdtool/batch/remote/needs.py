@@ -1,4 +1,4 @@
-"""What a job is going to read of a file that is elsewhere, reported before it is read."""
+"""The ranges of a remote file that a job is going to read, announced before it reads them."""
 
 from __future__ import annotations
 

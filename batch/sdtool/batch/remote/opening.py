@@ -19,7 +19,7 @@ from sdtool.checkpoint import File, LocalFile, OutputError, UsageError, os_reaso
 
 @contextmanager
 def open_remote(location: Location) -> Generator[File]:
-    """Open a file that is elsewhere; closed in the end.
+    """Open a remote file, and close it at the end.
 
     Where its server gives no parts of files and `location.download` is set, all of it is fetched
     to a temporary file, which is removed in the end.
@@ -103,7 +103,7 @@ def _fetch_whole(file: WebFile, path: str) -> None:
         raise OutputError(
             f"the temporary file cannot be written ({os_reason(e)})",
             where=path,
-            hint="TMPDIR names another folder for it",
+            hint="set TMPDIR to use another folder",
         ) from e
     if os.path.getsize(path) != file.nbytes:
-        raise Again("the answer ended early")
+        raise Again("the response ended early")

@@ -1,4 +1,4 @@
-"""Trying again: how often, how long in between, and when to give up."""
+"""Retries: how often, with what delays, and when to give up."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ FIRST_SECONDS = 0.5
 
 @dataclass(slots=True)
 class Patience:
-    """How to try again; who sets `stopped` ends every wait."""
+    """How to retry; setting `stopped` ends every wait."""
 
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def get(self, attempt: Callable[[], T], where: str) -> T:
-        """Return what `attempt` gives, which may raise `Again` some times.
+        """Return the result of `attempt`, which may raise `Again` a few times.
 
         Raises:
-            Unreadable: it did so too often, or the server wants more time than anybody has.
+            Unreadable: it did so too often, or the server requests too long a delay.
         """
         last = Again("nothing was tried")
         for number in range(ATTEMPTS):

@@ -1,7 +1,7 @@
-"""A file that is elsewhere as a `Source`: few requests, little memory, each byte fetched once.
+"""A remote file as a `Source`: few requests, little memory, each byte fetched once.
 
-What a reading looks at (the directory of an archive, a header, a pickle) comes in pages that are
-kept. What a copy is going to need is announced, and fetched ahead of it in order.
+The parts that a reading needs (the directory of an archive, a header, a pickle) are fetched in
+pages, which are cached. The ranges that a copy will read are announced, and fetched ahead in order.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PIECE_NBYTES = 8 << 20
 
 @dataclass(slots=True)
 class Moved:
-    """What was asked of a server, and what came."""
+    """Counts of requests to a server, and of bytes received."""
 
     requests: int = 0
     nbytes: int = 0
@@ -72,12 +72,12 @@ class Parts(Protocol):
         """Return `nbytes` bytes from `offset`, all of which are in the file.
 
         Raises:
-            Unreadable: they cannot be had, or the file has changed.
+            Unreadable: they cannot be fetched, or the file has changed.
         """
         ...
 
     def close(self) -> None:
-        """Let go of what it holds."""
+        """Close its connections."""
         ...
 
 
@@ -89,14 +89,14 @@ def strong(tag: str | None) -> str | None:
 def changed(name: str) -> Unreadable:
     """Return the error of a file that is no longer the one that was opened."""
     return Unreadable(
-        "changed while it was read; what was read of it is not used",
+        "changed while it was read; the data was discarded",
         where=name,
-        hint="try again when nobody writes it",
+        hint="try again when no program writes to it",
     )
 
 
 class RemoteFile:
-    """A file elsewhere, read as any other (see `sdtool.checkpoint.Source`)."""
+    """A remote file, read like any other (see `sdtool.checkpoint.Source`)."""
 
     def __init__(self, parts: Parts) -> None:
         self.name = parts.name
@@ -159,7 +159,7 @@ class RemoteFile:
         self._parts.close()
 
     def close(self) -> None:
-        """Hang up; a second call does nothing."""
+        """Close the connections; a second call does nothing."""
         self._parts.close()
         self.expect(())
 
@@ -176,7 +176,7 @@ class RemoteFile:
         return len(self._pages) * PAGE_NBYTES >= self.nbytes
 
     def _large(self, offset: int, nbytes: int) -> bytes:
-        """Read what would push all else out of the pages."""
+        """Read a range that would displace all other pages."""
         end = offset + nbytes
         starts = range(offset, end, _PIECE_NBYTES)
         return b"".join(
@@ -197,7 +197,7 @@ class RemoteFile:
         return data[start : start + nbytes]
 
     def _fetch(self, first: int, end: int) -> dict[int, bytes]:
-        """Fetch pages in one request, and further ones where reading just goes on."""
+        """Fetch pages in one request, and further ones if reading is sequential."""
         self._step = (
             min(2 * self._step, _GROWN_NBYTES // PAGE_NBYTES) if (first == self._read_to) else 1
         )

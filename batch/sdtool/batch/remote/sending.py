@@ -1,8 +1,8 @@
-"""Outputs that go to a bucket: each appears whole or not at all, and replaces nothing unasked.
+"""Outputs in a bucket: each appears whole or not at all, and replaces nothing without `force`.
 
-A file is sent under a partial name, several parts at once. It is copied to its own name inside of
-the store, on the condition that nothing is there, and the partial name goes. After any failure,
-Ctrl-C included, there is what was there before.
+A file is uploaded under a partial name, several parts at once. The store then copies it to its own
+name, on the condition that no object has that name, and the partial object is deleted. After any
+failure, Ctrl-C included, the bucket is as it was before.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ def place_of(url: str, *, is_folder: bool) -> tuple[Location, str | None]:
         raise UsageError(
             f"{location.scheme}:// is for inputs only",
             where=location.shown,
-            hint="outputs go to this machine, or to s3://, gs:// and az://",
+            hint="outputs can be local, or on s3://, gs:// and az://",
         )
     if is_folder:
         path = location.path.rstrip("/")
         return location.at(f"{path}/" if path else ""), None
     if location.is_folder:
         raise UsageError(
-            "-o names a file, and this is a folder", where=location.shown, hint="use --out-dir"
+            "-o expects a file, and this is a folder", where=location.shown, hint="use --out-dir"
         )
     folder, slash, name = location.path.rpartition("/")
     return location.at(folder + slash), name
@@ -105,10 +105,10 @@ class InBucket:
         location = self._at(out)
         if not force and nbytes > self._most_copied:
             raise OutputError(
-                f"{location.scheme}:// takes no more than {self._most_copied:,} bytes without"
-                " replacing what may be there",
+                f"{location.scheme}:// cannot write more than {self._most_copied:,} bytes on the"
+                " condition that nothing is replaced",
                 where=location.shown,
-                hint="--force sends it in one step, whatever is there",
+                hint="--force uploads it in one step, and replaces an existing object",
             )
         if not force and buckets.size_of(location) is not None:
             raise OutputError(
@@ -155,7 +155,7 @@ class InBucket:
                 buckets.copy(partial, final, force=force)
 
     def _prove(self) -> None:
-        """Find out, once a run, whether the store keeps what is there when it is told to.
+        """Find out, once a run, whether the store enforces that nothing is replaced.
 
         Raises:
             OutputError: it does not, or nothing can be written.
@@ -168,16 +168,16 @@ class InBucket:
             with contextlib.suppress(buckets.Taken):
                 buckets.copy(one, other, force=False)
                 raise OutputError(
-                    "the store replaces what is there although it is told not to",
+                    "the store replaces existing objects although it is told not to",
                     where=self.location.shown,
-                    hint="--force writes whatever is there",
+                    hint="--force writes it anyway",
                 )
         self._is_proven = True
 
 
 @contextmanager
 def _partial(final: Location) -> Generator[Location]:
-    """Give a name for what is not whole yet; what has it in the end is deleted."""
+    """Give a name for an incomplete upload; an object that still has it at the end is deleted."""
     folder, slash, name = final.path.rpartition("/")
     partial = final.at(f"{folder}{slash}{partial_name(name, secrets.token_hex(4))}")
     try:
@@ -197,7 +197,7 @@ def _pieces(file: File, progress: Progress) -> Iterator[bytes]:
 
 
 def _compare(made: File, there: Location, final: Location, progress: Progress) -> None:
-    """Read what was sent, and compare every byte.
+    """Read the upload back, and compare every byte.
 
     Raises:
         VerificationError: it differs.
@@ -210,10 +210,10 @@ def _compare(made: File, there: Location, final: Location, progress: Progress) -
             for number, piece in enumerate(_pieces(made, progress))
         )
     if not is_same:
-        raise VerificationError("what the store gives back is not what was sent", where=final.shown)
+        raise VerificationError("the uploaded object differs from what was sent", where=final.shown)
 
 
 def _forget(location: Location) -> None:
-    """Delete what is not wanted; a store that is gone cannot be told."""
+    """Delete an unwanted object, if the store can still be reached."""
     with contextlib.suppress(SdtoolError):
         buckets.delete(location)

@@ -1,4 +1,4 @@
-"""A file of a web server: one version of it, of which parts are fetched, from wherever it is."""
+"""A file on a web server: ranges of one version of it are fetched, through redirects."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sdtool.checkpoint import Unreadable
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5
 _EXPIRED = frozenset({400, 401, 403, 404, 410})
-"""What a server answers to an address that was valid for some time."""
+"""Status codes for an address that has expired."""
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 _URL_SAFE = "%:/?#[]@!$&'()*+,;=~-._"
 
@@ -117,14 +117,14 @@ class WebFile:
         length = answer.length
         if length is None:
             answer.close()
-            raise Unreadable("the server does not tell the size of the file", where=self.name)
+            raise Unreadable("the server does not report the size of the file", where=self.name)
         self.nbytes = length
         for piece in answer.pieces(self.nbytes):
             self.moved.count(len(piece))
             yield piece
 
     def close(self) -> None:
-        """Close its connections; whoever waits to try again gives up."""
+        """Close its connections; a pending retry gives up."""
         self.patience.stopped.set()
         self._connections.close()  # those that are at work too: their threads end at once
 
@@ -152,7 +152,7 @@ class WebFile:
             return answer.length
         answer.close()
         raise NoParts(
-            "the server gives no parts of files",
+            "the server does not support range requests",
             where=self.name,
             hint="--download fetches all of it first, to a temporary file",
         )
@@ -175,7 +175,9 @@ class WebFile:
             raise changed(self.name)
         if answer.status == 200:
             answer.close()
-            raise Unreadable("the server gave a part before, and now none", where=self.name)
+            raise Unreadable(
+                "the server supported range requests before, and now does not", where=self.name
+            )
         if answer.status != 206:
             raise self._refused(answer)
         _, _, total = self._range(answer, offset, nbytes)
@@ -197,7 +199,7 @@ class WebFile:
         is_asked = (begin, last + 1) == (offset, end) and answer.length in (None, end - offset)
         if not is_asked or answer.headers.get("Content-Encoding", "identity") != "identity":
             answer.close()
-            raise Unreadable("the server gives other bytes than it was asked for", where=self.name)
+            raise Unreadable("the server returned other bytes than requested", where=self.name)
         return begin, end, total
 
     def _asked(self, wanted: Mapping[str, str]) -> Answer:
@@ -210,10 +212,10 @@ class WebFile:
                 return answer
             answer.close()
             url = self._next(url, answer.headers)
-        raise Unreadable("the server sends us from one place to the next", where=self.name)
+        raise Unreadable("the server redirects too many times", where=self.name)
 
     def _found_again(self, expired: str | None, wanted: Mapping[str, str]) -> Answer:
-        """Ask anew where the file is: such addresses are valid for minutes. One thread does."""
+        """Resolve the redirect again, as such addresses expire after minutes; in one thread."""
         with self._resolving:
             found_at = self._found_at
             if found_at is None or found_at == expired:
@@ -232,11 +234,9 @@ class WebFile:
             target = urljoin(url, quote(location, safe=_URL_SAFE))
             Origin.of(target)
         except ValueError as e:
-            raise Unreadable("the server sends us to what is no URL", where=self.name) from e
+            raise Unreadable("the server redirects to an invalid URL", where=self.name) from e
         if url.startswith("https:") and not target.startswith("https:"):
-            raise Unreadable(
-                "the server sends us to a place that is not encrypted", where=self.name
-            )
+            raise Unreadable("the server redirects to an unencrypted address", where=self.name)
         if url == self.url:
             linked = headers.get("X-Linked-ETag")
             if self._linked not in (None, linked):
@@ -251,8 +251,8 @@ class WebFile:
             case 404 | 410:
                 return Unreadable("no such file on the server", where=self.name, hint=self.hint)
             case 401 | 403:
-                what = f"the server does not give it to us ({answer.status})"
-                hint = self.hint or "an address that is signed is valid for some time only"
+                what = f"the server denies access ({answer.status})"
+                hint = self.hint or "a signed URL is valid only for a limited time"
                 return Unreadable(what, where=self.name, hint=hint)
             case status:
                 return Unreadable(f"the server answers {status}", where=self.name)

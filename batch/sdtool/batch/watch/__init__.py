@@ -1,4 +1,4 @@
-"""A folder into which files are put: each is looked at once it is complete."""
+"""A folder in which files arrive: each is scanned once it is complete."""
 
 from sdtool.batch.watch.arrivals import Arrivals
 from sdtool.batch.watch.waking import Waking, changes_in

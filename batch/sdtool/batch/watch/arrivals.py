@@ -1,4 +1,4 @@
-"""Which files of a folder are complete, as far as their names and their times can tell."""
+"""Which files in a folder are complete, according to their names and times."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from sdtool.batch.sets import all_files_of
 PARTIAL_SUFFIXES = (
     ".crdownload", ".opdownload", ".download",  # Chrome and Edge, Opera, Safari
     ".part", ".partial", ".filepart",  # Firefox and KGet, older Edge, WinSCP
-    ".aria2", ".!qb", ".!ut",  # aria2's notes on a download, qBittorrent, uTorrent
+    ".aria2", ".!qb", ".!ut",  # aria2's control files, qBittorrent, uTorrent
     ".incomplete",  # huggingface_hub
 )  # fmt: skip
-"""What the names of files end in that a download program renames when it is done."""
+"""Suffixes of files that a download program renames when it is done."""
 _NOTES_SUFFIXES = (".aria2", ".part")
-"""What stands beside a file of the final name until that is complete: aria2 fills the file itself,
-Firefox keeps its place with an empty one."""
+"""Suffixes of files that exist beside a file until it is complete: aria2 fills the file itself,
+Firefox reserves its name with an empty file."""
 _NOTES_SECONDS = 600.0
-"""Notes that have not changed for so long are of no download: anyone may put such a file there."""
+"""Such a file is ignored if it has not changed for so long: anyone may put one there."""
 
 State: TypeAlias = tuple[tuple[int, ...] | None, ...]
-"""What tells whether files are what they were, the item first; None for one that is not there."""
+"""What changes when files change, the item first; None for a missing file."""
 
 
 @dataclass(slots=True)
@@ -34,30 +34,30 @@ class _Known:
 
     state: State
     since: float
-    """When it was first seen so, by the clock; of what was there at the first look, its time."""
+    """When it was first seen in this state, by the clock; at the first look, its time of change."""
     is_told: bool = False
 
 
 @dataclass(slots=True)
 class Arrivals:
-    """The files that `find` gives, from one look to the next.
+    """The files that `find` returns, from one look to the next.
 
-    A file is at rest when its size, its times and its number have stayed the same for `settle`
+    A file is at rest when its size, its times and its inode number have not changed for `settle`
     seconds. At the first look its own time of change has to be so long ago.
     """
 
     find: Callable[[], Sequence[Item]]
     settle: float
     clock: Callable[[], float] = time.monotonic
-    """Seconds, from anywhere."""
+    """Seconds, from any origin."""
     today: Callable[[], float] = time.time
-    """Seconds since 1970, as file systems have them."""
+    """Seconds since 1970, as in file systems."""
     held: list[str] = field(default_factory=list[str])
-    """At the last look: files that are not at rest, or beside which a download has its notes."""
+    """At the last look: files that are not at rest, or beside a control file of a download."""
     _known: dict[str, _Known] = field(default_factory=dict[str, _Known])
     _is_first: bool = True
     _next: float | None = None
-    """When a further file can be at rest, by the clock."""
+    """When another file can be at rest, by the clock."""
 
     def look(self) -> list[Item]:
         """Return the files that are at rest and were not told of in the state that they are in."""
@@ -99,22 +99,22 @@ class Arrivals:
 
     @property
     def rest_in(self) -> float | None:
-        """Seconds from the last look until a further file can be at rest; None if none waits."""
+        """Seconds from the last look until another file can be at rest; None if none is pending."""
         return None if self._next is None else max(0.0, self._next - self.clock())
 
     def _age(self, state: State) -> float:
-        """Seconds since the last change; what a clock that is wrong makes of the future is none."""
+        """Seconds since the last change; 0 for a time in the future, as after a wrong clock."""
         last = max(change for one in state if one is not None for change in one[-2:])
         return max(0.0, self.today() - last / 1e9)
 
     def _is_noted(self, path: str) -> bool:
-        """Whether a download program has its notes beside a file, and keeps them."""
+        """Whether a download's control file is beside a file, and changes."""
         notes = (_stat(path + suffix) for suffix in _NOTES_SUFFIXES)
         return any(self._age((one,)) < _NOTES_SECONDS for one in notes if one is not None)
 
 
 def state_of(item: Item) -> State:
-    """Return what a file is now; of an index its shards belong to it."""
+    """Return the present state of a file; for an index, that of its shards too."""
     return tuple(_stat(one.path) for one in all_files_of(item))
 
 
@@ -129,7 +129,7 @@ def _stat(path: str) -> tuple[int, ...] | None:
 
 
 def _holds_anything(state: State) -> bool:
-    """Whether a file is there, and more than a name: browsers keep a place with an empty file."""
+    """Whether a file exists and is not empty: browsers reserve a name with an empty file."""
     own = state[0]
     return own is not None and own[2] > 0
 

@@ -1,4 +1,4 @@
-"""Unsafe files go where no program looks for models: moved whole, with what belongs to them."""
+"""Unsafe files are moved to where no program looks for models, with their sidecars."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from sdtool.checkpoint import OutputError
 def quarantined(files: Sequence[Path], folder: Path, root: Path) -> Iterator[tuple[Path, Path]]:
     """Move the files of one model, and then their sidecars, into `folder`; yield from and to.
 
-    Below `folder` they lie as they did below `root`, under the names that they had: where one of
-    these is taken, all of them go into a folder of their own, called by a number.
+    Below `folder` they keep their names and their path relative to `root`. If one of these names is
+    taken, all of them go into a numbered subfolder.
 
     Raises:
         OutputError: one is a link, or could not be moved: it and what follows stay where they are.
@@ -27,7 +27,7 @@ def quarantined(files: Sequence[Path], folder: Path, root: Path) -> Iterator[tup
             raise OutputError(
                 f"is a link to {os.path.realpath(file)}, and was not moved",
                 where=os.fspath(file),
-                hint="move what it leads to, and remove the link",
+                hint="move its target, and remove the link",
             )
     sidecars = [sidecar for file in files for sidecar in own_sidecars(file)]
     wanted = [*files, *(one for one in sidecars if one not in files and not one.is_symlink())]

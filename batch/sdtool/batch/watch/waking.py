@@ -1,4 +1,4 @@
-"""Waiting until something changes in a folder: by the system's own notices, or by looking."""
+"""Waiting until something changes in a folder: by the system's notifications, or by polling."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 _POLL_SECONDS = 1.0
 _NOTICED_SECONDS = 30.0
-"""Between looks where the system tells of changes: network disks and links it does not tell of."""
+"""Between looks with notifications, which do not cover network disks and links."""
 _SLICE_SECONDS = 0.1 if os.name == "nt" else 60.0
 """Ctrl-C does not interrupt a lock on Windows, so no wait is long there."""
 
@@ -24,7 +24,7 @@ class Waking:
     wait: Callable[[float], object]
     """Waits for so many seconds, or until something has changed."""
     idle: float
-    """Seconds to wait at most where nothing is known to be under way."""
+    """Seconds to wait at most if no file is known to be in progress."""
 
 
 @contextmanager
@@ -78,7 +78,7 @@ def _waiter(changed: threading.Event) -> Callable[[float], None]:
 
 
 def _package() -> Any:
-    """Return the function of the optional package that hands on the system's notices."""
+    """Return the function of the optional package that yields the system's notifications."""
     try:
         return import_module("watchfiles").watch
     except ImportError:

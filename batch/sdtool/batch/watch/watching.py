@@ -75,7 +75,7 @@ class Watch:
         passed: Callable[[str], object] | None = None,
     ) -> None:
         if wanted.quarantine is not None and _is_in(wanted.folder, wanted.quarantine):
-            what = "--quarantine names the folder that is watched, or one that it lies in"
+            what = "--quarantine is the watched folder, or a folder that contains it"
             raise UsageError(what, where=wanted.quarantine)
         self._wanted = wanted
         self._journal = journal

@@ -51,7 +51,7 @@ class Cursor:
         self._left -= cost
         if self._left < 0:
             raise LimitExceeded(
-                "more tensors and values than a file of its size has", where=self.source.name
+                "more tensors and values than a file of its size can have", where=self.source.name
             )
 
     def expect(self, count: int, nbytes: int) -> None:
@@ -152,7 +152,7 @@ class Cursor:
                 self.skip(self.number(8))
         elif kind == _ARRAY:
             if not depth:
-                raise LimitExceeded("arrays in arrays, too deep", where=self.source.name)
+                raise LimitExceeded("arrays nested too deeply", where=self.source.name)
             self.expect(count, 12)
             for _ in range(count):
                 self.spend(1)

@@ -112,7 +112,7 @@ def _read_values(cursor: Cursor, values: dict[str, Leaf]) -> None:
         cursor.spend(_COST)
         key = cursor.name("a key")
         if key in values:
-            raise Malformed(f"the key {key[:80]!a} is there twice", where=cursor.source.name)
+            raise Malformed(f"the key {key[:80]!a} occurs twice", where=cursor.source.name)
         kind = cursor.number(4)
         values[key] = cursor.value(kind, is_whole=is_template(key))
 
@@ -146,12 +146,12 @@ def _row(cursor: Cursor, name: str) -> _Row:
     dtype = GGML_TYPES.get(number)
     if dtype is None:
         raise Unsupported(
-            f"{what} is of ggml's type {number}, which is not known here", where=where,
+            f"{what} has the ggml type {number}, which sdtool does not know", where=where,
             hint="it holds no pickle; load it with the program that it was made for",
         )  # fmt: skip
     if (sizes[0] if sizes else 1) % dtype.block:
         raise Malformed(
-            f"the rows of {what} are no whole blocks of {dtype.block} weights", where=where
+            f"the rows of {what} are not whole blocks of {dtype.block} weights", where=where
         )
     return _Row(name, tuple(reversed(sizes)), dtype, offset)
 
@@ -159,7 +159,7 @@ def _row(cursor: Cursor, name: str) -> _Row:
 def _alignment(values: Mapping[str, Leaf], source: Source) -> int:
     alignment = values.get(_ALIGNMENT, _DEFAULT_ALIGNMENT)
     if type(alignment) is not int or alignment <= 0 or alignment & (alignment - 1):
-        raise Malformed("its alignment is no power of two", where=source.name)
+        raise Malformed("its alignment is not a power of two", where=source.name)
     return alignment
 
 
@@ -223,7 +223,7 @@ def _check_places(
 def _notes(byteorder: str, values: Mapping[str, Leaf]) -> list[str]:
     notes: list[str] = []
     if byteorder == "big":
-        notes.append("a big-endian GGUF file: programs on usual machines do not load it")
+        notes.append("a big-endian GGUF file: programs on common machines do not load it")
     parts = values.get("split.count")
     if type(parts) is int and parts > 1:
         notes.append(f"one of {parts:,} parts of a model (split.count)")

@@ -90,7 +90,7 @@ def entries_of(source: Source, block: Block) -> Iterator[Entry]:
     places = int.from_bytes(read_exactly(source, block.end - 4, 4, "the table"), "little")
     at, end = block.begin, block.end - 4 - 4 * places
     if end < at:
-        raise Malformed("a block is shorter than it says", where=source.name)
+        raise Malformed("a block is shorter than declared", where=source.name)
     start, window, key = at, b"", b""
     while at < end:
         if at < start or at + _HEAD_NBYTES > start + len(window):
@@ -100,7 +100,7 @@ def entries_of(source: Source, block: Block) -> Iterator[Entry]:
         nbytes, place = varint(window, place)
         at = start + place
         if shared > len(key) or own > _KEY_NBYTES or at + own + nbytes > end:
-            raise Malformed("an entry reaches out of its block", where=source.name)
+            raise Malformed("an entry reaches outside its block", where=source.name)
         key = key[:shared] + source.read_at(at, own)
         at += own
         yield Entry(key, at, at + nbytes)
@@ -136,7 +136,7 @@ def _handle(data: bytes, at: int, source: Source) -> tuple[Block, int]:
     nbytes, at = varint(data, at)
     end = offset + nbytes
     if nbytes < 4 or end + _TRAILER_NBYTES > source.nbytes - _FOOTER_NBYTES:
-        raise Malformed("a block that is not in the table", where=source.name)
+        raise Malformed("a block outside the table", where=source.name)
     return Block(offset, end), at
 
 
@@ -144,6 +144,7 @@ def _check_compression(source: Source, block: Block) -> None:
     kind = read_exactly(source, block.end, 1, "the table")[0]
     if kind:
         raise Unsupported(
-            f"its blocks are compressed{' by snappy' * (kind == 1)}; TensorFlow writes none such",
+            f"its blocks are compressed{' with snappy' * (kind == 1)};"
+            " TensorFlow does not compress them",
             where=source.name,
         )

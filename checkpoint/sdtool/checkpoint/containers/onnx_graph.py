@@ -75,7 +75,9 @@ class _Walk:
             for field in fields(self.source, begin, end):
                 self._left -= 1
                 if self._left < 0:
-                    raise LimitExceeded("more nodes than a file of its size has", where=self._where)
+                    raise LimitExceeded(
+                        "more nodes than a file of its size can have", where=self._where
+                    )
                 if field.kind != BYTES:
                     continue
                 if field.number == domain:

@@ -65,7 +65,9 @@ class Found:
         """
         self.left -= _COST
         if self.left < 0:
-            raise LimitExceeded("more tensors than a file of its size has", where=self.source.name)
+            raise LimitExceeded(
+                "more tensors than a file of its size can have", where=self.source.name
+            )
 
     def leave_out(self, name: str, kind: int) -> None:
         """Note a tensor of a type that is not one of numbers."""
@@ -94,7 +96,7 @@ class Found:
     def notes(self) -> tuple[str, ...]:
         """What was left out, for people."""
         return tuple(
-            f"left out, as no numbers: {what} ({', '.join(names[:_SHOWN])}"
+            f"left out, not numeric: {what} ({', '.join(names[:_SHOWN])}"
             f"{', ...' * (len(names) > _SHOWN)})"
             for what, names in self.others.items()
         )
@@ -144,7 +146,7 @@ def shape_of(source: Source, message: Field, limits: Limits) -> tuple[int, ...]:
         if len(sizes) > limits.rank:
             raise LimitExceeded(f"more than {limits.rank} dimensions", where=source.name)
     if any(size < 0 for size in sizes) or math.prod(sizes) >= _INT64:
-        raise Malformed("sizes that no tensor has", where=source.name)
+        raise Malformed("impossible tensor sizes", where=source.name)
     return tuple(sizes)
 
 

@@ -82,7 +82,7 @@ def _first(source: Source, blocks: list[Block]) -> Entry:
         if first is not None and not first.key:
             return first
     raise Unsupported(
-        "a table of LevelDB, and none of TensorFlow's",
+        "a LevelDB table, but not a TensorFlow checkpoint",
         where=source.name,
         hint="it holds no pickle; it belongs to a database",
     )

@@ -98,7 +98,7 @@ def read_v2(entries: Sequence[Entry], found: Found) -> str:
         found.add(one.name, dtype, one.shape, None if parts is None else places, header.byteorder)
     if slices:
         name = next(iter(slices))
-        raise Malformed(f"slices of {name[:80]!a}, which is not there", where=found.source.name)
+        raise Malformed(f"slices of {name[:80]!a}, which is missing", where=found.source.name)
     _check_apart(held)
     return header.byteorder
 
@@ -137,7 +137,7 @@ def _sliced_name(key: bytes, source: Source) -> str:
     r"""The name in the key of a slice, where \0 is written \0 \xff and \xff is \xff \0."""
     end = key.find(b"\0\1", 1)
     if end < 0:
-        raise Malformed("the key of a slice has no end of its name", where=source.name)
+        raise Malformed("the name in the key of a slice has no end", where=source.name)
     name = key[1:end].replace(b"\0\xff", b"\0").replace(b"\xff\0", b"\xff")
     return as_name(name, source)
 
@@ -204,10 +204,10 @@ class _Shards:
         folder, called = os.path.split(source.name)
         if not called.endswith(_SUFFIX):
             raise Unsupported(
-                "the index of a TensorFlow checkpoint, which has to be called PREFIX.index, beside"
-                " its values in PREFIX.data-00000-of-00001",
+                "the index of a TensorFlow checkpoint, which must be named PREFIX.index and lie"
+                " beside its values in PREFIX.data-00000-of-00001",
                 where=source.name,
-                hint="give it the name that it had",
+                hint="restore its original name",
             )
         name = f"{called.removesuffix(_SUFFIX)}.data-{number:05d}-of-{self._count:05d}"
         path = os.path.join(folder, name)
@@ -217,7 +217,7 @@ class _Shards:
             if os.path.lexists(path):
                 raise
             raise Truncated(
-                f"its data file {name} is not there", where=source.name, hint=_DOWNLOAD
+                f"its data file {name} is missing", where=source.name, hint=_DOWNLOAD
             ) from e
 
 

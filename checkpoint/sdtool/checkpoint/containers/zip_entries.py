@@ -83,6 +83,9 @@ class ZipEntries(Sequence[Member]):
 
     def file_nbytes(self, place: int, name: str) -> int | None:
         """The size of the entry at a place, if it is a file of that name: a tenth of a Member."""
+        if self._few is not None:
+            member = self._few[place]
+            return None if member.is_folder or member.name != name else member.nbytes
         at = self._at[place]
         if self._name(at) != name:
             return None

@@ -86,7 +86,7 @@ def load_stop(m: Machine) -> None:
     # One byte, and the loop leaves a frame before the opcode behind it: never beyond its end.
     if m.frame_end not in (here, NO_FRAME):
         behind = m.frame_end - here
-        m.note(RuleId.FRAME_PAST_STOP, f"the frame goes on for {behind:,} bytes behind STOP")
+        m.note(RuleId.FRAME_PAST_STOP, f"the frame continues for {behind:,} bytes after STOP")
     raise Stop(value)
 
 

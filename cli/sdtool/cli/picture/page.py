@@ -110,7 +110,7 @@ def _figures(facts: Sequence[Facts], summary: Mapping[str, Any]) -> Iterator[str
 
 def _kind_columns(*, of_info: bool) -> Iterator[str]:
     yield f'<th scope="col">{"Kind" if of_info else "Format"}</th><th scope="col">Files</th>'
-    for label in ("Size", "Could go") if of_info else ("Size",):
+    for label in ("Size", "Removable") if of_info else ("Size",):
         yield f'<th scope="col" class="n">{label}</th>'
 
 
@@ -168,9 +168,9 @@ def _imported(one: Mapping[str, Any]) -> str:
 def _duplicates(groups: Sequence[Mapping[str, Any]] | None) -> Iterator[str]:
     yield "<section><h2>Duplicates</h2>"
     if groups is None:
-        yield "<p>Not looked for: <code>sdtool info --duplicates</code> does.</p>"
+        yield "<p>Not searched for; use <code>sdtool info --duplicates</code>.</p>"
     elif not groups:
-        yield "<p>No component is there twice.</p>"
+        yield "<p>No duplicate components.</p>"
     for group in sorted(groups or (), key=lambda group: -group["wasted_bytes"]):
         yield (
             f"<article><h3>{name(group['label'])}, {size(group['size_bytes'])}:"
@@ -197,7 +197,7 @@ def _columns(*, of_info: bool) -> Iterator[str]:
     """Yield the headings; on a narrow screen the first are the ones that are seen."""
     of_scan = (("Name", "name"), ("Verdict", ""), ("Size", "n"), ("Format", "kind"))
     of_model = (
-        ("Name", "name"), ("Verdict", ""), ("Size", "n"), ("Could go", "n"), ("Kind", "kind"),
+        ("Name", "name"), ("Verdict", ""), ("Size", "n"), ("Removable", "n"), ("Kind", "kind"),
         ("Precision", ""), ("EMA", ""),
     )  # fmt: skip
     for label, kind in of_model if of_info else of_scan:

@@ -32,7 +32,7 @@ def command(console: Console, shell: str) -> int:
     found = get_completion_class(shell)
     if found is None:
         raise UsageError(
-            f"the click that is installed has no completion for {shell}",
+            f"the installed version of click has no completion for {shell}",
             hint="python -m pip install --upgrade click",
         )
     complete = found(sdtool, {}, "sdtool", "_SDTOOL_COMPLETE")

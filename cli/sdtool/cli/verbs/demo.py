@@ -47,22 +47,22 @@ SESSION = (
     (DONE, "What people download: only the EMA weights:", f"prune --ema-only {TRAINING}"),
     (
         DONE,
-        "Is it whole, and are the values those of the source?",
+        "Is the output whole, and are its values those of the source?",
         f"verify {PRUNED} --against {TRAINING}",
     ),
 )
-"""The exit code that a step has to have, what it is for, and its command."""
+"""The expected exit code of a step, its purpose, and its command."""
 
 
 @verb("demo", examples=["sdtool demo", "sdtool demo my-folder"])
 @click.argument("folder", required=False, metavar="[FOLDER]")
 def command(console: Console, folder: str | None) -> int:
-    """Show the main job on a small built-in checkpoint.
+    """Demonstrate the main workflow on a small built-in checkpoint.
 
     Writes training.ckpt, laid out like a Stable Diffusion training checkpoint,
-    and trapped.ckpt, the same with a call hidden in it (all it could do is
-    print a line); scans, converts, prunes and verifies. Exits with 0 only
-    when every step did what it should. The files stay when FOLDER is named.
+    and trapped.ckpt, the same with a call hidden in it (which could only
+    print a line); scans, converts, prunes and verifies. Exits with 0 only if
+    every step gave the expected result. The files are kept if FOLDER is given.
     """
     from sdtool.cli.main import main
 
@@ -104,7 +104,7 @@ def _folder(named: str | None) -> Generator[Path]:
 
 
 def _check_free() -> None:
-    """Check that nothing of what the demo writes is there.
+    """Check that none of the demo's files exists.
 
     Raises:
         OutputError: something is, of an earlier demo or not.
@@ -119,7 +119,7 @@ def _check_free() -> None:
 
 
 def _write(name: str, content: object) -> None:
-    """Write one of the demo's files; what has appeared under its name meanwhile is left alone."""
+    """Write one of the demo's files; a file that has appeared under its name is not replaced."""
     made = io.BytesIO()
     write_torch_zip(made, content)
     data = made.getbuffer()
@@ -128,7 +128,7 @@ def _write(name: str, content: object) -> None:
 
 
 def _surprises(training: Training) -> list[str]:
-    """Hold the outputs against what went into the checkpoint; nothing of the verbs is trusted."""
+    """Compare the outputs with the values in the checkpoint, independently of the verbs."""
     if not all(Path(name).is_file() for name in (CONVERTED, PRUNED)):
         return ["an output is missing"]
     raw = {name: tensor.data for name, tensor in training.weights.items()}
@@ -136,7 +136,7 @@ def _surprises(training: Training) -> list[str]:
     scalars = ("model_ema.decay", "model_ema.num_updates")
     pruned = {k: v for k, v in raw.items() if not k.startswith("model_ema.") or k in scalars} | ema
     failures = [
-        f"{name} does not hold the values that it should"
+        f"{name} does not contain the expected values"
         for name, values in ((CONVERTED, raw), (PRUNED, pruned))
         if _values(name) != values
     ]
@@ -166,5 +166,5 @@ def _summarise(console: Console, kept: Path | None) -> None:
     for name, text in rows:
         nbytes = os.path.getsize(name)
         console.out(f"{name:<35}  {size(nbytes):>7}  {text}{saving(whole, nbytes)}")
-    console.out("\nAll steps did what they should, and every value was checked.")
+    console.out("\nAll steps gave the expected results, and every value was checked.")
     console.out(f"The files are in {kept}" if kept else "Name a folder to keep the files.")

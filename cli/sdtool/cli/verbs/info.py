@@ -63,7 +63,7 @@ from sdtool.scan import Settings
     "--compare", is_flag=True,
     help="Compare the weights of two files, or EMA and raw of one.",
 )  # fmt: skip
-@click.option("--html", metavar="FILE", help="Write a page that shows it all to FILE.")
+@click.option("--html", metavar="FILE", help="Write all results to FILE as a page.")
 @click.option("--force", is_flag=True, help="Replace FILE of --html if it exists.")
 @download_option
 @settings_options
@@ -153,7 +153,7 @@ def command(
 
 
 class _Shown:
-    """What a run has come to: each file as JSON has it, what they come to, and the duplicates."""
+    """The results of a run: the JSON object of each file, the totals, and the duplicates."""
 
     def __init__(
         self, console: Console, form: str, found: Found, *, alone: bool, is_list: bool, html: bool
@@ -177,7 +177,7 @@ class _Shown:
         return self._console.progress(nbytes, "reading")
 
     def add(self, seen: Seen, details: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """Take up one more file, and return it as JSON has it."""
+        """Add one file, and return its JSON object."""
         file = self.totals.taken_up(seen, seconds) | details
         self._take_up(file)
         if self._form == "text" and not self._alone:
@@ -186,7 +186,7 @@ class _Shown:
         return file
 
     def fail(self, error: SdtoolError, path: str, seconds: float = 0.0) -> None:
-        """Take up what could not be read."""
+        """Add a file that could not be read."""
         self.totals.failed += 1
         self._take_up(about(path, file_size(path), seconds, TROUBLE, error))
         self._console.failed(error)

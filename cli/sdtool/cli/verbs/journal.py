@@ -23,11 +23,11 @@ from sdtool.cli.verb import verb
 @click.argument("action", type=click.Choice(["list", "export", "prune"]))
 @click.argument("file", metavar="FILE")
 def command(console: Console, action: Literal["list", "export", "prune"], file: str) -> int:
-    """Show or tidy up a journal that --journal has kept.
+    """Show or clean up a journal that --journal has written.
 
     list shows what was done, one line for each task; export writes every entry
-    as JSON, one a line; prune takes out what no run would believe any more:
-    files that are gone or were changed, and entries of other versions.
+    as JSON, one per line; prune removes entries that no run would use any more:
+    those of missing or changed files, and those of other versions.
     """
     with open_journal(file, create=False) as journal:
         match action:
@@ -48,14 +48,14 @@ def _list(console: Console, journal: Journal) -> None:
         counts[row.task] += 1
         first.setdefault(row.task, row)
     for task, row in first.items():
-        known = "" if row.is_current else " (another version: nothing of it is believed)"
+        known = "" if row.is_current else " (another version: not used)"
         console.line(f"{counted(counts[task], 'file')}: {_named(row.asked)}{known}")
     if not counts:
         console.note("the journal is empty")
 
 
 def _named(asked: Mapping[str, Any]) -> str:
-    """Return what a task asked for, without what is usual."""
+    """Return the options of a task, without the default ones."""
     settings: dict[str, Any] = {}
     for name, value in asked.items():
         settings |= value if name in ("recipe", "options") else {name: value}
@@ -82,4 +82,4 @@ def _prune(console: Console, journal: Journal) -> None:
         if not row.is_believed:
             dropped.append((row.task, row.key))
     journal.drop(dropped)
-    console.line(f"{len(dropped):,} of {count:,} entries taken out")
+    console.line(f"{len(dropped):,} of {count:,} entries removed")

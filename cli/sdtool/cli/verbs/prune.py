@@ -94,7 +94,7 @@ def command(
     if bake_vae is not None and many.journal is not None:
         raise UsageError(
             "--bake-vae and --journal cannot be used together",
-            hint="a journal could not tell whether the VAE is still the same",
+            hint="a journal cannot record whether the VAE has changed",
         )
     many.check_writing({**options, "bake_vae": bake_vae})
     found = search(console, paths, settings, writing=True, download=options["download"])

@@ -65,12 +65,12 @@ _SCREEN = 20
 @click.option("--explain", is_flag=True, help="Show flagged pickles and chat templates.")
 @click.option("--deep", is_flag=True, help="Check every CRC-32 and every byte too.")
 @click.option(
-    "--fail-on-nothing", is_flag=True, help="Exit with 2 when no file was scanned."
+    "--fail-on-nothing", is_flag=True, help="Exit with 2 if no file was scanned."
 )  # fmt: skip
 @download_option
 @click.option(
     "--resume", metavar="FILE",
-    help="Go on with FILE, a report in jsonl: only what it lacks is scanned.",
+    help="Continue FILE, a jsonl report: scan only files that it lacks.",
 )  # fmt: skip
 @jobs_option
 @many_options
@@ -147,14 +147,15 @@ def command(
 
 
 def _form_of_resumed(console: Console, form: str, output: str | None) -> str:
-    """Return the format of a report that is gone on with.
+    """Return the format of a report that is continued.
 
     Raises:
         UsageError: another was asked for, or another file.
     """
     if output is not None:
         raise UsageError(
-            "--resume and -o cannot be used together", hint="the report is that of --resume"
+            "--resume and -o cannot be used together",
+            hint="the report is written to the FILE of --resume",
         )
     if form not in ("text", "jsonl"):
         raise UsageError(f"--resume and --format {form} cannot be used together", hint="use jsonl")
@@ -214,7 +215,7 @@ class _Shown:
             self._readers.append(console)
 
     def add(self, report: Report, explanation: Iterable[str] = ()) -> None:
-        """Take up one more report; the explanation is shown as text only."""
+        """Add one report; the explanation is shown as text only."""
         self._take_up(report)
         if not self._readers or (self._console.quiet and _is_clean(report)):
             return
@@ -226,7 +227,7 @@ class _Shown:
                 reader.line(line)
 
     def missing(self, problem: InputError) -> None:
-        """Take up what could not even be opened: for people, that is a message."""
+        """Add an input that could not be opened: people get a message."""
         self._console.failed(problem)
         if self._former is None or (problem.where or "") not in self._former.verdicts:
             self._take_up(unread(problem.where or "", problem.what))
@@ -303,5 +304,5 @@ def _explanation(item: Item, report: Report, allow: Mapping[str, str]) -> Iterat
 
 
 def _is_clean(report: Report) -> bool:
-    """Whether it is clean by itself, and not by the word of whoever allowed some names."""
+    """Whether it is clean without any name that the user allowed."""
     return report.verdict is Verdict.CLEAN and not report.allowed

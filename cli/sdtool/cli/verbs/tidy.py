@@ -43,7 +43,7 @@ from sdtool.scan import Settings
 @click.argument("folder", metavar="[FOLDER]", default=os.curdir)
 @click.option(
     "--for", "program", type=click.Choice(list(PROGRAMS)),
-    help="The program that reads FOLDER (default: found there).",
+    help="The program that reads FOLDER (default: detected).",
 )  # fmt: skip
 @click.option("--quarantine", metavar="DIR", help="Where unsafe files go.")
 @click.option("--strict", is_flag=True, help="Suspicious files go to quarantine, too.")
@@ -53,7 +53,7 @@ from sdtool.scan import Settings
 @click.option("--dry-run", is_flag=True, help="Show the plan only.")
 @click.option("--yes", is_flag=True, help="Do it without asking.")
 @click.option("--undo", is_flag=True, help="Put back everything that was moved.")
-@click.option("--forget", is_flag=True, help="Delete the originals that are held.")
+@click.option("--forget", is_flag=True, help="Delete the replaced originals.")
 @settings_options
 @format_options()
 def command(
@@ -74,7 +74,7 @@ def command(
     Shows a plan and asks. Unsafe files go to quarantine; pickles become
     safetensors under the same stem, without what only training needs; all
     else stays, with the reason. Outputs are compared with their inputs.
-    Originals are held in FOLDER/.sdtool-tidy until --forget. No code is ever
+    Originals are kept in FOLDER/.sdtool-tidy until --forget. No code is ever
     run.
     """
     if undo and forget:
@@ -199,9 +199,14 @@ def _forget(console: Console, folder: str, form: str, *, yes: bool) -> int:
         if form == "text" and not console.quiet:
             console.line(f"{what} deleted")
     else:
-        console.note(f"{what} stay: add --yes to delete them")
+        console.note(f"{what} kept: add --yes to delete {_them(held.originals)}")
     if held.quarantined:
-        console.note(f"{counted(len(held.quarantined), 'file')} in quarantine: delete them by hand")
+        count = len(held.quarantined)
+        console.note(f"{counted(count, 'file')} in quarantine: delete {_them(count)} by hand")
     parts = {"originals": held.originals, "size_bytes": held.nbytes, "deleted_bytes": deleted}
     results.finish(DONE, {"summary": parts})
     return DONE
+
+
+def _them(count: int) -> str:
+    return "it" if count == 1 else "them"

@@ -30,7 +30,7 @@ def command(console: Console, folders: tuple[str, ...], port: int, settings: Set
 
     FOLDER is the current one by default. The page is served on this machine
     only, until Ctrl-C, and only to whoever has the address that is printed.
-    It takes up files below the folders and writes beside them.
+    It reads files below the folders and writes beside them.
     """
     if find_spec("starlette") is None or find_spec("uvicorn") is None:
         raise UsageError(

@@ -123,7 +123,9 @@ def _verify_listed(
         right = codes.count(DONE)
         console.line(f"{right:,} of {counted(len(codes), 'file')} as listed")
     if of_statement:
-        console.note("the statement is not signed: it shows what was made of what, not by whom")
+        console.note(
+            "the statement is not signed: it shows what was made from what, but not by whom"
+        )
     return code
 
 
@@ -171,9 +173,9 @@ def _lines(
     if found.ema:
         yield f"  {counted(found.ema, 'tensor')} with the EMA values"
     if found.cast:
-        yield f"  {counted(found.cast, 'tensor')} in another precision, proven by casting again"
+        yield f"  {counted(found.cast, 'tensor')} in another precision, verified by casting again"
     if found.dequantized:
-        yield f"  {counted(found.dequantized, 'tensor')} dequantized, proven by multiplying again"
+        yield f"  {counted(found.dequantized, 'tensor')} dequantized, verified by multiplying again"
     yield from _values("NaN", found.nan)
     yield from _values("Inf", found.inf)
     if with_hashes:

@@ -25,7 +25,7 @@ from sdtool.scan import Settings, Verdict
 from sdtool.scan.report import text
 
 _LOOK_SHARE = 20
-"""A look is followed by a wait of so many times its length, where nothing is under way."""
+"""A search is followed by a wait of so many times its length, if no download is in progress."""
 _LEAST_SECONDS = 0.1
 _COUNTED = ("passed_over", "incomplete", "moved", "converted")
 """What is counted beside the verdicts."""
@@ -41,9 +41,9 @@ _COUNTED = ("passed_over", "incomplete", "moved", "converted")
 @click.argument("folder", metavar="FOLDER")
 @click.option(
     "--settle", type=click.FloatRange(min=0), metavar="SECONDS", default=3.0, show_default=True,
-    help="A file is complete when it has not changed for so long.",
+    help="A file is complete if unchanged for so long.",
 )  # fmt: skip
-@click.option("--once", is_flag=True, help="Look once, and end.")
+@click.option("--once", is_flag=True, help="Search once, then exit.")
 @click.option("--quarantine", metavar="DIR", help="Move unsafe files to DIR, with their sidecars.")
 @click.option("--convert", is_flag=True, help="Convert clean files to safetensors.")
 @click.option("--out-dir", metavar="DIR", help="For --convert: where the outputs go.")
@@ -54,7 +54,7 @@ _COUNTED = ("passed_over", "incomplete", "moved", "converted")
 @click.option("--deep", is_flag=True, help="Check every CRC-32 and every byte too.")
 @click.option(
     "--journal", metavar="FILE",
-    help="Note what is done in FILE; do not do it again while it is unchanged.",
+    help="Record finished work in FILE; skip unchanged files.",
 )  # fmt: skip
 @format_options()
 @settings_options
@@ -72,12 +72,12 @@ def command(
     deep: bool,
     journal: str | None,
 ) -> int:
-    """Scan what arrives in a folder, once it is complete.
+    """Scan files as they arrive in a folder.
 
-    FOLDER is searched with everything below it, until Ctrl-C. What is there
-    already comes first. A download that has its partial name (.crdownload,
-    .part, ...) is left alone until it is renamed. Nothing is deleted, and no
-    file is replaced.
+    FOLDER is searched with everything below it, until Ctrl-C. Existing files
+    are scanned first. A file is scanned once it is complete: a download with a
+    partial name (.crdownload, .part, ...) is left alone until it is renamed.
+    Nothing is deleted, and no file is replaced.
     """
     if form == "json" and not once:
         raise UsageError("--format json requires --once", hint="use --format jsonl")
@@ -111,7 +111,7 @@ def command(
 
 
 def _go_on(watch: Watch, shown: _Shown, waking: Waking) -> Never:
-    """Look again and again, whenever something may be complete."""
+    """Search again whenever a file may be complete."""
     while True:
         begun = time.monotonic()
         shown.look(watch)
@@ -121,7 +121,7 @@ def _go_on(watch: Watch, shown: _Shown, waking: Waking) -> Never:
 
 
 class _Shown:
-    """What a person or a program sees of it: each file as it is done, in the end the numbers."""
+    """The output for people or programs: each file as it is done, at the end the totals."""
 
     def __init__(self, console: Console, form: str) -> None:
         self.codes: set[int] = set()
@@ -131,7 +131,7 @@ class _Shown:
         self._counts = Counter[str]()
 
     def look(self, watch: Watch) -> None:
-        """Look once, and show what has arrived."""
+        """Search once, and report what has arrived."""
         for arrived in watch.look():
             if arrived.report.verdict is Verdict.NOT_A_CHECKPOINT and (
                 not arrived.item.looks_like_model
@@ -187,7 +187,7 @@ class _Shown:
 
 
 def _file(arrived: Arrived) -> dict[str, Any]:
-    """What came of a file, as JSON has it."""
+    """The result for a file, as a JSON object."""
     report = arrived.report
     return {
         **report.as_json(),

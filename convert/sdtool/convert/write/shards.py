@@ -67,7 +67,7 @@ def read_index(path: str | os.PathLike[str]) -> ShardIndex:
         raise Malformed("is not an index of shards", where=os.fspath(path)) from e
     for shard in shards:
         if not isinstance(shard, str) or re.search(r"[/\\:\x00]|^\.*$", shard):
-            raise Malformed(f"names a file outside of its folder: {shard!a}", where=os.fspath(path))
+            raise Malformed(f"names a file outside its folder: {shard!a}", where=os.fspath(path))
     if not shards:
         raise Malformed("lists no tensors", where=os.fspath(path))
     if not isinstance(metadata, dict):

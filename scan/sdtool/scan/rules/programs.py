@@ -16,20 +16,20 @@ RULES: dict[RuleId, Rule] = {
         Severity.INFO,
         title="a chat template",
         why=(
-            "A program in Jinja that language models bring along. llama.cpp interprets it by "
-            "itself; programs in Python render it, today in a sandbox."
+            "A Jinja program that comes with a language model. llama.cpp interprets it by itself; "
+            "Python programs render it, today in a sandbox."
         ),
         hint="Nothing, if there are no other findings. `--explain` shows it as text.",
     ),
     RuleId.CUSTOM_OPERATOR: Rule(
         Severity.INFO,
-        title="operators that are not of ONNX",
-        why="They run in a library that the program has to load: the file does not hold it.",
-        hint="Take that library from its publisher only, or do without the model.",
+        title="operators that are not part of ONNX",
+        why="They run in a library that the program has to load. The file does not contain it.",
+        hint="Get that library only from its publisher, or do not use the model.",
     ),
     RuleId.EXTERNAL_PATH: Rule(
         Severity.LOW,
-        title="values in a file outside of the model's folder",
+        title="values in a file outside the model's folder",
         why=(
             "A program that follows the path reads whatever file is there on your disk, and takes "
             "it for weights (CVE-2022-25882, CVE-2024-27318)."
@@ -47,9 +47,9 @@ RULES: dict[RuleId, Rule] = {
     ),
     RuleId.KERAS_CUSTOM_OBJECT: Rule(
         Severity.INFO,
-        title="a Keras configuration that names a class of its author",
+        title="a Keras configuration that names a custom class",
         why="The model loads only in a program that has registered this class.",
-        hint="Nothing; its source has to come from its publisher.",
+        hint="Nothing; get the source of the class from its publisher.",
     ),
     RuleId.KERAS_LAMBDA: Rule(
         Severity.LOW,
