@@ -1,9 +1,11 @@
 """Make headers of the field's own classes on torch's meta device, with the answers wanted.
 
-    python benchmarks/field_headers.py FIELD.json.xz [networks] [encoders] [upscalers]
+    python benchmarks/field_headers.py FIELD.json.xz [networks] [siblings] [encoders] [upscalers]
 
 Names and shapes of real models without their memory, from whichever of diffusers, transformers,
 peft, lycoris and spandrel is installed; what a library refuses to build is named and left out.
+`siblings` are what the tables were not made from: LoRAs of some layers, and every other network of
+diffusers.
 `identification.py` judges what `identify` says of them.
 """
 
@@ -138,12 +140,15 @@ TRANSFORMERS: tuple[tuple[str, str, dict[str, Any], Any], ...] = (
      {"num_attention_heads": 48, "num_layers": 42, "use_rotary_positional_embeddings": True},
      "CogVideoX"),
     ("cogview3", "CogView3PlusTransformer2DModel", {}, ("CogView", "CogView 3", "CogView3")),
-    ("cogview4", "CogView4Transformer2DModel", {"num_layers": 28, "num_attention_heads": 32},
+    ("cogview4", "CogView4Transformer2DModel",
+     {"num_layers": 28, "num_attention_heads": 32, "attention_head_dim": 128},
      ("CogView", "CogView 4", "CogView4")),
     ("mochi", "MochiTransformer3DModel", {}, "Mochi"),
     ("allegro", "AllegroTransformer3DModel", {"cross_attention_dim": 2304}, "Allegro"),
-    ("bria", "BriaTransformer2DModel", {}, ("Bria",)),
-    ("longcat", "LongCatImageTransformer2DModel", {}, ("LongCat-Image",)),
+    # BRIA 3.2 has 4 billion parameters; the defaults of its class are the 12 billion of FLUX.1
+    ("bria", "BriaTransformer2DModel", {"num_layers": 4, "num_single_layers": 19}, ("Bria",)),
+    ("longcat", "LongCatImageTransformer2DModel", {"num_layers": 10, "num_single_layers": 20},
+     ("LongCat-Image",)),
     ("ovis", "OvisImageTransformer2DModel", {}, ("Ovis-Image",)),
     ("kandinsky5", "Kandinsky5Transformer3DModel", {}, ("Kandinsky", "Kandinsky 5")),
     ("omnigen", "OmniGenTransformer2DModel", {"rope_scaling": {"short_factor": [1.0] * 48,
@@ -226,6 +231,7 @@ OTHERS: tuple[tuple[str, str, dict[str, Any], str, Any], ...] = (
 PREFIXES = ("", "model.diffusion_model.")
 ATTENTION = re.compile(r"\.(to_(q|k|v|out\.0)|add_[qkv]_proj|to_add_out|q_proj|qkv)$")
 BLOCK = re.compile(r"(blocks|layers|refiner)\.")
+NUMBER = re.compile(r"(?:blocks|layers)\.(\d+)\.")
 
 
 def networks() -> Iterator[Header]:
@@ -242,6 +248,86 @@ def networks() -> Iterator[Header]:
             yield header(f"parts/{case}", kind, families, shapes_of(net))
             if name == "UNet2DConditionModel":
                 yield from adapters(case, linears_of(net), families, "unet")
+
+
+SIBLINGS: tuple[tuple[str, dict[str, Any], Any], ...] = (
+    # class of diffusers, its configuration, families that count as right
+    ("QwenImage21Transformer2DModel", {}, "Qwen-Image"),
+    ("BriaFiboTransformer2DModel", {"num_layers": 8}, "Bria"),
+    ("BriaFibo2Transformer2DModel", {}, "Bria"),
+    ("ChronoEditTransformer3DModel", {"in_channels": 36, "image_dim": 1280,
+     "added_kv_proj_dim": 5120}, ("Wan", "ChronoEdit")),
+    ("SkyReelsV2Transformer3DModel", {"num_attention_heads": 40, "ffn_dim": 13824,
+     "num_layers": 40}, ("SkyReels V2", "Wan")),
+    ("AnyFlowTransformer3DModel", {}, ("AnyFlow", "Wan")),
+    ("AnyFlowFARTransformer3DModel", {}, ("AnyFlow", "Wan")),
+    ("HeliosTransformer3DModel", {}, ("Helios", "Wan")),
+    ("NucleusMoEImageTransformer2DModel", {}, "Nucleus-Image"),
+    ("GlmImageTransformer2DModel", {}, "GLM-Image"),
+    ("Ideogram4Transformer2DModel", {}, "Ideogram 4"),
+    ("LuminaNextDiT2DModel", {"hidden_size": 2304, "num_kv_heads": 8}, ("Lumina-Next", "Lumina")),
+    ("LatteTransformer3DModel", {"num_attention_heads": 16, "attention_head_dim": 72,
+     "in_channels": 4, "out_channels": 8, "num_layers": 28, "patch_size": 2, "sample_size": 64,
+     "cross_attention_dim": 1152, "caption_channels": 4096, "attention_bias": True,
+     "norm_type": "ada_norm_single", "activation_fn": "gelu-approximate"}, "Latte"),
+    ("WanAnimate2Transformer3DModel", {}, ("Wan",)),
+    ("ConsisIDTransformer3DModel", {}, ("ConsisID", "CogVideoX")),
+    ("AceStepTransformer1DModel", {}, "ACE-Step"),
+    ("StableAudioDiTModel", {}, "Stable Audio"),
+    ("StableAudio3DiTModel", {}, ("Stable Audio", "Stable Audio 3")),
+    ("SanaVideoTransformer3DModel", {}, ("Sana Video", "Sana")),
+    ("SanaWMTransformer3DModel", {}, ("Sana WM", "Sana")),
+    ("CogView3PlusTransformer2DModel", {}, "CogView 3"),
+    ("Kandinsky6Transformer3DModel", {}, "Kandinsky 6"),
+    *((name, {}, name) for name in (
+        "Cosmos3OmniTransformer", "ErnieImageTransformer2DModel", "JoyImageEditTransformer3DModel",
+        "JoyImageEditPlusTransformer3DModel", "LongCatAudioDiTTransformer",
+        "MiniMaxH3Transformer3DModel", "UVit2DModel", "PriorTransformer", "I2VGenXLUNet",
+        "Kandinsky3UNet", "DreamLiteUNetModel",
+        "AudioLDM2UNet2DConditionModel", "UNet2DModel",
+    )),
+)  # fmt: skip
+PARTIAL: dict[str, Callable[[str, int, int], bool]] = {
+    # what is trained: whether a layer is, by its name, the number of its block, the highest number
+    "values": lambda name, _at, _last: name.endswith((".to_v", ".to_out.0", ".v_proj")),
+    "middle": lambda _name, at, last: last // 3 <= at <= last // 2,
+    "first": lambda _name, at, _last: at == 0,
+}
+
+
+def siblings() -> Iterator[Header]:
+    """Networks beside the common ones, and LoRAs of few layers for those and the others."""
+    diffusers = importlib.import_module("diffusers")
+    for name, options, family in SIBLINGS:
+        with built(name):
+            net = on_meta(lambda n=name, o=options: getattr(diffusers, n)(**o))
+            part = "unet" if "UNet" in name else "transformer"
+            yield header(f"siblings/{name}", f"{part}|unknown", family, shapes_of(net))
+            yield from adapters(f"sibling-{name}", linears_of(net), family, part)
+    rows = [(case, name, options, family) for case, name, options, family in TRANSFORMERS]
+    rows += [
+        (case, name, options, family)
+        for case, name, options, _, family in OTHERS
+        if name == "UNet2DConditionModel"
+    ]
+    for case, name, options, family in rows:
+        with built(case):
+            net = on_meta(lambda n=name, o=options: getattr(diffusers, n)(**o))
+            yield from partial(case, linears_of(net), family)
+
+
+def partial(case: str, layers: Mapping[str, Any], family: Any) -> Iterator[Header]:
+    """LoRAs of few of a network's layers."""
+    numbers = {name: int(found[1]) for name in layers if (found := NUMBER.search(name))}
+    last = max(numbers.values(), default=0)
+    for what, is_trained in PARTIAL.items():
+        some = {
+            f"transformer.{name}": layers[name]
+            for name, number in numbers.items()
+            if is_trained(name, number, last)
+        }
+        if some:
+            yield header(f"lora-{what}/{case}", "lora", family, pairs(some, "lora_A", "lora_B"))
 
 
 def adapters(case: str, layers: dict[str, Any], family: Any, part: str) -> Iterator[Header]:
@@ -262,7 +348,7 @@ def adapters(case: str, layers: dict[str, Any], family: Any, part: str) -> Itera
         yield header(f"{prefix[:-1].replace('_', '-')}/{case}", "lora", family, shapes)
     with built(f"lycoris {case}"):
         modules = importlib.import_module("lycoris.modules")
-        some = dict(list(kohya.items())[:60])
+        some = dict(list(kohya.items())[:: -max(1, len(kohya) // 60)])
         for kind, algorithm in (
             ("loha", modules.LohaModule),
             ("lokr", modules.LokrModule),
@@ -416,7 +502,12 @@ def main() -> None:
     """Write all headers that can be made."""
     warnings.simplefilter("ignore")
     made: list[Header] = []
-    sources = {"networks": networks, "encoders": encoders, "upscalers": upscalers}
+    sources = {
+        "networks": networks,
+        "siblings": siblings,
+        "encoders": encoders,
+        "upscalers": upscalers,
+    }
     for name in sys.argv[2:] or sources:
         made += sources[name]()
     with lzma.open(sys.argv[1], "wt") as stream:

@@ -8,7 +8,8 @@ name, `expected` the answers that count as right for `kind`, `family`, `version`
 not judged). `field_headers.py` makes such a file of the libraries that are installed. An answer is
 
     right     kind and family, and version and prediction where they are judged
-    vague     the kind is right, what else is judged is left open
+    vague     the kind is right, what else is judged is left open, or several families are named
+              and the right one is among them
     unknown   the kind is `unknown`
     wrong     another kind, family, version or prediction
 """
@@ -71,7 +72,10 @@ def judge(found: Identity, expected: Mapping[str, list[str | None] | None]) -> s
         wanted = expected[what]
         if wanted is None or _word(answer) in map(_word, wanted):
             continue
-        if answer not in (None, "undecided"):
+        is_open = answer in (None, "undecided")
+        if what == "family" and found.families:
+            is_open = any(_word(family) in map(_word, wanted) for family in found.families)
+        if not is_open:
             return "wrong"
         is_vague = True
     return "vague" if is_vague else "right"

@@ -174,7 +174,10 @@ def test_what_a_publisher_should_know(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_lora_has_one_set_of_weights(tmp_path: Path) -> None:
-    torch.save(lora(), tmp_path / "style.pt")
+    state = {name.replace("attn1_to_q", "attn2_to_k"): value for name, value in lora().items()}
+    (down,) = (name for name in state if "lora_down" in name)
+    state[down] = torch.ones(4, 768)  # as wide as the text encoder of SD 1.x alone
+    torch.save(state, tmp_path / "style.pt")
     done = release_file(tmp_path / "style.pt", tmp_path / "out")
     assert [(one.name, one.weights) for one in done.variants] == [
         ("style.safetensors", "all"), ("style-fp16.safetensors", "all"),
@@ -182,6 +185,9 @@ def test_a_lora_has_one_set_of_weights(tmp_path: Path) -> None:
     found = metadata(tmp_path / "out" / "style.safetensors")
     assert found["modelspec.architecture"] == "stable-diffusion-v1/lora"
     assert done.ema is None
+    torch.save(lora(), tmp_path / "either.pt")  # a layer that SD 2.x has, too
+    release_file(tmp_path / "either.pt", tmp_path / "other")
+    assert "modelspec.architecture" not in metadata(tmp_path / "other" / "either.safetensors")
 
 
 def test_all_or_nothing(last: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickletools
 import tracemalloc
 
 import pytest
@@ -25,6 +26,7 @@ from sdtool.checkpoint import DEFAULT_LIMITS, checkpoint_of, readings
 from sdtool.checkpoint.containers import zip_entries
 from sdtool.checkpoint.containers.zip_archive import find_end, read_directory
 from sdtool.checkpoint.source import Memory
+from sdtool.checkpoint.values import Instance, Pairs
 
 COUNT = 6_000
 
@@ -52,7 +54,7 @@ def file_of(*, own: bool) -> bytes:
     return torch_zip(pickled(ops(*out, b"u")), records)
 
 
-@pytest.mark.parametrize(("own", "scanned", "opened"), [(True, 960, 1_060), (False, 730, 820)])
+@pytest.mark.parametrize(("own", "scanned", "opened"), [(True, 830, 985), (False, 620, 700)])
 def test_a_tensor_of_a_large_file_costs_little_memory(own: bool, scanned: int, opened: int) -> None:
     source = Memory(file_of(own=own), "x")
     tracemalloc.start()
@@ -89,6 +91,38 @@ def test_many_entries_are_read_as_few_are(monkeypatch: pytest.MonkeyPatch) -> No
     found = zip_entries.ByName(many, "archive/data/")
     assert [found.get(f"archive/data/{i}") for i in range(41)] == [*few[:40], None]
     assert sorted(member.name for member in found) == sorted(m.name for m in few[:40])
+    assert [found.find(m.name) for m in few[:40]] == [(i, m.nbytes) for i, m in enumerate(few[:40])]
+    every = zip_entries.ByName(many, "archive/")
+    assert every.find("archive/folder/") is None  # it is no file
+    assert every.find("archive/é.pkl") == (40, 2)
+    assert [many.compression(place) for place in range(40)] == [m.compression for m in few[:40]]
+
+
+def test_pairs_of_one_opcode_stay_its_own_when_others_follow() -> None:
+    flat: list[object] = ["a", 1, "b", 2]
+    first = Pairs(flat, 0, 4)
+    flat.extend(["c", 3, "d", 4])
+    every, last = Pairs(flat), Pairs(flat, 4, 8)
+    assert (list(first), len(first)) == ([("a", 1), ("b", 2)], 2)
+    assert (list(last), len(last)) == ([("c", 3), ("d", 4)], 2)
+    assert (list(every), len(every)) == ([*first, *last], 4)
+    assert (first[-1], last[0], last[1:], every[3]) == (("b", 2), ("c", 3), [("d", 4)], ("d", 4))
+    with pytest.raises(IndexError):
+        first[2]
+
+
+def test_what_is_built_far_apart_knows_where_it_is() -> None:
+    """Places near each other share a number."""
+    calls = [
+        ops(name("collections", "OrderedDict"), b")R", text("x" * gap), b"0")
+        for gap in (0, 100, 130, 300, 1, 70_000, 2)
+    ]
+    pickle = pickled(ops(*calls, b"N"))
+    (reading,) = readings(Memory(pickle, "x"))
+    built = [e.offset for e in reading.streams[0].trace.events if isinstance(e, Instance)]
+    reduces = [at for op, _, at in pickletools.genops(pickle) if op.name == "REDUCE"]
+    assert built == reduces
+    assert len(built) == len(calls)
 
 
 def test_the_last_of_two_entries_of_one_name_counts() -> None:

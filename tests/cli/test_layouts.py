@@ -266,3 +266,123 @@ def test_for_programs(tmp_path: Path, made: Path) -> None:
     assert (tmp_path / "m.safetensors").read_bytes() == (made / "m.safetensors").read_bytes()
     with pytest.raises(UsageError, match="is a folder"):
         convert_file(made / "m-diffusers", to="safetensors")
+
+
+def verified(sdtool: Run, path: Path | str, against: Path | str) -> tuple[int, dict[str, Any]]:
+    result = sdtool("verify", path, "--against", against, "--json")
+    (file,) = json.loads(result.out)["files"]
+    return result.code, file
+
+
+@pytest.fixture
+def both(tmp_path: Path, made: Path) -> Path:
+    """A folder with the two layouts of one model, `m.safetensors` and `m-diffusers`."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("path", "against"),
+    [("m-diffusers", "m.safetensors"), ("m.safetensors", "m-diffusers"),
+     ("m-diffusers", "m-diffusers")],
+)  # fmt: skip
+def test_one_layout_holds_the_values_of_the_other(
+    path: str, against: str, sdtool: Run, both: Path
+) -> None:
+    code, file = verified(sdtool, path, against)
+    assert (code, file["ok"], file["differences"]) == (0, True, [])
+    assert file["tensors"] == len(load_file("m.safetensors"))
+
+
+@pytest.mark.parametrize("part", ["unet/diffusion_pytorch_model", "text_encoder/model",
+                                  "vae/diffusion_pytorch_model"])  # fmt: skip
+def test_one_bit_of_either_layout_is_found(part: str, sdtool: Run, both: Path) -> None:
+    file = both / "m-diffusers" / f"{part}.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    state = load_file(file)
+    folder = part.partition("/")[0]
+    for path, against in (("m-diffusers", "m.safetensors"), ("m.safetensors", "m-diffusers")):
+        code, found = verified(sdtool, path, against)
+        assert (code, found["ok"], found["failures"]) == (1, False, 1)
+        (difference,) = found["differences"]
+        assert "should be" in difference["what"]
+        if path == "m-diffusers":
+            assert difference["name"].removeprefix(f"{folder}/") in state
+
+
+def test_a_folder_that_was_cast_is_proven_by_casting_again(sdtool: Run, both: Path) -> None:
+    state = {n: t.float() for n, t in load_file("m.safetensors").items()}
+    save_file(state, "wide.safetensors")
+    assert sdtool("convert", "wide.safetensors", "--to", "diffusers", "--dtype", "fp16").code == 0
+    code, file = verified(sdtool, "wide-fp16-diffusers", "wide.safetensors")
+    assert (code, file["ok"]) == (0, True)
+    assert file["cast_tensors"] > 0
+
+
+def test_what_a_folder_has_no_place_for_is_not_proven(sdtool: Run, both: Path) -> None:
+    more = {"betas": torch.ones(1000), "v_pred": torch.ones(0)}
+    save_file(load_file("m.safetensors") | more, "more.safetensors")
+    code, file = verified(sdtool, "more.safetensors", "m-diffusers")
+    assert (code, file["ok"], file["not_compared"]) == (2, False, ["betas"])
+    code, file = verified(sdtool, "m-diffusers", "more.safetensors")
+    assert (code, file["ok"]) == (0, True)
+    assert file["notes"] == ["of more.safetensors, 2 tensors have no place in a folder"]
+
+
+def test_older_names_of_diffusers_and_of_text_encoders_are_known(sdtool: Run, both: Path) -> None:
+    vae = both / "m-diffusers" / "vae" / "diffusion_pytorch_model.safetensors"
+    older = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    state = {}
+    for name, value in load_file(vae).items():
+        for new, old in older.items():
+            name = name.replace(f"attentions.0.{new}.", f"attentions.0.{old}.")
+        state[name] = value
+    assert any("query" in name for name in state)
+    save_file(state, vae)
+    text = both / "m-diffusers" / "text_encoder" / "model.safetensors"
+    save_file({n.removeprefix("text_model."): t for n, t in load_file(text).items()}, text)
+    for path, against in (("m-diffusers", "m.safetensors"), ("m.safetensors", "m-diffusers")):
+        code, file = verified(sdtool, path, against)
+        assert (code, file["ok"], file["differences"]) == (0, True, [])
+
+
+def test_a_tensor_that_is_not_there_is_named(sdtool: Run, both: Path) -> None:
+    unet = both / "m-diffusers" / "unet" / "diffusion_pytorch_model.safetensors"
+    state = load_file(unet)
+    state["strange"] = state.pop("conv_out.bias")
+    save_file(state, unet)
+    code, file = verified(sdtool, "m-diffusers", "m.safetensors")
+    assert code == 1
+    assert {(d["name"], d["what"]) for d in file["differences"]} == {
+        ("unet/conv_out.bias", "is not in the output"),
+        ("unet/strange", "is not in the input"),
+    }
+
+
+def test_what_cannot_be_compared_is_one_line(sdtool: Run, both: Path) -> None:
+    save_file({"a": torch.ones(2)}, "other.safetensors")
+    shutil.rmtree(both / "m-diffusers" / "vae")
+    for path, against, said in (
+        ("m-diffusers", "m.safetensors", "m-diffusers: lacks what SD 1.x needs: VAE"),
+        ("m.safetensors", "m-diffusers", "m-diffusers: lacks what SD 1.x needs: VAE"),
+        ("m-diffusers", "other.safetensors", "other.safetensors: "),
+        ("other.safetensors", "m-diffusers", "other.safetensors: "),
+    ):
+        result = sdtool("verify", path, "--against", against)
+        assert (result.code, result.out) == (2, ""), (path, against)
+        assert said in result.err.splitlines()[0]
+        assert "Traceback" not in result.err
+    (both / "empty").mkdir()
+    (both / "empty" / "model_index.json").write_text("{}")
+    result = sdtool("verify", "m.safetensors", "--against", "empty")
+    assert (result.code, "empty: holds no component with weights" in result.err) == (2, True)
+    shutil.copytree(both / "m-diffusers", both / "less")
+    shutil.rmtree(both / "less" / "text_encoder")
+    result = sdtool("verify", "less", "--against", "m-diffusers")
+    assert "less: cannot be compared: the other folder has text_encoder" in result.err
+    result = sdtool(
+        "verify", "m-diffusers", "--against", "m.safetensors", "--baked-vae", "m.safetensors"
+    )
+    assert (result.code, "--baked-vae cannot be used" in result.err) == (2, True)

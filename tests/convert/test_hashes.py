@@ -82,7 +82,9 @@ def test_hashes_in_metadata_are_made_true_again(tmp_path: Path, hashes: bool, dt
 
 def test_following_takes_ranges_in_any_order() -> None:
     data = bytes(range(256)) * 50
-    following = Following(lambda at, n: data[at : at + n], 100, len(data), data[:100])
+    following = Following(
+        lambda at, n: data[at : at + n], 100, len(data), [data[:60], data[60:100]]
+    )
     ranges = [(at, min(700, len(data) - at)) for at in range(100, len(data), 700)]
     threads = [threading.Thread(target=following.written, args=span) for span in reversed(ranges)]
     for thread in threads:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ from sdtool.checkpoint.errors import LimitExceeded, Malformed, Unsupported
 from sdtool.checkpoint.reading import Storage, TensorEntry
 from sdtool.checkpoint.source import Memory
 from sdtool.convert import Selected, Selection, plan_safetensors, select_all, select_parts
-from sdtool.convert.plan.plan import ORDER, header_bytes
+from sdtool.convert.plan.plan import ORDER
+from sdtool.convert.plan.repeated import repeated
 
 
 def entry_of(name: str, dtype: str = "float32", shape: tuple[int, ...] = (2,)) -> TensorEntry:
@@ -84,7 +86,31 @@ def test_a_collision_shows_both() -> None:
 
 def test_a_header_over_the_limit_is_refused() -> None:
     with pytest.raises(LimitExceeded):
-        header_bytes({"k": "x" * 100_000_001}, [])
+        plan_safetensors(Selection((), {"k": "x" * 100_000_001}))
+
+
+def test_the_header_of_a_plan_that_is_written_in_another_order_is_the_same() -> None:
+    entries = [entry_of("b", "int8", (0,)), entry_of("a", "float64", (1,)), entry_of("c", "int8")]
+    plan = plan_safetensors(Selection(selection_of(*entries).entries, {"k": "v"}))
+    turned = replace(plan, tensors=plan.tensors[::-1])
+    assert turned.header == plan.header
+    assert b"".join(turned.header_pieces({"k": "w"})) == plan.header.replace(b'"v"', b'"w"')
+
+
+def test_a_long_header_is_that_of_save_file_in_pieces() -> None:
+    state = {f"layer.{i}.é\n": torch.zeros(i % 3) for i in range(2_000)}
+    plan = plan_safetensors(
+        selection_of(*(entry_of(name, "float32", (len(t),)) for name, t in state.items()))
+    )
+    pieces = list(plan.header_pieces())
+    assert len(pieces) > 1
+    assert b"".join(pieces) == save(state, {"format": "pt"})[8 : plan.data_offset]
+
+
+def test_what_comes_more_than_once() -> None:
+    many = [-3, 7, 1 << 62, 7, -3, 7, *range(1_000, 2_000)]
+    assert repeated(many) == {-3, 7}
+    assert repeated([]) == set()
 
 
 def test_complex128_is_refused_by_name_with_advice(tmp_path: Path) -> None:

@@ -48,6 +48,17 @@ NETWORKS: dict[tuple[str, str | None], tuple[str, dict[str, Any]]] = {
     ("CogVideoX", "5B"): ("CogVideoXTransformer3DModel",
      {"num_attention_heads": 48, "num_layers": 42}),
     ("Mochi", "1 preview"): ("MochiTransformer3DModel", {}),
+    ("LongCat-Image", None): ("LongCatImageTransformer2DModel",
+     {"num_layers": 10, "num_single_layers": 20}),
+    ("CogView 4", None): ("CogView4Transformer2DModel",
+     {"num_layers": 28, "num_attention_heads": 32, "attention_head_dim": 128}),
+    ("Nucleus-Image", None): ("NucleusMoEImageTransformer2DModel", {}),
+    ("Ideogram 4", None): ("Ideogram4Transformer2DModel", {}),
+    ("Stable Audio", None): ("StableAudioDiTModel", {}),
+    ("Stable Audio", "3"): ("StableAudio3DiTModel", {}),
+    ("ACE-Step", "1.5"): ("AceStepTransformer1DModel", {}),
+    ("Bria", "Fibo 2"): ("BriaFibo2Transformer2DModel", {}),
+    ("Sana", "Video"): ("SanaVideoTransformer3DModel", {}),
 }  # fmt: skip
 
 

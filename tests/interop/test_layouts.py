@@ -196,6 +196,8 @@ def test_a_pipeline_as_one_file_and_as_a_folder_again(
     expected = answers(first, pipeline)
     assert main(["convert", str(first), "--to", "single", "--verify"]) == 0
     single = tmp_path / "first.safetensors"
+    assert main(["verify", str(single), "--against", str(first)]) == 0
+    assert main(["verify", str(first), "--against", str(single)]) == 0
     assert main(["convert", str(single), "--to", "diffusers", "--verify"]) == 0
     again = tmp_path / "first-diffusers"
     for name, tensor in answers(again, pipeline).items():

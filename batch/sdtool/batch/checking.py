@@ -112,7 +112,7 @@ def _false_hash(plan: ConvertPlan, file: File) -> str | None:
     """Say which hash in the header is not that of the data; None where all are right."""
     if not plan.hash_keys:
         return None
-    metadata = json.loads(file.read_at(8, len(plan.header)))["__metadata__"]
+    metadata = json.loads(file.read_at(8, plan.header_nbytes))["__metadata__"]
     data = hash_file(file).data_sha256 or ""
     false = [key for key in plan.hash_keys if metadata[key] != HASH_KEYS[key] + data]
     return f"{', '.join(false)}: is not the hash of its data" if false else None

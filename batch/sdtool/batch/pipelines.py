@@ -29,6 +29,15 @@ def is_folder(item: Item) -> bool:
     return os.path.isdir(item.path) if item.remote is None else item.remote.is_folder
 
 
+def is_pipeline(item: Item) -> bool:
+    """Whether an item is the folder of a pipeline.
+
+    Raises:
+        InputError: a server does not say what is there.
+    """
+    return PIPELINE_INDEX in names_in(item)
+
+
 def pipeline_of(folder: Item) -> Pipeline:
     """Return what is in the folder of a pipeline.
 

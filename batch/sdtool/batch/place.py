@@ -52,7 +52,7 @@ class SetJob:
     @property
     def files(self) -> tuple[str, ...]:
         """What is read: the index and its shards."""
-        return (self.item.path, *(shard.path for shard in self.shards))
+        return tuple(dict.fromkeys((self.item.path, *(shard.path for shard in self.shards))))
 
 
 @dataclass(frozen=True, slots=True)

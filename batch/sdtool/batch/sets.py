@@ -14,8 +14,8 @@ from sdtool.checkpoint import (
     Checkpoint,
     File,
     InputError,
-    Malformed,
     dataclass,
+    is_first_part,
     opened,
     readings,
     together,
@@ -29,9 +29,9 @@ _GRAVEST = tuple(Verdict)
 
 
 def may_be_index(path: str) -> bool:
-    """Whether a file is called as an index of shards is, as far as a glance can tell."""
+    """Whether a file is called as what stands for a set is, as far as a glance can tell."""
     name = os.path.basename(path)
-    return ".index." in name and name.endswith(".json")
+    return (".index." in name and name.endswith(".json")) or is_first_part(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,14 @@ def with_index(item: Item) -> Item:
     """
     if item.index is not None or not may_be_index(item.path):
         return item
-    from sdtool.convert import is_index, read_index  # it needs the rooms that write
+    from sdtool.convert import index_of_parts, is_index, read_index  # it needs the rooms that write
 
     if not is_index(item.path):
         return item
+    name = os.path.basename(item.called)
+    if is_first_part(name):  # what the other parts are called is known without a look
+        content = index_of_parts(item.path, name)
+        return replace(item, index=SetIndex(content, tuple(map(item.beside, content.shards)), 0, 0))
     with item.opened() as file:
         content = read_index(file)
         version = None
@@ -161,17 +165,10 @@ def check_set(index: SetIndex, path: str, shards: Mapping[str, Checkpoint]) -> N
     """Check that the shards of an index, by their paths, hold what it says, and nothing else.
 
     Raises:
-        Malformed: they do not; the first tensor is named.
+        Malformed: they do not; the first tensor, or part, is named.
     """
-    listed = index.content.weight_map
     names = {s.path: name for s, name in zip(index.shards, index.content.shards, strict=True)}
-    held = {entry.name: names[shard] for shard, one in shards.items() for entry in one.tensors}
-    for name, shard in listed.items():
-        if held.get(name) != shard:
-            raise Malformed(f"lists {name!a}, which {shard} does not hold", where=path)
-    for name, shard in held.items():
-        if name not in listed:
-            raise Malformed(f"does not list {name!a}, which {shard} holds", where=path)
+    index.content.check({names[shard]: one for shard, one in shards.items()})
 
 
 def gravest(reports: Sequence[Report]) -> Verdict:

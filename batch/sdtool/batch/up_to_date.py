@@ -49,13 +49,13 @@ def _has_frame(plan: ConvertPlan | PtPlan, file: File) -> bool:
             record.content is None or file.read_at(record.offset, record.nbytes) == record.content
             for record in plan.records
         )
-    if file.read_at(0, 8) != len(plan.header).to_bytes(8, "little"):
+    if file.read_at(0, 8) != plan.header_nbytes.to_bytes(8, "little"):
         return False
-    found = file.read_at(8, len(plan.header))
+    found, header = file.read_at(8, plan.header_nbytes), plan.header
     if not plan.hash_keys:
-        return found == plan.header
+        return found == header
     try:
-        there, planned = json.loads(found), json.loads(plan.header)
+        there, planned = json.loads(found), json.loads(header)
         for key in plan.hash_keys:
             there["__metadata__"][key] = planned["__metadata__"][key]
     except (ValueError, KeyError, TypeError, RecursionError):

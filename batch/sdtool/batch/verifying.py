@@ -11,18 +11,28 @@ from typing import TypeAlias
 
 from sdtool.batch.foresight import all_of
 from sdtool.batch.items import Item, item_of
+from sdtool.batch.pipelines import is_pipeline, pipeline_of
 from sdtool.batch.progress import Progress, Stop, stoppable
 from sdtool.batch.sets import SetIndex, check_set, index_in, with_index
 from sdtool.checkpoint import (
     Checkpoint,
     File,
     Malformed,
+    Unsupported,
     UsageError,
     counted,
     open_checkpoint,
     together,
 )
-from sdtool.convert import Difference, Verification, check_reading, verify_against
+from sdtool.convert import (
+    Difference,
+    Verification,
+    check_reading,
+    verify_against,
+    verify_components,
+    verify_folder,
+    verify_single,
+)
 from sdtool.convert import verify_file as check_file
 from sdtool.prune import Role, plan_prune, recorded_options, weight_role
 
@@ -42,7 +52,8 @@ def verify_file(
 ) -> Verification:
     """Check that a file is whole, or that every value in it is one of the file `against`.
 
-    An index of shards, or a folder with one, stands for all of them.
+    An index of shards, or a folder with one, stands for all of them. Either of two that are
+    compared can be a folder of diffusers.
 
     Without `against`: container, bounds, CRC-32, rules for headers, a hash that it should have; NaN
     and Inf are counted. With it, through the casts and renames of convert and prune; `baked_vae` is
@@ -128,6 +139,10 @@ def _of_shards(
 def _against(item: Item, against: Item, baked_vae: Item | None, progress: Progress) -> Verification:
     """Compare with the input, through the renames and repairs that a pruned file has recorded."""
     with ExitStack() as stack:
+        if is_pipeline(item) or is_pipeline(against):
+            if baked_vae is not None:
+                raise UsageError("--baked-vae cannot be used with a folder of diffusers")
+            return _across(item, against, stack, progress)
         out, source = _opened(item, stack), _opened(against, stack)
         for checkpoint in (out, source):
             check_reading(checkpoint.tensors, checkpoint.source.name)
@@ -155,6 +170,31 @@ def _against(item: Item, against: Item, baked_vae: Item | None, progress: Progre
             " --baked-vae FILE compares them"
         )
         return replace(found, notes=(*found.notes, note))
+
+
+def _across(item: Item, against: Item, stack: ExitStack, progress: Progress) -> Verification:
+    """Compare with a folder of diffusers, or a folder with whatever it was made from."""
+    parts, sources = (_parts(one, stack) for one in (item, against))
+    if parts and sources:
+        return verify_components(parts, sources, where=item.path, progress=progress)
+    if parts:
+        source = _opened(against, stack)
+        return verify_folder(parts, source, where=item.path, progress=progress)
+    out = _opened(item, stack)
+    return verify_single(out, sources, where=against.path, progress=progress)
+
+
+def _parts(item: Item, stack: ExitStack) -> dict[str, Checkpoint]:
+    """Open the components of a folder of diffusers, by their folders; nothing of what is none."""
+    if not is_pipeline(item):
+        return {}
+    files = pipeline_of(item).parts
+    parts = {folder: _opened(file, stack) for folder, file in files.items()}
+    for checkpoint in parts.values():
+        check_reading(checkpoint.tensors, checkpoint.source.name)
+    if not parts:
+        raise Unsupported("holds no component with weights", where=item.path)
+    return parts
 
 
 def _opened(item: Item, stack: ExitStack) -> Checkpoint:

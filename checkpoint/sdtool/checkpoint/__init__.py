@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from sdtool.checkpoint.foreign import foreign_folder
     from sdtool.checkpoint.formats import Format
+    from sdtool.checkpoint.gguf_parts import is_first_part
     from sdtool.checkpoint.joined import together
     from sdtool.checkpoint.light_dataclass import dataclass
     from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
@@ -78,6 +79,7 @@ __all__ = [
     "escape",
     "every_tensor",
     "foreign_folder",
+    "is_first_part",
     "lazily",
     "local_file",
     "open_checkpoint",
@@ -102,6 +104,7 @@ __getattr__ = lazily(
         ),
         ".foreign": ("foreign_folder",),
         ".formats": ("Format",),
+        ".gguf_parts": ("is_first_part",),
         ".joined": ("together",),
         ".light_dataclass": ("dataclass",),
         ".limits": ("DEFAULT_LIMITS", "Limits"),

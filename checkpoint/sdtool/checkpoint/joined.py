@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sdtool.checkpoint.errors import Malformed
+from sdtool.checkpoint.gguf_parts import without_part_note
 from sdtool.checkpoint.reading import Checkpoint
 
 
@@ -20,6 +21,7 @@ def together(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
     first, *others = checkpoints
     if not others:
         return first
+    checkpoints = [without_part_note(one, len(checkpoints)) for one in checkpoints]
     held: dict[str, Checkpoint] = {}
     for checkpoint in checkpoints:
         for entry in checkpoint.tensors:

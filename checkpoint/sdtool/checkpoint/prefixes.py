@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from operator import eq
 
 from sdtool.checkpoint.reading import TensorEntry
 
@@ -65,10 +66,11 @@ def plain_names(names: Iterable[str]) -> dict[str, str]:
     would become one both stay as they are.
     """
     names = tuple(names)
-    bare = {name: _without_marks(name) for name in names}
-    held = _held(bare.values())
-    if held:
-        bare = {name: plain.removeprefix(held) for name, plain in bare.items()}
+    plain_ones = [_without_marks(name) for name in names]
+    held = _held(plain_ones)
+    if not held and all(map(eq, names, plain_ones)):
+        return {}  # as nearly always; the tables below are large where names are many
+    bare = {n: plain.removeprefix(held) for n, plain in zip(names, plain_ones, strict=True)}
     counts = Counter(bare.values())
     return {
         name: plain for name, plain in bare.items() if plain and plain != name and counts[plain] < 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, Self
 
 from sdtool.checkpoint.dtypes import DType
@@ -90,6 +91,17 @@ class Records(Protocol):
         ...
 
 
+class _Encoding(NamedTuple):
+    """How the bytes of a storage are to be read: few ways for many storages."""
+
+    dtype: DType | None
+    byteorder: str
+    compression: int
+
+
+_encoding = lru_cache(maxsize=64)(_Encoding)
+
+
 class Storage:
     """The bytes of one storage, as they stand in a file. Compared by identity.
 
@@ -99,9 +111,7 @@ class Storage:
     `records`, and asks them for what is seldom wanted: 200,000 storages need no copies of it.
     """
 
-    __slots__ = (
-        "_offset", "_records", "byteorder", "compression", "dtype", "key", "nbytes", "source",
-    )  # fmt: skip
+    __slots__ = ("_encoding", "_offset", "_records", "key", "nbytes", "source")
 
     def __init__(
         self,
@@ -123,9 +133,22 @@ class Storage:
             self._offset = None
             self._records = offset
         self.nbytes = nbytes
-        self.dtype = dtype
-        self.byteorder = byteorder
-        self.compression = compression
+        self._encoding = _encoding(dtype, byteorder, compression)
+
+    @property
+    def dtype(self) -> DType | None:
+        """The type of its elements, where that stands beside them."""
+        return self._encoding.dtype
+
+    @property
+    def byteorder(self) -> str:
+        """`little` or `big`."""
+        return self._encoding.byteorder
+
+    @property
+    def compression(self) -> int:
+        """0 where its bytes stand in the file as they are; else the zip's number for the method."""
+        return self._encoding.compression
 
     @property
     def offset(self) -> int:
@@ -165,6 +188,17 @@ class Storage:
         return self._records.record(self.key).stored_nbytes
 
 
+class _Oddity(NamedTuple):
+    """What few tensors have."""
+
+    conj: bool
+    neg: bool
+    unsupported: str | None
+
+
+_PLAIN = _Oddity(conj=False, neg=False, unsupported=None)
+
+
 class TensorEntry:
     """One tensor, and where its bytes are. Compared by identity, and never changed.
 
@@ -174,10 +208,7 @@ class TensorEntry:
     values cannot be had: `quantized`, `sparse`, `nested`, `meta`, `packed`; None when they can.
     """
 
-    __slots__ = (
-        "_path", "conj", "dtype", "name", "neg", "offset", "shape", "storage", "stride",
-        "unsupported",
-    )  # fmt: skip
+    __slots__ = ("_oddity", "_path", "dtype", "name", "offset", "shape", "storage", "stride")
 
     def __init__(
         self,
@@ -200,14 +231,35 @@ class TensorEntry:
         self.stride: Final = stride
         self.offset: Final = offset
         self.storage: Final = storage
-        self.conj: Final = conj
-        self.neg: Final = neg
-        self.unsupported: Final = unsupported
+        is_odd = conj or neg or unsupported is not None
+        self._oddity = _Oddity(conj, neg, unsupported) if is_odd else _PLAIN
+
+    @property
+    def conj(self) -> bool:
+        """Whether the stored values still have to be conjugated."""
+        return self._oddity.conj
+
+    @property
+    def neg(self) -> bool:
+        """Whether the stored values still have to be negated."""
+        return self._oddity.neg
+
+    @property
+    def unsupported(self) -> str | None:
+        """Why its values cannot be had; None when they can."""
+        return self._oddity.unsupported
 
     @property
     def path(self) -> tuple[Value, ...]:
         """The keys that lead to it."""
         return (self.name,) if self._path is None else self._path
+
+    def named(self, path: tuple[Value, ...], name: str) -> TensorEntry:
+        """The same tensor in another place; short, as every tensor of a file goes through it."""
+        return TensorEntry(
+            path, name, self.dtype, self.shape, self.stride, self.offset, self.storage,
+            *self._oddity,
+        )  # fmt: skip
 
     def changed(
         self,

@@ -64,29 +64,43 @@ class Py2Bytes(bytes):
 
 
 class Persistent:
-    """What `persistent_load` would be asked for. Compared by identity."""
+    """What `persistent_load` would be asked for. Compared by identity.
 
-    __slots__ = ("offset", "pid")
+    It stands `beyond` bytes behind `offset`: see `Instance`.
+    """
 
-    def __init__(self, pid: Value, offset: int) -> None:
+    __slots__ = ("_base", "_beyond", "pid")
+
+    def __init__(self, pid: Value, offset: int, beyond: int = 0) -> None:
         self.pid = pid
-        self.offset = offset
+        self._base = offset
+        self._beyond = beyond
+
+    @property
+    def offset(self) -> int:
+        """Where it stands in the stream."""
+        return self._base + self._beyond
 
 
 class Pairs(Sequence[tuple[Value, Value]]):
     """Keys with their values, kept in turn: 200,000 of them need no object each."""
 
-    __slots__ = ("flat",)
+    __slots__ = ("_begin", "_end", "flat")
 
-    def __init__(self, flat: list[Value]) -> None:
-        """`flat` is key, value, key, value, ...; it may grow later."""
+    def __init__(self, flat: list[Value], begin: int = 0, end: int | None = None) -> None:
+        """`flat` is key, value, key, value, ...; it may grow later.
+
+        These are the pairs from `begin` to `end` of it; without an end they grow with it.
+        """
         self.flat = flat
+        self._begin = begin
+        self._end = end
 
     def __len__(self) -> int:
-        return len(self.flat) // 2
+        return ((len(self.flat) if self._end is None else self._end) - self._begin) // 2
 
     def __iter__(self) -> Iterator[tuple[Value, Value]]:
-        each = iter(self.flat)
+        each = iter(self.flat if self._end is None else self.flat[self._begin : self._end])
         return zip(each, each, strict=False)
 
     @overload
@@ -98,7 +112,7 @@ class Pairs(Sequence[tuple[Value, Value]]):
     ) -> tuple[Value, Value] | Sequence[tuple[Value, Value]]:
         if isinstance(index, slice):
             return list(self)[index]
-        at = 2 * range(len(self))[index]
+        at = self._begin + 2 * range(len(self))[index]
         return self.flat[at], self.flat[at + 1]
 
 
@@ -126,19 +140,33 @@ class Instance:
     Compared and hashed by identity, so that cycles and aliases cost nothing.
 
     Two calls stand behind every tensor, and nothing is added to either: all Instances without
-    content share one.
+    content share one. Three places in the file stand behind every tensor as well, and a number of
+    its own for each takes 32 bytes. So a place may be given in two numbers: one that is shared
+    with what stands near, and up to 256 `beyond` it, which Python has once for all.
     """
 
-    __slots__ = ("_content", "args", "offset", "opcode", "target")
+    __slots__ = ("_base", "_beyond", "_content", "args", "opcode", "target")
 
     def __init__(
-        self, target: Value, args: Value, opcode: str, offset: int, kwargs: Value = None
+        self,
+        target: Value,
+        args: Value,
+        opcode: str,
+        offset: int,
+        kwargs: Value = None,
+        beyond: int = 0,
     ) -> None:
         self.target = target
         self.args = args
         self.opcode = opcode
-        self.offset = offset
+        self._base = offset
+        self._beyond = beyond
         self._content = _UNTOUCHED if kwargs is None else Content(kwargs)
+
+    @property
+    def offset(self) -> int:
+        """Where it stands in the stream."""
+        return self._base + self._beyond
 
     @property
     def items(self) -> Sequence[Value]:

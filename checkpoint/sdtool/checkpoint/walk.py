@@ -63,12 +63,16 @@ class Walker:
         """Whether any tensor is at or below `value`."""
         return any(True for _ in self._steps(value, (), once=True, only_tensors=True))
 
-    def weights(self, value: Value, path: Path, *, skip: int = 0) -> Found:
+    def weights(
+        self, value: Value, path: Path, *, skip: int = 0, found: Found | None = None
+    ) -> Found:
         """Tensors and scalars at and below `value`; names leave out the first `skip` keys.
 
-        A tensor with a key that is no text has no name; its entry says so in `unsupported`.
+        What is there is added to `found`, if that is given. A tensor with a key that is no text has
+        no name; its entry says so in `unsupported`.
         """
-        found = Found([], {})
+        if found is None:
+            found = Found([], {})
         for at, item in self._steps(value, path, once=False):
             if isinstance(item, TensorEntry):
                 found.tensors.append(_named(item, at, skip, self._name(at[skip:])))
@@ -92,7 +96,10 @@ class Walker:
 
     def _name(self, path: Path) -> str:
         """The flat name, paid for from what all names of a file may take together."""
-        parts = [key_name(key) for key in path]
+        if len(path) == 1 and type(path[0]) is str:
+            parts = [path[0]]  # in a plain state dict
+        else:
+            parts = [key_name(key) for key in path]
         self._named_nbytes += sum(map(len, parts))
         if self._named_nbytes > self.limits.names_nbytes:
             raise LimitExceeded(
@@ -161,7 +168,7 @@ def _is_long_list(value: Value) -> bool:
 
 
 def _named(tensor: TensorEntry, path: Path, skip: int, name: str) -> TensorEntry:
-    entry = tensor.changed(path=path, name=name)
+    entry = tensor.named(path, name)
     for key in path[skip:]:
         if type(key) is not str and not is_text(key):
             why = f"a tensor whose key is {what_it_is(key)}"

@@ -27,7 +27,7 @@ from sdtool.checkpoint.sets import matched_sets, may_be_set
 from sdtool.checkpoint.training_state import BY_KEY, is_training
 from sdtool.checkpoint.unreached import OF_A_MODULE, Unreached, unreached
 from sdtool.checkpoint.values import Instance, Value
-from sdtool.checkpoint.walk import SHOWN, Leaf, Path, Walker
+from sdtool.checkpoint.walk import SHOWN, Found, Leaf, Path, Walker
 
 WRAPPERS = (
     "state_dict",
@@ -200,6 +200,7 @@ def _checkpoint(reading: Reading, root: Value, walk: Walker) -> Checkpoint:
 
     kind = _kind(value, pairs)
     is_state = _is_state(pairs)
+    weights = Found(parts.weights, parts.leaves)
     for key, child in pairs:
         path = (*at, key)
         if kind == "embedding":
@@ -208,13 +209,12 @@ def _checkpoint(reading: Reading, root: Value, walk: Walker) -> Checkpoint:
             is_weight = kind == "module" or not (is_state or _is_training(key, child, walk))
         if is_weight:
             skip = len(path) if kind == "embedding" else len(at)
-            found = walk.weights(child, path, skip=skip)
-            parts.weights.extend(found.tensors)
+            walk.weights(child, path, skip=skip, found=weights)
         else:
             found = walk.training(child, path)
             parts.training.extend(found.tensors)
             parts.aside.append((path, child))
-        parts.leaves.update(found.leaves)
+            parts.leaves.update(found.leaves)
     others, rest = matched_sets(parts.weights, parts.sets)
     parts.training.extend(rest)
     if kind in ("state-dict", "module"):

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from sdtool.convert.plan.unpacking import prepared
     from sdtool.convert.verify.compare import Distance, distance
     from sdtool.convert.verify.found import Difference, Verification
+    from sdtool.convert.verify.layouts import verify_components, verify_folder, verify_single
     from sdtool.convert.verify.verify import verify_against, verify_file
     from sdtool.convert.write.hashes import Hashes, hash_file
     from sdtool.convert.write.pipelines import component_files, facts_in, plan_pipeline
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
         SetPlan,
         ShardIndex,
         index_name,
+        index_of_parts,
         is_index,
         is_training_state,
         plan_shards,
@@ -109,6 +111,7 @@ __all__ = [
     "has_other_layout",
     "hash_file",
     "index_name",
+    "index_of_parts",
     "is_index",
     "is_partial",
     "is_training_state",
@@ -136,7 +139,10 @@ __all__ = [
     "token_name",
     "treatment_of",
     "verify_against",
+    "verify_components",
     "verify_file",
+    "verify_folder",
+    "verify_single",
     "weight_dtype",
     "write_pt",
     "write_safetensors",
@@ -165,14 +171,15 @@ __getattr__ = lazily(
         ".plan.unpacking": ("prepared",),
         ".verify.compare": ("Distance", "distance"),
         ".verify.found": ("Difference", "Verification"),
+        ".verify.layouts": ("verify_components", "verify_folder", "verify_single"),
         ".verify.verify": ("verify_against", "verify_file"),
         ".write.hashes": ("Hashes", "hash_file"),
         ".write.pipelines": ("component_files", "facts_in", "plan_pipeline"),
         ".write.pt_file": ("PtPlan", "plan_pt", "write_pt"),
         ".write.safetensors_file": ("Written", "write_safetensors", "write_together"),
         ".write.shards": (
-            "PlannedShard", "SetPlan", "ShardIndex", "index_name", "is_index", "is_training_state",
-            "plan_shards", "read_index", "set_name", "write_shards",
+            "PlannedShard", "SetPlan", "ShardIndex", "index_name", "index_of_parts", "is_index",
+            "is_training_state", "plan_shards", "read_index", "set_name", "write_shards",
         ),
         ".write.signals": ("signals_held",),
         ".write.staging": (

@@ -263,9 +263,9 @@ def _ema_notes(
     if ema.state == "orphan":
         yield f"kept EMA weights without raw weights: {listed(ema.orphans)}"
         return
-    entries = {entry.name: entry for entry in checkpoint.tensors}
+    entries = {entry.name: entry for entry in checkpoint.tensors} if ema.pairs else {}
     asked = None if only is None else COMPONENT_ROLES.get(only)
-    context = context_of(entries)
+    context = context_of(entry.name for entry in checkpoint.tensors)
     left = [key for raw, key in ema.pairs.items() if asked in (None, weight_role(raw, context))]
     if left and variant == "raw-only":
         nbytes = sum(entries[key].nbytes for key in left)
@@ -312,7 +312,8 @@ def _cast(
             continue
         name = owner.get(choice.name, choice.name)
         asked = of_role.get(weight_role(name, context)) or dtype
-        result.append(replace(choice, dtype=target_dtype(name, choice.entry, asked)))
+        kind = target_dtype(name, choice.entry, asked)
+        result.append(choice if kind is choice.dtype else replace(choice, dtype=kind))
     return result
 
 

@@ -79,15 +79,14 @@ class View:
         choices = tuple(choices)
         keyed = any(self._is_average(choice.name or "") for choice in choices)
         both = () if self.sets is None or not keyed else (both_note(self.sets),)
-        return *both, *odd_notes(
-            [
-                choice.entry.changed(
-                    name=choice.name if stripped else self.wrapped.get(choice.name, choice.name)
-                )
-                for choice in choices
-                if choice.name is not None and not self._is_average(choice.name)
-            ]
-        )
+        named: list[TensorEntry] = []
+        for choice in choices:
+            if choice.name is None or self._is_average(choice.name):
+                continue
+            entry = choice.entry
+            name = choice.name if stripped else self.wrapped.get(choice.name, choice.name)
+            named.append(entry if entry.name == name else entry.changed(name=name))
+        return *both, *odd_notes(named)
 
     def without_prefixes(self, choices: Sequence[Choice]) -> tuple[list[Choice], int]:
         """Mark the choices whose names lose what a wrapper put there, and count them."""

@@ -259,7 +259,7 @@ FILES: dict[str, tuple[Shapes, str, str | None, str | None]] = {
     "LoRA of SDXL": (lora(XL_KEY, 2048, out=640), "lora", "SDXL", None),
     "LoRA, PEFT": (
         {f"{PEFT_KEY}.lora_A.weight": (4, 2048), f"{PEFT_KEY}.lora_B.weight": (640, 4)},
-        "lora", "SDXL", None,
+        "lora", "SDXL or Kolors", None,
     ),
     "LoRA, diffusers processors": (
         {"mid_block.attentions.0.transformer_blocks.0.attn2.processor.to_k_lora.down.weight":
@@ -269,7 +269,8 @@ FILES: dict[str, tuple[Shapes, str, str | None, str | None]] = {
         "lora", "SD 1.x", None,
     ),
     "LoRA of Flux": (
-        lora("lora_unet_double_blocks_18_img_attn_qkv", 3072, out=9216), "lora", "FLUX.1", None
+        lora("lora_unet_double_blocks_18_img_attn_qkv", 3072, out=9216),
+        "lora", "FLUX.1 or Chroma", None,
     ),
     "LoRA of Flux, XLabs": (
         {"double_blocks.0.processor.qkv_lora1.down.weight": (16, 3072),
@@ -291,7 +292,7 @@ FILES: dict[str, tuple[Shapes, str, str | None, str | None]] = {
     "OFT": ({"oft_unet_x.oft_blocks": (4, 80, 80), "oft_unet_x.alpha": ()}, "oft", None, None),
     "BOFT": ({f"{XL_DEEP}.oft_blocks": (4, 16, 40, 40), f"{XL_DEEP}.alpha": ()}, "boft", "SDXL",
              None),
-    "IA3": ({f"{KEY}.weight": (320,), f"{KEY}.on_input": ()}, "ia3", None, None),
+    "IA3": ({f"{KEY}.weight": (320,), f"{KEY}.on_input": ()}, "ia3", "SD 1.x or SD 2.x", None),
     "GLoRA": ({f"{KEY}.{part}.weight": (8, 8) for part in ("a1", "a2", "b1", "b2")},
               "glora", None, None),
     "differences": ({f"{XL_KEY}.diff": (640, 2048), f"{XL_KEY}.diff_b": (640,)},

@@ -13,7 +13,13 @@ from sdtool.checkpoint.identify.architecture import Shapes
 from sdtool.checkpoint.identify.families import TABLE
 from sdtool.checkpoint.identify.layouts import layouts
 from sdtool.checkpoint.identify.signatures import ADD_ONS, PARTS
-from sdtool.checkpoint.identify.words import ALIKE, FAMILIES, family_declared_as
+from sdtool.checkpoint.identify.words import (
+    FAMILIES,
+    IMPLIED,
+    either_of,
+    families_in,
+    family_declared_as,
+)
 
 Linear = tuple[int, int]
 """Inputs and outputs."""
@@ -66,10 +72,14 @@ SVD = {
 }
 
 CASES: Mapping[str, tuple[Mapping[str, Linear], str | None, str | None]] = {
-    "FLUX.1": (FLUX, "FLUX.1", None),
-    "FLUX.1, diffusers": (D_FLUX, "FLUX.1", None),
-    "FLUX.1, two blocks": (
-        {f"single_blocks.{i}.linear2": (15360, 3072) for i in (7, 20)}, "FLUX.1", None
+    "FLUX.1": (FLUX, "FLUX.1 or Chroma", None),
+    "FLUX.1, diffusers": (D_FLUX, "FLUX.1 or Chroma", None),
+    "FLUX.1, its modulation": (
+        blocks(38, {"single_blocks.{}.modulation.lin": (3072, 9216)}), "FLUX.1", None
+    ),
+    "two blocks": (
+        {f"single_blocks.{i}.linear2": (15360, 3072) for i in (7, 20)},
+        "FLUX.1, Chroma or HunyuanVideo", None
     ),
     "one block more is HunyuanVideo": (HUNYUAN, "HunyuanVideo", None),
     "a block that FLUX.1 has not": (
@@ -90,7 +100,7 @@ CASES: Mapping[str, tuple[Mapping[str, Linear], str | None, str | None]] = {
     "HiDream": (HIDREAM, "HiDream", "I1"),
     "Z-Image": (ZIMAGE, "Z-Image", None),
     "Z-Image, diffusers": (D_ZIMAGE, "Z-Image", None),
-    "SD 3": (SD3, "SD 3", "medium"),
+    "SD 3": (SD3, "SD 3 or SD 3.5", "medium"),
     "SD 3.5": (SD35, "SD 3.5", "medium"),
     "SVD": (SVD, "SVD", None),
     "no known network": (blocks(3, same(77, "foo.{}.bar")), None, None),
@@ -183,6 +193,21 @@ def test_a_family_is_known_by_its_outputs_alone(what: str, tmp_path: Path) -> No
     assert (found.kind, found.family, found.version) == ("oft", family, version)
 
 
+def test_ia3_has_the_inputs_or_the_outputs_of_a_layer(tmp_path: Path) -> None:
+    shapes: Shapes = {}
+    for name, (inputs, outputs) in ZIMAGE.items():
+        module = f"lycoris_{name.replace('.', '_')}"
+        shapes |= {f"{module}.on_input": (), f"{module}.weight": (outputs,)}
+        inner = module.replace("attention_qkv", "feed_forward_w2")
+        shapes |= {f"{inner}.on_input": (), f"{inner}.weight": (10240,)}
+        assert inputs != outputs
+    found = identity_of(header_only(tmp_path / "x.safetensors", shapes))
+    assert (found.kind, found.family) == ("ia3", "Z-Image")
+    other: Shapes = {name: (77,) if name.endswith("weight") else () for name in shapes}
+    found = identity_of(header_only(tmp_path / "y.safetensors", other))
+    assert (found.kind, found.families) == ("ia3", ())
+
+
 def test_the_reason_names_the_ground_of_the_family(tmp_path: Path) -> None:
     found = identity_of(header_only(tmp_path / "x.safetensors", kohya(QWEN)))
     assert found.confidence == "likely"
@@ -192,10 +217,101 @@ def test_the_reason_names_the_ground_of_the_family(tmp_path: Path) -> None:
     )
 
 
-def test_families_with_the_same_layers_are_told(tmp_path: Path) -> None:
+D_SDXL = {
+    "down_blocks.1.attentions.0.transformer_blocks.1.attn2.to_k": (2048, 640),
+    "mid_block.attentions.0.transformer_blocks.9.attn2.to_v": (2048, 1280),
+}
+PIXART = blocks(28, same(1152, "transformer_blocks.{}.attn1.to_q"))
+D_SD3 = blocks(24, same(1536, "transformer_blocks.{}.attn.to_q"))
+LTX2 = blocks(48, same(4096, "transformer_blocks.{}.attn1.to_q"))
+COSMOS = blocks(28, same(2048, "blocks.{}.self_attn.q_proj"))
+ONE = {"transformer_blocks.0.attn.to_q": (3072, 3072)}
+SHARED: Mapping[str, tuple[Mapping[str, Linear], str | None, tuple[str, ...]]] = {
+    # layers, what is said of them, every family that has them
+    "FLUX.1": (FLUX, "FLUX.1 or Chroma", ("FLUX.1", "Chroma")),
+    "SDXL": (D_SDXL, "SDXL or Kolors", ("SDXL", "Kolors")),
+    "PixArt": (PIXART, "PixArt or Sana", ("PixArt", "Sana")),
+    "SD 3": (D_SD3, "SD 3 or SD 3.5", ("SD 3", "SD 3.5")),
+    "LTX": (LTX2, "LTX-2 or LTX-Video", ("LTX-2", "LTX-Video")),
+    "Anima": (COSMOS, "Anima or Cosmos", ("Anima", "Cosmos")),
+    "one layer": (ONE, None, (
+        "FLUX.1", "FLUX.2", "Chroma", "Qwen-Image", "HunyuanVideo", "Bria", "LongCat-Image",
+        "Ovis-Image",
+    )),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", SHARED)
+def test_families_with_the_same_layers_are_all_named(what: str, tmp_path: Path) -> None:
+    layers, family, families = SHARED[what]
+    found = identity_of(header_only(tmp_path / "x.safetensors", peft(layers)))
+    assert (found.family, found.families, found.confidence) == (family, families, "guess")
+    assert found.as_json()["families"] == list(families)
+    assert found.title == " ".join(filter(None, (family, "LoRA"))) + (
+        ", medium" if what == "SD 3" else ""
+    )
+
+
+def test_the_reason_says_whose_layers_are_the_same(tmp_path: Path) -> None:
     found = identity_of(header_only(tmp_path / "x.safetensors", kohya(FLUX)))
-    assert (found.family, found.confidence) == ("FLUX.1", "guess")
-    assert found.reason.endswith("; Chroma could be too")
+    assert found.reason == (
+        "its layers are those of FLUX.1 (57 of 57 by name and size; black-forest-labs/flux"
+        " model.py; XLabs-AI/x-flux processors); those of Chroma are the same"
+    )
+
+
+def test_a_layer_that_only_one_has_decides(tmp_path: Path) -> None:
+    modulated = FLUX | blocks(19, {"double_blocks.{}.img_mod.lin": (3072, 18432)})
+    found = identity_of(header_only(tmp_path / "x.safetensors", kohya(modulated)))
+    assert (found.family, found.families, found.confidence) == ("FLUX.1", ("FLUX.1",), "likely")
+
+
+@pytest.mark.parametrize(
+    ("count", "family"),
+    [
+        (7, "FLUX.1, Chroma or Bria"),  # few enough to be a choice of blocks
+        (10, "LongCat-Image"),  # all that it has
+        (12, "Bria"),  # whose number of blocks is not known
+        (19, "FLUX.1 or Chroma"),
+    ],
+)
+def test_the_first_blocks_and_no_other_are_a_smaller_network(
+    count: int, family: str, tmp_path: Path
+) -> None:
+    layers = blocks(count, same(3072, "transformer_blocks.{}.attn.to_add_out"))
+    found = identity_of(header_only(tmp_path / "x.safetensors", peft(layers)))
+    assert set(found.families) >= set(families_in(family))
+    assert ("FLUX.1" in found.families) == ("FLUX.1" in family)
+
+
+def test_a_quarter_of_layers_that_no_network_has_is_too_much(tmp_path: Path) -> None:
+    strange = blocks(20, same(1536, "blocks.{}.strange"))
+    found = identity_of(header_only(tmp_path / "x.safetensors", peft(WAN["1.3B"] | strange)))
+    assert (found.family, found.families) == (None, ())
+    fewer = blocks(19, same(1536, "blocks.{}.strange"))
+    found = identity_of(header_only(tmp_path / "x.safetensors", peft(WAN["1.3B"] | fewer)))
+    assert found.family == "Wan"
+
+
+@pytest.mark.parametrize(
+    ("text", "families"),
+    [
+        (None, ()),
+        ("SDXL", ("SDXL",)),
+        ("SD 1.x, SD 2.x or SDXL", ("SD 1.x", "SD 2.x", "SDXL")),
+        ("TAESD (SD 3 or FLUX.1)", ("SD 3", "FLUX.1")),
+        ("DC-AE (Sana)", ("Sana",)),
+    ],
+)
+def test_the_families_that_a_word_names(text: str | None, families: tuple[str, ...]) -> None:
+    assert families_in(text) == families
+    if text is not None and "(" not in text:
+        assert either_of(families) == text
+
+
+def test_no_word_for_no_family_or_for_many() -> None:
+    assert either_of(()) is None
+    assert either_of(("A", "B", "C", "D")) is None
 
 
 @pytest.mark.parametrize(
@@ -256,7 +372,8 @@ def test_every_family_is_of_one_list() -> None:
     words = {word for row in rows for word in re.split(", | or ", row.family or "")}
     assert words - _OF_VAES <= FAMILIES.keys()
     assert {layout.family for layout in layouts()} <= FAMILIES.keys()
-    assert ALIKE.keys() | {word for others in ALIKE.values() for word in others} <= FAMILIES.keys()
+    implied = {word for others in IMPLIED.values() for word in others}
+    assert IMPLIED.keys() | implied <= FAMILIES.keys()
 
 
 @pytest.mark.parametrize(

@@ -76,12 +76,51 @@ def _hdf5() -> Iterator[Vector]:
         ("at-the-end", "a configuration behind 18 MB", far + far + _text(whole), False),
         ("in-the-middle", "one between 9 MB and 9 MB", far + _text(whole) + far, True),
         ("not-json", "a text that only begins as one", b'{"class_name": "x\0', False),
+        (
+            "keys-turned",
+            "the class behind its configuration, everywhere",
+            _text({"config": {"layers": [{"config": {}, "class_name": "Lambda"}]}, "x": 1}),
+            False,
+        ),
+        (
+            "spelled",
+            "a key and a class in escapes, spaces before them",
+            b'{ \n"\\u0063lass_name": "\\u004cambda"}\0',
+            False,
+        ),
+        ("many-before", "40 other objects before it", _text({"x": 1}) * 40 + _text(whole), False),
+        (
+            "root-attribute",
+            "an attribute of the root group, between 9 MB and 9 MB",
+            _root_attribute(json.dumps(whole).encode()),
+            False,
+        ),
         ("behind-a-block", "a user block of 512 bytes", b"", False),
     )
     for name, why, data, deep in cases:
         before = bytes(512) if name == "behind-a-block" else b""
-        body = before + b"\x89HDF\r\n\x1a\n" + bytes(88) + data
+        head = b"" if name == "root-attribute" else b"\x89HDF\r\n\x1a\n" + bytes(88)
+        body = before + head + data
         yield silent(f"hdf5-{name}", why, body, suffix=".h5", deep=deep)
+
+
+def _root_attribute(text: bytes) -> bytes:
+    """A file whose root group has the attribute `model_config`, in a heap far behind it."""
+    heap_at = 10 << 20
+    kind = b"\x19\x01\0\0\x10\0\0\0\x10\0\0\0\x01\0\0\0\0\0\x08\0"
+    value = len(text).to_bytes(4, "little") + heap_at.to_bytes(8, "little") + b"\x01\0\0\0"
+    name = b"model_config\0"
+    sizes = b"".join(len(part).to_bytes(2, "little") for part in (name, kind, bytes(8)))
+    padded = b"".join(part + bytes(-len(part) % 8) for part in (name, kind))
+    body = b"\x01\0" + sizes + padded + b"\x01" + bytes(7) + value
+    message = b"\x0c\0" + len(body).to_bytes(2, "little") + bytes(4) + body
+    header = b"\x01\0\x01\0\x01\0\0\0" + len(message).to_bytes(4, "little") + bytes(4)
+    superblock = b"\x89HDF\r\n\x1a\n\0\0\0\0\0\x08\x08\0" + bytes(48) + (96).to_bytes(8, "little")
+    front = superblock + bytes(24) + header + message
+    stored = b"\x01\0\0\0\0\0\0\0" + len(text).to_bytes(8, "little") + text
+    stored += bytes(-len(stored) % 8)
+    heap = b"GCOL\x01\0\0\0" + (16 + len(stored)).to_bytes(8, "little") + stored
+    return front + bytes(heap_at - len(front)) + heap + bytes(9 << 20)
 
 
 def _text(config: object) -> bytes:

@@ -106,7 +106,7 @@ def tag_of(item: Item) -> Tag | None:
         found = None if item.remote.query else version_of(item.remote)
     except Unreadable:
         return None
-    is_read = found is None or item.index is None or item.index.version == found[1]
+    is_read = found is None or item.index is None or item.index.version in (None, found[1])
     return Tag(*found) if found is not None and is_read else None
 
 

@@ -25,6 +25,7 @@ from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.errors import InputError, Malformed, Truncated, Unsupported
 from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.ggml_types import GGML_TYPES
+from sdtool.checkpoint.gguf_parts import part_note
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.reading import Reading, Storage, TensorEntry
 from sdtool.checkpoint.rule_ids import RuleId
@@ -226,5 +227,5 @@ def _notes(byteorder: str, values: Mapping[str, Leaf]) -> list[str]:
         notes.append("a big-endian GGUF file: programs on common machines do not load it")
     parts = values.get("split.count")
     if type(parts) is int and parts > 1:
-        notes.append(f"one of {parts:,} parts of a model (split.count)")
+        notes.append(part_note(parts))
     return notes

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import field
 
 from sdtool.checkpoint.claims import claim_anomalies
@@ -109,12 +110,13 @@ def read_torch_zip(opening: Opening, archive: ZipArchive, root: str) -> Reading:
             if not deep:
                 found.anomalies.extend(local_header_anomalies(source, member))
             _main_pickle(opening, member, found, SCRIPT if is_script else TORCH)
-    referenced: set[str] = set()
+    referenced: AbstractSet[str] = frozenset()
     for stream in found.streams:
         if stream.profile in (TORCH, SCRIPT):
             ids = StorageIds()
             claimed, indexed = claim_anomalies(stream, ids, storages.record_nbytes, limits)
-            referenced.update(ids.keys)
+            # of very many the keys are not copied: nearly every archive has one such stream
+            referenced = referenced | ids.keys if referenced else ids.keys
             if stream.profile is TORCH:
                 found.anomalies.extend(claimed)
                 if indexed:
@@ -185,7 +187,7 @@ def _check_indices(
 
 
 def _ambiguous(
-    source: Source, archive: ZipArchive, root: str, referenced: set[str]
+    source: Source, archive: ZipArchive, root: str, referenced: AbstractSet[str]
 ) -> InputError | None:
     """Why the values of a torch zip depend on who looks: torch looks up names without regard to
     case, and takes one of several by an order of its own.

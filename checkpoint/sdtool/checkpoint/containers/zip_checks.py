@@ -7,6 +7,7 @@ has, is an anomaly.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 
 from sdtool.checkpoint.containers.member_names import leads_out
@@ -154,9 +155,16 @@ def _crc32(source: Source, member: Member, start: int) -> int:
 
 def _neighbours(members: Sequence[Member], directory_offset: int) -> Iterator[tuple[Member, int]]:
     """Each member in the order of the file, with where the next thing begins."""
-    members = sorted(members, key=lambda member: member.header_offset)
-    starts = [member.header_offset for member in members[1:]]
-    yield from zip(members, [*starts, directory_offset], strict=False)
+    places = range(len(members))
+    in_order = array("I", sorted(places, key=lambda place: members[place].header_offset))
+    last: Member | None = None
+    for place in in_order:  # made one by one: as objects they take much memory
+        member = members[place]
+        if last is not None:
+            yield last, member.header_offset
+        last = member
+    if last is not None:
+        yield last, directory_offset
 
 
 def local_header_anomalies(source: Source, member: Member) -> Iterator[Anomaly]:

@@ -22,6 +22,10 @@ from sdtool.checkpoint.reading import Member
 ENTRY_MAGIC = b"PK\x01\x02"
 
 _ENTRY = Struct("<4s6H3L5H2L")
+_SIZES = Struct("<2L").unpack_from
+_SIZES_AT = 20
+_IN_ZIP64 = 0xFFFFFFFF
+"""Stands where the number is in a field of zip64."""
 _HASH_BITS = 32
 _FEW = 4096
 """Entries that are kept as Members: those of any checkpoint but the oddest."""
@@ -77,6 +81,26 @@ class ZipEntries(Sequence[Member]):
         """The names alone."""
         return map(self._name, self._at) if self._few is None else (m.name for m in self._few)
 
+    def file_nbytes(self, place: int, name: str) -> int | None:
+        """The size of the entry at a place, if it is a file of that name: a tenth of a Member."""
+        if self._few is not None:
+            member = self._few[place]
+            return None if member.is_folder or member.name != name else member.nbytes
+        at = self._at[place]
+        if self._name(at) != name:
+            return None
+        sizes: tuple[int, int] = _SIZES(self._raw, at + _SIZES_AT)
+        stored_nbytes, nbytes = sizes
+        if nbytes and nbytes < _IN_ZIP64 and stored_nbytes < _IN_ZIP64:
+            return nbytes
+        member = self[place]
+        return None if member.is_folder else member.nbytes
+
+    def compression(self, place: int) -> int:
+        """The method by which the entry at a place is compressed."""
+        at = self._at[place]
+        return self._raw[at + 10] | self._raw[at + 11] << 8
+
     def _name(self, at: int) -> str:
         raw = self._raw
         begin = at + _ENTRY.size
@@ -91,7 +115,7 @@ class ZipEntries(Sequence[Member]):
             _, _, _, flags, compression, _, _, crc32, stored_nbytes, nbytes,
             name_nbytes, extra_nbytes, _, _, _, attributes, header_offset,
         ) = _ENTRY.unpack_from(self._raw, at)  # fmt: skip
-        if 0xFFFFFFFF in (nbytes, stored_nbytes, header_offset):
+        if _IN_ZIP64 in (nbytes, stored_nbytes, header_offset):
             begin = at + _ENTRY.size + name_nbytes
             nbytes, stored_nbytes, header_offset = zip64_sizes(
                 self._raw[begin : begin + extra_nbytes],
@@ -129,17 +153,17 @@ class ByName:
     def get(self, name: str) -> Member | None:
         """The last file of that name."""
         found = self.find(name)
-        return None if found is None else found[1]
+        return None if found is None else self._members[found[0]]
 
-    def find(self, name: str) -> tuple[int, Member] | None:
-        """The last file of that name, with its place in the directory."""
+    def find(self, name: str) -> tuple[int, int] | None:
+        """The place in the directory of the last file of that name, and its size."""
         wanted = _hashed(name)
         at = bisect_right(self._places, wanted << _HASH_BITS | _MASK) - 1
         while at >= 0 and self._places[at] >> _HASH_BITS == wanted:
             place = self._places[at] & _MASK
-            member = self._members[place]
-            if member.name == name and not member.is_folder:
-                return place, member
+            nbytes = self._members.file_nbytes(place, name)
+            if nbytes is not None:
+                return place, nbytes
             at -= 1
         return None
 

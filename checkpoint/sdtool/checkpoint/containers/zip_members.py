@@ -26,6 +26,8 @@ DEFLATED = 8
 LOCAL_MAGIC = b"PK\x03\x04"
 LOCAL = Struct("<4s5H3L2H")
 """The fixed part of a local header."""
+_VARIABLE = Struct("<2H").unpack_from
+"""The sizes of name and extra field, at byte 26 of a local header."""
 ENCRYPTED = 0x2041
 """Flags: traditional encryption, strong encryption, masked headers."""
 
@@ -47,11 +49,8 @@ def data_offset(source: Source, member: Member) -> int:
             f"no local header of {member.name!r} at offset {member.header_offset:,}",
             where=source.name,
         )
-    name_nbytes, extra_nbytes = (
-        int.from_bytes(raw[26:28], "little"),
-        int.from_bytes(raw[28:], "little"),
-    )
-    offset = member.header_offset + LOCAL.size + name_nbytes + extra_nbytes
+    variable: tuple[int, int] = _VARIABLE(raw, 26)
+    offset = member.header_offset + LOCAL.size + sum(variable)
     if offset + member.stored_nbytes > source.nbytes:
         raise Truncated(
             f"{member.name} ends at byte {offset + member.stored_nbytes:,} of a file of"
@@ -100,7 +99,7 @@ def member_head(source: Source, member: Member, nbytes: int) -> bytes:
     raw = source.read_at(member.header_offset, _HEAD_NBYTES)
     if len(raw) < LOCAL.size or raw[:4] != LOCAL_MAGIC:
         return b""
-    begin = LOCAL.size + sum(int.from_bytes(raw[i : i + 2], "little") for i in (26, 28))
+    begin = LOCAL.size + sum(_VARIABLE(raw, 26))
     if begin + nbytes > len(raw):
         raw, begin = source.read_at(member.header_offset + begin, _HEAD_NBYTES), 0
     if member.compression == STORED:

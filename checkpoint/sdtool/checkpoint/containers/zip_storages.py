@@ -34,13 +34,13 @@ class ZipStorages(Mapping[str, Storage]):
         found = self._records.find(self._folder + key)
         if found is None:
             raise KeyError(key)
-        place, member = found
+        place, nbytes = found
         self._made = self._made or [None] * len(self._members)
         made = self._made[place]
         if made is None:
             made = self._made[place] = Storage(
-                key, self._source, self, member.nbytes,
-                byteorder=self._byteorder, compression=member.compression,
+                key, self._source, self, nbytes,
+                byteorder=self._byteorder, compression=self._members.compression(place),
             )  # fmt: skip
         return made
 
@@ -62,9 +62,9 @@ class ZipStorages(Mapping[str, Storage]):
         return sum(1 for _ in self._records)
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self._records.get(self._folder + key) is not None
+        return isinstance(key, str) and self._records.find(self._folder + key) is not None
 
     def record_nbytes(self, key: str) -> int | None:
         """The size of a record, without its storage; None where there is no such record."""
-        member = self._records.get(self._folder + key)
-        return None if member is None else member.nbytes
+        found = self._records.find(self._folder + key)
+        return None if found is None else found[1]

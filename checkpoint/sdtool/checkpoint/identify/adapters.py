@@ -129,6 +129,7 @@ def adapter_of(tensors: Iterable[TensorEntry], metadata: Mapping[str, str]) -> A
     ranks: dict[str, int] = {}
     shapes: dict[str, dict[str, tuple[int, ...]]] = {}
     first_alpha: TensorEntry | None = None
+    weights: dict[str, int] = {}
     found = others = 0
     for entry in tensors:
         split = split_name(entry.name)
@@ -137,6 +138,8 @@ def adapter_of(tensors: Iterable[TensorEntry], metadata: Mapping[str, str]) -> A
                 first_alpha = first_alpha or (entry if entry.name.endswith(".alpha") else None)
             else:
                 others += 1
+                if entry.name.endswith(".weight"):
+                    weights[entry.name.removesuffix(".weight")] = entry.numel
             continue
         found += 1
         module, suffix = split
@@ -165,7 +168,11 @@ def adapter_of(tensors: Iterable[TensorEntry], metadata: Mapping[str, str]) -> A
         namings.most_common(1)[0][0],
     )
     kind = next(name for name in _RANKING if counts[name])
-    modules = {layer: _size(halves) for layer, halves in shapes.items()}
+    modules = {
+        # IA3 has a factor for each input, or for each output: only a value says which
+        layer: weights.get(layer, (None, None)) if "on_input" in halves else _size(halves)
+        for layer, halves in shapes.items()
+    }
     return Adapted(kind, facts, modules, first_alpha)
 
 

@@ -35,6 +35,7 @@ from sdtool.checkpoint.identify.signatures import (
 from sdtool.checkpoint.identify.signs import Family, Signature, with_weights
 from sdtool.checkpoint.identify.simo import simo_of
 from sdtool.checkpoint.identify.small import Leaves, embedding_of, hypernetwork_of
+from sdtool.checkpoint.identify.words import either_of
 from sdtool.checkpoint.prefixes import plain_entries
 from sdtool.checkpoint.reading import TensorEntry
 from sdtool.checkpoint.sets import TwoSets, both_note
@@ -161,12 +162,17 @@ def _adapter(
 ) -> Identity:
     ground = ground_of(found.modules, metadata)
     parts = components_of(tensors, Part("", "adapter", BY_SLUG[found.kind].label), None)
+    family = either_of(ground.families)
     answer = _answer(
-        found.kind, ground.family, ground.version, ground.confidence, ground.reason, parts, state
+        found.kind, family, ground.version, ground.confidence, ground.reason, parts, state
     )
-    probe = found.alpha if found.facts.alpha is None else None
-    notes = () if ground.note is None else (ground.note,)
-    return replace(answer, adapter=found.facts, probe=probe, notes=notes)
+    return replace(
+        answer,
+        candidates=ground.families,
+        adapter=found.facts,
+        probe=found.alpha if found.facts.alpha is None else None,
+        notes=() if ground.note is None else (ground.note,),
+    )
 
 
 def _diffusion(

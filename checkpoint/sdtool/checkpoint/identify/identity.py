@@ -11,6 +11,7 @@ from sdtool.checkpoint.identify.ema import State
 from sdtool.checkpoint.identify.kinds import BY_SLUG
 from sdtool.checkpoint.identify.quantization import Part
 from sdtool.checkpoint.identify.schemes import BLOCKS, SLUGS
+from sdtool.checkpoint.identify.words import families_in
 from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.reading import TensorEntry
 
@@ -176,7 +177,14 @@ class Identity:
     quantization: tuple[Part, ...] = ()
     """The schemes of its quantized weights."""
     notes: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()
+    """Families that its layers fit alike, where nothing decides; `family` names them if few."""
     probe: TensorEntry | None = None
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Every family that it could be of or serves; none where that is not known."""
+        return self.candidates or families_in(self.family)
 
     @property
     def title(self) -> str:
@@ -218,7 +226,8 @@ class Identity:
 
     def as_json(self) -> dict[str, Any]:
         """All of it as plain dicts, lists, strings and numbers."""
-        data = {name: getattr(self, name) for name in ("kind", "family", "version")}
+        data: dict[str, Any] = {"kind": self.kind, "family": self.family}
+        data |= {"families": list(self.families), "version": self.version}
         data |= {"title": self.title, "confidence": self.confidence, "reason": self.reason}
         data |= {"tensors": self.tensors, "tensor_bytes": self.nbytes, "dtype": self.dtype}
         data["components"] = [_plain(part) | {"dtype": part.dtype} for part in self.components]

@@ -2,17 +2,18 @@
 
 Names and sizes of the layers are compared with those of every known network (`layouts`): a network
 that contradicts one of them is none of it. What is left, metadata decides; then who has more of the
-layers, and whose last block is reached. If families are still alike, none is named.
+layers, and whose last block is reached. Families that are still alike are all named.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from sdtool.checkpoint.identify.identity import Confidence
 from sdtool.checkpoint.identify.layouts import Layout, Size, key_of, layouts
-from sdtool.checkpoint.identify.words import ALIKE, declared_family
+from sdtool.checkpoint.identify.words import IMPLIED, all_of, declared_family
 from sdtool.checkpoint.light_dataclass import dataclass
 
 _PREFIX = re.compile(
@@ -34,9 +35,9 @@ _TEXT_WIDTHS: Mapping[frozenset[int], str] = {
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """A family and what shows it; `note` is what does not fit together."""
+    """The families that it could be of, and what shows it; `note` is what does not fit together."""
 
-    family: str | None
+    families: tuple[str, ...]
     version: str | None
     confidence: Confidence
     reason: str
@@ -63,7 +64,7 @@ class _Fit:
 
 
 def ground_of(modules: Mapping[str, Size], metadata: Mapping[str, str]) -> Ground:
-    """Return the family that the changed `modules` belong to, by name with inputs and outputs."""
+    """Return the families that the changed `modules` fit, by name with inputs and outputs."""
     declared = declared_family(metadata)
     groups, text_widths = _grouped(modules)
     fits = [fit for layout in layouts() if (fit := _fit_of(layout, groups)) is not None]
@@ -72,18 +73,16 @@ def ground_of(modules: Mapping[str, Size], metadata: Mapping[str, str]) -> Groun
         agreeing = [fit for fit in fits if fit.layout.family == word]
         if agreeing:
             reason = f"its metadata says {written}, and its layers are {_layers(agreeing, groups)}"
-            return Ground(word, _version(agreeing), "certain", reason)
+            return Ground((word,), _version(agreeing), "certain", reason)
         if not fits:
-            return Ground(word, None, "likely", f"its metadata says {written}")
+            return Ground((word,), None, "likely", f"its metadata says {written}")
     found = _by_layers(fits, groups) or _by_names(groups) or _by_text(text_widths)
     if found is None:
-        families = ", ".join(dict.fromkeys(fit.layout.family for fit in fits))
-        why = f"its layers fit {families}" if fits else "no known network has these layers"
-        return Ground(None, None, "likely", why)
-    if declared is None or found.family == declared[0]:
+        return Ground((), None, "likely", "no known network has these layers")
+    if declared is None or declared[0] in found.families:
         return found
     note = f"its metadata says {declared[1]}; its layers are not those of {declared[0]}"
-    return Ground(found.family, found.version, found.confidence, found.reason, note)
+    return replace(found, note=note)
 
 
 def _grouped(modules: Mapping[str, Size]) -> tuple[tuple[_Group, ...], set[int]]:
@@ -92,7 +91,7 @@ def _grouped(modules: Mapping[str, Size]) -> tuple[tuple[_Group, ...], set[int]]
     text: set[int] = set()
     for module, size in modules.items():
         if _TEXT.match(module):
-            if "fc1" in module and size[0] is not None:
+            if "fc1" in module and not isinstance(size, int) and size[0] is not None:
                 text.add(size[0])
             continue
         match = _PREFIX.match(module)
@@ -109,12 +108,17 @@ def _fit_of(layout: Layout, groups: Sequence[_Group]) -> _Fit | None:
         rows = layout.layers.get(group.key)
         if rows is None:
             continue
-        holding = [row for row in rows if row.holds(group.highest, group.size)]
+        holding = [
+            row
+            for row in rows
+            if row.holds(group.highest, group.size)
+            and not row.is_cut_short(group.highest, group.count)
+        ]
         if not holding:
             return None
         known += group.count
         spanned += any(row.is_spanned(group.highest) for row in holding)
-    return _Fit(layout, known, spanned) if 2 * known > _count(groups) else None
+    return _Fit(layout, known, spanned) if 4 * known > 3 * _count(groups) else None
 
 
 def _count(groups: Sequence[_Group]) -> int:
@@ -125,24 +129,25 @@ def _by_layers(fits: Sequence[_Fit], groups: Sequence[_Group]) -> Ground | None:
     best = _best(fits)
     if not best:
         return None
-    first, family = best[0], best[0].layout.family
-    others = {
-        fit.layout.family
-        for fit in fits
-        if (fit.known, fit.spanned) == (first.known, first.spanned)
-    } - {family}
-    shared = f"; {' and '.join(sorted(others))} could be too" if others else ""
-    reason = f"its layers are {_layers(best, groups)}{shared}"
-    return Ground(family, _version(best), "guess" if others else "likely", reason)
+    families = _families(best)
+    reason = f"its layers are {_layers(best, groups)}"
+    if len(families) > 1:
+        reason = f"{reason}; those of {all_of(families[1:])} are the same"
+    confidence: Confidence = "guess" if len(families) > 1 else "likely"
+    return Ground(families, _version(best), confidence, reason)
 
 
 def _best(fits: Sequence[_Fit]) -> list[_Fit]:
-    """The fits of the one family that has most of the layers; none where several have."""
+    """The fits that have most of the layers, and their last blocks."""
     most = max(((fit.known, fit.spanned) for fit in fits), default=(0, 0))
-    best = [fit for fit in fits if (fit.known, fit.spanned) == most]
-    families = {fit.layout.family for fit in best}
-    family = next((word for word in families if families - {word} <= ALIKE.get(word, set())), None)
-    return [fit for fit in best if fit.layout.family == family]
+    return [fit for fit in fits if (fit.known, fit.spanned) == most]
+
+
+def _families(fits: Sequence[_Fit]) -> tuple[str, ...]:
+    """The families of `fits`, but for those that another one implies."""
+    found = tuple(dict.fromkeys(fit.layout.family for fit in fits))
+    implied = {word for family in found for word in IMPLIED.get(family, ())}
+    return tuple(family for family in found if family not in implied)
 
 
 def _by_names(groups: Sequence[_Group]) -> Ground | None:
@@ -152,10 +157,11 @@ def _by_names(groups: Sequence[_Group]) -> Ground | None:
         for layout in layouts()
     ]
     best = _best([fit for fit in fits if fit.known == _count(groups) > 0])
-    if not best:
+    families = _families(best)
+    if len(families) != 1:
         return None
-    reason = f"only {best[0].layout.family} calls layers so, though not in these sizes"
-    return Ground(best[0].layout.family, None, "guess", reason)
+    reason = f"only {families[0]} calls layers so, though not in these sizes"
+    return Ground(families, None, "guess", reason)
 
 
 def _by_text(widths: set[int]) -> Ground | None:
@@ -163,7 +169,7 @@ def _by_text(widths: set[int]) -> Ground | None:
     family = _TEXT_WIDTHS.get(frozenset(widths))
     if family is None:
         return None
-    return Ground(family, None, "guess", "its text encoder is as wide as this family's")
+    return Ground((family,), None, "guess", "its text encoder is as wide as this family's")
 
 
 def _layers(fits: Sequence[_Fit], groups: Sequence[_Group]) -> str:

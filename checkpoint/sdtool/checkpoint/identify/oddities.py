@@ -42,8 +42,7 @@ def odd_names(tensors: Sequence[TensorEntry]) -> tuple[tuple[str, str], ...]:
     if plain and not any(".motion_modules." in name for name in plain):  # AnimateDiff's own have it
         found.append(("prefixes", f"{_names(len(plain))} a wrapper's {wrappers_in(plain)} in them"))
     entries = plain_entries(tensors)
-    names = {entry.name for entry in entries}
-    short = text_model_names(names)
+    short = text_model_names([entry.name for entry in entries])
     if short:
         found.append(
             (
@@ -83,9 +82,9 @@ def text_model_names(names: Collection[str]) -> dict[str, str]:
             new = f"text_model.{name}"
         else:
             continue
-        if new not in names:
-            found[name] = new
-    return found
+        found[name] = new
+    there = set(names) if found else ()
+    return {name: new for name, new in found.items() if new not in there}
 
 
 def _odd_attention(tensors: Iterable[TensorEntry]) -> str | None:

@@ -219,6 +219,11 @@ class Lookup:
         return tuple(row for row in self.rows if row.signs)
 
     @cached_property
+    def all_signs(self) -> frozenset[str]:
+        """The names that they need."""
+        return frozenset(name for row in self.signed for name in row.signs)
+
+    @cached_property
     def never_cast(self) -> frozenset[str]:
         """Last pieces of names that are never cast, whatever part they hang in."""
         whole = {row.prefix for row in self.rows if row.casts == "never" and "." not in row.prefix}
@@ -238,10 +243,22 @@ class Lookup:
             for root in roots | {""}
         }
 
+    @cached_property
+    def _of_any_root(self) -> Callable[[str], re.Match[str] | None]:
+        """Matches what a row without a prefix may fit, if it needs no other name: one look tells
+        that most names are of no known part.
+        """
+        rows = (row for row in self.rows if not (row.prefix or row.signs))
+        return re.compile("|".join(f"(?:{row.pattern})" for row in rows)).match
+
     def find(self, name: str, context: Sequence[Part] = ()) -> Part | None:
         """Return the first row that fits a plain name."""
-        by_root = self._by_root
-        for row, prefix, match in by_root.get(name.partition(".")[0], by_root[""]):
+        rows = self._by_root.get(name.partition(".")[0])
+        if rows is None:
+            if not context and self._of_any_root(name) is None:
+                return None
+            rows = self._by_root[""]
+        for row, prefix, match in rows:
             if not name.startswith(prefix):
                 continue
             if prefix and prefix[-1] != "." and name != prefix:
@@ -267,7 +284,7 @@ def part_of(name: str, context: Sequence[Part] = ()) -> Part | None:
 
 def context_of(names: Iterable[str]) -> tuple[Part, ...]:
     """Return the rows with signs that the names of one file call for."""
-    held = frozenset(names)
+    held = LOOKUP.all_signs.intersection(names)
     return tuple(row for row in LOOKUP.signed if not row.signs.isdisjoint(held))
 
 

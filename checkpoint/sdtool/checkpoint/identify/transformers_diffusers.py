@@ -15,6 +15,7 @@ _GUIDED = "time_text_embed.guidance_embedder.linear_1.weight"
 _FLUX2 = "double_stream_modulation_img.linear.weight"
 _REFINER = "context_embedder.token_refiner.refiner_blocks.0.attn.to_q.weight"
 _WAN = "condition_embedder.time_proj.weight"
+_TIME_CONDITION = "time_condition_embed.timestep_embedder.linear_1.weight"
 _WAN_IN = "patch_embedding.weight"
 
 DIFFUSERS: tuple[Family, ...] = (
@@ -36,12 +37,16 @@ DIFFUSERS: tuple[Family, ...] = (
         "early_stream_modulations.image.linear.weight"),
     dit("Bria", "Fibo", "diffusers BriaFiboTransformer2DModel", _FLUX,
         "caption_projection.0.linear.weight"),
+    dit("Bria", "Fibo 2", "diffusers BriaFibo2Transformer2DModel", "perceiver.latent_queries",
+        "layers.6.cross_attn_gate"),
     dit("LongCat-Image", None, "diffusers LongCatImageTransformer2DModel", _FLUX,
         ("context_embedder.weight", 1, 3584)),
     dit("Bria", None, "diffusers BriaTransformer2DModel", _FLUX,
         "time_embed.timestep_embedder.linear_1.weight"),
     dit("Ovis-Image", None, "diffusers OvisImageTransformer2DModel", _FLUX,
         "timestep_embedder.linear_1.weight"),
+    dit("Nucleus-Image", None, "diffusers NucleusMoEImageTransformer2DModel",
+        "transformer_blocks.0.encoder_proj.weight", "txt_norm.weight", "img_in.weight"),
     dit("Qwen-Image", None, _CU, _SD3, "txt_norm.weight", "img_in.weight"),
     *(
         dit("FLUX.1", version, "diffusers FluxTransformer2DModel", _FLUX, _GUIDED,
@@ -92,15 +97,22 @@ DIFFUSERS: tuple[Family, ...] = (
             ("2.0", ("time_embed.t_embedder.linear_1.weight",), "flow"),
         )
     ),
-    dit("CogView 4", None, "diffusers CogView4Transformer2DModel",
-        "time_condition_embed.timestep_embedder.linear_1.weight",
-        ("time_condition_embed.timestep_embedder.linear_1.weight", 1, 4096)),
+    dit("CogView 4", None, "diffusers CogView4Transformer2DModel", (_TIME_CONDITION, 1, 4096)),
+    dit("CogView 3", None, "diffusers CogView3PlusTransformer2DModel", (_TIME_CONDITION, 1, 2560),
+        "patch_embed.text_proj.weight", p="v"),
+    dit("GLM-Image", None, "diffusers GlmImageTransformer2DModel", "prior_token_embedding.weight",
+        "glyph_projector.net.0.proj.weight"),
+    dit("Ideogram 4", None, "diffusers Ideogram4Transformer2DModel", "llm_cond_proj.weight",
+        "embed_image_indicator.weight"),
     dit("CogVideoX", None, "diffusers CogVideoXTransformer3DModel",
         "transformer_blocks.0.norm1.linear.weight", "patch_embed.text_proj.weight",
         "time_embedding.linear_1.weight", p="v"),
     dit("Wan", "VACE", "diffusers WanVACETransformer3DModel", _WAN, "vace_patch_embedding.weight"),
     dit("Wan", "Animate", "diffusers WanAnimateTransformer3DModel", _WAN,
         "pose_patch_embedding.weight"),
+    dit("Wan", "Helios", "diffusers HeliosTransformer3DModel", _WAN, "patch_short.weight"),
+    dit("Wan", "AnyFlow", "diffusers AnyFlowTransformer3DModel", _WAN,
+        "condition_embedder.delta_embedder.linear_1.weight"),
     *(
         dit("Wan", version, "diffusers WanTransformer3DModel", _WAN, (_WAN_IN, 0, width),
             (_WAN_IN, 1, channels))

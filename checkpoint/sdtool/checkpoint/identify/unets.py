@@ -130,7 +130,7 @@ UNETS: tuple[Family, ...] = (
     ),
     # --- the same networks with the names of diffusers
     Family("ModelScope", None, ("transformer_in.proj_in.weight",
-           "down_blocks.0.temp_convs.0.conv1.0.weight"), "epsilon",
+           "down_blocks.0.temp_convs.0.conv1.0.weight", ("conv_in.weight", 1, 4)), "epsilon",
            "diffusers UNet3DConditionModel"),
     Family(
         "SVD",

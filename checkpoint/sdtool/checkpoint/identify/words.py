@@ -6,7 +6,8 @@ for are called alike, and a program can match them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 
 FAMILIES: Mapping[str, tuple[str, ...]] = {
     # word: how `ss_base_model_version` and `modelspec.architecture` begin, in lower case
@@ -40,6 +41,10 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "CogVideoX": ("cogvideo",),
     "CogView 3": ("cogview3",),
     "CogView 4": ("cogview4",),
+    "Latte": ("latte",),
+    "GLM-Image": ("glm-image", "glm_image", "glmimage"),
+    "Ideogram 4": ("ideogram",),
+    "Nucleus-Image": ("nucleus",),
     "Mochi": ("mochi",),
     "OmniGen2": ("omnigen2",),
     "OmniGen": ("omnigen",),
@@ -71,20 +76,39 @@ library/sai_model_spec.py; OneTrainer modules/util/convert (modelspec); ostris/a
 toolkit/metadata.py.
 """
 
-ALIKE: Mapping[str, frozenset[str]] = {
-    "FLUX.1": frozenset({"Chroma", "Bria", "LongCat-Image", "HunyuanVideo"}),
-    "SDXL": frozenset({"Kolors"}),
-    "SD 1.x": frozenset({"SD 2.x", "SVD"}),
+IMPLIED: Mapping[str, frozenset[str]] = {
+    "SD 1.x": frozenset({"SVD"}),
     "SD 2.x": frozenset({"SVD"}),
-    "SD 3": frozenset({"SD 3.5"}),
-    "Anima": frozenset({"Cosmos"}),
-    "LTX-Video": frozenset({"LTX-2"}),
-    "PixArt": frozenset({"Sana"}),
+    "PixArt": frozenset({"Latte"}),
+    "Sana": frozenset({"Latte"}),
 }
-"""Families and those that share layers with them: where nothing else decides, the first is meant.
+"""Families that are not meant where the first one is possible: their LoRAs have layers that tell.
 
-It is by far the more frequent one, or the other's LoRAs nearly always have a layer that tells.
+The spatial layers of SVD are those of SD 2.x, Latte's those of PixArt; whoever trains them trains
+the temporal ones, too.
 """
+
+_FEW = 3
+
+
+def either_of(families: Sequence[str]) -> str | None:
+    """Return a few families as one word: `SD 3 or FLUX.1`; None for no family, or for many."""
+    if not 0 < len(families) <= _FEW:
+        return None
+    return " or ".join(filter(None, (", ".join(families[:-1]), families[-1])))
+
+
+def all_of(families: Sequence[str]) -> str:
+    """Return families as the words of a sentence: `Chroma and Bria`."""
+    return " and ".join(filter(None, (", ".join(families[:-1]), families[-1])))
+
+
+def families_in(text: str | None) -> tuple[str, ...]:
+    """Return the families that a word names: of `TAESD (SD 3 or FLUX.1)` both."""
+    if text is None:
+        return ()
+    inner = text.partition("(")[2].rstrip(")") or text
+    return tuple(re.split(", | or ", inner))
 
 
 def declared_family(metadata: Mapping[str, str]) -> tuple[str, str] | None:

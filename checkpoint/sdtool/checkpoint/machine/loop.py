@@ -37,6 +37,9 @@ _FIRST_WINDOW_NBYTES = 1 << 17
 _ONES = tuple((number,) for number in range(256))
 """Shapes and strides of one dimension, each once for all tensors that have it."""
 
+_NEAR = 256
+"""Up to it Python has each number only once: see `Instance`."""
+
 _u2 = Struct("<H").unpack_from
 _i4 = Struct("<i").unpack_from
 _u4 = Struct("<I").unpack_from
@@ -79,7 +82,7 @@ def run(m: Machine, offset: int) -> tuple[Value, InputError | None]:
     stack, metastack, memo, far = m.stack, m.metastack, m.memo, m.far
     most_opcodes = m.bounds[0]
 
-    m.base = base = offset
+    m.base = base = near = offset
     m.buf = buf = m.source.read_at(base, max(_FIRST_WINDOW_NBYTES, 2 * margin))
     pos = 0
     low = len(buf) if base + len(buf) >= end else len(buf) - margin
@@ -169,7 +172,9 @@ def run(m: Machine, offset: int) -> tuple[Value, InputError | None]:
                 made_here += 1
             elif op == 0x52:  # REDUCE
                 args = stack.pop()
-                made = Instance(stack[-1], args, "REDUCE", base + at)
+                if not near <= base + at <= near + _NEAR:
+                    near = base + at
+                made = Instance(stack[-1], args, "REDUCE", near, None, base + at - near)
                 stack[-1] = made
                 record(made)
                 made_here += 2
@@ -177,7 +182,9 @@ def run(m: Machine, offset: int) -> tuple[Value, InputError | None]:
                     m.at = base + at
                     check_arguments(m, "REDUCE", args)
             elif op == 0x51:  # BINPERSID
-                persistent = Persistent(stack[-1], base + at)
+                if not near <= base + at <= near + _NEAR:
+                    near = base + at
+                persistent = Persistent(stack[-1], near, base + at - near)
                 stack[-1] = persistent
                 record(persistent)
                 made_here += 1

@@ -36,14 +36,18 @@ def set_items(m: Machine, target: Value, flat: list[Value], opcode: str, offset:
         flat.pop()
     check_hashes(m, [key for key in flat[::2] if type(key) is not str], offset)
     if type(target) is Instance:
-        if target.opcode not in _LITERALS[opcode]:
-            m.trace.events.append(Mutation(opcode, target, Pairs(flat[:]), offset))
         content = target.content()
+        begin = 0
         if isinstance(content.pairs, Pairs):
+            begin = len(content.pairs.flat)
             content.pairs.flat.extend(flat)
+            flat = content.pairs.flat
         else:
             content.pairs = Pairs(flat)
         content.mutated = offset
+        if target.opcode not in _LITERALS[opcode]:
+            these = Pairs(flat, begin, len(flat))
+            m.trace.events.append(Mutation(opcode, target, these, offset))
     else:
         m.trace.events.append(Mutation(opcode, target, Pairs(flat), offset))
 

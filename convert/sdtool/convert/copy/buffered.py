@@ -50,7 +50,6 @@ def fill(fillings: Sequence[Filling], progress: Progress | None = None) -> None:
         Unreadable: the input could not be read, or has changed meanwhile.
         OutputError: an output could not be written.
     """
-    goals = [piece for filling in fillings for goal in filling.tensors for piece in goal.pieces]
     checks = Checks()
     try:
         left = copy_straight(jobs_of(fillings), checks, progress)
@@ -59,7 +58,12 @@ def fill(fillings: Sequence[Filling], progress: Progress | None = None) -> None:
         checks.finish()
     finally:
         checks.stop()
-    check_unchanged(goal.entry.storage for goal in goals)
+    check_unchanged(
+        piece.entry.storage
+        for filling in fillings
+        for goal in filling.tensors
+        for piece in goal.pieces
+    )
 
 
 def _copy(jobs: Sequence[Job], progress: Progress | None) -> None:

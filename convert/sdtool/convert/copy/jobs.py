@@ -17,6 +17,7 @@ from sdtool.convert.elements.chunks import Buffer
 from sdtool.convert.elements.rescale import casting
 from sdtool.convert.elements.scales import Scale
 from sdtool.convert.plan.plan import Placed
+from sdtool.convert.plan.repeated import repeated
 
 _SPLIT_NBYTES = 64 << 20
 _FLUSH_NBYTES = 16 << 20
@@ -167,15 +168,26 @@ def jobs_of(fillings: Iterable[Filling]) -> Iterator[Job]:
     for one file or for several. Where there is no checksum of the whole, large tensors are split
     so that threads share them.
     """
+    fillings = tuple(fillings)
+    shared = repeated(id(goal.entry.storage) for _, goal in _goals(fillings))
     by_storage: dict[int, list[tuple[Filling, Placed]]] = {}
+    if shared:
+        for filling, goal in _goals(fillings):
+            if id(goal.entry.storage) in shared:
+                by_storage.setdefault(id(goal.entry.storage), []).append((filling, goal))
+    for filling, goal in _goals(fillings):
+        key = id(goal.entry.storage)
+        goals = by_storage.pop(key, ()) if key in shared else [(filling, goal)]
+        if goals:
+            yield from _jobs_of_storage(_spans_of(goals))
+
+
+def _goals(fillings: Iterable[Filling]) -> Iterator[tuple[Filling, Placed]]:
+    """Yield all that is to be written, and into what."""
     for filling in fillings:
-        for goal in (piece for tensor in filling.tensors for piece in tensor.pieces):
-            by_storage.setdefault(id(goal.entry.storage), []).append((filling, goal))
-    groups = list(by_storage.values())
-    by_storage.clear()
-    groups.reverse()
-    while groups:  # what is done is let go: of small tensors there are many
-        yield from _jobs_of_storage(_spans_of(groups.pop()))
+        for tensor in filling.tensors:
+            for piece in tensor.pieces:
+                yield filling, piece
 
 
 def _spans_of(goals: Iterable[tuple[Filling, Placed]]) -> list[Span]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sdtool.checkpoint.reading import TensorEntry
+from sdtool.convert.plan.repeated import repeated
 from sdtool.convert.plan.selection import Selected
 
 _NAMES, _NOTES = 4, 20
@@ -13,11 +14,7 @@ _NAMES, _NOTES = 4, 20
 
 def alias_notes(entries: Sequence[Selected]) -> tuple[str, ...]:
     """Name the tensors that were one in the input and become copies in the output."""
-    met: set[int] = set()
-    again: set[int] = set()
-    for s in entries:
-        key = hash(_elements(s.entry))
-        (again if key in met else met).add(key)
+    again = repeated(hash(_elements(s.entry)) for s in entries)
     if not again:
         return ()
     same: dict[tuple[object, ...], list[str]] = {}

@@ -34,6 +34,9 @@ Source: safetensors/src/tensor.rs (`prepare`)."""
 
 _RANK = {name: -index for index, name in enumerate(ORDER)}
 
+_PIECE_NBYTES = 1 << 16
+_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 _ADVICE = {
     "complex128": "save it as complex64 with the program that made it",
     "quantized": "dequantize it with the program that made it",
@@ -45,13 +48,12 @@ _ADVICE = {
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """One tensor of a file to come: `nbytes` bytes from `offset` of that file."""
+    """One tensor of a file to come, from byte `offset` of that file on."""
 
     name: str
     entry: TensorEntry
     dtype: DType
     offset: int
-    nbytes: int
     scale: Scale | None = None
     joined: tuple[TensorEntry, ...] = ()
     """What follows `entry` along the first dimension, where one tensor is made of several."""
@@ -62,6 +64,11 @@ class Placed:
         return joined_shape(self.entry, self.joined)
 
     @property
+    def nbytes(self) -> int:
+        """The bytes that it takes there."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
     def pieces(self) -> tuple[Placed, ...]:
         """The tensors that it is made of, each with its own place in the file."""
         if not self.joined:
@@ -69,21 +76,21 @@ class Placed:
         pieces: list[Placed] = []
         at = self.offset
         for entry in (self.entry, *self.joined):
-            nbytes = entry.numel * self.dtype.itemsize
-            pieces.append(Placed(self.name, entry, self.dtype, at, nbytes, self.scale))
-            at += nbytes
+            piece = Placed(self.name, entry, self.dtype, at, self.scale)
+            pieces.append(piece)
+            at += piece.nbytes
         return tuple(pieces)
 
 
 @dataclass(frozen=True, slots=True)
 class ConvertPlan:
-    """A safetensors file to come. `header` is its JSON, padded; sizes are bytes."""
+    """A safetensors file to come. Sizes are bytes."""
 
     tensors: tuple[Placed, ...]
-    """In file order."""
+    """In file order, or in the order in which they are to be written."""
     metadata: Mapping[str, str]
     """Sorted by key; hashes of the data hold zeros until the data is written."""
-    header: bytes
+    header_nbytes: int
     data_nbytes: int
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
@@ -91,7 +98,23 @@ class ConvertPlan:
     @property
     def data_offset(self) -> int:
         """Where the bytes of the first tensor begin."""
-        return 8 + len(self.header)
+        return 8 + self.header_nbytes
+
+    @property
+    def header(self) -> bytes:
+        """Its JSON, padded: made anew each time, as that of many tensors is large."""
+        return b"".join(self.header_pieces())
+
+    def header_pieces(self, metadata: Mapping[str, str] | None = None) -> Iterator[bytes]:
+        """Yield the header in pieces, with its own `metadata` or other that is as long."""
+        start = self.data_offset
+        return _header(
+            self.metadata if metadata is None else metadata,
+            (
+                (t.name, t.dtype, t.shape, t.offset - start, t.offset - start + t.nbytes)
+                for t in sorted(self.tensors, key=_file_order)
+            ),
+        )
 
     @property
     def nbytes(self) -> int:
@@ -295,62 +318,72 @@ def plan_safetensors(selection: Selection) -> ConvertPlan:
     metadata = {
         key: placeholders.get(key, selection.metadata[key]) for key in sorted(selection.metadata)
     }
-    # UTF-8 sorts as its code points do, which is how Python sorts
-    ordered = sorted(selection.entries, key=lambda s: (_RANK[_safetensors(s.dtype)], s.name))
-    end = 0
-    spans: list[tuple[Selected, int, int]] = []
-    for selected in ordered:
-        begin, end = end, end + math.prod(selected.shape) * selected.dtype.itemsize
-        spans.append((selected, begin, end))
-    header = header_bytes(metadata, ((s.name, s.dtype, s.shape, b, e) for s, b, e in spans))
-    start = 8 + len(header)
+    ordered = sorted(selection.entries, key=_file_order)
+    spans = ((s.name, s.dtype, s.shape, begin, end) for s, begin, end in _spans(ordered))
+    header_nbytes = sum(map(len, _header(metadata, spans)))
+    if header_nbytes > DEFAULT_LIMITS.header_nbytes:
+        raise LimitExceeded(
+            f"the header would take {header_nbytes:,} bytes; safetensors allows"
+            f" {DEFAULT_LIMITS.header_nbytes:,}"
+        )
+    start = 8 + header_nbytes
+    tensors = tuple(
+        Placed(s.name, s.entry, s.dtype, start + begin, s.scale, s.joined)
+        for s, begin, _ in _spans(ordered)
+    )
     return ConvertPlan(
-        tensors=tuple(
-            Placed(s.name, s.entry, s.dtype, start + b, e - b, s.scale, s.joined)
-            for s, b, e in spans
-        ),
+        tensors=tensors,
         metadata=metadata,
-        header=header,
-        data_nbytes=end,
+        header_nbytes=header_nbytes,
+        data_nbytes=sum(placed.nbytes for placed in tensors),
         left_out=selection.left_out,
         notes=(*selection.notes, *alias_notes(selection.entries)),
     )
 
 
-def header_bytes(
+def _file_order(tensor: Selected | Placed) -> tuple[int, str]:
+    # UTF-8 sorts as its code points do, which is how Python sorts
+    return _RANK[_safetensors(tensor.dtype)], tensor.name
+
+
+def _spans(ordered: Iterable[Selected]) -> Iterator[tuple[Selected, int, int]]:
+    """Yield each tensor with where its bytes begin and end in the data."""
+    end = 0
+    for selected in ordered:
+        begin, end = end, end + math.prod(selected.shape) * selected.dtype.itemsize
+        yield selected, begin, end
+
+
+def _header(
     metadata: Mapping[str, str],
     tensors: Iterable[tuple[str, DType, tuple[int, ...], int, int]],
-) -> bytes:
-    """Write the JSON of a header: `tensors` are name, type, shape, begin and end in the data.
+) -> Iterator[bytes]:
+    """Yield the JSON of a header: `tensors` are name, type, shape, begin and end in the data.
 
-    Raises:
-        LimitExceeded: it is longer than the format allows.
+    Piece by piece: that of a million tensors is large, and the objects of a table for them would
+    take ten times as much. json escapes exactly what serde_json does when it may leave the rest as
+    UTF-8.
 
     Source: safetensors/src/tensor.rs (`Metadata::serialize`, `prepare`).
     """
-    # json escapes exactly what serde_json does when it may leave the rest as UTF-8. Piece by
-    # piece: the objects of a table for a million tensors would take ten times its text.
-    text = bytearray(b"{")
+    done = 0
+    piece = bytearray(b"{")
     if metadata:
-        text += _json({"__metadata__": dict(metadata)})[1:-1]
+        piece += _json({"__metadata__": dict(metadata)}).encode()[1:-1]
+    comma = "," if metadata else ""
     for name, dtype, shape, begin, end in tensors:
-        text += b"," if len(text) > 1 else b""
-        text += (
-            f'{json.dumps(name, ensure_ascii=False)}:{{"dtype":"{_safetensors(dtype)}",'
+        piece += (
+            f'{comma}{_json(name)}:{{"dtype":"{_safetensors(dtype)}",'
             f'"shape":[{",".join(map(str, shape))}],"data_offsets":[{begin},{end}]}}'
         ).encode()
-    text += b"}"
-    text += b" " * (-len(text) % 8)
-    if len(text) > DEFAULT_LIMITS.header_nbytes:
-        raise LimitExceeded(
-            f"the header would take {len(text):,} bytes; safetensors allows"
-            f" {DEFAULT_LIMITS.header_nbytes:,}"
-        )
-    return bytes(text)
-
-
-def _json(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+        comma = ","
+        if len(piece) >= _PIECE_NBYTES:
+            done += len(piece)
+            yield bytes(piece)
+            piece.clear()
+    piece += b"}"
+    piece += b" " * (-(done + len(piece)) % 8)
+    yield bytes(piece)
 
 
 def check_names(entries: Iterable[Selected]) -> None:

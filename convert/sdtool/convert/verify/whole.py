@@ -11,7 +11,7 @@ from typing import Any
 from sdtool.checkpoint import checkpoint_of, readings
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Truncated, Unreadable
 from sdtool.checkpoint.formats import Format
-from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.reading import Reading, TensorEntry
 from sdtool.checkpoint.source import File, LocalFile
 from sdtool.convert.elements.nonfinite import nonfinite
 from sdtool.convert.elements.row_major import row_major_chunks
@@ -26,7 +26,6 @@ def check_whole(
 ) -> Verification:
     """See `verify_file`, which opens the file."""
     wrong: list[Difference] = []
-    notes: list[str] = []
     hashes = None
     if sha256 is not None or autov2 is not None:
         hashes = hash_file(file, progress)
@@ -38,26 +37,16 @@ def check_whole(
                 wrong.append(Difference(label, f"is {found}, should be {expected}"))
     wrong_hashes = len(wrong)
     several = readings(file, deep=True)
-    for reading in several:
-        if reading.error is not None:
-            wrong.append(Difference(reading.slug, reading.error.what))
-            if isinstance(reading.error, Truncated):
-                wrong.extend(Difference(*where) for where in how_far(file, reading))
-        wrong.extend(
-            Difference(anomaly.member or reading.slug, anomaly.detail)
-            for anomaly in reading.anomalies
-        )
-        is_plain = reading.format is Format.SAFETENSORS and reading.error is None
-        if is_plain and isinstance(file, LocalFile):
-            wrong.extend(_second_reader(file))
-        if any(s.crc32 is None for s in reading.storages.values()):
-            notes.append("the file carries no checksums: damaged values would go unseen")
+    wrong.extend(difference for one in several for difference in _of_reading(file, one))
+    notes = ("the file carries no checksums: damaged values would go unseen",)
+    has_notes = any(map(_lacks_checksums, several))
     nan: dict[str, int] = {}
     inf: dict[str, int] = {}
     tensors: tuple[TensorEntry, ...] = ()
     if len(wrong) == wrong_hashes:
         try:
             checkpoint = checkpoint_of(several)
+            del several  # of many small tensors they take more than the values
             tensors = tuple(e for e in checkpoint.tensors if e.unsupported is None)
             check_reading(tensors, file.name)
             _count(tensors, nan, inf, progress)
@@ -74,8 +63,27 @@ def check_whole(
         inf=inf,
         hashes=hashes,
         wrong_hashes=wrong_hashes,
-        notes=tuple(notes),
+        notes=notes if has_notes else (),
     )
+
+
+def _of_reading(file: File, reading: Reading) -> Iterator[Difference]:
+    """What is wrong with the container, whatever the values are."""
+    if reading.error is not None:
+        yield Difference(reading.slug, reading.error.what)
+        if isinstance(reading.error, Truncated):
+            yield from (Difference(*where) for where in how_far(file, reading))
+    for anomaly in reading.anomalies:
+        yield Difference(anomaly.member or reading.slug, anomaly.detail)
+    is_plain = reading.format is Format.SAFETENSORS and reading.error is None
+    if is_plain and isinstance(file, LocalFile):
+        yield from _second_reader(file)
+
+
+def _lacks_checksums(reading: Reading) -> bool:
+    """Whether no storage of a reading has a checksum: either all have one, or none."""
+    first = next(iter(reading.storages.values()), None)
+    return first is not None and first.crc32 is None
 
 
 def _count(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from sdtool.checkpoint.containers.safetensors import begins_safetensors
@@ -87,11 +87,16 @@ class Following:
     """Hashes a file while other threads fill it, as far as it is complete from `start` on.
 
     Reading back what was just written costs a copy out of the page cache and needs no order of the
-    writers. `head` is what the whole-file digest begins with; None leaves that digest out.
+    writers. `head`, in pieces, is what the whole-file digest begins with; None leaves that digest
+    out.
     """
 
     def __init__(
-        self, read_at: Callable[[int, int], bytes], start: int, end: int, head: bytes | None
+        self,
+        read_at: Callable[[int, int], bytes],
+        start: int,
+        end: int,
+        head: Iterable[bytes] | None,
     ) -> None:
         self._read_at = read_at
         self._position = start
@@ -102,7 +107,10 @@ class Following:
         self._stopped = False
         self._error: BaseException | None = None
         self._data = hashlib.sha256()
-        self._whole = None if head is None else hashlib.sha256(head)
+        self._whole = None if head is None else hashlib.sha256()
+        if self._whole is not None:
+            for piece in head or ():
+                self._whole.update(piece)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 

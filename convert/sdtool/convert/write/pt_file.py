@@ -224,7 +224,7 @@ def _laid_out(pickled: bytes, entries: list[Selected], selection: Selection) -> 
     for key, s in enumerate(entries):
         nbytes = s.entry.numel * s.dtype.itemsize
         offset = add(f"data/{key}", nbytes, None, s.name)
-        placed.append(Placed(s.name, s.entry, s.dtype, offset, nbytes, s.scale))
+        placed.append(Placed(s.name, s.entry, s.dtype, offset, s.scale))
     add("version", 2, b"3\n", None)
     return PtPlan(tuple(placed), tuple(records), end, selection.left_out, selection.notes)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from sdtool.convert.copy.new_file import NewFile
 from sdtool.convert.elements.census import Census
 from sdtool.convert.plan.casts import components_of
 from sdtool.convert.plan.metadata import HASH_KEYS
-from sdtool.convert.plan.plan import ConvertPlan, Placed, header_bytes
+from sdtool.convert.plan.plan import ConvertPlan, Placed
 from sdtool.convert.write.hashes import Following, Hashes, autov1
 from sdtool.convert.write.staging import Stage, staged
 
@@ -88,13 +88,15 @@ def drafted(
     """
     refuse_input(out, plan.tensors)
     file = stage.open(out)
-    head = len(plan.header).to_bytes(8, "little") + plan.header
-    file.write_at(head, 0)
+    _write_header(plan, file, plan.metadata)
     following = None
     if hashes or plan.hash_keys:
         # a header that waits for the hash of the data leaves the whole file for afterwards
         following = Following(
-            file.read_at, plan.data_offset, plan.nbytes, None if plan.hash_keys else head
+            file.read_at,
+            plan.data_offset,
+            plan.nbytes,
+            None if plan.hash_keys else _head(plan, plan.metadata),
         )
     try:
         yield Draft(plan, file, hashes, following)
@@ -240,6 +242,8 @@ def refuse_overflow(copied: Copied, *, allow_overflow: bool) -> None:
 def by_component(copied: Copied, names: Iterable[str]) -> dict[str, Census]:
     """Add up the censuses of the cast tensors by component; `names` are all that the file has."""
     total: dict[str, Census] = {}
+    if not copied.censuses:
+        return total
     component = components_of(names)
     for name, census in sorted(copied.censuses.items()):
         total.setdefault(component[name], Census()).add(census)
@@ -258,15 +262,8 @@ def _finish(
     data, whole = following.finish()
     if plan.hash_keys:
         known = {key: HASH_KEYS[key] + data for key in plan.hash_keys}
-        start = plan.data_offset
-        header = header_bytes(
-            {**plan.metadata, **known},
-            [
-                (t.name, t.dtype, t.shape, t.offset - start, t.offset - start + t.nbytes)
-                for t in plan.tensors
-            ],
-        )
-        file.write_at(header, 8)  # as long as the one before: a digest has one length
+        # as long as the one before: a digest has one length
+        _write_header(plan, file, {**plan.metadata, **known})
     if not hashes:
         return None
     if whole is None:
@@ -274,3 +271,16 @@ def _finish(
         again.written(0, plan.nbytes)
         whole, _ = again.finish()
     return Hashes(whole, autov1(file.read_at), data)
+
+
+def _head(plan: ConvertPlan, metadata: Mapping[str, str]) -> Iterator[bytes]:
+    """Yield what stands before the tensors, in pieces."""
+    yield plan.header_nbytes.to_bytes(8, "little")
+    yield from plan.header_pieces(metadata)
+
+
+def _write_header(plan: ConvertPlan, file: NewFile, metadata: Mapping[str, str]) -> None:
+    at = 0
+    for piece in _head(plan, metadata):
+        file.write_at(piece, at)
+        at += len(piece)

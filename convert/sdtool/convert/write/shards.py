@@ -17,6 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from sdtool.checkpoint.errors import Malformed
+from sdtool.checkpoint.gguf_parts import (
+    check_parts,
+    is_first_part,
+    name_without_part,
+    parts_of,
+    without_part_note,
+)
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.source import File, opened
 from sdtool.convert.copy.buffered import Progress
@@ -37,17 +44,43 @@ _TRAINING_STATE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ShardIndex:
-    """An index file: which tensor is in which of the files beside it."""
+    """An index file: which tensor is in which of the files beside it.
+
+    The first of several GGUF files stands for all of them: there is no list of tensors.
+    """
 
     path: str
     """What a person calls the index."""
     weight_map: Mapping[str, str]
     metadata: Mapping[str, Any]
+    parts: tuple[str, ...] = ()
 
     @property
     def shards(self) -> tuple[str, ...]:
         """The names of the files that hold the tensors, in order: plain ones, of no folder."""
-        return tuple(sorted(set(self.weight_map.values())))
+        return self.parts or tuple(sorted(set(self.weight_map.values())))
+
+    def check(self, shards: Mapping[str, Checkpoint]) -> None:
+        """Check that the shards, by their names, hold what the index says, and nothing else.
+
+        Raises:
+            Malformed: they do not; the first tensor, or part, is named.
+        """
+        if self.parts:
+            check_parts({shard.source.name: shard for shard in shards.values()})
+            return
+        held = {entry.name: name for name, shard in shards.items() for entry in shard.tensors}
+        for tensor, shard in self.weight_map.items():
+            if held.get(tensor) != shard:
+                raise Malformed(f"lists {tensor!a}, which {shard} does not hold", where=self.path)
+        for tensor, shard in held.items():
+            if tensor not in self.weight_map:
+                raise Malformed(f"does not list {tensor!a}, which {shard} holds", where=self.path)
+
+
+def index_of_parts(path: str, name: str) -> ShardIndex:
+    """Return what the first of several GGUF files stands for, which is called `name`."""
+    return ShardIndex(path, {}, {}, parts_of(name))
 
 
 def read_index(index_file: str | os.PathLike[str] | File) -> ShardIndex:
@@ -107,8 +140,11 @@ class SetPlan:
 
 
 def is_index(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is called as an index is: `X.bin.index.json`, `X.bin.index.fp16.json`, ..."""
-    return _INDEX.fullmatch(Path(path).name) is not None
+    """Whether a file is called as what stands for a set is.
+
+    `X.bin.index.json`, `X.bin.index.fp16.json`, ..., or `X-00001-of-00003.gguf`.
+    """
+    return _INDEX.fullmatch(Path(path).name) is not None or is_first_part(path)
 
 
 def is_training_state(path: str | os.PathLike[str]) -> bool:
@@ -119,12 +155,14 @@ def is_training_state(path: str | os.PathLike[str]) -> bool:
 def index_name(path: str | os.PathLike[str]) -> str:
     """Return what the index of a converted set is called."""
     single = set_name(path)
+    if is_first_part(path):
+        return f"{output_name(single)}.index.json"
     return output_name(single) + Path(path).name[len(single) :]
 
 
 def set_name(path: str | os.PathLike[str]) -> str:
     """Return what a set would be called if it were one file; `path` is its index."""
-    return re.sub(r"\.index(\.[\w-]+)?\.json$", "", Path(path).name)
+    return re.sub(r"\.index(\.[\w-]+)?\.json$", "", name_without_part(Path(path).name))
 
 
 def plan_shards(
@@ -150,7 +188,11 @@ def plan_shards(
     """
     folder = Path(folder)
     shards: list[PlannedShard] = []
-    checkpoints = {name: open_one(name) for name in index.shards}
+    checkpoints = {
+        name: without_part_note(open_one(name), len(index.shards)) for name in index.shards
+    }
+    if index.parts:
+        index.check(checkpoints)
     treatment = treatment_of(tuple(checkpoints.values()), dequantize=dequantize)
     for name, checkpoint in checkpoints.items():
         if all(entry.name in treatment.dropped for entry in checkpoint.tensors):
@@ -161,7 +203,8 @@ def plan_shards(
         if metadata is not None:
             known = {**selection.metadata, **metadata(checkpoint)}
             selection = replace(selection, metadata=known)
-        _check(index, name, checkpoint)
+        if not index.parts:
+            _check(index, name, checkpoint)
         out = folder / output_name(name)  # loaders look for these names, cast or not
         if any(out == shard.out for shard in shards):
             raise Malformed(f"has two shards that would become {out.name}", where=index.path)
