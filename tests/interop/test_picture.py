@@ -12,7 +12,7 @@ browser = pytest.importorskip("tests.interop.browser")
 pytestmark = pytest.mark.skipif(browser.CHROMIUM is None, reason="needs Chromium")
 
 _NAMES = "[...document.querySelectorAll('#list tbody th')].map((cell) => cell.textContent)"
-_TOLD = "document.getElementById('told').value"
+_TOLD = "document.getElementById('count').value"
 
 
 def _click(selector: str) -> str:
