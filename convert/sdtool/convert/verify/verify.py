@@ -253,6 +253,12 @@ def _aligned(a: Iterator[Buffer], b: Iterator[Buffer]) -> Iterator[tuple[bytes, 
     """Yield equally long pieces of two streams of bytes of one length."""
     left, right = memoryview(b""), memoryview(b"")
     while True:
+        if not left and not right:
+            x, y = next(a, b""), next(b, b"")
+            if isinstance(x, bytes) and isinstance(y, bytes) and len(x) == len(y) > 0:
+                yield x, y  # as most are: no copy
+                continue
+            left, right = memoryview(x), memoryview(y)
         left = left or memoryview(next(a, b""))
         right = right or memoryview(next(b, b""))
         count = min(len(left), len(right))
