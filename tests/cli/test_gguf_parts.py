@@ -152,3 +152,24 @@ def test_one_part_of_one_is_a_file(sdtool: Run, tmp_path: Path) -> None:
     part(path, {}, {"a": [1]})
     assert sdtool("convert", path, "-q").code == 0
     assert path.with_suffix(".safetensors").exists()
+
+
+def test_a_name_of_very_many_parts_is_that_of_a_file(sdtool: Run, tmp_path: Path) -> None:
+    path = tmp_path / "m-00001-of-00513.gguf"
+    part(path, {}, {"a": [1]})
+    assert sdtool("verify", path).code == 0
+    assert sdtool("convert", path, "-q").code == 0
+    assert sorted(os.listdir(tmp_path)) == [path.name, path.with_suffix(".safetensors").name]
+
+
+def test_of_many_parts_that_are_not_there_three_are_named(sdtool: Run, tmp_path: Path) -> None:
+    path = tmp_path / "m-00001-of-00512.gguf"
+    part(path, {}, {"a": [1]})
+    result = sdtool("scan", path, "--format", "json")
+    (report,) = json.loads(result.out)["files"]
+    assert (result.code, report["verdict"]) == (2, "undecided")
+    missing = "; ".join(
+        f"m-0000{number}-of-00512.gguf: cannot be read (no such file or directory)"
+        for number in (2, 3, 4)
+    )
+    assert report["error"] == f"{missing}; and 508 more"

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from sdtool.checkpoint import open_checkpoint
-from sdtool.checkpoint.errors import InputError, Malformed, OutputError, UnsafeError
+from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, OutputError, UnsafeError
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.convert import Written
 from sdtool.convert.write.shards import (
@@ -281,6 +281,17 @@ def test_the_names_of_indexes(name: str, converted: str | None) -> None:
 )  # fmt: skip
 def test_what_trainers_leave_beside_a_model(name: str, is_one: bool) -> None:
     assert is_training_state(name) is is_one
+
+
+@pytest.mark.parametrize("count", [10_000, 10_001])
+def test_the_files_that_an_index_names_are_bounded(tmp_path: Path, count: int) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {f"w{i}": f"{i}.x" for i in range(count)}}))
+    if count <= 10_000:
+        assert len(read_index(index).shards) == count
+        return
+    with pytest.raises(LimitExceeded, match="names more than 10,000 files"):
+        read_index(index)
 
 
 def test_an_index_of_nothing_and_shards_that_would_share_a_name(tmp_path: Path) -> None:

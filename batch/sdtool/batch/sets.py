@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _GRAVEST = tuple(Verdict)
 
+_TROUBLES = 3
+"""Files with trouble that are named in a report on a set."""
+
 
 def may_be_index(path: str) -> bool:
     """Whether a file is called as what stands for a set is, as far as a glance can tell."""
@@ -208,9 +211,15 @@ def as_one(path: str, reports: Sequence[Report], index: SetIndex | None = None) 
         nbytes_read=sum(one.nbytes_read for one in read),
         requests=sum(one.requests for one in read),
         seconds=sum(report.seconds for report in reports),
-        error="; ".join(troubles) or None,
+        error=_some(troubles) or None,
         hint=next((report.hint for report in reports if report.hint), None),
     )
+
+
+def _some(troubles: Sequence[str]) -> str:
+    """Return the first troubles as one line, and how many more there are."""
+    more = len(troubles) - _TROUBLES
+    return "; ".join(troubles[:_TROUBLES]) + (f"; and {more:,} more" if more > 0 else "")
 
 
 def _within(shard: str, member: str | None) -> str:

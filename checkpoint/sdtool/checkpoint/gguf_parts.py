@@ -16,24 +16,34 @@ from dataclasses import replace
 from sdtool.checkpoint.errors import Malformed
 from sdtool.checkpoint.reading import Checkpoint
 
-_PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
+_PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL | re.ASCII)
+_MOST_PARTS = 512
+"""A name that says more is that of a file by itself: it could make any file cost 99,999 looks."""
 _NO, _COUNT, _TENSORS = "split.no", "split.count", "split.tensors.count"
 
 
 def is_first_part(path: str | os.PathLike[str]) -> bool:
     """Whether a file is called as the first of several parts is."""
-    return len(parts_of(path)) > 1
+    return _first(os.path.basename(path)) is not None
 
 
 def parts_of(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """Return what the parts are called of which `path` is the first; none for any other file."""
     folder, name = os.path.split(os.fspath(path))
-    match = _PART.fullmatch(name)
-    if match is None or int(match[2]) != 1:
+    match = _first(name)
+    if match is None:
         return ()
     count = int(match[3])
     names = (f"{match[1]}-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1))
     return tuple(os.path.join(folder, name) for name in names)
+
+
+def _first(name: str) -> re.Match[str] | None:
+    """Return the match of a name that the first of several parts has."""
+    match = _PART.fullmatch(name)
+    if match is None or int(match[2]) != 1 or not 1 < int(match[3]) <= _MOST_PARTS:
+        return None
+    return match
 
 
 def name_without_part(name: str) -> str:

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sdtool.checkpoint.errors import Malformed
+from sdtool.checkpoint.errors import LimitExceeded, Malformed
 from sdtool.checkpoint.gguf_parts import (
     check_parts,
     is_first_part,
@@ -36,6 +36,8 @@ from sdtool.convert.write.staging import staged
 
 _INDEX = re.compile(r".+\.(bin|safetensors)\.index(\.[\w-]+)?\.json", re.DOTALL)
 _INDEX_NBYTES = 100_000_000
+_MOST_SHARDS = 10_000
+"""Of the largest models there are a few hundred; each that an index names costs a look."""
 _TRAINING_STATE = re.compile(
     r"(training_args|optimizer|scheduler|scaler|sampler|dl_state_dict|rng_state|random_states)"
     r"(_\d+)*\.(bin|pt|pth|pkl)"
@@ -88,6 +90,7 @@ def read_index(index_file: str | os.PathLike[str] | File) -> ShardIndex:
 
     Raises:
         Malformed: it is no index, or names a file outside of its own folder.
+        LimitExceeded: it names too many files.
         Unreadable: the operating system, or a server, refused.
     """
     with opened(index_file) as file:
@@ -104,6 +107,8 @@ def read_index(index_file: str | os.PathLike[str] | File) -> ShardIndex:
             raise Malformed(f"names a file outside its folder: {shard!a}", where=path)
     if not shards:
         raise Malformed("lists no tensors", where=path)
+    if len(shards) > _MOST_SHARDS:
+        raise LimitExceeded(f"names more than {_MOST_SHARDS:,} files", where=path)
     if not isinstance(metadata, dict):
         raise Malformed("its metadata is not a table", where=path)
     return ShardIndex(path, weight_map, metadata)
