@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import random
 import zipfile
 from collections import OrderedDict
@@ -74,10 +75,15 @@ def both(
     return short, state(data, limits), counted.followed
 
 
-def saved(value: Any, protocol: int = 2) -> bytes:
+def saved(value: Any, protocol: int = 2, *, legacy: bool = False) -> bytes:
     """The pickle of a file of torch."""
     file = io.BytesIO()
-    torch.save(value, file, pickle_protocol=protocol)
+    torch.save(value, file, pickle_protocol=protocol, _use_new_zipfile_serialization=not legacy)
+    if legacy:  # behind the magic number, the protocol and what the system is
+        file.seek(0)
+        for _ in range(3):
+            pickle.load(file)
+        return file.read()
     with zipfile.ZipFile(file) as archive:
         return archive.read("archive/data.pkl")
 
@@ -98,9 +104,10 @@ def weights(count: int) -> OrderedDict[str, Any]:
     return made
 
 
+@pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("count", [1, 24, 40, 700])
-def test_what_torch_writes(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    short, long, followed = both(monkeypatch, saved(weights(count)))
+def test_what_torch_writes(count: int, legacy: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    short, long, followed = both(monkeypatch, saved(weights(count), legacy=legacy))
     assert short == long
     # not: the first call of a function, a storage class; a scalar; many dimensions; the entry 256
     assert followed >= count * 6 // 8 - 4
@@ -115,9 +122,9 @@ def test_other_protocols_are_left_to_the_loop(monkeypatch: pytest.MonkeyPatch) -
 
 def test_bytes_that_were_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(7)
-    original = saved(weights(24))
-    for _ in range(1500):
-        data = bytearray(original)
+    originals = saved(weights(24)), saved(weights(24), legacy=True)
+    for number in range(1500):
+        data = bytearray(originals[number % 2])
         for _ in range(rng.choice((1, 1, 2, 4))):
             at = rng.randrange(len(data))
             kind = rng.randrange(4)

@@ -4,6 +4,7 @@ torch writes the arguments of `_rebuild_tensor_v2` as some thirty opcodes, alway
 the same order:
 
     ((  h. h. X key q. h. K. t q. Q    MARK, MARK; "storage", class, key, location, elements; the id
+                                       (legacy files: N in front of t, for no view)
     K.  (K.K.K.K.t q.  (K.K.K.K.t q.   offset, size, stride
     89  h. ) R q.                      requires_grad, OrderedDict()
     t q. R q.                          the call
@@ -29,10 +30,10 @@ _NUMBER = rb"K.|M..|J...."
 _ROW = rb"((?:" + _NUMBER + rb"){1,3}[\x85-\x87]|\((?:" + _NUMBER + rb"){4,8}t)"
 _CALL = re.compile(
     rb"(?s:\(\((" + _GET + rb")(" + _GET + rb")X(.)\0\0\0([0-9]{1,20})" + _PUT + rb"(" + _GET
-    + rb")(" + _NUMBER + rb")t" + _PUT + rb"Q(" + _NUMBER + rb")" + _ROW + _PUT + _ROW + _PUT
+    + rb")(" + _NUMBER + rb")(N?)t" + _PUT + rb"Q(" + _NUMBER + rb")" + _ROW + _PUT + _ROW + _PUT
     + rb"([\x88\x89])(" + _GET + rb")\)R" + _PUT + rb"t" + _PUT + rb"R" + _PUT + rb")"
 )  # fmt: skip
-_PID, _HOOKS, _MADE = 8, 16, 18
+_PID, _HOOKS, _MADE = 9, 17, 19
 """The groups of `_CALL` in front of which, or behind which, the three events stand."""
 _NUMBERS = re.compile(rb"(?s:" + _NUMBER + rb")")
 
@@ -63,8 +64,8 @@ def follow_call(
     if call is None or not stack or m.holes or m.far:
         return None
     (
-        word, kind, length, key, put_key, place, numel, put_pid, offset,
-        size, put_size, stride, put_stride, grad, hooks, put_hooks, put_args, put_call,
+        word, kind, length, key, put_key, place, numel, no_view, put_pid, offset, size,
+        put_size, stride, put_stride, grad, hooks, put_hooks, put_args, put_call,
     ) = call.groups()  # fmt: skip
     first = len(m.memo)
     puts = put_key + put_pid + put_size + put_stride + put_hooks + put_args + put_call
@@ -78,7 +79,7 @@ def follow_call(
         return None
     shape, shape_opcodes = rows.get(size) or _row(m, size)
     strides, stride_opcodes = rows.get(stride) or _row(m, stride)
-    behind = _OPCODES + shape_opcodes + stride_opcodes
+    behind = _OPCODES + len(no_view) + shape_opcodes + stride_opcodes
     if (
         not shape
         or not strides
@@ -94,7 +95,9 @@ def follow_call(
     if not near <= at <= last <= near + NEAR:
         near = at
     text = str(key, "ascii")
-    pid = (entries[word], entries[kind], text, entries[place], _number(numel))
+    pid: tuple[Value, ...] = entries[word], entries[kind], text, entries[place], _number(numel)
+    if no_view:
+        pid += (None,)
     storage = Persistent(pid, near, at - near)
     none = Instance(
         entries[hooks], (), "REDUCE", near, None, m.base + call.start(_HOOKS) - 1 - near
