@@ -22,11 +22,12 @@ from sdtool.checkpoint.dtypes import BY_NAME, BY_STORAGE, UINT8, DType
 from sdtool.checkpoint.errors import Malformed
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.numpy_values import as_bytes, is_number, numpy_dtype
-from sdtool.checkpoint.reading import Storage, Stream, TensorEntry
+from sdtool.checkpoint.reading import Stream
 from sdtool.checkpoint.source import Memory, Source
 from sdtool.checkpoint.storage_ids import StorageId, StorageIds, storage_id
 from sdtool.checkpoint.strides import are_sizes, as_sizes, bounds_problem, column_major, row_major
 from sdtool.checkpoint.tensor_states import WITH_STATE, check_state, is_harmless, lazy_bits
+from sdtool.checkpoint.tensors import Storage, TensorEntry
 from sdtool.checkpoint.trace import Mutation
 from sdtool.checkpoint.values import (
     Extent,

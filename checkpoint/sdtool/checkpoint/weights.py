@@ -21,9 +21,10 @@ from sdtool.checkpoint.keys import key_name
 from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.modules import children, is_module, module_parts
-from sdtool.checkpoint.reading import TORCH, Checkpoint, LeftOut, Reading, Stream, TensorEntry
+from sdtool.checkpoint.reading import TORCH, Checkpoint, LeftOut, Reading, Stream
 from sdtool.checkpoint.rebuild import Rebuilder
 from sdtool.checkpoint.sets import matched_sets, may_be_set
+from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.checkpoint.training_state import BY_KEY, is_training
 from sdtool.checkpoint.unreached import OF_A_MODULE, Unreached, unreached
 from sdtool.checkpoint.values import Instance, Value

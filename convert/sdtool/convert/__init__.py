@@ -17,7 +17,8 @@ from sdtool.convert.plan.names import (
     split_name,
     token_name,
 )
-from sdtool.convert.plan.plan import ConvertPlan, Placed, plan_safetensors, select_all, select_parts
+from sdtool.convert.plan.plan import ConvertPlan, Placed, plan_safetensors
+from sdtool.convert.plan.selecting import select_all, select_parts
 from sdtool.convert.plan.selection import LeftOut, Selected, Selection
 from sdtool.convert.plan.target import Layout, Target
 

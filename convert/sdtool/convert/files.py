@@ -13,7 +13,8 @@ from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.source import LocalFile
 from sdtool.convert.copy.buffered import Progress
 from sdtool.convert.plan.dequantize import treatment_of
-from sdtool.convert.plan.plan import plan_safetensors, select_all
+from sdtool.convert.plan.plan import plan_safetensors
+from sdtool.convert.plan.selecting import select_all
 from sdtool.convert.plan.selection import Selection
 from sdtool.convert.plan.target import Target
 from sdtool.convert.plan.unpacking import prepared

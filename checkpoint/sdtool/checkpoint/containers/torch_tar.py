@@ -32,9 +32,10 @@ from sdtool.checkpoint.dtypes import BY_STORAGE, DType
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
 from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.light_dataclass import dataclass
-from sdtool.checkpoint.reading import PICKLE, TORCH, Reading, Storage, Stream, TensorEntry
+from sdtool.checkpoint.reading import PICKLE, TORCH, Reading, Stream
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Source, read_exactly
+from sdtool.checkpoint.tensors import Storage, TensorEntry
 from sdtool.checkpoint.trace import Anomaly
 from sdtool.checkpoint.values import LIST, Global, Instance, Value
 

@@ -38,18 +38,12 @@ from sdtool.checkpoint.crc32 import crc32_of
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed
 from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.light_dataclass import dataclass
-from sdtool.checkpoint.reading import (
-    SCRIPT,
-    TORCH,
-    LoaderProfile,
-    Member,
-    Reading,
-    Storage,
-    Stream,
-)
+from sdtool.checkpoint.members import Member
+from sdtool.checkpoint.reading import SCRIPT, TORCH, LoaderProfile, Reading, Stream
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Inflated, Slice, Source, is_far
 from sdtool.checkpoint.storage_ids import StorageIds
+from sdtool.checkpoint.tensors import Storage
 from sdtool.checkpoint.trace import Anomaly, Trace
 from sdtool.checkpoint.values import Instance
 

@@ -13,8 +13,9 @@ from sdtool.checkpoint.identify import identify, resolve
 from sdtool.checkpoint.identify.oddities import text_model_names
 from sdtool.checkpoint.identify.parts import part_of
 from sdtool.checkpoint.prefixes import plain_entries
-from sdtool.checkpoint.reading import Checkpoint, Storage, TensorEntry
+from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.source import Memory
+from sdtool.checkpoint.tensors import Storage, TensorEntry
 from sdtool.convert.layouts.configs import Facts
 from sdtool.convert.layouts.models import SD_2, SDXL, Component, Model, check_complete, model_of
 from sdtool.convert.layouts.predicts import Predicts
@@ -22,7 +23,7 @@ from sdtool.convert.layouts.rows import Parts
 from sdtool.convert.plan.casts import target_dtype
 from sdtool.convert.plan.dequantize import treatment_of
 from sdtool.convert.plan.metadata import metadata_of
-from sdtool.convert.plan.plan import besides
+from sdtool.convert.plan.selecting import besides
 from sdtool.convert.plan.selection import LeftOut, Selected, Selection, joined_shape
 
 _BESIDE = frozenset({"ema", "loss", "schedule", "marker"})

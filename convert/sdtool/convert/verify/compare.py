@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.convert.elements.row_major import row_major_chunks
 from sdtool.convert.elements.vectors import HAVE_VALUES, vector
 

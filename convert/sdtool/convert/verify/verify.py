@@ -14,8 +14,9 @@ from itertools import chain, islice
 from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.identify.ema import PREFIX, ema_name
-from sdtool.checkpoint.reading import Checkpoint, TensorEntry
+from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.source import File, opened
+from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.convert.copy.buffered import READERS
 from sdtool.convert.elements.chunks import Buffer
 from sdtool.convert.elements.rescale import DEQUANTIZED_DTYPES, casting

@@ -22,8 +22,9 @@ from sdtool.convert.copy.buffered import Progress, fill
 from sdtool.convert.copy.jobs import Filling
 from sdtool.convert.plan.metadata import PICKLED, pickled_metadata
 from sdtool.convert.plan.partial import root_of
-from sdtool.convert.plan.plan import Placed, check_names, supported
-from sdtool.convert.plan.selection import LeftOut, Selected, Selection
+from sdtool.convert.plan.plan import Placed
+from sdtool.convert.plan.selecting import supported
+from sdtool.convert.plan.selection import LeftOut, Selected, Selection, check_names
 from sdtool.convert.plan.target import Target
 from sdtool.convert.write.hashes import Following, Hashes, autov1
 from sdtool.convert.write.pickle_writer import Plain, TensorRecord, pickle_of
