@@ -178,7 +178,7 @@ def test_a_checkpoint_of_lightnings_own_trainer(tmp_path: Path) -> None:
     checkpoint = open_bytes(path)
     assert len(checkpoint.tensors) == len(state)
     plan = plan_prune(checkpoint, variant="ema-only")
-    assert plan.ema_state == "full" and plan.num_updates == 4
+    assert plan.ema.state == "full" and plan.num_updates == 4
     assert {"optimizer", "training loop", "callback"} <= {row.role.value for row in plan.table}
     out = written(plan, tmp_path)
     expected = {n: v for n, v in compvis_ema(state).items() if not n.startswith("model_ema.diff")}

@@ -61,11 +61,6 @@ class PrunePlan:
     """Whether all EMA weights have the bytes of the raw ones; None where that was not looked at."""
 
     @property
-    def ema_state(self) -> str:
-        """`none`, `scalars-only`, `full`, `partial` or `orphan`."""
-        return self.ema.state
-
-    @property
     def nbytes_before(self) -> int:
         """Bytes of all tensors of the source, training state included."""
         return sum(row.nbytes_before for row in self.table)
