@@ -113,17 +113,16 @@ def write_safetensors(
     progress: Progress | None = None,
     hashes: bool = False,
     allow_overflow: bool = False,
-    nonfinite: bool = False,
     check: Callable[[Path], object] | None = None,
     stage: Stage | None = None,
     mode: int = 0o666,
 ) -> Written:
     """Write the file that `plan` describes to `out`; nothing is left behind when that fails.
 
-    `progress` is called with how many more bytes of tensors were written. With `nonfinite` NaN and
-    Inf are counted in every tensor. `check` is called with where the complete file is before it has
-    its name, and raises what is wrong with it. On a `stage` it has its name when the stage is left.
-    It is not more open to others than `mode` and the files that the tensors are read from.
+    `progress` is called with how many more bytes of tensors were written. `check` is called with
+    where the complete file is before it has its name, and raises what is wrong with it. On a
+    `stage` it has its name when the stage is left. It is not more open to others than `mode` and
+    the files that the tensors are read from.
     Nothing is judged here: whether the input may be converted at all was decided before.
 
     Raises:
@@ -140,7 +139,7 @@ def write_safetensors(
             mode &= mode_of(plan.tensors)
             stage = stack.enter_context(staged({path: plan.nbytes}, force=force, mode=mode))
         draft = stack.enter_context(drafted(plan, path, stage, hashes=hashes))
-        filling = Filling(plan.tensors, draft.file, written=draft.written, with_nonfinite=nonfinite)
+        filling = Filling(plan.tensors, draft.file, written=draft.written)
         fill([filling], progress)
         written = draft.finish(filling.copied, allow_overflow=allow_overflow)
         if check is not None:
@@ -165,7 +164,8 @@ def write_together(
     A cast that overflows and a `check` that fails (it is given the name to come and the complete
     file) stop the file they are about: it is not written, and its error is in the answer. All the
     others take their names together, and with them what `beside` makes of the answer: further
-    files, by their names. What it raises leaves nothing written.
+    files, by their names. What it raises leaves nothing written. With `nonfinite` NaN and Inf are
+    counted in every tensor.
 
     Raises:
         SdtoolError: as `write_safetensors` does, where it is about all of them.
