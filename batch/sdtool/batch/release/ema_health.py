@@ -8,7 +8,7 @@ from typing import Literal
 
 from sdtool.checkpoint import Checkpoint
 from sdtool.checkpoint.identify import raw_and_ema
-from sdtool.convert import check_reading, distance
+from sdtool.convert import check_reading, distance, relative_distance
 
 State = Literal["untrained", "equal", "differs"]
 
@@ -55,8 +55,7 @@ def ema_health(checkpoint: Checkpoint, updates: int | None) -> EmaHealth | None:
         return None
     check_reading((entry for pair in pairs for entry in pair), checkpoint.source.name)
     found = [distance(raw, ema) for raw, ema in pairs]
-    squares, norm = math.fsum(one.squares for one in found), math.fsum(one.norm for one in found)
-    relative = math.sqrt(squares / norm) if norm else math.inf if squares else 0.0
     equal = all(one.equal for one in found)
     state: State = "untrained" if updates == 0 else "equal" if equal else "differs"
-    return EmaHealth(state, len(found), relative, max(one.largest for one in found), updates)
+    largest = max(one.largest for one in found)
+    return EmaHealth(state, len(found), relative_distance(found), largest, updates)

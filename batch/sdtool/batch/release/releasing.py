@@ -28,7 +28,6 @@ from sdtool.batch.release.variants import Variant, plan_variants, written_varian
 from sdtool.checkpoint import (
     Checkpoint,
     InputError,
-    LocalFile,
     OutputError,
     SdtoolError,
     UsageError,
@@ -39,6 +38,7 @@ from sdtool.convert import (
     check_expansion,
     check_output,
     hash_file,
+    mode_like,
     split_name,
     write_together,
 )
@@ -189,7 +189,7 @@ def _release(
             nonfinite=True,
             check=check,
             beside=beside,
-            mode=_mode(checkpoint),
+            mode=mode_like(checkpoint.source),
         )
     return Released(
         checkpoint.source.name,
@@ -234,9 +234,3 @@ def _check_outputs(folder: Path, names: Sequence[str], options: Options) -> None
         raise OutputError("is not a folder", where=os.fspath(folder))
     for name in names:
         check_output(folder / name, force=options.force)
-
-
-def _mode(checkpoint: Checkpoint) -> int:
-    """The mode of the input, which its outputs do not exceed."""
-    file = checkpoint.source
-    return file.stat.st_mode & 0o666 if isinstance(file, LocalFile) else 0o666

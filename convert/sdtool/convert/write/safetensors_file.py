@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from sdtool.checkpoint.errors import OutputError, SdtoolError, UsageError
+from sdtool.checkpoint.source import LocalFile, Source
 from sdtool.convert.copy.buffered import Progress, fill, local_files
 from sdtool.convert.copy.jobs import Copied, Filling
-from sdtool.convert.copy.new_file import NewFile
+from sdtool.convert.copy.new_file import OPEN_TO_ALL, OWNER, NewFile
 from sdtool.convert.elements.census import Census
 from sdtool.convert.plan.casts import components_of
 from sdtool.convert.plan.metadata import HASH_KEYS
@@ -115,7 +116,7 @@ def write_safetensors(
     allow_overflow: bool = False,
     check: Callable[[Path], object] | None = None,
     stage: Stage | None = None,
-    mode: int = 0o666,
+    mode: int = OPEN_TO_ALL,
 ) -> Written:
     """Write the file that `plan` describes to `out`; nothing is left behind when that fails.
 
@@ -157,7 +158,7 @@ def write_together(
     nonfinite: bool = False,
     check: Callable[[Path, Path], object] | None = None,
     beside: Beside | None = None,
-    mode: int = 0o666,
+    mode: int = OPEN_TO_ALL,
 ) -> Mapping[Path, Written | SdtoolError]:
     """Write several files in one reading of what they share, each as `write_safetensors` would.
 
@@ -194,14 +195,19 @@ def write_together(
     return done
 
 
+def mode_like(source: Source) -> int:
+    """Return how open an input is to others: what is made of it, even unpacked, is not more."""
+    return source.stat.st_mode & OPEN_TO_ALL if isinstance(source, LocalFile) else OPEN_TO_ALL
+
+
 def mode_of(tensors: Iterable[Placed]) -> int:
     """Return the mode of an output that is not more open than the files its tensors are read from.
 
     Its owner may read and write it whatever they say.
     """
-    mode = 0o666
+    mode = OPEN_TO_ALL
     for file in local_files(p.entry.storage for t in tensors for p in t.pieces):
-        mode &= file.stat.st_mode | 0o600
+        mode &= file.stat.st_mode | OWNER
     return mode
 
 
