@@ -181,24 +181,8 @@ class _Parts:
 
 def _checkpoint(reading: Reading, root: Value, walk: Walker) -> Checkpoint:
     parts = _Parts()
-    at: Path = ()
-    value = root
-    pairs: Items = [("tensor", value)] if walk.tensor(value, ()) is not None else children(value)
-
-    # Take off what is around the weights, one wrapper after the other.
-    while True:
-        walk.enclosing.add(id(value))
-        chosen = _wrapper(pairs, walk) if module_parts(value) is None else None
-        if chosen is None:
-            break
-        for key, child in pairs:
-            if key != chosen:
-                _put_aside(parts, walk, chosen, (*at, key), child)
-        parts.wrappers.append(chosen)
-        at = (*at, chosen)
-        value = next(child for key, child in pairs if key == chosen)
-        pairs = children(value)
-
+    value, pairs = _unwrapped(root, walk, parts)
+    at: Path = tuple(parts.wrappers)
     kind = _kind(value, pairs)
     is_state = _is_state(pairs)
     weights = Found(parts.weights, parts.leaves)
@@ -225,6 +209,26 @@ def _checkpoint(reading: Reading, root: Value, walk: Walker) -> Checkpoint:
         reading, kind, tuple(parts.weights), tuple(parts.training), parts.leaves, {},
         tuple(parts.wrappers), tuple(parts.notes), tuple(parts.left_out), others,
     )  # fmt: skip
+
+
+def _unwrapped(value: Value, walk: Walker, parts: _Parts) -> tuple[Value, Items]:
+    """Take off what is around the weights, one wrapper after the other; what is beside them goes to
+    `parts`.
+    """
+    at: Path = ()
+    pairs: Items = [("tensor", value)] if walk.tensor(value, ()) is not None else children(value)
+    while True:
+        walk.enclosing.add(id(value))
+        chosen = _wrapper(pairs, walk) if module_parts(value) is None else None
+        if chosen is None:
+            return value, pairs
+        for key, child in pairs:
+            if key != chosen:
+                _put_aside(parts, walk, chosen, (*at, key), child)
+        parts.wrappers.append(chosen)
+        at = (*at, chosen)
+        value = next(child for key, child in pairs if key == chosen)
+        pairs = children(value)
 
 
 def _nameless(weights: Iterable[TensorEntry]) -> tuple[str, ...]:
