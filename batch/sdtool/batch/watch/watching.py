@@ -108,7 +108,7 @@ class Watch:
                 journal=self._journal,
             ) as reports:
                 for item, found in zip(items, reports, strict=True):
-                    if not self.arrivals.told(item):
+                    if not self.arrivals.reported(item):
                         continue
                     arrived = self._worked(item, found)
                     if not (wanted.converts and found.verdict is Verdict.CLEAN):
@@ -131,7 +131,7 @@ class Watch:
         for problem in problems:
             if str(problem) not in self._troubles:
                 self._trouble(problem)
-        self._troubles = seen  # what is over may be told again when it comes back
+        self._troubles = seen  # what is over may be reported again when it comes back
         return [
             item
             for item in as_models(items)

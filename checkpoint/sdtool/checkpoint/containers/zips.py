@@ -35,7 +35,8 @@ from sdtool.checkpoint.containers.zip_members import LOCAL_MAGIC, STORED, data_o
 from sdtool.checkpoint.errors import InputError, LimitExceeded, NotACheckpoint, Truncated
 from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.limits import Limits
-from sdtool.checkpoint.reading import SCRIPT, TORCH, Member, Reading, Stream
+from sdtool.checkpoint.members import Member
+from sdtool.checkpoint.reading import SCRIPT, TORCH, Reading, Stream
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Inflated, Slice, Source
 from sdtool.checkpoint.trace import Anomaly

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.errors import Malformed
-from sdtool.checkpoint.reading import Storage, TensorEntry
+from sdtool.checkpoint.tensors import Storage, TensorEntry
 from sdtool.convert.copy.kernel import start_writeback
 from sdtool.convert.copy.new_file import NewFile
 from sdtool.convert.elements.cast import Casting

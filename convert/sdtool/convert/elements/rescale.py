@@ -10,7 +10,7 @@ from typing import Any
 
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.identify.grids import Grid
-from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.convert.elements import plain
 from sdtool.convert.elements.cast import Cast, Casting
 from sdtool.convert.elements.census import Census

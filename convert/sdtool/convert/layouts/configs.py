@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.convert.layouts.models import REFINER, SD_1, SD_2, SDXL, Model
 from sdtool.convert.layouts.predicts import Predicts
 

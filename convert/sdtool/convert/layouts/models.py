@@ -25,7 +25,7 @@ from sdtool.checkpoint.identify.architecture import (
     UNetConfig,
 )
 from sdtool.checkpoint.identify.families import family_of
-from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.convert.layouts.networks import clip_names, open_clip_names, unet_names, vae_names
 from sdtool.convert.layouts.rows import Names
 

@@ -19,8 +19,9 @@ from sdtool.checkpoint.identify.quantization import (
     quantization_of,
 )
 from sdtool.checkpoint.identify.schemes import INERT
-from sdtool.checkpoint.reading import Checkpoint, TensorEntry
+from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.small_values import bytes_of
+from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.convert.elements.scales import TYPES, Scale, place_of
 from sdtool.convert.plan.casts import DTYPES
 from sdtool.convert.plan.metadata import stored_metadata

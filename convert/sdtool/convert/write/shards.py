@@ -29,7 +29,8 @@ from sdtool.checkpoint.source import File, opened
 from sdtool.convert.copy.buffered import Progress
 from sdtool.convert.plan.dequantize import treatment_of
 from sdtool.convert.plan.names import output_name
-from sdtool.convert.plan.plan import ConvertPlan, plan_safetensors, select_all
+from sdtool.convert.plan.plan import ConvertPlan, plan_safetensors
+from sdtool.convert.plan.selecting import select_all
 from sdtool.convert.plan.selection import Selection
 from sdtool.convert.write.safetensors_file import Written, mode_of, refuse_input, write_safetensors
 from sdtool.convert.write.staging import staged
