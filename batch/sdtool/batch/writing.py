@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from sdtool.batch.provenance import provenance
 from sdtool.batch.sidecars import mind_sidecars
 from sdtool.batch.skipped import mind_there
 from sdtool.batch.up_to_date import is_made_of
-from sdtool.checkpoint import Checkpoint, SdtoolError
+from sdtool.checkpoint import Checkpoint, SdtoolError, dataclass
 from sdtool.convert import (
     ConvertPlan,
     PtPlan,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from sdtool.checkpoint.dtypes import DType
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.convert.elements.scales import Scale
 from sdtool.prune.roles import Role

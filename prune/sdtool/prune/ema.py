@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 from sdtool.checkpoint.errors import Malformed, Unsupported, UsageError
 from sdtool.checkpoint.identify.ema import Ema, ema_misfits
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.records import storage_chunks
 from sdtool.checkpoint.small_values import values_of

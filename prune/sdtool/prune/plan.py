@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import PurePath
 
 from sdtool.checkpoint.errors import UsageError
 from sdtool.checkpoint.identify.ema import Ema
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.convert.plan.dequantize import DEQUANTIZATION
 from sdtool.convert.plan.metadata import metadata_of

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sdtool.checkpoint.identify.ema import Ema, dotted_pairs, ema_pairs
 from sdtool.checkpoint.identify.oddities import odd_notes
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.prefixes import plain_entries, plain_names
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.sets import TwoSets, both_note, two_sets

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Literal
 
-from sdtool.checkpoint import Checkpoint
+from sdtool.checkpoint import Checkpoint, dataclass
 from sdtool.checkpoint.identify import raw_and_ema
 from sdtool.convert import check_reading, distance, relative_distance
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from threading import Event
 from typing import TypeAlias
@@ -31,6 +31,7 @@ from sdtool.checkpoint import (
     OutputError,
     SdtoolError,
     UsageError,
+    dataclass,
 )
 from sdtool.checkpoint.identify import resolve
 from sdtool.convert import (

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from sdtool.batch.options import Options
 from sdtool.batch.provenance import as_text
@@ -16,6 +15,7 @@ from sdtool.batch.release.modelspec import PREFIX
 from sdtool.batch.release.statement import SUFFIX, statement_of
 from sdtool.batch.release.variants import Variant
 from sdtool.batch.version import sdtool_version
+from sdtool.checkpoint import dataclass
 from sdtool.convert import split_name
 from sdtool.scan import Report
 

@@ -5,11 +5,11 @@ written; and what was written of each.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from sdtool.batch.kinds import called_by_name
-from sdtool.checkpoint import Checkpoint, SdtoolError, UsageError
+from sdtool.checkpoint import Checkpoint, SdtoolError, UsageError, dataclass
 from sdtool.checkpoint.identify import Identity
 from sdtool.convert import (
     ConvertPlan,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
 
 from sdtool.batch.items import Item
 from sdtool.batch.sets import all_files_of
+from sdtool.checkpoint import dataclass
 
 PARTIAL_SUFFIXES = (
     ".crdownload", ".opdownload", ".download",  # Chrome and Edge, Opera, Safari

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from sdtool.batch.scanning import scanned
 from sdtool.batch.sets import all_files_of, as_models
 from sdtool.batch.watch.arrivals import Arrivals
 from sdtool.batch.watch.quarantine import quarantined
-from sdtool.checkpoint import InputError, SdtoolError, UsageError
+from sdtool.checkpoint import InputError, SdtoolError, UsageError, dataclass
 from sdtool.scan import Report, Verdict
 
 if TYPE_CHECKING:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from sdtool.checkpoint.dtypes import BY_NAME
 from sdtool.checkpoint.errors import Unsupported, UsageError
 from sdtool.checkpoint.identify import identify, resolve
 from sdtool.checkpoint.identify.oddities import text_model_names
 from sdtool.checkpoint.identify.parts import part_of
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.prefixes import plain_entries
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.source import Memory

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.errors import LimitExceeded
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.limits import DEFAULT_LIMITS
 from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.convert.elements.scales import Scale

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.errors import Malformed
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.convert.elements.scales import Scale
 

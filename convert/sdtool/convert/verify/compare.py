@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.convert.elements.row_major import row_major_chunks
 from sdtool.convert.elements.vectors import HAVE_VALUES, vector

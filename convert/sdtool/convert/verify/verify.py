@@ -8,12 +8,12 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import chain, islice
 
 from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.identify.ema import PREFIX, ema_name
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.source import File, opened
 from sdtool.checkpoint.tensors import TensorEntry

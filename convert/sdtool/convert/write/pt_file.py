@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from sdtool.checkpoint.contents import class_of, sequence
 from sdtool.checkpoint.crc32 import crc32_of
 from sdtool.checkpoint.errors import Unsupported
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.modules import children
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.values import Global, Instance, Value

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TypeAlias
 
 from sdtool.checkpoint.errors import OutputError, SdtoolError, UsageError
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.source import LocalFile, Source
 from sdtool.convert.copy.buffered import Progress, fill, local_files
 from sdtool.convert.copy.jobs import Copied, Filling

@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from sdtool.checkpoint.gguf_parts import (
     parts_of,
     without_part_note,
 )
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.source import File, opened
 from sdtool.convert.copy.buffered import Progress
