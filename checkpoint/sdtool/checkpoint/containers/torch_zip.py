@@ -29,6 +29,7 @@ from sdtool.checkpoint.containers.programs import (
     code_anomalies,
     program_format,
 )
+from sdtool.checkpoint.containers.torch_zip_names import ambiguous, names_below
 from sdtool.checkpoint.containers.zip_archive import ZipArchive
 from sdtool.checkpoint.containers.zip_checks import deep_anomalies, local_header_anomalies
 from sdtool.checkpoint.containers.zip_members import STORED, member_head, open_member
@@ -53,24 +54,6 @@ _BOOKKEEPING = frozenset(
 _LINE_NBYTES = 128
 _NUMBER_NBYTES = 64
 _CHUNK_NBYTES = 1 << 20
-_ODD_MEMBERS = (
-    RuleId.DUPLICATE_MEMBER, RuleId.CASE_VARIANT_MEMBER, RuleId.IRREGULAR_MEMBER,
-)  # fmt: skip
-
-
-def find_root(archive: ZipArchive) -> str | None:
-    """The folder that torch takes for the model's, slash included, or None for another zip."""
-    root = first_folder(archive)
-    wanted = f"{root}data.pkl".lower()
-    return (
-        root if root and any(name.lower() == wanted for name in archive.members.names()) else None
-    )
-
-
-def first_folder(archive: ZipArchive) -> str:
-    """The folder of the first entry, slash included; empty where it is in none."""
-    first, slash, _ = archive.members[0].name.partition("/") if archive.members else ("", "", "")
-    return first + slash if slash else ""
 
 
 @dataclass(slots=True)
@@ -95,7 +78,7 @@ def read_torch_zip(opening: Opening, archive: ZipArchive, root: str) -> Reading:
     """Read every pickle of a torch zip, and find where each storage is."""
     source = opening.source
     found = _Found(anomalies=list(archive.anomalies))
-    names = _names(archive, root)
+    names = names_below(archive, root)
     program = program_format(names)
     is_script = program is TORCHSCRIPT
     byteorder, found.error = _byteorder(source, names)
@@ -122,7 +105,7 @@ def read_torch_zip(opening: Opening, archive: ZipArchive, root: str) -> Reading:
                 )
             )
         if found.error is None:
-            found.error = _ambiguous(source, archive, root, referenced)
+            found.error = ambiguous(source, archive, root, referenced)
     found.anomalies.extend(_program_anomalies(names, program, root))
     if program is not None:
         found.fail(program.error(source.name))
@@ -213,37 +196,6 @@ def _check_indices(
         found.fail(e)
 
 
-def _ambiguous(
-    source: Source, archive: ZipArchive, root: str, referenced: AbstractSet[str]
-) -> InputError | None:
-    """Why the values of a torch zip depend on who looks: torch looks up names without regard to
-    case, and takes one of several by an order of its own.
-    """
-    data, order = f"{root}data/", f"{root}byteorder"
-    others = {key.lower() for key in referenced if key.lower() != key}
-    odd = {a.member.lower() for a in archive.anomalies if a.rule in _ODD_MEMBERS and a.member}
-    seen: set[str] = set()
-    for place, name in enumerate(archive.members.names()):
-        folded = name.lower()
-        key = folded[len(data) :] if folded.startswith(data.lower()) else None
-        if not (key in referenced or key in others or folded == order.lower()):
-            continue
-        is_wanted = name == order or (name.startswith(data) and name[len(data) :] in referenced)
-        if is_wanted and folded not in odd:
-            continue
-        member = archive.members[place]
-        if member.is_folder:
-            continue
-        if folded in seen or not is_wanted or member.marked_folder:
-            return Malformed(
-                f"what is in {name!a} depends on the loader",
-                where=source.name,
-                hint="see `sdtool scan`; a file that torch.save wrote has each member once",
-            )
-        seen.add(folded)
-    return None
-
-
 def _program_anomalies(
     names: Mapping[str, Member], program: ProgramFormat | None, root: str
 ) -> Iterator[Anomaly]:
@@ -253,18 +205,6 @@ def _program_anomalies(
         yield Anomaly(program.rule, detail, None, root + "code/" if code else None)
     sources = (name for name in names if program is not TORCHSCRIPT or name[:5] != "code/")
     yield from code_anomalies(sources)
-
-
-def _names(archive: ZipArchive, root: str) -> dict[str, Member]:
-    """The members below the root by their names, without the records of storages."""
-    found: dict[str, Member] = {}
-    data, skip = f"{root}data/", len(root) + len("data/")
-    for place, name in enumerate(archive.members.names()):
-        if name.startswith(data) and name[skip:].isdecimal():  # code may be there, by other names
-            continue
-        if name.startswith(root):
-            found[name[len(root) :]] = archive.members[place]
-    return found
 
 
 def _byteorder(source: Source, names: Mapping[str, Member]) -> tuple[str, InputError | None]:

@@ -17,12 +17,8 @@ from sdtool.checkpoint.containers.programs import (
     program_format,
 )
 from sdtool.checkpoint.containers.tars import is_in_tar
-from sdtool.checkpoint.containers.torch_zip import (
-    find_root,
-    first_folder,
-    open_inside,
-    read_torch_zip,
-)
+from sdtool.checkpoint.containers.torch_zip import open_inside, read_torch_zip
+from sdtool.checkpoint.containers.torch_zip_names import find_root, first_folder
 from sdtool.checkpoint.containers.zip_archive import (
     END_MAGIC,
     ZipArchive,
