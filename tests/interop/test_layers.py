@@ -55,8 +55,6 @@ NETWORKS: dict[tuple[str, str | None], tuple[str, dict[str, Any]]] = {
     ("Anima", None): ("CosmosTransformer3DModel",
      {"in_channels": 16, "num_attention_heads": 16, "num_layers": 28,
       "extra_pos_embed_type": None}),
-    ("CogView 3", None): ("CogView3PlusTransformer2DModel", {}),
-    ("GLM-Image", None): ("GlmImageTransformer2DModel", {}),
     ("ERNIE-Image", None): ("ErnieImageTransformer2DModel",
      {"hidden_size": 4096, "num_attention_heads": 32, "num_layers": 36,
       "ffn_hidden_size": 12288, "text_in_dim": 3072}),

@@ -85,6 +85,12 @@ WRITTEN: Mapping[str, tuple[Shapes, str, str | None]] = {
            for name, (_, outputs) in QWEN.items()},
         "dora", "Qwen-Image",
     ),
+    "a DoRA of ai-toolkit": (
+        peft(D_ZIMAGE)
+        | {f"diffusion_model.{name}.magnitude": (outputs,)
+           for name, (_, outputs) in D_ZIMAGE.items()},
+        "dora", "Z-Image",
+    ),
     "OFT of fused layers in pieces": (
         {f"oft_unet_single_blocks_{i}_linear1.oft_blocks.{piece}": (4, size, size)
          for i in range(38) for piece, size in enumerate((768, 768, 768, 3072))}

@@ -1,7 +1,8 @@
 """LoRA and its relatives: which algorithm, how large, and what each layer's size is.
 
 Source: A1111 extensions-builtin/Lora network_*.py; LyCORIS lycoris/modules; kohya-ss/sd-scripts
-networks/lora.py; huggingface/peft utils/save_and_load.py; XLabs-AI/x-flux.
+networks/lora.py; huggingface/peft utils/save_and_load.py; XLabs-AI/x-flux; OneTrainer
+modules/util/convert/lora; InvokeAI dora_layer.py (ai-toolkit's `magnitude`).
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ SUFFIXES: Mapping[str, tuple[str, str, int | None]] = {
     "proj_lora2.down.weight": ("lora", "xlabs", 0),
     "proj_lora2.up.weight": ("lora", "xlabs", None),
     "dora_scale": ("dora", "kohya", None),
+    "magnitude": ("dora", "peft", None),
     "lora_magnitude_vector": ("dora", "peft", None),
     "lora_magnitude_vector.weight": ("dora", "peft", None),
     "hada_w1_a": ("loha", "kohya", None),

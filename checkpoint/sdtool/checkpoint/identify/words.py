@@ -104,6 +104,7 @@ RARER: Mapping[str, frozenset[str]] = {
     "SDXL": frozenset({"Kolors"}),
     "Anima": frozenset({"Cosmos"}),
     "CogView 4": frozenset({"Cosmos"}),
+    "Qwen-Image": frozenset({"Bria"}),
 }
 """Other families that share layers with this one, and that hardly any LoRA is for.
 
