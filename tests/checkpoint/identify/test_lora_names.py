@@ -56,10 +56,16 @@ def test_fused_layers_in_pieces_as_onetrainer_writes_them(
 
 
 _OLD = "unet.down_blocks.1.attentions.0.transformer_blocks.1.attn1.processor"
-OLD = {
+OLD: Shapes = {
     f"{_OLD}.{name}_lora.{half}.weight": shape
     for name in ("to_q", "to_k", "to_v", "to_out")
     for half, shape in (("down", (4, 640)), ("up", (640, 4)))
+}
+OFT: Shapes = {
+    f"oft_unet_single_blocks_{i}_{layer}.oft_blocks.{piece}": (4, size, size)
+    for i in range(38)
+    for layer, sizes in (("linear1", (768, 768, 768, 3072)), ("modulation_lin", (2304,)))
+    for piece, size in enumerate(sizes)
 }
 WRITTEN: Mapping[str, tuple[Shapes, str, str | None]] = {
     # tensors as reports of people's files have them: the kind, the family
@@ -91,13 +97,7 @@ WRITTEN: Mapping[str, tuple[Shapes, str, str | None]] = {
            for name, (_, outputs) in D_ZIMAGE.items()},
         "dora", "Z-Image",
     ),
-    "OFT of fused layers in pieces": (
-        {f"oft_unet_single_blocks_{i}_linear1.oft_blocks.{piece}": (4, size, size)
-         for i in range(38) for piece, size in enumerate((768, 768, 768, 3072))}
-        | {f"oft_unet_single_blocks_{i}_modulation_lin.oft_blocks.0": (4, 2304, 2304)
-           for i in range(38)},
-        "oft", "FLUX.1",
-    ),
+    "OFT of fused layers in pieces": (OFT, "oft", "FLUX.1"),
     "norms beside layers": (
         peft(WAN["14B"])
         | {f"diffusion_model.blocks.{i}.{norm}.diff": (5120,) for i in range(40)
