@@ -73,3 +73,31 @@ def test_other_inputs_are_no_other_network(inputs: int, what: str, tmp_path: Pat
     native = FLUX | {"img_in": (inputs, 3072)}
     found = identity_of(header_only(tmp_path / "x.safetensors", peft(native)))
     assert found.family == "FLUX.1"
+
+
+@pytest.mark.parametrize(
+    ("layers", "family", "families"),
+    [
+        (
+            blocks(28, same(4096, "transformer_blocks.{}.attn1.to_q")),
+            "CogView 4",
+            {"CogView 4", "Cosmos"},
+        ),
+        (
+            {f"transformer_blocks.{i}.attn.add_q_proj": (3072, 3072) for i in range(20, 40)},
+            "Qwen-Image",
+            {"Qwen-Image", "Bria"},
+        ),
+        (
+            blocks(28, same(2048, "transformer_blocks.{}.attn2.to_q")),
+            "LTX-Video or Anima",
+            {"LTX-Video", "Anima", "Cosmos"},
+        ),
+    ],
+)
+def test_a_rare_family_is_named_beside_the_usual_ones(
+    layers: Mapping[str, Linear], family: str, families: set[str], tmp_path: Path
+) -> None:
+    found = identity_of(header_only(tmp_path / "x.safetensors", peft(layers, "transformer.")))
+    assert found.family == family
+    assert set(found.families) == families
