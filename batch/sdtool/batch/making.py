@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from sdtool.batch.claims import Claims
 from sdtool.batch.options import Options
 from sdtool.batch.outputs import OnThisMachine, Outputs
-from sdtool.checkpoint import Checkpoint, SdtoolError
+from sdtool.checkpoint import Checkpoint, SdtoolError, dataclass
 from sdtool.convert import Selection, Target
 
 if TYPE_CHECKING:

@@ -15,9 +15,11 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
+
+from sdtool.checkpoint import dataclass
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -12,7 +12,7 @@ import os
 import secrets
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path, PurePath
 
 from sdtool.batch.remote import buckets
@@ -25,6 +25,7 @@ from sdtool.checkpoint import (
     SdtoolError,
     UsageError,
     VerificationError,
+    dataclass,
     local_file,
 )
 from sdtool.convert import partial_name
