@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from tests.hdf5_samples import CONFIG, samples
+from tests.hdf5_samples import CONFIG, dense_samples, samples
 
+from sdtool.checkpoint.containers import hdf5_attributes, hdf5_dense
 from sdtool.checkpoint.containers.hdf5_attributes import root_texts
+from sdtool.checkpoint.keras_config import config_anomalies
+from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Memory
 
 SAMPLES = samples()
+DENSE = dense_samples()
+COUNTS = {"dense": 1, "dense, two levels and rows": 71, "huge": 1}
+"""Texts that are not empty."""
 
 
 def texts(data: bytes, start: int = 0) -> list[bytes]:
@@ -18,6 +24,45 @@ def texts(data: bytes, start: int = 0) -> list[bytes]:
 @pytest.mark.parametrize("name", SAMPLES)
 def test_the_text_that_h5py_wrote_is_read(name: str) -> None:
     assert texts(SAMPLES[name], 512 if name == "fixed" else 0) == [CONFIG]
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_attributes_apart_from_the_header_are_read(name: str) -> None:
+    found = texts(DENSE[name])
+    assert len(found) == COUNTS[name]
+    assert [text.rstrip() for text in found].count(CONFIG) == 1
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_no_damage_to_a_heap_or_a_tree_raises(name: str) -> None:
+    data = DENSE[name]
+    for sign in (b"FRHP", b"BTHD", b"BTLF", b"BTIN", b"FHIB"):
+        at = data.find(sign)
+        for place in range(max(at, 0), at + 64, 3):
+            for value in (0, 0xFF):
+                texts(data[:place] + bytes([value]) + data[place + 1 :])
+    for end in range(0, len(data), len(data) // 20):
+        texts(data[:end])
+
+
+@pytest.mark.parametrize(("what", "left"), [("_ALL_NBYTES", 3), ("_ATTRIBUTES", 2)])
+def test_attributes_apart_are_bounded(
+    what: str, left: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hdf5_dense, what, 2 if what == "_ATTRIBUTES" else 600)
+    assert len(texts(DENSE["dense, two levels and rows"])) == left
+
+
+def test_heaps_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert texts(SAMPLES["newest"]) == [CONFIG]
+    monkeypatch.setattr(hdf5_attributes, "_HEAPS_NBYTES", 0)
+    assert texts(SAMPLES["newest"]) == []
+
+
+def test_a_lambda_in_an_attribute_apart_is_found_without_a_search() -> None:
+    source = Memory(DENSE["huge"], "sample.h5")
+    (text,) = root_texts(source, 0)
+    assert [found.rule for found in config_anomalies(text, None)] == [RuleId.KERAS_LAMBDA]
 
 
 @pytest.mark.parametrize("name", SAMPLES)

@@ -133,9 +133,9 @@ def test_a_folder_is_a_line_each_and_a_total(sdtool: Run, training: Path) -> Non
     result = sdtool("info", "models")
     assert (result.code, result.err) == (0, "")
     lines = result.out.splitlines()
-    assert lines[0] == "   size  kind                 precision  ema   scan   name"
-    assert lines[1] == "3.61 MB  SD 1.x checkpoint    fp32       full  clean  models/a.ckpt"
-    assert lines[3].endswith("  SDXL or Kolors LoRA  fp16       -     clean  models/c.safetensors")
+    assert lines[0] == "   size  kind               precision  ema   scan   name"
+    assert lines[1] == "3.61 MB  SD 1.x checkpoint  fp32       full  clean  models/a.ckpt"
+    assert lines[3].endswith("  SDXL LoRA          fp16       -     clean  models/c.safetensors")
     assert any(line.split()[:3] == ["3", "in", "all"] for line in lines)
     assert lines[-1].startswith("pruning would free ")
     summary = info(sdtool, "models")["summary"]

@@ -259,7 +259,7 @@ FILES: dict[str, tuple[Shapes, str, str | None, str | None]] = {
     "LoRA of SDXL": (lora(XL_KEY, 2048, out=640), "lora", "SDXL", None),
     "LoRA, PEFT": (
         {f"{PEFT_KEY}.lora_A.weight": (4, 2048), f"{PEFT_KEY}.lora_B.weight": (640, 4)},
-        "lora", "SDXL or Kolors", None,
+        "lora", "SDXL", None,
     ),
     "LoRA, diffusers processors": (
         {"mid_block.attentions.0.transformer_blocks.0.attn2.processor.to_k_lora.down.weight":
@@ -270,7 +270,7 @@ FILES: dict[str, tuple[Shapes, str, str | None, str | None]] = {
     ),
     "LoRA of Flux": (
         lora("lora_unet_double_blocks_18_img_attn_qkv", 3072, out=9216),
-        "lora", "FLUX.1 or Chroma", None,
+        "lora", "FLUX.1", None,
     ),
     "LoRA of Flux, XLabs": (
         {"double_blocks.0.processor.qkv_lora1.down.weight": (16, 3072),

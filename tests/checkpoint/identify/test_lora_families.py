@@ -16,6 +16,7 @@ from sdtool.checkpoint.identify.signatures import ADD_ONS, PARTS
 from sdtool.checkpoint.identify.words import (
     FAMILIES,
     IMPLIED,
+    RARER,
     either_of,
     families_in,
     family_declared_as,
@@ -72,14 +73,14 @@ SVD = {
 }
 
 CASES: Mapping[str, tuple[Mapping[str, Linear], str | None, str | None]] = {
-    "FLUX.1": (FLUX, "FLUX.1 or Chroma", None),
-    "FLUX.1, diffusers": (D_FLUX, "FLUX.1 or Chroma", None),
+    "FLUX.1": (FLUX, "FLUX.1", None),
+    "FLUX.1, diffusers": (D_FLUX, "FLUX.1", None),
     "FLUX.1, its modulation": (
         blocks(38, {"single_blocks.{}.modulation.lin": (3072, 9216)}), "FLUX.1", None
     ),
     "two blocks": (
         {f"single_blocks.{i}.linear2": (15360, 3072) for i in (7, 20)},
-        "FLUX.1, Chroma or HunyuanVideo", None
+        "FLUX.1 or HunyuanVideo", None
     ),
     "one block more is HunyuanVideo": (HUNYUAN, "HunyuanVideo", None),
     "a block that FLUX.1 has not": (
@@ -228,12 +229,12 @@ COSMOS = blocks(28, same(2048, "blocks.{}.self_attn.q_proj"))
 ONE = {"transformer_blocks.0.attn.to_q": (3072, 3072)}
 SHARED: Mapping[str, tuple[Mapping[str, Linear], str | None, tuple[str, ...]]] = {
     # layers, what is said of them, every family that has them
-    "FLUX.1": (FLUX, "FLUX.1 or Chroma", ("FLUX.1", "Chroma")),
-    "SDXL": (D_SDXL, "SDXL or Kolors", ("SDXL", "Kolors")),
+    "FLUX.1": (FLUX, "FLUX.1", ("FLUX.1", "Chroma")),
+    "SDXL": (D_SDXL, "SDXL", ("SDXL", "Kolors")),
     "PixArt": (PIXART, "PixArt or Sana", ("PixArt", "Sana")),
     "SD 3": (D_SD3, "SD 3 or SD 3.5", ("SD 3", "SD 3.5")),
     "LTX": (LTX2, "LTX-2 or LTX-Video", ("LTX-2", "LTX-Video")),
-    "Anima": (COSMOS, "Anima or Cosmos", ("Anima", "Cosmos")),
+    "Anima": (COSMOS, "Anima", ("Anima", "Cosmos")),
     "one layer": (ONE, None, (
         "FLUX.1", "FLUX.2", "Chroma", "Qwen-Image", "HunyuanVideo", "Bria", "LongCat-Image",
         "Ovis-Image",
@@ -256,7 +257,8 @@ def test_the_reason_says_whose_layers_are_the_same(tmp_path: Path) -> None:
     found = identity_of(header_only(tmp_path / "x.safetensors", kohya(FLUX)))
     assert found.reason == (
         "its layers are those of FLUX.1 (57 of 57 by name and size; black-forest-labs/flux"
-        " model.py; XLabs-AI/x-flux processors); those of Chroma are the same"
+        " model.py; XLabs-AI/x-flux processors); those of Chroma are the same, but FLUX.1 is the"
+        " usual one"
     )
 
 
@@ -372,8 +374,8 @@ def test_every_family_is_of_one_list() -> None:
     words = {word for row in rows for word in re.split(", | or ", row.family or "")}
     assert words - _OF_VAES <= FAMILIES.keys()
     assert {layout.family for layout in layouts()} <= FAMILIES.keys()
-    implied = {word for others in IMPLIED.values() for word in others}
-    assert IMPLIED.keys() | implied <= FAMILIES.keys()
+    for relatives in (IMPLIED, RARER):
+        assert relatives.keys() | set().union(*relatives.values()) <= FAMILIES.keys()
 
 
 @pytest.mark.parametrize(
@@ -383,6 +385,10 @@ def test_every_family_is_of_one_list() -> None:
         ("sd_v1", "SD 1.x"), ("stable-diffusion-v1/lora", "SD 1.x"),
         ("stable-diffusion-v2-768-v/lora", "SD 2.x"), ("sd3m", "SD 3"), ("sd3.5-large", "SD 3.5"),
         ("flux1", "FLUX.1"), ("flux-1-dev/lora", "FLUX.1"), ("flux2-dev", "FLUX.2"),
+        ("stable-diffusion-v3-medium/lora", "SD 3"), ("stable-diffusion-v3.5/lora", "SD 3.5"),
+        ("framepack/lora", "HunyuanVideo"), ("Ernie/lora", "ERNIE-Image"),
+        ("hidream_o1_image", "HiDream-O1"), ("hidream-i1/lora", "HiDream"),
+        ("Chroma1/lora", "Chroma"), ("minimax_h3", "MiniMax H3"),
         ("hunyuan-image-2.1", "HunyuanImage"), ("hunyuan-video/lora", "HunyuanVideo"),
         ("wan2.1/lora", "Wan"), ("wan_2_1", "Wan"), ("lumina-2", "Lumina 2"),
         ("Qwen/Qwen-Image", "Qwen-Image"), ("auraflow-v1/lora", "AuraFlow"), ("", None),

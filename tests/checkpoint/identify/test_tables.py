@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 from tests.checkpoint.identify.test_identify import header_only, identity_of
+from tests.sd_models import entries_of
 
 from sdtool.checkpoint.identify.architecture import Shapes
+from sdtool.checkpoint.identify.scales import scale_of
 
 Answer = tuple[str, str | None, str | None]
 _CONV3 = (3, 3, 3)
@@ -199,6 +201,11 @@ FILES: Mapping[str, tuple[Shapes, Answer]] = {
          "body.34.weight": (48, 64, 3, 3)},
         ("upscaler", "Real-ESRGAN", "compact, x4"),
     ),
+    "compact x1": (
+        {"body.0.weight": (64, 3, 3, 3), "body.1.weight": (64,), "body.2.weight": (64, 64, 3, 3),
+         "body.34.weight": (3, 64, 3, 3)},
+        ("upscaler", "Real-ESRGAN", "compact, x1"),
+    ),
     "ESRGAN x4, old names": (
         {"model.0.weight": (64, 3, 3, 3), "model.1.sub.0.RDB1.conv1.0.weight": (32, 64, 3, 3),
          "model.3.weight": (64, 64, 3, 3), "model.6.weight": (64, 64, 3, 3),
@@ -288,3 +295,25 @@ def test_an_unknown_file_has_a_likely_reason_and_its_beginnings(what: str, tmp_p
     found = identity_of(header_only(tmp_path / "x.safetensors", shapes))
     assert (found.kind, found.reason) == ("unknown", reason)
     assert beginnings in found.notes
+
+
+@pytest.mark.parametrize(
+    ("family", "shapes", "scale"),
+    [
+        ("FDAT", {"upsampler.0": (3, 120, 3, 3)}, 1),
+        ("FDAT", {"upsampler.0": (120, 3, 4, 4), "upsampler.1": (3, 3, 3, 3)}, 2),
+        ("FDAT", {"upsampler.0": (120, 3, 3, 3), "upsampler.1": (3, 3, 3, 3)}, 3),
+        ("FDAT", {"upsampler.0": (120, 120, 4, 4), "upsampler.2": (120, 3, 4, 4)}, 4),
+        ("FDAT", {"upsampler.0": (48, 120, 3, 3)}, 4),
+        ("FDAT", {"upsampler.0": (120, 120, 3, 3)}, None),
+        ("FDAT", {"upsampler.1": (120, 120, 3, 3)}, None),
+        ("MoESR", {"upscale.0": (3, 64, 3, 3)}, 1),
+        ("MoESR", {"upscale.0": (27, 64, 3, 3)}, 3),
+        ("MoESR", {"upscale.0": (64, 64, 3, 3)}, None),
+        ("MoESR", {"upscale.offset": (32, 64, 1, 1)}, 2),
+    ],
+)
+def test_scales_that_the_last_layers_show(family: str, shapes: Shapes, scale: int | None) -> None:
+    """What spandrel's own classes have for each scale."""
+    entries = entries_of({f"{name}.weight": shape for name, shape in shapes.items()})
+    assert scale_of(family, entries, "") == scale

@@ -1,7 +1,8 @@
 """LoRA and its relatives: which algorithm, how large, and what each layer's size is.
 
 Source: A1111 extensions-builtin/Lora network_*.py; LyCORIS lycoris/modules; kohya-ss/sd-scripts
-networks/lora.py; huggingface/peft utils/save_and_load.py; XLabs-AI/x-flux.
+networks/lora.py; huggingface/peft utils/save_and_load.py; XLabs-AI/x-flux; OneTrainer
+modules/util/convert/lora; InvokeAI dora_layer.py (ai-toolkit's `magnitude`).
 """
 
 from __future__ import annotations
@@ -25,8 +26,6 @@ SUFFIXES: Mapping[str, tuple[str, str, int | None]] = {
     "lora_mid.weight": ("locon", "kohya", None),
     "lora_A.weight": ("lora", "peft", 0),
     "lora_B.weight": ("lora", "peft", None),
-    "lora_A.default.weight": ("lora", "peft", 0),
-    "lora_B.default.weight": ("lora", "peft", None),
     "lora.down.weight": ("lora", "diffusers", 0),
     "lora.up.weight": ("lora", "diffusers", None),
     "lora_linear_layer.down.weight": ("lora", "diffusers", 0),
@@ -39,6 +38,10 @@ SUFFIXES: Mapping[str, tuple[str, str, int | None]] = {
     "to_k_lora.up.weight": ("lora", "diffusers", None),
     "to_v_lora.up.weight": ("lora", "diffusers", None),
     "to_out_lora.up.weight": ("lora", "diffusers", None),
+    "qkv_lora.down.weight": ("lora", "xlabs", 0),
+    "qkv_lora.up.weight": ("lora", "xlabs", None),
+    "proj_lora.down.weight": ("lora", "xlabs", 0),
+    "proj_lora.up.weight": ("lora", "xlabs", None),
     "qkv_lora1.down.weight": ("lora", "xlabs", 0),
     "qkv_lora1.up.weight": ("lora", "xlabs", None),
     "qkv_lora2.down.weight": ("lora", "xlabs", 0),
@@ -48,6 +51,7 @@ SUFFIXES: Mapping[str, tuple[str, str, int | None]] = {
     "proj_lora2.down.weight": ("lora", "xlabs", 0),
     "proj_lora2.up.weight": ("lora", "xlabs", None),
     "dora_scale": ("dora", "kohya", None),
+    "magnitude": ("dora", "peft", None),
     "lora_magnitude_vector": ("dora", "peft", None),
     "lora_magnitude_vector.weight": ("dora", "peft", None),
     "hada_w1_a": ("loha", "kohya", None),
@@ -84,9 +88,17 @@ _RANKING = ("dora", "loha", "lokr", "boft", "oft", "ia3", "glora", "locon", "lor
 _RANK = {name: place for place, name in enumerate(_RANKING)}
 
 _TEXT = re.compile(
-    r"(?:base_model\.model\.)?(?:lora_te(\d?)_|text_encoder(?:_(\d)|s)?\.|text_model\.)"
+    r"(?:base_model\.model\.)?(?:lora_te(\d?)_|text_encoder(?:_(\d)|s)?\.|text_model\."
+    r"|(clip_l|clip_g|t5|llama)\.)"
 )
-"""A text encoder's module, with its number where there are several."""
+"""A text encoder's module, with its number or its name where there are several."""
+_NUMBERS = {"clip_l": "1", "clip_g": "2", "t5": "3", "llama": "4"}
+"""OneTrainer's names of text encoders, in the order of HiDream, which has them all."""
+_WORDY = re.compile(
+    r"(?<=\.)(?:(lora_[AB]|lora_magnitude_vector)\.\w+(\.weight)|(oft_blocks)\.\d+)\Z"
+)
+"""Endings with one word more: `lora_A.default.weight`, where peft has an adapter's name, and
+`oft_blocks.2`, where kohya has the number of a piece of a fused layer."""
 _UNET = re.compile(
     r"(?:\A|[._])(?:(?:down|up)_blocks[._]\d|mid_block[._]|(?:input|output)_blocks[._]\d|middle_block)"
 )
@@ -109,6 +121,8 @@ class Adapted:
 
 def split_name(name: str) -> tuple[str, str] | None:
     """Return the module and the ending of an adapter's tensor name, or None for another name."""
+    if "lora_" in name or "oft_" in name:
+        name = _WORDY.sub(r"\1\2\3", name)
     at = len(name)
     for _ in range(3):
         at = name.rfind(".", 0, at)
@@ -156,7 +170,10 @@ def adapter_of(tensors: Iterable[TensorEntry], metadata: Mapping[str, str]) -> A
         if rank_at is not None and shape:
             ranks[module] = shape[rank_at]
         layer, half = _layer(module, suffix)
-        shapes.setdefault(layer, {})[half] = shape
+        halves = shapes.setdefault(layer, {})
+        if half == "oft_blocks" and half in halves:  # the next piece of a fused layer
+            shape = (math.prod(halves[half][-3:-1]) + math.prod(shape[-3:-1]), 1, 1)
+        halves[half] = shape
     if not found or others > found:
         return None
     counts = Counter(algorithms.values())
@@ -172,6 +189,7 @@ def adapter_of(tensors: Iterable[TensorEntry], metadata: Mapping[str, str]) -> A
         # IA3 has a factor for each input, or for each output: only a value says which
         layer: weights.get(layer, (None, None)) if "on_input" in halves else _size(halves)
         for layer, halves in shapes.items()
+        if not _is_norm(halves)
     }
     return Adapted(kind, facts, modules, first_alpha)
 
@@ -183,14 +201,21 @@ def _layer(module: str, suffix: str) -> tuple[str, str]:
     first, _, half = suffix.partition(".")
     name = first.removesuffix("_lora")
     if name in _HALVES:
-        return f"{module.removesuffix('.processor')}.{name}", f"lora.{half}"
+        layer = "to_out.0" if name == "to_out" else name
+        return f"{module.removesuffix('.processor')}.{layer}", f"lora.{half}"
     return f"{module}.{first}", f"lora.{half}"  # XLabs
 
 
-_DOWN = ("lora_down.weight", "lora_A.weight", "lora_A.default.weight", "lora.down.weight",
-         "lora_linear_layer.down.weight")  # fmt: skip
-_UP = ("lora_up.weight", "lora_B.weight", "lora_B.default.weight", "lora.up.weight",
-       "lora_linear_layer.up.weight")  # fmt: skip
+def _is_norm(halves: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether it is no layer but a norm or a bias, whose change has one dimension."""
+    return all(
+        half in ("w_norm", "b_norm", "diff_b") or (half == "diff" and len(shape) == 1)
+        for half, shape in halves.items()
+    )
+
+
+_DOWN = ("lora_down.weight", "lora_A.weight", "lora.down.weight", "lora_linear_layer.down.weight")
+_UP = ("lora_up.weight", "lora_B.weight", "lora.up.weight", "lora_linear_layer.up.weight")
 
 
 def _size(halves: Mapping[str, tuple[int, ...]]) -> Size:
@@ -224,7 +249,7 @@ def _times(a: int | None, b: int | None) -> int | None:
 def _part(module: str) -> str:
     text = _TEXT.match(module)
     if text is not None:
-        number = text[1] or text[2] or "1"
+        number = text[1] or text[2] or _NUMBERS.get(text[3], "1")
         return "text-encoder" if number == "1" else f"text-encoder-{number}"
     return "unet" if _UNET.search(module) else "transformer"
 

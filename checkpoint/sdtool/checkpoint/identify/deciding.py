@@ -162,7 +162,7 @@ def _adapter(
 ) -> Identity:
     ground = ground_of(found.modules, metadata)
     parts = components_of(tensors, Part("", "adapter", BY_SLUG[found.kind].label), None)
-    family = either_of(ground.families)
+    family = either_of(ground.likely)
     answer = _answer(
         found.kind, family, ground.version, ground.confidence, ground.reason, parts, state
     )

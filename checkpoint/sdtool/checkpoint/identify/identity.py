@@ -178,7 +178,8 @@ class Identity:
     """The schemes of its quantized weights."""
     notes: tuple[str, ...] = ()
     candidates: tuple[str, ...] = ()
-    """Families that its layers fit alike, where nothing decides; `family` names them if few."""
+    """Families that its layers fit alike, where nothing decides; `family` names the likely ones of
+    them if few."""
     probe: TensorEntry | None = None
 
     @property

@@ -13,6 +13,7 @@ from sdtool.checkpoint.tensors import TensorEntry
 
 _Named = Mapping[str, TensorEntry]
 _COLOURS = (3, 1, 4)
+_DIRECT = {3 * scale * scale: scale for scale in (1, 2, 3, 4)}
 _STEPS = 8
 """More doublings than any network has."""
 
@@ -99,6 +100,30 @@ def _dysample(named: _Named, root: str, at: str) -> int | None:
     return math.isqrt(shape[0] // 8) if shape else None
 
 
+def _direct(name: str) -> Callable[[_Named, str], int | None]:
+    """One convolution into the shuffle of a coloured picture."""
+
+    def scale(named: _Named, root: str) -> int | None:
+        shape = _shape(named, f"{root}{name}.weight")
+        return _DIRECT.get(shape[0]) if len(shape) == 4 else None
+
+    return scale
+
+
+def _transposed(named: _Named, root: str) -> int | None:
+    """Transposed convolutions, inputs first: a kernel of 4 doubles, one of 3 trebles."""
+    total = 1
+    for i in (0, 2):
+        shape = _shape(named, f"{root}upsampler.{i}.weight")
+        if len(shape) != 4:
+            return total if i else None
+        factor = {4: 2, 3: 3}.get(shape[2])
+        if factor is None or (factor == 3 and shape[1] != 3):
+            return None
+        total *= factor
+    return total
+
+
 def _swift(named: _Named, root: str) -> int | None:
     """One block with a shuffle of 2 for each doubling."""
     steps = (f"{root}upsampler.{i}.conv.weight" in named for i in range(_STEPS))
@@ -126,11 +151,15 @@ _RULES: Mapping[str, Callable[[_Named, str], int | None]] = {
         _shuffles("upsampler"), lambda named, root: _dysample(named, root, "upsampler")
     ),
     "PLKSR": _first_of(_last("feats."), lambda named, root: _dysample(named, root, "to_img")),
+    "MoESR": _first_of(
+        _direct("upscale.0"), lambda named, root: _dysample(named, root, "upscale")
+    ),
+    "FDAT": lambda named, root: _direct("upsampler.0")(named, root) or _transposed(named, root),
     "OmniSR": _shuffles("up"),
     "SAFMN": _shuffles("to_img"),
     "RCAN": _shuffles("tail.0"),
     "MMRealSR": _unshuffled,
-    "Real-ESRGAN": _first_of(_unshuffled, _last("body.")),
+    "Real-ESRGAN": lambda named, root: _unshuffled(named, root) or _last("body.")(named, root),
     "ESRGAN": _first_of(_old_esrgan, _doublings("upconv1", "upconv2", "upconv3")),
     "RealCUGAN": _cugan,
     "SwiftSRGAN": _swift,

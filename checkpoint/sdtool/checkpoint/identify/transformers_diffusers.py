@@ -124,6 +124,10 @@ DIFFUSERS: tuple[Family, ...] = (
     dit("PRX", None, "diffusers PRXTransformer2DModel", "blocks.0.attention.img_qkv_proj.weight"),
     dit("OmniGen", None, "diffusers OmniGenTransformer2DModel",
         "patch_embedding.input_image_proj.weight", "time_token.linear_1.weight"),
+    dit("ERNIE-Image", None, "diffusers ErnieImageTransformer2DModel",
+        "layers.0.adaLN_sa_ln.weight", "layers.0.mlp.linear_fc2.weight", "text_proj.weight"),
+    dit("MiniMax H3", None, "diffusers MiniMaxH3Transformer3DModel",
+        "transformer_blocks.0.adaln_proj.linear.weight", "audio_proj_in.weight"),
     dit("ACE-Step", None, "diffusers AceStepTransformer1DModel", "proj_in_conv.weight",
         "layers.0.cross_attn.to_q.weight"),
 )  # fmt: skip

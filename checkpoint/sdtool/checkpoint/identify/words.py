@@ -14,8 +14,16 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "SDXL": ("sdxl", "stable-diffusion-xl", "pony", "illustrious", "noobai"),
     "SD 1.x": ("sd_v1", "sd1", "sd_1", "stable-diffusion-v1", "stable_diffusion_1"),
     "SD 2.x": ("sd_v2", "sd2", "sd_2", "stable-diffusion-v2", "stable_diffusion_2"),
-    "SD 3.5": ("sd3.5", "sd35", "stable-diffusion-3.5", "stable_diffusion_3_5", "sd3-5"),
-    "SD 3": ("sd3", "stable-diffusion-3", "stable_diffusion_3"),
+    "SD 3.5": (
+        "sd3.5",
+        "sd35",
+        "stable-diffusion-3.5",
+        "stable_diffusion_3_5",
+        "sd3-5",
+        "stable-diffusion-v3.5",
+        "stable-diffusion-3-5",
+    ),
+    "SD 3": ("sd3", "stable-diffusion-3", "stable_diffusion_3", "stable-diffusion-v3"),
     "FLUX.2": ("flux2", "flux.2", "flux-2", "flux_2"),
     "FLUX.3": ("flux3", "flux.3", "flux-3", "flux_3"),
     "FLUX.1": ("flux",),
@@ -23,9 +31,10 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "Qwen-Image": ("qwen", "qwen_image", "qwen-image"),
     "Z-Image": ("z-image", "z_image", "zimage"),
     "Wan": ("wan",),
-    "HunyuanVideo": ("hunyuan_video", "hunyuan-video", "hunyuanvideo", "hv"),
+    "HunyuanVideo": ("hunyuan_video", "hunyuan-video", "hunyuanvideo", "hv", "framepack"),
     "HunyuanImage": ("hunyuan-image", "hunyuan_image", "hunyuanimage"),
     "HunyuanDiT": ("hunyuan-dit", "hunyuan_dit", "hunyuandit", "hydit"),
+    "HiDream-O1": ("hidream_o1", "hidream-o1"),
     "HiDream": ("hidream",),
     "LTX-2": ("ltx2", "ltx-2", "ltx_2", "ltxv2"),
     "LTX-Video": ("ltx",),
@@ -45,6 +54,8 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "GLM-Image": ("glm-image", "glm_image", "glmimage"),
     "Ideogram 4": ("ideogram",),
     "Nucleus-Image": ("nucleus",),
+    "ERNIE-Image": ("ernie",),
+    "MiniMax H3": ("minimax",),
     "Mochi": ("mochi",),
     "OmniGen2": ("omnigen2",),
     "OmniGen": ("omnigen",),
@@ -86,6 +97,19 @@ IMPLIED: Mapping[str, frozenset[str]] = {
 
 The spatial layers of SVD are those of SD 2.x, Latte's those of PixArt; whoever trains them trains
 the temporal ones, too.
+"""
+
+RARER: Mapping[str, frozenset[str]] = {
+    "FLUX.1": frozenset({"Chroma", "Bria", "LongCat-Image", "Ovis-Image"}),
+    "SDXL": frozenset({"Kolors"}),
+    "Anima": frozenset({"Cosmos"}),
+    "CogView 4": frozenset({"Cosmos"}),
+    "Qwen-Image": frozenset({"Bria"}),
+}
+"""Other families that share layers with this one, and that hardly any LoRA is for.
+
+Chroma was made from FLUX.1 and Kolors' UNet is SDXL's; Anima was made from Cosmos, whose own LoRAs
+are few. Where nothing else decides, the first is the answer, and the others are named beside it.
 """
 
 _FEW = 3
