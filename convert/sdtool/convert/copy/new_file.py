@@ -9,11 +9,9 @@ import os
 import secrets
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 from sdtool.checkpoint.wording import os_reason
-from sdtool.convert.copy.flush import Flush
 from sdtool.convert.os_errors import output_error
 from sdtool.convert.plan.names import partial_name
 
@@ -36,7 +34,6 @@ class NewFile:
         self.is_named = False
         """Whether it has its final name."""
         self._is_made = False
-        self._flush: Flush | None = None
         self._lock = threading.Lock()  # where one descriptor has one position: Windows
 
     def create(self, nbytes: int) -> None:
@@ -59,24 +56,17 @@ class NewFile:
         except OSError as e:
             raise output_error(e, self.name) from e
 
-    def finish(self, check: Callable[[Path], object] | None = None) -> None:
+    def finish(self) -> None:
         """Flush it to the disk and close it; it waits for its name. Twice is as good as once.
-
-        `check` is called with its partial name meanwhile: it is read while the disk is busy writing
-        it. What it raises goes on.
 
         Raises:
             OutputError: the operating system refused; the message says why.
         """
         if self.fd < 0:
             return
-        flush = self._flush = Flush(self.fd)
-        if check is not None:
-            flush.begin()
-            check(self.partial)
         try:
             try:
-                flush.end()
+                os.fsync(self.fd)
             finally:
                 self._close()
         except OSError as e:
@@ -86,8 +76,6 @@ class NewFile:
         """Remove what is left under the partial name; where that fails, say what is left."""
         with contextlib.suppress(OSError):
             self._close()
-        if sys.platform == "win32" and self._flush is not None:
-            self._flush.wait()  # what is open there cannot be removed
         try:
             self.partial.unlink()
         except FileNotFoundError:
