@@ -27,10 +27,10 @@ from sdtool.batch import (
     Outcome,
     OutputError,
     Planned,
+    Processes,
     Pruning,
     Refused,
     Skipped,
-    Threads,
     UnsafeError,
     UsageError,
     Verdict,
@@ -171,7 +171,7 @@ def test_progress_comes_to_the_bytes_of_the_input() -> None:
     assert sum(seen) == Path("clean.ckpt").stat().st_size
 
 
-@pytest.mark.parametrize("engine", [Here(), Threads(2)], ids=repr)
+@pytest.mark.parametrize("engine", [Here(), Processes(2)], ids=repr)
 def test_an_event_stops_a_run(engine: Engine, folder: Path) -> None:
     cancelled = Event()
 
@@ -193,7 +193,7 @@ def test_an_event_stops_a_run(engine: Engine, folder: Path) -> None:
         verify_file("clean.ckpt", cancelled=cancelled)
 
 
-@pytest.mark.parametrize("engine", [Here(), Threads(2)], ids=repr)
+@pytest.mark.parametrize("engine", [Here(), Processes(2)], ids=repr)
 def test_many_files_have_an_outcome_each(engine: Engine) -> None:
     told: list[Sequence[Outcome]] = []
     made = run_batch([".", "gone.ckpt"], Converting(), engine=engine, report=told.append)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sdtool.checkpoint import lazily
 from sdtool.convert.plan.names import (
     REPLACED_SUFFIXES,
+    is_left_of,
     is_partial,
     output_name,
     partial_name,
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from sdtool.convert.write.signals import signals_held
     from sdtool.convert.write.staging import (
         check_output,
+        clear_away,
         leftovers,
         new_file,
         rename_free,
@@ -104,6 +106,7 @@ __all__ = [
     "check_expansion",
     "check_output",
     "check_reading",
+    "clear_away",
     "component_files",
     "convert_unjudged",
     "distance",
@@ -113,6 +116,7 @@ __all__ = [
     "index_name",
     "index_of_parts",
     "is_index",
+    "is_left_of",
     "is_partial",
     "is_training_state",
     "leftovers",
@@ -183,7 +187,7 @@ __getattr__ = lazily(
         ),
         ".write.signals": ("signals_held",),
         ".write.staging": (
-            "check_output", "leftovers", "new_file", "rename_free", "sync_folder",
+            "check_output", "clear_away", "leftovers", "new_file", "rename_free", "sync_folder",
         ),
     },
 )  # fmt: skip
