@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
@@ -174,6 +175,8 @@ def test_progress_comes_to_the_bytes_of_the_input() -> None:
 @pytest.mark.parametrize("engine", [Here(), Processes(2)], ids=repr)
 def test_an_event_stops_a_run(engine: Engine, folder: Path) -> None:
     cancelled = Event()
+    for number in range(12):
+        os.link("clean.ckpt", f"{number}.ckpt")
 
     def stop(nbytes: int) -> None:
         if nbytes:
@@ -181,13 +184,13 @@ def test_an_event_stops_a_run(engine: Engine, folder: Path) -> None:
 
     with pytest.raises(Cancelled, match=r"^cancelled$"):
         run_batch(
-            ["clean.ckpt", "odd.ckpt"],
+            [f"{number}.ckpt" for number in range(12)],
             Converting(),
             engine=engine,
             progress=stop,
             cancelled=cancelled,
         )
-    assert len(outputs(folder)) < 2
+    assert len(outputs(folder)) < 5  # each process has one and begins with the next, no more
     assert not [name for name in outputs(folder) if name.startswith(".")]
     with pytest.raises(Cancelled):
         verify_file("clean.ckpt", cancelled=cancelled)

@@ -47,7 +47,13 @@ if TYPE_CHECKING:
     from sdtool.convert.verify.layouts import verify_components, verify_folder, verify_single
     from sdtool.convert.verify.verify import verify_against, verify_file
     from sdtool.convert.write.hashes import Hashes, hash_file
-    from sdtool.convert.write.pipelines import component_files, facts_in, plan_pipeline
+    from sdtool.convert.write.pipelines import (
+        component_files,
+        components_in,
+        facts_in,
+        names_of_weights,
+        plan_pipeline,
+    )
     from sdtool.convert.write.pt_file import PtPlan, plan_pt, write_pt
     from sdtool.convert.write.safetensors_file import Written, write_safetensors, write_together
     from sdtool.convert.write.shards import (
@@ -108,6 +114,7 @@ __all__ = [
     "check_reading",
     "clear_away",
     "component_files",
+    "components_in",
     "convert_unjudged",
     "distance",
     "facts_in",
@@ -120,6 +127,7 @@ __all__ = [
     "is_partial",
     "is_training_state",
     "leftovers",
+    "names_of_weights",
     "new_file",
     "origins_of",
     "output_name",
@@ -178,7 +186,9 @@ __getattr__ = lazily(
         ".verify.layouts": ("verify_components", "verify_folder", "verify_single"),
         ".verify.verify": ("verify_against", "verify_file"),
         ".write.hashes": ("Hashes", "hash_file"),
-        ".write.pipelines": ("component_files", "facts_in", "plan_pipeline"),
+        ".write.pipelines": (
+            "component_files", "components_in", "facts_in", "names_of_weights", "plan_pipeline",
+        ),
         ".write.pt_file": ("PtPlan", "plan_pt", "write_pt"),
         ".write.safetensors_file": ("Written", "write_safetensors", "write_together"),
         ".write.shards": (
