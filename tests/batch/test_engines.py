@@ -19,6 +19,7 @@ from sdtool.batch import (
     Processes,
     Pruning,
     Written,
+    as_error,
     run_batch,
     with_baked_vae,
 )
@@ -132,6 +133,17 @@ def test_a_baked_vae_is_opened_again_in_another_process(models: Path) -> None:
     Path("z.ckpt").unlink()
     with pytest.raises(Unreadable, match="no such file"):
         _ = pickle.loads(pickle.dumps(recipe)).baked.checkpoint
+
+
+def test_an_error_from_another_process_has_the_traceback_of_its_cause() -> None:
+    try:
+        _ = 1 // 0
+    except ZeroDivisionError as e:
+        error = as_error(e, "here")
+    there = pickle.loads(pickle.dumps(error))
+    assert (str(there), there.hint) == (str(error), error.hint)
+    assert "_ = 1 // 0\n" in str(there.__cause__)
+    assert str(pickle.loads(pickle.dumps(there)).__cause__).count("1 // 0") == 1
 
 
 @posix
