@@ -9,16 +9,13 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import field, replace
 from fnmatch import fnmatch
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from sdtool.batch.items import MODEL_SUFFIXES, Item, is_remote
 from sdtool.checkpoint import InputError, Unreadable, UsageError, dataclass, os_reason
 
-if TYPE_CHECKING:
-    pass
-
 _SEPARATOR = r"[/\\]" if os.name == "nt" else "/"
-_RECURSIVE = re.compile(rf"(?:^|(?<={_SEPARATOR}))\*\*(?={_SEPARATOR}|$)")
+_RECURSIVE = rf"(?:^|(?<={_SEPARATOR}))\*\*(?={_SEPARATOR}|$)"
 
 
 @dataclass(slots=True)
@@ -176,7 +173,7 @@ def _argument(argument: str, alone: bool, search: _Search) -> Iterator[Item]:
         yield from _named(argument, alone, search)
         return
     found = len(search.problems)
-    if (recursive := _RECURSIVE.search(argument)) is not None:
+    if (recursive := re.search(_RECURSIVE, argument)) is not None:
         matches = sorted(_deep(argument, recursive.start(), search))
     else:
         matches = sorted(glob.iglob(argument))

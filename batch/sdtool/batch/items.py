@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MODEL_SUFFIXES = frozenset({".h5", ".onnx", *(suffix for row in Format for suffix in row.suffixes)})
 """A file that ends so and is no model is trouble; any other is passed over in silence."""
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_URL = r"[A-Za-z][A-Za-z0-9+.-]+://"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,4 +137,4 @@ def open_file(
 
 def is_remote(path: str) -> bool:
     """Whether a path begins as a URL does, such as `https://`; one letter is a drive."""
-    return _URL.match(path) is not None
+    return "://" in path and re.match(_URL, path) is not None

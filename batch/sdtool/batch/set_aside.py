@@ -9,14 +9,15 @@ where there is no record, the file is looked at as any other.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sdtool.batch.items import Item
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SUFFIX = ".unsafe"
 """Behind the name of what is in quarantine, so that no program takes it for a model."""
@@ -43,18 +44,20 @@ def without_set_aside(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:
 
 def record(paths: Iterable[Path]) -> None:
     """Add files to the record, as they are now. Without a folder to write to there is none."""
+    import json
+
     with contextlib.suppress(OSError, RuntimeError):
         for path in paths:
             place = _record_of(os.path.realpath(path.parent))
-            place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with place.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(_key(path)) + "\n")
+            os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
+            with open(place, "a", encoding="utf-8") as file:
+                file.write(json.dumps(_key(os.fspath(path))) + "\n")
 
 
 def forget(folder: Path) -> None:
     """Delete the record of a folder in which nothing is left."""
     with contextlib.suppress(OSError, RuntimeError):
-        _record_of(os.path.realpath(folder)).unlink()
+        os.unlink(_record_of(os.path.realpath(folder)))
 
 
 def _may_be(item: Item) -> bool:
@@ -77,21 +80,24 @@ def _is_on(path: str, known: dict[str, frozenset[_Key]]) -> bool:
     if folder not in known:
         known[folder] = _recorded(folder)
     try:
-        return bool(known[folder]) and _key(Path(path)) in known[folder]
+        return bool(known[folder]) and _key(path) in known[folder]
     except OSError:
         return False
 
 
-def _key(path: Path) -> _Key:
+def _key(path: str) -> _Key:
     there = os.lstat(path)
-    return (path.name, there.st_ino, there.st_size, there.st_mtime_ns, there.st_ctime_ns)
+    name = os.path.basename(path)
+    return (name, there.st_ino, there.st_size, there.st_mtime_ns, there.st_ctime_ns)
 
 
 def _recorded(folder: str) -> frozenset[_Key]:
     """Return what is on the record of a folder; a line that was cut counts for nothing."""
+    import json  # only where something was moved aside
+
     keys: set[_Key] = set()
     try:
-        with _record_of(folder).open(encoding="utf-8") as file:
+        with open(_record_of(folder), encoding="utf-8") as file:
             for line in file.read(_MOST_NBYTES).split("\n"):
                 with contextlib.suppress(ValueError, TypeError):
                     data: Any = json.loads(line)
@@ -103,30 +109,30 @@ def _recorded(folder: str) -> frozenset[_Key]:
     return frozenset(keys)
 
 
-def _record_of(folder: str) -> Path:
+def _record_of(folder: str) -> str:
     """Return where the record of a folder is.
 
     Raises:
         RuntimeError: the user has no folder of their own.
     """
-    import hashlib  # only where something was moved aside
+    import hashlib
 
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()
     own = _own_folder()
-    if not own.is_absolute():  # it would be looked for in the current folder
+    if not os.path.isabs(own):  # it would be looked for in the current folder
         raise RuntimeError("no folder of the user's own")
-    return own / "sdtool" / "set-aside" / f"{digest[:32]}.jsonl"
+    return os.path.join(own, "sdtool", "set-aside", f"{digest[:32]}.jsonl")
 
 
-def _own_folder() -> Path:
+def _own_folder() -> str:
     """Return where programs keep what they know, of this user.
 
     Source: XDG Base Directory Specification, Apple's File System Programming Guide, Microsoft's
     FOLDERID_LocalAppData.
     """
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", ""))
+        return os.environ.get("LOCALAPPDATA", "")
     if sys.platform == "darwin":
-        return Path(os.path.expanduser("~/Library/Application Support"))
-    named = Path(os.environ.get("XDG_STATE_HOME", ""))
-    return named if named.is_absolute() else Path(os.path.expanduser("~/.local/state"))
+        return os.path.expanduser("~/Library/Application Support")
+    named = os.environ.get("XDG_STATE_HOME", "")
+    return named if os.path.isabs(named) else os.path.expanduser("~/.local/state")

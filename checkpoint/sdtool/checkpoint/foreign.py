@@ -134,7 +134,7 @@ MAGIC: tuple[tuple[int, bytes, Foreign], ...] = (
 Source: each format's own specification.
 """
 
-_SHARD = re.compile(r"\.data-\d{5}-of-\d{5}$")
+_SHARD = r"\.data-\d{5}-of-\d{5}$"
 _UNFINISHED = (".crdownload", ".part", ".partial", ".aria2", ".download", ".incomplete")
 _TEXT_CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\r\f\x1b")
 
@@ -153,7 +153,7 @@ def foreign_kind(head: bytes, tail: bytes, name: str) -> Foreign | None:
     for offset, magic, foreign in MAGIC:
         if head.startswith(magic, offset) and (foreign is not EXE or _is_program(head)):
             return foreign
-    if _SHARD.search(name):
+    if re.search(_SHARD, name):
         return TF_DATA
     if name.endswith(".meta") and head.startswith(b"\n"):
         return TF_META

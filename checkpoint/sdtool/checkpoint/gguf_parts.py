@@ -16,7 +16,7 @@ from dataclasses import replace
 from sdtool.checkpoint.errors import Malformed
 from sdtool.checkpoint.reading import Checkpoint
 
-_PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL | re.ASCII)
+_PART = r"(?as:(.+)-(\d{5})-of-(\d{5})\.gguf)"
 _MOST_PARTS = 512
 """A name that says more is that of a file by itself: it could make any file cost 99,999 looks."""
 _NO, _COUNT, _TENSORS = "split.no", "split.count", "split.tensors.count"
@@ -40,7 +40,7 @@ def parts_of(path: str | os.PathLike[str]) -> tuple[str, ...]:
 
 def _first(name: str) -> re.Match[str] | None:
     """Return the match of a name that the first of several parts has."""
-    match = _PART.fullmatch(name)
+    match = re.fullmatch(_PART, name)
     if match is None or int(match[2]) != 1 or not 1 < int(match[3]) <= _MOST_PARTS:
         return None
     return match
@@ -48,7 +48,7 @@ def _first(name: str) -> re.Match[str] | None:
 
 def name_without_part(name: str) -> str:
     """Return what a model would be called if all its parts were one file."""
-    match = _PART.fullmatch(name)
+    match = re.fullmatch(_PART, name)
     return name if match is None else f"{match[1]}.gguf"
 
 

@@ -24,7 +24,7 @@ WRAPPERS = frozenset({Global("joblib.numpy_pickle", "NumpyArrayWrapper")})
 """The classes whose BUILD is followed by an array."""
 
 ALIGNMENT = "numpy_array_alignment_bytes"
-_CODE = re.compile(r"[<>=|]?([biufcSUVmM?])([0-9]{0,9})\Z")
+_CODE = r"[<>=|]?([biufcSUVmM?])([0-9]{0,9})\Z"
 _WIDTH = {"U": 4}
 
 
@@ -98,7 +98,7 @@ def _itemsize(dtype: Value) -> int | None:
         if type(code) is str and len(dtype.states) <= 1:
             if re.fullmatch(r"[<>=|]?O[0-9]?", code):
                 return None
-            match = _CODE.match(code)
+            match = re.match(_CODE, code)
             if match is not None:
                 kind, width = match[1], int(match[2] or 0)
                 size = 8 if kind in "mM" else 1 if kind == "?" else width * _WIDTH.get(kind, 1)

@@ -30,9 +30,7 @@ _WORDS = frozenset({"ema", "averaged", "average", "shadow"})
 _RAW = {"params_ema": "params", "params-ema": "params", "ema": "model"}
 """The key of an EMA that loaders take first, and of the raw weights beside it."""
 _AVERAGED, _ONLINE = "ema_model.", "online_model."
-_LISTED = re.compile(
-    r"(?:.*\.)?(?:shadow_params|ema_parameters|ema_params|shadow)\.\d{1,9}|\d{1,9}"
-)
+_LISTED = r"(?:.*\.)?(?:shadow_params|ema_parameters|ema_params|shadow)\.\d{1,9}|\d{1,9}"
 BUFFERS = ("position_ids", "num_batches_tracked", "running_mean", "running_var")
 """Ends of the names of buffers: no optimizer moves them, and averages of parameters lack them."""
 
@@ -106,12 +104,12 @@ def _from_list(weights: Sequence[TensorEntry], entries: Sequence[TensorEntry]) -
 
     Such a list has the parameters only: buffers have no place in it.
     """
-    listed = [e for e in entries if _LISTED.fullmatch(e.name)]
+    listed = [e for e in entries if re.fullmatch(_LISTED, e.name)]
     parameters = [w for w in weights if w.dtype.is_floating and not w.name.endswith(BUFFERS)]
     if not listed or [e.shape for e in listed] != [w.shape for w in parameters]:
         return None
     named = tuple(e.changed(name=w.name) for e, w in zip(listed, parameters, strict=True))
-    return named, (), tuple(e for e in entries if not _LISTED.fullmatch(e.name))
+    return named, (), tuple(e for e in entries if not re.fullmatch(_LISTED, e.name))
 
 
 def counterparts(

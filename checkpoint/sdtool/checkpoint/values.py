@@ -131,6 +131,9 @@ class Content:
 
 _UNTOUCHED = Content()
 
+NEAR = 256
+"""Up to it Python has each number only once: see `Instance`."""
+
 
 class Instance:
     """Something built: a literal dict, list or set, a call, or an object of a class.
@@ -142,7 +145,7 @@ class Instance:
     Two calls stand behind every tensor, and nothing is added to either: all Instances without
     content share one. Three places in the file stand behind every tensor as well, and a number of
     its own for each takes 32 bytes. So a place may be given in two numbers: one that is shared
-    with what stands near, and up to 256 `beyond` it, which Python has once for all.
+    with what stands near, and up to `NEAR` `beyond` it, which Python has once for all.
     """
 
     __slots__ = ("_base", "_beyond", "_content", "args", "opcode", "target")

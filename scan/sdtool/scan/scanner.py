@@ -53,6 +53,8 @@ def scan_file(
 
 @dataclass(slots=True)
 class _State:
+    """What the judging of one file has come to."""
+
     found: Collector
     limits: Limits
     deep: bool

@@ -11,7 +11,6 @@ keras/src/legacy/saving/legacy_h5_format.py (the attribute `model_config`).
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from itertools import chain
@@ -26,7 +25,7 @@ from sdtool.checkpoint.trace import Anomaly
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _PLACES = (0, 512, 1024, 2048)
-_BEGINS = re.compile(rb'\{\s*"')
+_BEGINS = rb'\{\s*"'
 _SEARCHED_NBYTES = 8 << 20
 _CONFIG_NBYTES = 4 << 20
 _CONFIGS = 64
@@ -78,7 +77,7 @@ def _configs(source: Source, *, deep: bool) -> Iterator[bytes]:
     left = _TRIED_NBYTES
     for start in _windows(source.nbytes, deep=deep):
         data = source.read_at(start, _SEARCHED_NBYTES)
-        for match in _BEGINS.finditer(data):
+        for match in re.finditer(_BEGINS, data):
             at = start + match.start()
             if at < behind:
                 continue
@@ -103,6 +102,8 @@ def _until_nul(source: Source, data: bytes, begin: int, at: int) -> bytes:
 
 def _object_nbytes(text: bytes) -> int:
     """How long the object of JSON is that `text` begins with; 0 where it begins with none."""
+    import json  # no other file needs it
+
     decoded = text.decode("utf-8", "replace")
     try:
         _, end = json.JSONDecoder().raw_decode(decoded)

@@ -11,7 +11,6 @@ Source: numpy/lib/_format_impl.py (module docstring, `read_array`, `descr_to_dty
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -37,7 +36,7 @@ MAGIC = b"\x93NUMPY"
 
 _HEADER_NBYTES = 1 << 16
 _VERSIONS = (b"\1\0", b"\2\0", b"\3\0")
-_PLAIN = re.compile(r"[<>=|]?(?:[biufcSUVa?][0-9]{0,9}|[mM]8?(?:\[[0-9a-zA-Z/]{1,20}\])?)\Z")
+_PLAIN = r"[<>=|]?(?:[biufcSUVa?][0-9]{0,9}|[mM]8?(?:\[[0-9a-zA-Z/]{1,20}\])?)\Z"
 """The dtypes that hold no objects. numpy takes many more spellings (`object`, `O4`, `i4,O`, names
 of types); no writer leaves one in a header, so what is not here is read as objects too."""
 
@@ -99,6 +98,8 @@ def _data_offset(source: Source) -> int:
 
 
 def _header(source: Source, end: int) -> tuple[Any, bool, tuple[int, ...]]:
+    import ast  # a large module, and few files are arrays
+
     version = source.read_at(6, 2)
     if version not in _VERSIONS:
         raise Malformed("an npy file of an unknown version", where=source.name)
@@ -143,7 +144,7 @@ def _strings(descr: Any) -> list[str] | None:
 
 def _is_plain(descr: Any) -> bool:
     named = _strings(descr)
-    return named is not None and all(map(_PLAIN.match, named))
+    return named is not None and all(re.match(_PLAIN, name) for name in named)
 
 
 def _holds_objects(descr: Any) -> bool:

@@ -15,7 +15,6 @@ caffe2/serialize/inline_container.cc (`PyTorchStreamReader::init`, `getRecordID`
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import field
@@ -58,7 +57,7 @@ _BOOKKEEPING = frozenset(
      ".data/serialization_id"}
 )  # fmt: skip
 _LINE_NBYTES = 128
-_BOOKKEEPING_TEXT = re.compile(rb"(?:[0-9]{1,64}\n?|little|big)\Z")
+_NUMBER_NBYTES = 64
 _CHUNK_NBYTES = 1 << 20
 _ODD_MEMBERS = (
     RuleId.DUPLICATE_MEMBER, RuleId.CASE_VARIANT_MEMBER, RuleId.IRREGULAR_MEMBER,
@@ -339,13 +338,19 @@ def _script_member(opening: Opening, member: Member, inner: str, found: _Found) 
         )
 
 
+def _is_bookkeeping(text: bytes) -> bool:
+    """Whether `text` is what torch writes into such a member: a number or a byte order."""
+    number = text.removesuffix(b"\n")
+    return (number.isdigit() and len(number) <= _NUMBER_NBYTES) or text in (b"little", b"big")
+
+
 def _other_member(opening: Opening, member: Member, inner: str, found: _Found) -> None:
     try:
         content = open_inside(opening, member)
     except InputError as e:
         found.unread.append(f"{member.name}: {e.what}")
         return
-    if inner in _BOOKKEEPING and _BOOKKEEPING_TEXT.match(content.read_at(0, _LINE_NBYTES)):
+    if inner in _BOOKKEEPING and _is_bookkeeping(content.read_at(0, _LINE_NBYTES)):
         return
     _look_inside(opening, member, content, found)
     if isinstance(content, Inflated):

@@ -10,7 +10,7 @@ from sdtool.checkpoint.machine.state import Machine
 LINE_NBYTES = 1 << 20
 """What is kept of a line."""
 _CHUNK_NBYTES = 1 << 20
-_PACKAGE = re.compile(r"[\w-]+\Z")
+_PACKAGE = r"[\w-]+\Z"
 """What is imported first: a folder of any other name is on no path."""
 
 
@@ -52,5 +52,5 @@ def _may_be_long(code: bytes, begin: bytes) -> bool:
     if code in b"ci":  # no module has such a name, but for one that a NUL ends
         name, nul, _ = begin.partition(b"\0")
         package = name.decode("utf-8", "replace").partition(".")[0]
-        return bool(nul) and _PACKAGE.match(package) is not None
+        return bool(nul) and re.match(_PACKAGE, package) is not None
     return code in b"VSP" or not begin.strip(b"0123456789")

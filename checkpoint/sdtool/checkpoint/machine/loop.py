@@ -24,21 +24,19 @@ from sdtool.checkpoint.machine.state import (
     extent,
     truncated,
 )
+from sdtool.checkpoint.machine.tensor_calls import CALL_OBJECTS, follow_call
 from sdtool.checkpoint.reading import PICKLE, LoaderProfile, Stream
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Source
 from sdtool.checkpoint.strides import are_sizes
 from sdtool.checkpoint.trace import Mutation, Trace
-from sdtool.checkpoint.values import DICT, Instance, Persistent, Value
+from sdtool.checkpoint.values import DICT, NEAR, Instance, Persistent, Value
 
 _WINDOW_NBYTES = 1 << 18
 _FIRST_WINDOW_NBYTES = 1 << 17
 
 _ONES = tuple((number,) for number in range(256))
 """Shapes and strides of one dimension, each once for all tensors that have it."""
-
-_NEAR = 256
-"""Up to it Python has each number only once: see `Instance`."""
 
 _u2 = Struct("<H").unpack_from
 _i4 = Struct("<i").unpack_from
@@ -89,9 +87,11 @@ def run(m: Machine, offset: int) -> tuple[Value, InputError | None]:
     watch = max(0, low)
     count = 0
     made_here = 0
+    has_calls = m.profile is not PICKLE
 
     try:
-        for count in range(most_opcodes):  # noqa: B007 - the number of opcodes run
+        while count < most_opcodes:
+            count += 1
             if pos >= watch:
                 here = base + pos
                 if here >= m.frame_end:
@@ -160,6 +160,13 @@ def run(m: Machine, offset: int) -> tuple[Value, InputError | None]:
                     stack.append(str(raw, "utf-8", "surrogatepass"))
                 pos += n
             elif op == 0x28:  # MARK
+                if has_calls and buf[pos] == 0x28:
+                    followed = follow_call(m, stack, at, watch, near, most_opcodes - count)
+                    if followed is not None:
+                        pos, behind, near = followed
+                        made_here += CALL_OBJECTS
+                        count += behind
+                        continue
                 metastack.append(stack)
                 stack = []
             elif op == 0x74:  # TUPLE
@@ -172,7 +179,7 @@ def run(m: Machine, offset: int) -> tuple[Value, InputError | None]:
                 made_here += 1
             elif op == 0x52:  # REDUCE
                 args = stack.pop()
-                if not near <= base + at <= near + _NEAR:
+                if not near <= base + at <= near + NEAR:
                     near = base + at
                 made = Instance(stack[-1], args, "REDUCE", near, None, base + at - near)
                 stack[-1] = made
@@ -182,7 +189,7 @@ def run(m: Machine, offset: int) -> tuple[Value, InputError | None]:
                     m.at = base + at
                     check_arguments(m, "REDUCE", args)
             elif op == 0x51:  # BINPERSID
-                if not near <= base + at <= near + _NEAR:
+                if not near <= base + at <= near + NEAR:
                     near = base + at
                 persistent = Persistent(stack[-1], near, base + at - near)
                 stack[-1] = persistent
@@ -257,7 +264,7 @@ def run(m: Machine, offset: int) -> tuple[Value, InputError | None]:
     except (ValueError, OverflowError) as e:  # bad digits, bad UTF-8, bad escapes
         error = Malformed(f"a bad argument before offset {base + pos:,} ({type(e).__name__})")
     finally:
-        trace.opcodes += count + 1
+        trace.opcodes += count
         trace.objects += made_here + m.objects + len(far)
         trace.nbytes = min(base + pos, end) - offset
     return None, m.broken or error

@@ -41,9 +41,9 @@ class Machine:
     """
 
     __slots__ = (
-        "at", "base", "bounds", "broken", "buf", "end", "far", "frame_end", "holes", "limits",
-        "memo", "metastack", "names", "objects", "pos", "profile", "protocol", "shapes", "source",
-        "stack", "trace",
+        "at", "base", "bounds", "broken", "buf", "end", "entries", "far", "frame_end", "holes",
+        "limits", "memo", "metastack", "names", "objects", "pos", "profile", "protocol", "rows",
+        "shapes", "source", "stack", "trace",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +71,10 @@ class Machine:
         self.names: dict[tuple[str, str, bool], Global] = {}
         self.shapes: dict[int, tuple[int, ...]] = {}
         """Rows of integers by a part of their hash, each until another one takes its place."""
+        self.rows: dict[bytes, tuple[tuple[int, ...], int]] = {}
+        """Rows of integers by the opcodes that they are written with, and the number of those."""
+        self.entries: dict[bytes, Value] = {}
+        """Memo entries by the opcodes that get them."""
         self.broken: InputError | None = None
         """The first thing that stops the C unpickler, where others may go on."""
         self.protocol = 0
@@ -97,6 +101,7 @@ class Machine:
         memo = self.memo
         if index < len(memo):
             self.holes -= memo[index] is ABSENT
+            self.entries.clear()
             memo[index] = value
         elif not self.far and self.holes + index - len(memo) <= _HOLES:
             self.holes += index - len(memo)

@@ -15,9 +15,9 @@ from sdtool.checkpoint.values import Extent, Persistent, Py2Bytes, Value
 
 # What picklers write for INT, LONG and FLOAT. Anything else is read in different ways: `010` is 8
 # to strtol and an error to int(x, 0), `1_0` is a float to Python and not to C.
-_PLAIN_INT = re.compile(rb"(?:0|-?[1-9][0-9]*)\Z")
-_PLAIN_FLOAT = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|inf|nan)\Z")
-_OCTAL = re.compile(rb"(-?)0+([0-7]+)\Z")
+_PLAIN_INT = rb"(?:0|-?[1-9][0-9]*)\Z"
+_PLAIN_FLOAT = rb"[+-]?(?:[0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|inf|nan)\Z"
+_OCTAL = rb"(-?)0+([0-7]+)\Z"
 
 
 def load_get(m: Machine) -> None:
@@ -37,7 +37,7 @@ def load_put(m: Machine) -> None:
 def load_float(m: Machine) -> None:
     """FLOAT: a decimal number."""
     written = _digits(m, b"F")
-    if not _PLAIN_FLOAT.match(written):
+    if not re.match(_PLAIN_FLOAT, written):
         _odd_number(m, written)
     m.stack.append(float(written))
 
@@ -116,10 +116,10 @@ def _text(m: Machine, code: bytes) -> bytes | Extent:
 
 
 def _integer(m: Machine, written: bytes, digits: bytes) -> int:
-    if _PLAIN_INT.match(digits):
+    if re.match(_PLAIN_INT, digits):
         return int(digits)
     _odd_number(m, written)
-    octal = _OCTAL.match(digits)
+    octal = re.match(_OCTAL, digits)
     return int(octal[1] + octal[2], 8) if octal else int(digits, 0)
 
 

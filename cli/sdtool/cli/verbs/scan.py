@@ -6,14 +6,14 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from sdtool.batch import Item, as_models, files_of, scanned, sdtool_version, unread
-from sdtool.checkpoint import InputError, UsageError, readings
+from sdtool.checkpoint import InputError, UsageError, dataclass, readings
 from sdtool.cli.arguments import (
     Found,
     download_option,

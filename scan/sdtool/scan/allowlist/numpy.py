@@ -28,7 +28,7 @@ from sdtool.scan.allowlist.values import (
     state_problem,
 )
 
-_NUMPY_CODE = re.compile(r"[<>=|]?(?:[biufcSUV?][0-9]{0,9}|[mM][0-9]?|O[0-9]?)\Z")
+_NUMPY_CODE = r"[<>=|]?(?:[biufcSUV?][0-9]{0,9}|[mM][0-9]?|O[0-9]?)\Z"
 
 _HAS_OBJECTS = 1
 
@@ -37,7 +37,7 @@ def _dtype_code(value: Value) -> str | None:
     """The code of a numpy.dtype call, without its byte order."""
     if type(value) is Instance and value.target == _NUMPY_DTYPE and type(value.args) is tuple:
         code = value.args[0] if value.args else None
-        if type(code) is str and _NUMPY_CODE.match(code):
+        if type(code) is str and re.match(_NUMPY_CODE, code):
             return code.lstrip("<>=|")
     return None
 
@@ -51,7 +51,7 @@ def _element_nbytes(code: str) -> int:
 
 def _numpy_dtype(args: Value) -> Anomaly | None:
     if type(args) is tuple and 1 <= len(args) <= 3 and type(args[0]) is str:
-        if _NUMPY_CODE.match(args[0]) and all(type(x) in (bool, int) for x in args[1:]):
+        if re.match(_NUMPY_CODE, args[0]) and all(type(x) in (bool, int) for x in args[1:]):
             return None
     return odd("not the code of an element type")
 

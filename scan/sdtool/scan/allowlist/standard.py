@@ -157,16 +157,14 @@ def _timezone(args: Value) -> Anomaly | None:
     return odd("not the arguments of a time zone")
 
 
-_DECIMAL = re.compile(
-    r"[+-]?(?:[0-9]*\.?[0-9]*(?:[eE][+-]?[0-9]{1,9})?|inf(inity)?|s?nan)\Z", re.IGNORECASE
-)
+_DECIMAL = r"(?i:[+-]?(?:[0-9]*\.?[0-9]*(?:[eE][+-]?[0-9]{1,9})?|inf(inity)?|s?nan)\Z)"
 
-_FRACTION = re.compile(r"-?[0-9]+(?:/[0-9]+)?\Z")
+_FRACTION = r"-?[0-9]+(?:/[0-9]+)?\Z"
 
 
 def _decimal(args: Value) -> Anomaly | None:
     if type(args) is tuple and len(args) == 1 and is_text(args[0], _DIGITS):
-        if _DECIMAL.match(args[0]):
+        if re.match(_DECIMAL, args[0]):
             return None
     return odd("not the digits of a number")
 
@@ -176,7 +174,7 @@ def _fraction(args: Value) -> Anomaly | None:
     if type(args) is tuple and 1 <= len(args) <= 2 and all(is_int(part) for part in args):
         return None
     if type(args) is tuple and len(args) == 1 and is_text(args[0], _DIGITS):
-        if _FRACTION.match(args[0]):
+        if re.match(_FRACTION, args[0]):
             return None
         if "e" in args[0].lower():
             return Anomaly(RuleId.OVERSIZED_ARGUMENT, "an exponent that is computed out")

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.rule_ids import RuleId
+from sdtool.checkpoint.strides import are_sizes
 from sdtool.checkpoint.trace import Anomaly
 from sdtool.checkpoint.values import DICT, LIST, LITERAL_OPCODES, Extent, Global, Instance, Value
 
@@ -74,7 +75,7 @@ def is_sizes(value: Value) -> bool:
         if value.target != SIZE or type(value.args) is not tuple:
             return False
         value = value.args[0] if value.args else ()
-    return type(value) is tuple and len(value) <= 64 and all(type(n) is int for n in value)
+    return are_sizes(value) and len(value) <= 64
 
 
 def is_no_hooks(value: Value) -> bool:

@@ -6,8 +6,6 @@ Source: GitHub Docs, "Workflow commands for GitHub Actions", and how @actions/co
 
 from __future__ import annotations
 
-from pathlib import PurePath
-
 from sdtool.checkpoint.wording import counted, escape
 from sdtool.scan.findings import LONGEST, Report, Severity, Verdict
 
@@ -17,6 +15,8 @@ _SHOWN = 10
 
 def annotation(report: Report, *, fails: bool) -> str | None:
     """Return the line for one file, an error if it `fails` the run; None if it is plainly clean."""
+    from pathlib import PurePath  # no other report needs it
+
     if report.verdict is Verdict.CLEAN and not report.allowed:
         return None
     if report.verdict is Verdict.CLEAN:

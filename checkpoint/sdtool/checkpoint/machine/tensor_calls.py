@@ -1,0 +1,138 @@
+"""The call behind a tensor of a state dict, followed in one step.
+
+torch writes the arguments of `_rebuild_tensor_v2` as some thirty opcodes, always the same ones in
+the same order:
+
+    ((  h. h. X key q. h. K. t q. Q    MARK, MARK; "storage", class, key, location, elements; the id
+                                       (legacy files: N in front of t, for no view)
+    K.  (K.K.K.K.t q.  (K.K.K.K.t q.   offset, size, stride
+    89  h. ) R q.                      requires_grad, OrderedDict()
+    t q. R q.                          the call
+
+One pattern takes them all. What comes of it is what the loop would have made: the same events,
+stack, memo and counts; whatever differs in one byte is left to the loop. It takes a third of the
+time, and most of a checkpoint's pickle are such calls.
+
+Source: torch/_tensor.py (`_reduce_ex_internal`), torch/serialization.py (`persistent_id`), and
+Lib/pickle.py (`save_tuple`, `save_reduce`) at protocol 2.
+"""
+
+from __future__ import annotations
+
+import re
+
+from sdtool.checkpoint.machine.state import Machine
+from sdtool.checkpoint.values import NEAR, Instance, Persistent, Value
+
+_PUT = rb"(r....|q.)"
+_GET = rb"(?:h.|j....)"
+_NUMBER = rb"K.|M..|J...."
+_ROW = rb"((?:" + _NUMBER + rb"){1,3}[\x85-\x87]|\((?:" + _NUMBER + rb"){4,8}t)"
+_CALL = re.compile(
+    rb"(?s:\(\((" + _GET + rb")(" + _GET + rb")X(.)\0\0\0([0-9]{1,20})" + _PUT + rb"(" + _GET
+    + rb")(" + _NUMBER + rb")(N?)t" + _PUT + rb"Q(" + _NUMBER + rb")" + _ROW + _PUT + _ROW + _PUT
+    + rb"([\x88\x89])(" + _GET + rb")\)R" + _PUT + rb"t" + _PUT + rb"R" + _PUT + rb")"
+)  # fmt: skip
+_PID, _HOOKS, _MADE = 9, 17, 19
+"""The groups of `_CALL` in front of which, or behind which, the three events stand."""
+_NUMBERS = re.compile(rb"(?s:" + _NUMBER + rb")")
+
+_PUTS = 7
+_LONG = sum((0x72 + (k << 8)) << 40 * k for k in range(_PUTS))
+_LONG_STEP = sum(1 << 40 * k + 8 for k in range(_PUTS))
+_SHORT = sum((0x71 + (k << 8)) << 16 * k for k in range(_PUTS))
+_SHORT_STEP = sum(1 << 16 * k + 8 for k in range(_PUTS))
+"""The seven opcodes that put values into the memo, as one number: for the entries 0 to 6, and what
+is added for those from 1 on."""
+_OPCODES = 22
+"""Those behind the first MARK, without the two rows."""
+CALL_OBJECTS = 9
+"""What such a call makes, as `Limits.objects` counts it: five tuples, an id and two calls."""
+_KNOWN = 1024
+
+
+def follow_call(
+    m: Machine, stack: list[Value], pos: int, end: int, near: int, opcodes: int
+) -> tuple[int, int, int] | None:
+    """Follow the call whose first MARK is at `pos` of the window.
+
+    It must end by `end`, and have fewer than `opcodes` opcodes. Returns where it ends, the opcodes
+    behind its first MARK, and the place that its events stand near (see `Instance`). None leaves it
+    to the loop, and nothing has changed.
+    """
+    call = _CALL.match(m.buf, pos, end)
+    if call is None or not stack or m.holes or m.far:
+        return None
+    (
+        word, kind, length, key, put_key, place, numel, no_view, put_pid, offset, size,
+        put_size, stride, put_stride, grad, hooks, put_hooks, put_args, put_call,
+    ) = call.groups()  # fmt: skip
+    first = len(m.memo)
+    puts = put_key + put_pid + put_size + put_stride + put_hooks + put_args + put_call
+    if int.from_bytes(puts, "little") != (
+        _LONG + first * _LONG_STEP if first > 0xFF else _SHORT + first * _SHORT_STEP
+    ):
+        return None
+    entries, rows = m.entries, m.rows
+    is_known = word in entries and kind in entries and place in entries and hooks in entries
+    if not is_known and not _have(m, {word, kind, place, hooks}):
+        return None
+    shape, shape_opcodes = rows.get(size) or _row(m, size)
+    strides, stride_opcodes = rows.get(stride) or _row(m, stride)
+    behind = _OPCODES + len(no_view) + shape_opcodes + stride_opcodes
+    if (
+        not shape
+        or not strides
+        or behind >= opcodes
+        or length[0] != len(key)
+        or type(entries[word]) is not str
+        or not 0 < first < m.limits.memo_index - _PUTS
+        or 0x100 - _PUTS < first < 0x100
+    ):
+        return None
+
+    at, last = m.base + call.end(_PID), m.base + call.start(_MADE) - 1
+    if not near <= at <= last <= near + NEAR:
+        near = at
+    text = str(key, "ascii")
+    pid: tuple[Value, ...] = entries[word], entries[kind], text, entries[place], _number(numel)
+    if no_view:
+        pid += (None,)
+    storage = Persistent(pid, near, at - near)
+    none = Instance(
+        entries[hooks], (), "REDUCE", near, None, m.base + call.start(_HOOKS) - 1 - near
+    )
+    args = (storage, _number(offset), shape, strides, grad == b"\x88", none)
+    made = Instance(stack[-1], args, "REDUCE", near, None, last - near)
+    stack[-1] = made
+    m.memo += (text, pid, shape, strides, none, args, made)
+    m.trace.events += (storage, none, made)
+    return call.end(), behind, near
+
+
+def _have(m: Machine, gets: set[bytes]) -> bool:
+    """Whether these opcodes get something from the memo, which is kept then."""
+    if len(m.entries) > _KNOWN:
+        m.entries.clear()
+    for get in gets:
+        index = int.from_bytes(get[1:], "little")
+        if index >= len(m.memo):
+            return False
+        m.entries[get] = m.memo[index]
+    return True
+
+
+def _number(written: bytes) -> int:
+    return int.from_bytes(written[1:], "little", signed=len(written) == 5)
+
+
+def _row(m: Machine, written: bytes) -> tuple[tuple[int, ...], int]:
+    """A size or a stride, and its opcodes; nothing where it is not of as many as TUPLEn takes."""
+    is_marked = written[0] == 0x28
+    numbers = tuple(map(_number, _NUMBERS.findall(written, is_marked, len(written) - 1)))
+    if not is_marked and written[-1] - 0x84 != len(numbers):
+        return (), 0
+    if len(m.rows) >= _KNOWN:
+        m.rows.clear()
+    row = m.rows[written] = m.shared(numbers), len(numbers) + 1 + is_marked
+    return row
