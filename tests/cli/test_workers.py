@@ -18,6 +18,7 @@ from tests.cli.in_workers import Doing, asleep, deadly, deadly_scan, ends, noted
 from tests.forge import dict_of, pickled, tensor, torch_zip
 
 from sdtool.batch import Processes, scanning, workers
+from sdtool.cli.entry import main
 
 kills = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 
@@ -122,3 +123,13 @@ def test_ctrl_c_ends_all_processes_without_a_word_from_them(tmp_path: Path) -> N
     os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to all of them
     _, err = run.communicate(timeout=120)
     assert (run.returncode, err.strip()) == (130, "sdtool: interrupted")
+
+
+def test_a_bundled_program_is_its_own_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    def became_a_worker() -> None:
+        raise SystemExit(7)
+
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setattr(multiprocessing, "freeze_support", became_a_worker)
+    with pytest.raises(SystemExit, match="7"):
+        main()
