@@ -136,10 +136,9 @@ def test_a_baked_vae_is_opened_again_in_another_process(models: Path) -> None:
 
 
 def test_an_error_from_another_process_has_the_traceback_of_its_cause() -> None:
-    try:
+    with pytest.raises(ZeroDivisionError) as caught:
         _ = 1 // 0
-    except ZeroDivisionError as e:
-        error = as_error(e, "here")
+    error = as_error(caught.value, "here")
     there = pickle.loads(pickle.dumps(error))
     assert (str(there), there.hint) == (str(error), error.hint)
     assert "_ = 1 // 0\n" in str(there.__cause__)
