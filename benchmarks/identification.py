@@ -28,8 +28,8 @@ from typing import Any
 
 from sdtool.checkpoint.dtypes import BY_SAFETENSORS
 from sdtool.checkpoint.identify import Identity, identify
-from sdtool.checkpoint.reading import Storage, TensorEntry
 from sdtool.checkpoint.source import Memory
+from sdtool.checkpoint.tensors import Storage, TensorEntry
 
 JUDGED = ("right", "vague", "unknown", "wrong")
 OLDER_WORDS = {

@@ -10,9 +10,9 @@ import torch
 
 from sdtool.checkpoint.dtypes import BY_NAME
 from sdtool.checkpoint.identify.quantization import Quantization, quantization_of
-from sdtool.checkpoint.reading import Storage, TensorEntry
 from sdtool.checkpoint.source import Memory
 from sdtool.checkpoint.strides import row_major
+from sdtool.checkpoint.tensors import Storage, TensorEntry
 
 State = dict[str, torch.Tensor]
 FP8 = ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz")

@@ -23,8 +23,8 @@ from sdtool.checkpoint.identify.architecture import (
     unet,
     vae,
 )
-from sdtool.checkpoint.reading import Storage, TensorEntry
 from sdtool.checkpoint.source import Memory
+from sdtool.checkpoint.tensors import Storage, TensorEntry
 
 UNETS: Mapping[str, UNetConfig] = {
     "SD 1.x": UNET_V1,

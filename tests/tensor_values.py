@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import torch
 
 from sdtool.checkpoint import storage_chunks
-from sdtool.checkpoint.reading import Checkpoint, TensorEntry
+from sdtool.checkpoint.reading import Checkpoint
+from sdtool.checkpoint.tensors import TensorEntry
 
 
 def values_of(entry: TensorEntry) -> torch.Tensor:

@@ -88,9 +88,10 @@ class Writing:
         raise NotImplementedError
 
 
-@dataclass(frozen=True, slots=True)
 class KillsWhileItWrites(Converting):
     """A conversion that ends its process when the first bytes of some file are written."""
+
+    __slots__ = ()
 
     def choose(self, checkpoint: Checkpoint, job: Job) -> Sequence[Making | Nothing]:
         if Path(job.item.path).name == "kills.ckpt":

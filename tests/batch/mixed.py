@@ -21,6 +21,14 @@ TRAP = torch_zip(pickled(call(name("os", "system"), "echo")), {})
 VAE = "first_stage_model."
 
 
+def untidy(folder: Path) -> Path:
+    """Make a folder with a file to convert and one for the quarantine."""
+    folder.mkdir()
+    torch.save(lora(), folder / "l.pt")
+    (folder / "x.ckpt").write_bytes(TRAP)
+    return folder
+
+
 def tree(folder: Path) -> Tree:
     """Every file below `folder`: its bytes and its time; of a link, what it leads to."""
     return {

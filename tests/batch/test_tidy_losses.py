@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.batch.mixed import TRAP, tree
+from tests.batch.mixed import TRAP, tree, untidy
 from tests.batch.test_tidy import acts
 from tests.cli.kinds import lora
 
@@ -30,12 +30,7 @@ from sdtool.batch.tidy.places import places_of
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with a file to convert and one for the quarantine."""
-    place = tmp_path / "models"
-    place.mkdir()
-    torch.save(lora(), place / "l.pt")
-    (place / "x.ckpt").write_bytes(TRAP)
-    return place
+    return untidy(tmp_path / "models")
 
 
 @pytest.mark.parametrize("name", ["l.pt", "x.ckpt"])

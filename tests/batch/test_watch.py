@@ -59,7 +59,7 @@ def looking(downloads: Path) -> tuple[Clock, Callable[[], list[str]]]:
 
     def look() -> list[str]:
         ready = arrivals.look()
-        assert all(map(arrivals.told, ready))
+        assert all(map(arrivals.reported, ready))
         return [Path(item.path).name for item in ready]
 
     return clock, look
@@ -406,14 +406,14 @@ def test_ctrl_c_among_several_tells_of_each_once_and_leaves_nothing_half_written
         return len(calls) == 2
 
     if where == "scan":
-        told = Arrivals.told
+        told = Arrivals.reported
 
         def stopped(self: Arrivals, item: Item) -> bool:
             if stop(item):
                 raise KeyboardInterrupt
             return told(self, item)
 
-        monkeypatch.setattr(Arrivals, "told", stopped)
+        monkeypatch.setattr(Arrivals, "reported", stopped)
     else:
 
         def placed(items: Sequence[Item], *rest: Any) -> Any:

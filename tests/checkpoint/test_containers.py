@@ -32,9 +32,10 @@ from sdtool.checkpoint.errors import (
 )
 from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.limits import Limits
-from sdtool.checkpoint.reading import Reading, TensorEntry
+from sdtool.checkpoint.reading import Reading
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import LocalFile, Memory
+from sdtool.checkpoint.tensors import TensorEntry
 
 
 def read(data: bytes, **options: Any) -> tuple[Reading, ...]:

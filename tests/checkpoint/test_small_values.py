@@ -13,9 +13,10 @@ import torch
 from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.dtypes import BY_NAME, TABLE, DType
 from sdtool.checkpoint.errors import Truncated, Unsupported
-from sdtool.checkpoint.reading import Member, Storage, TensorEntry
+from sdtool.checkpoint.members import Member
 from sdtool.checkpoint.small_values import bytes_of, numbers, values_of
 from sdtool.checkpoint.source import Memory
+from sdtool.checkpoint.tensors import Storage, TensorEntry
 
 READ = [row for row in TABLE if row.code is not None or row.name == "bfloat16"]
 

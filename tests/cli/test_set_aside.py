@@ -9,10 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-from tests.batch.mixed import TRAP, tree
+from tests.batch.mixed import TRAP, tree, untidy
 from tests.cli.conftest import Run
-from tests.cli.kinds import lora
 
 from sdtool.batch import set_aside
 
@@ -21,12 +19,7 @@ QUARANTINE = "sdtool-quarantine"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with a file to convert and one for the quarantine."""
-    place = tmp_path / "models"
-    place.mkdir()
-    torch.save(lora(), place / "l.pt")
-    (place / "x.ckpt").write_bytes(TRAP)
-    return place
+    return untidy(tmp_path / "models")
 
 
 @pytest.fixture

@@ -69,10 +69,19 @@ def scope_of(method: str, path: str, token: str | None, headers: dict[str, str])
     }  # fmt: skip
 
 
+def guard_of(errors: list[Exception], *folders: str | Path) -> Guard:
+    """The application over folders; `errors` gets what its terminal would show."""
+    library = Library([str(folder) for folder in folders], Settings({}))
+    return app(library, TOKEN, PORT, errors.append)
+
+
 @asynccontextmanager
-async def served(*folders: str | Path) -> AsyncGenerator[Ask]:
-    """Run the application over folders, as a server does."""
-    guard = app(Library([str(folder) for folder in folders], Settings({})), TOKEN, PORT)
+async def served(
+    *folders: str | Path, reported: list[Exception] | None = None
+) -> AsyncGenerator[Ask]:
+    """Run the application over folders, as a server does; without `reported` no error may be."""
+    errors: list[Exception] = [] if reported is None else reported
+    guard = guard_of(errors, *folders)
     to_app, from_app = asyncio.Queue[Any](), asyncio.Queue[Any]()
     life = asyncio.create_task(guard({"type": "lifespan"}, to_app.get, from_app.put))
     await to_app.put({"type": "lifespan.startup"})
@@ -104,6 +113,7 @@ async def served(*folders: str | Path) -> AsyncGenerator[Ask]:
     yield ask
     await to_app.put({"type": "lifespan.shutdown"})
     await life
+    assert reported is not None or not errors
 
 
 async def first_look(ask: Ask) -> Page:
@@ -186,13 +196,13 @@ def test_nobody_else_is_answered(attack: str, tmp_path: Path) -> None:
     [{"host": HOST}, {"host": f"localhost:{PORT}"}, OURS, OURS | {"sec-fetch-site": "none"}],
 )
 def test_the_page_itself_is_answered(headers: dict[str, str]) -> None:
-    guard = Guard(app(Library([], Settings({})), TOKEN, PORT), TOKEN, PORT)
+    guard = guard_of([])
     assert guard.refusal(scope_of("GET", "/", TOKEN, headers)) is None
     assert guard.refusal(scope_of("POST", "/", TOKEN, OURS)) is None
 
 
 def test_two_hosts_are_none() -> None:
-    guard = Guard(app(Library([], Settings({})), TOKEN, PORT), TOKEN, PORT)
+    guard = guard_of([])
     scope = scope_of("GET", "/", TOKEN, OURS)
     scope["headers"].append((b"Host", b"evil.example"))
     assert guard.refusal(scope) is not None
@@ -200,7 +210,7 @@ def test_two_hosts_are_none() -> None:
 
 def test_a_websocket_is_not_accepted() -> None:
     async def asked() -> None:
-        guard = app(Library([], Settings({})), TOKEN, PORT)
+        guard = guard_of([])
         sent: list[Any] = []
 
         async def send(message: Any) -> None:
@@ -389,6 +399,29 @@ def test_one_thing_at_a_time_and_an_end_to_it(tmp_path: Path) -> None:
             assert (await ask("POST", "/look", {})).status == 400
             assert (await ask("POST", "/runs/1/cancel", {})).status == 200
             assert (await ask("GET", "/runs/1")).told[-1]["ended"] == "cancelled"
+
+    asyncio.run(asked())
+
+
+def test_a_mistake_of_sdtool_is_answered_as_every_error(tmp_path: Path) -> None:
+    def broken(library: Library) -> None:
+        raise KeyError("lost")
+
+    async def asked() -> None:
+        reported: list[Exception] = []
+        async with served(tmp_path, reported=reported) as ask:
+            await first_look(ask)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("sdtool.cli.ui.library.Library.found", broken)
+                answer = await ask("POST", "/look", {})
+            assert (answer.status, answer.headers["content-type"]) == (500, "application/json")
+            assert answer.headers["x-frame-options"] == "DENY"
+            assert answer.json == {
+                "error": "unexpected KeyError ('lost')",
+                "hint": "this is a bug in sdtool: please report it, with the output of --verbose",
+            }
+            assert [repr(error) for error in reported] == ["KeyError('lost')"]
+            assert (await ask("POST", "/look", {})).status == 200  # it goes on
 
     asyncio.run(asked())
 

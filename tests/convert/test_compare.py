@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from sdtool.checkpoint import open_checkpoint
-from sdtool.checkpoint.reading import TensorEntry
 from sdtool.checkpoint.source import LocalFile, local_file
+from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.convert.verify.compare import Distance, distance
 
 

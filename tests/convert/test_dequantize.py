@@ -510,7 +510,7 @@ def test_the_shards_of_a_set_are_judged_together(tmp_path: Path) -> None:
 
 def test_nothing_heavy_is_imported_and_memory_is_bounded(tmp_path: Path) -> None:
     """Blocks of 16: scales are a quarter of the file, and are never held."""
-    rows = 8192
+    rows = 4096
     state = {
         "a.weight": torch.zeros(rows, 8192, dtype=torch.uint8).view(torch.float8_e4m3fn),
         "a.scale_weight": torch.ones(rows, 512, 1),
@@ -529,4 +529,4 @@ def test_nothing_heavy_is_imported_and_memory_is_bounded(tmp_path: Path) -> None
     done = subprocess.run(
         [sys.executable, "-c", program, str(source)], capture_output=True, text=True, check=True
     )
-    assert int(done.stdout) < 24_000_000 < source.stat().st_size / 3
+    assert int(done.stdout) < 20_000_000 < source.stat().st_size / 2

@@ -6,8 +6,8 @@ import pytest
 
 from sdtool.checkpoint.dtypes import BY_NAME
 from sdtool.checkpoint.errors import LimitExceeded
-from sdtool.checkpoint.reading import Storage, TensorEntry
 from sdtool.checkpoint.source import Memory
+from sdtool.checkpoint.tensors import Storage, TensorEntry
 from sdtool.convert.plan.expansion import check_expansion, check_reading
 from sdtool.convert.plan.plan import Placed, plan_safetensors
 from sdtool.convert.plan.selection import Selected, Selection

@@ -14,8 +14,8 @@ from tests.tensor_values import raw_bytes
 from sdtool.checkpoint.dtypes import BY_NAME
 from sdtool.checkpoint.errors import Malformed
 from sdtool.checkpoint.identify.grids import grid_of
-from sdtool.checkpoint.reading import Storage, TensorEntry
 from sdtool.checkpoint.source import Memory
+from sdtool.checkpoint.tensors import Storage, TensorEntry
 from sdtool.convert.elements import scales
 from sdtool.convert.elements.census import Census
 from sdtool.convert.elements.rescale import Rescale

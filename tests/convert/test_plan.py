@@ -17,10 +17,10 @@ from tests.convert.samples import DTYPES
 from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.dtypes import BY_NAME
 from sdtool.checkpoint.errors import LimitExceeded, Malformed, Unsupported
-from sdtool.checkpoint.reading import Storage, TensorEntry
 from sdtool.checkpoint.source import Memory
+from sdtool.checkpoint.tensors import Storage, TensorEntry
 from sdtool.convert import Selected, Selection, plan_safetensors, select_all, select_parts
-from sdtool.convert.plan.plan import ORDER
+from sdtool.convert.plan.header import ORDER
 from sdtool.convert.plan.repeated import repeated
 
 

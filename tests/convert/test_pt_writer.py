@@ -18,8 +18,9 @@ from tests.tensor_values import raw_bytes
 from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.dtypes import BY_NAME
 from sdtool.checkpoint.errors import Malformed, Unsupported
-from sdtool.checkpoint.reading import Checkpoint, Storage, TensorEntry
+from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.source import Memory
+from sdtool.checkpoint.tensors import Storage, TensorEntry
 from sdtool.convert import Selected, Selection, Target, Written, convert_unjudged, select_all
 from sdtool.convert.write.pt_file import PtPlan, directory_bytes, local_header, plan_pt, write_pt
 from sdtool.scan import scan_file

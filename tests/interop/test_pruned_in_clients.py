@@ -82,17 +82,23 @@ def test_diffusers_loads_the_unet_of_either_variant(source: Any, tmp_path: Path)
         same(loaded.state_dict(), expected)
 
 
-def test_diffusers_loads_the_vae_inside_and_taken_out(source: Any, tmp_path: Path) -> None:
-    diffusers = pytest.importorskip("diffusers")
-    files = pytest.importorskip("diffusers.loaders.single_file_utils")
-    state, checkpoint = source
+def saved_vae(diffusers: Any, folder: Path) -> Any:
+    """A small VAE that diffusers has made and saved."""
     model = diffusers.AutoencoderKL(
         block_out_channels=WIDTHS,
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         layers_per_block=2,
     )
-    model.save_pretrained(tmp_path / "vae")
+    model.save_pretrained(folder)
+    return model
+
+
+def test_diffusers_loads_the_vae_inside_and_taken_out(source: Any, tmp_path: Path) -> None:
+    diffusers = pytest.importorskip("diffusers")
+    files = pytest.importorskip("diffusers.loaders.single_file_utils")
+    state, checkpoint = source
+    model = saved_vae(diffusers, tmp_path / "vae")
     expected = files.convert_ldm_vae_checkpoint(dict(state), dict(model.config))
     for only in (None, "vae"):
         plan = plan_prune(checkpoint, only=only, variant="ema-only")
@@ -112,13 +118,7 @@ def test_a_vae_saved_by_diffusers_can_be_baked_in(
 ) -> None:
     diffusers = pytest.importorskip("diffusers")
     _, checkpoint = source
-    model = diffusers.AutoencoderKL(
-        block_out_channels=WIDTHS,
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        layers_per_block=2,
-    )
-    model.save_pretrained(tmp_path / "vae")
+    model = saved_vae(diffusers, tmp_path / "vae")
     saved = safetensors.torch.load_file(tmp_path / "vae" / "diffusion_pytorch_model.safetensors")
     if generation == "query":  # as diffusers saved it until 0.17
         old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
@@ -178,7 +178,7 @@ def test_a_checkpoint_of_lightnings_own_trainer(tmp_path: Path) -> None:
     checkpoint = open_bytes(path)
     assert len(checkpoint.tensors) == len(state)
     plan = plan_prune(checkpoint, variant="ema-only")
-    assert plan.ema_state == "full" and plan.num_updates == 4
+    assert plan.ema.state == "full" and plan.num_updates == 4
     assert {"optimizer", "training loop", "callback"} <= {row.role.value for row in plan.table}
     out = written(plan, tmp_path)
     expected = {n: v for n, v in compvis_ema(state).items() if not n.startswith("model_ema.diff")}

@@ -25,7 +25,7 @@ def without(state: State, *names: str) -> State:
 def test_no_ema(tmp_path: Path) -> None:
     state = {name: value for name, value in tiny().items() if "model_ema" not in name}
     plan = plan_prune(opened(tmp_path, state), variant="ema-only")
-    assert (plan.ema_state, plan.lacks_ema) == ("none", True)
+    assert (plan.ema.state, plan.lacks_ema) == ("none", True)
     assert plan.nothing_to_do == "it holds no EMA weights"
 
 
@@ -36,7 +36,7 @@ def test_a_partial_ema_is_filled_only_when_asked(tmp_path: Path) -> None:
         plan_prune(checkpoint, variant="ema-only")
     assert BIAS in caught.value.what and "--fill-from-raw" in str(caught.value.hint)
     plan = plan_prune(checkpoint, variant="ema-only", fill_from_raw=True)
-    assert plan.ema_state == "partial"
+    assert plan.ema.state == "partial"
     assert any(BIAS in note for note in plan.notes)
     ema = plan.as_json()["ema"]
     assert isinstance(ema, dict) and ema["missing"] == [BIAS]
@@ -59,7 +59,7 @@ def test_an_ema_of_another_shape_is_not_taken(tmp_path: Path) -> None:
 def test_an_ema_without_its_raw_weight_is_named(tmp_path: Path) -> None:
     checkpoint = opened(tmp_path, without(tiny(), BIAS))
     plan = plan_prune(checkpoint, variant="ema-only")
-    assert plan.ema_state == "partial"
+    assert plan.ema.state == "partial"
     assert any(EMA_BIAS in note for note in plan.notes)
     assert EMA_BIAS not in {selected.name for selected in plan.selection.entries}
 
@@ -68,7 +68,7 @@ def test_an_orphaned_ema_is_kept_and_never_guessed(tmp_path: Path) -> None:
     state = {name: value for name, value in tiny().items() if not name.startswith("model.")}
     checkpoint = opened(tmp_path, state)
     plan = plan_prune(checkpoint)
-    assert plan.ema_state == "orphan"
+    assert plan.ema.state == "orphan"
     assert EMA_BIAS in {selected.name for selected in plan.selection.entries}
     with pytest.raises(Malformed, match="without the raw weights"):
         plan_prune(checkpoint, variant="ema-only")

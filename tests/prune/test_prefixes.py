@@ -189,7 +189,7 @@ def test_values_go_with_their_names(tmp_path: Path) -> None:
         assert out.keys() == expected.keys()
         assert all(torch.equal(out[name], value) for name, value in expected.items())
         again = plan_prune(open_bytes(tmp_path / "out.safetensors"), variant="keep-both")
-        assert again.ema_state == {"raw-only": "none", "ema-only": "scalars-only"}.get(
+        assert again.ema.state == {"raw-only": "none", "ema-only": "scalars-only"}.get(
             variant, "full"
         )
 

@@ -84,7 +84,7 @@ def test_each_variant_is_the_state_dict_that_it_names(form: str, tmp_path: Path)
     checkpoint = opened(tmp_path, make())
     assert equal(written(plan_prune(checkpoint), tmp_path), RAW)
     plan = plan_prune(checkpoint, variant="ema-only")
-    assert plan.ema_state == "full" and len(plan.ema.pairs) == len(RAW)
+    assert plan.ema.state == "full" and len(plan.ema.pairs) == len(RAW)
     assert equal(written(plan, tmp_path), EMA)
     both = written(plan_prune(checkpoint, variant="keep-both"), tmp_path)
     ddp = "module." if form == "ddp" else ""
@@ -141,7 +141,7 @@ def test_averages_in_a_list_are_named_after_the_weights(
     averages = [EMA[name] for name in PARAMETERS]
     checkpoint = opened(tmp_path, {"model": RAW, "ema": wrap(averages)})
     plan = plan_prune(checkpoint, variant="ema-only")
-    assert plan.ema_state == "full"
+    assert plan.ema.state == "full"
     expected = {n: EMA[n] if n in PARAMETERS else v for n, v in RAW.items()}
     assert equal(written(plan, tmp_path), expected)
     assert equal(written(plan_prune(checkpoint), tmp_path), RAW)
@@ -160,7 +160,7 @@ def test_gaps_are_filled_only_when_asked(tmp_path: Path) -> None:
     partial = {key: value for key, value in EMA.items() if key != name}
     checkpoint = opened(tmp_path, {"params": RAW, "params_ema": partial})
     plan = plan_prune(checkpoint, variant="ema-only", fill_from_raw=True)
-    assert plan.ema_state == "partial" and plan.ema.bare == (name,)
+    assert plan.ema.state == "partial" and plan.ema.bare == (name,)
     assert equal(written(plan, tmp_path), partial | {name: RAW[name]})
 
 

@@ -148,7 +148,7 @@ def test_every_family_keeps_all_that_inference_needs(family: str, tmp_path: Path
     checkpoint = opened(tmp_path, lightning(shadow(state)))
     raw = plan_prune(checkpoint)
     ema = plan_prune(checkpoint, variant="ema-only")
-    assert raw.ema_state == "full"
+    assert raw.ema.state == "full"
     assert names_of(raw) == set(state)
     assert names_of(ema) == {*state, "model_ema.decay", "model_ema.num_updates"}
     averaged = [s for s in ema.selection.entries if s.entry.name != s.name]
@@ -187,7 +187,7 @@ def test_an_autoencoder_has_its_own_ema_and_loss(tmp_path: Path) -> None:
     for name in ("encoderconv_inweight", "decoderconv_outbias", "quant_convweight"):
         state["model_ema." + name] += 1
     checkpoint = opened(tmp_path, lightning(state), "kl.vae.ckpt")
-    assert plan_prune(checkpoint).ema_state == "full"
+    assert plan_prune(checkpoint).ema.state == "full"
     out = written(plan_prune(checkpoint, variant="ema-only"), tmp_path)
     weights = [name for name in raw if not name.startswith("loss.")]
     assert out.keys() == {*weights, "model_ema.decay", "model_ema.num_updates"}
@@ -230,7 +230,7 @@ def test_a_pruned_file_is_not_pruned_again(tmp_path: Path) -> None:
     again = open_bytes(tmp_path / "out.safetensors")
     for variant in ("raw-only", "ema-only"):
         plan = plan_prune(again, variant=variant)
-        assert plan.ema_state == "scalars-only"
+        assert plan.ema.state == "scalars-only"
         assert plan.nothing_to_do == "it holds nothing that only training needs"
     assert plan_prune(again, dtype="fp16").nothing_to_do is None
 

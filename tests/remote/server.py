@@ -201,15 +201,45 @@ def redirect(to: str, status: int = 302, **headers: str) -> Fault:
     return lambda path, asked, good: Reply(status, {"Location": to, **headers})
 
 
+class QuietHandler(BaseHTTPRequestHandler):
+    """What the handlers of both servers have in common: they write no log."""
+
+    protocol_version = "HTTP/1.1"
+    timeout = 10
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+
+class _QuietServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        pass
+
+
+@contextmanager
+def listening(handler: type[QuietHandler], tls: ssl.SSLContext | None = None) -> Generator[int]:
+    """Answer requests in a thread, on the port that this yields; encrypted ones with `tls`."""
+    http = _QuietServer(("127.0.0.1", 0), handler)
+    if tls is not None:
+        http.socket = tls.wrap_socket(http.socket, server_side=True)
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield http.server_address[1]
+    finally:
+        http.shutdown()
+        thread.join()
+        http.server_close()
+
+
 @contextmanager
 def running(tls: ssl.SSLContext | None = None) -> Generator[Server]:
     """Run a server on a free port; an encrypted one with `tls`."""
     ours = Server("http" if tls is None else "https")
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        timeout = 10
-
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             headers = {name.title(): value for name, value in self.headers.items()}
             reply = ours.answer(self.path, headers)
@@ -227,24 +257,5 @@ def running(tls: ssl.SSLContext | None = None) -> Generator[Server]:
             if reply.cut is not None:
                 self.close_connection = True
 
-        def log_message(self, format: str, *arguments: object) -> None:
-            pass
-
-    class Quiet(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, request: object, client_address: object) -> None:
-            pass
-
-    http = Quiet(("127.0.0.1", 0), Handler)
-    ours.port = http.server_address[1]
-    if tls is not None:
-        http.socket = tls.wrap_socket(http.socket, server_side=True)
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with listening(Handler, tls) as ours.port:
         yield ours
-    finally:
-        http.shutdown()
-        thread.join()
-        http.server_close()

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import email
 import re
-import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-from tests.remote.server import Bytes, File, Reply, answered
+from tests.remote.server import Bytes, File, QuietHandler, Reply, answered, listening
 
 PLACE = "models"
 _DATE = "Fri, 29 Nov 2024 10:00:00 GMT"
@@ -193,10 +191,7 @@ def _xml(_root: str, **values: str) -> bytes:
 def store_running(store: Store) -> Generator[str]:
     """Serve a store on a free port; gives its address."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        timeout = 10
-
+    class Handler(QuietHandler):
         def answer(self) -> None:
             url = urlsplit(self.path)
             headers = {name.title(): value for name, value in self.headers.items()}
@@ -219,21 +214,5 @@ def store_running(store: Store) -> Generator[str]:
 
         do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer
 
-        def log_message(self, format: str, *arguments: object) -> None:
-            pass
-
-    class Quiet(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, request: object, client_address: object) -> None:
-            pass
-
-    server = Quiet(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with listening(Handler) as port:
+        yield f"http://127.0.0.1:{port}"

@@ -58,7 +58,8 @@ if TYPE_CHECKING:
     from sdtool.batch.progress import Cancelled, Progress
     from sdtool.batch.pruning import Pruning, with_baked_vae
     from sdtool.batch.release.ema_health import EmaHealth
-    from sdtool.batch.release.releasing import About, Released, Variant, release_file
+    from sdtool.batch.release.releasing import About, Released, release_file
+    from sdtool.batch.release.variants import Variant
     from sdtool.batch.run import run_jobs
     from sdtool.batch.scanning import scan_file, scanned, unread
     from sdtool.batch.set_aside import without_set_aside
@@ -255,7 +256,8 @@ __getattr__ = lazily(
         ".progress": ("Cancelled", "Progress"),
         ".pruning": ("Pruning", "with_baked_vae"),
         ".release.ema_health": ("EmaHealth",),
-        ".release.releasing": ("About", "Released", "Variant", "release_file"),
+        ".release.releasing": ("About", "Released", "release_file"),
+        ".release.variants": ("Variant",),
         ".run": ("run_jobs",),
         ".scanning": ("scan_file", "scanned", "unread"),
         ".set_aside": ("without_set_aside",),

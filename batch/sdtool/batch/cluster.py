@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Generic, TypeVar
 
@@ -22,7 +21,7 @@ from sdtool.batch.engines import Work
 from sdtool.batch.journal.task import answering
 from sdtool.batch.spool import Task, results_of, work_through
 from sdtool.batch.workers import interrupts_held
-from sdtool.checkpoint import OutputError, SdtoolError, UsageError
+from sdtool.checkpoint import OutputError, SdtoolError, UsageError, dataclass
 
 T = TypeVar("T")
 R = TypeVar("R")

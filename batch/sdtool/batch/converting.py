@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from sdtool.batch.kinds import called_by_name
 from sdtool.batch.making import Making, Nothing, SetRecipe
 from sdtool.batch.place import Job, same_file
-from sdtool.checkpoint import Checkpoint
+from sdtool.checkpoint import Checkpoint, dataclass
 from sdtool.convert import (
     DEQUANTIZED_DTYPE,
     Target,

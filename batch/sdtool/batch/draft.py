@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from sdtool.batch.outcome import (
     Skipped,
     Written,
 )
-from sdtool.checkpoint import SdtoolError, UnsafeError, counted
+from sdtool.checkpoint import SdtoolError, UnsafeError, counted, dataclass
 from sdtool.convert import Census, LeftOut
 from sdtool.scan import Verdict
 

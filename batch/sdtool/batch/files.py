@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -30,7 +29,7 @@ from sdtool.batch.outputs import Outputs, outputs_for
 from sdtool.batch.place import AnyJob, apart, plan_outputs
 from sdtool.batch.progress import Progress, Stop, stoppable
 from sdtool.batch.run import Report, run_jobs
-from sdtool.checkpoint import Format, UsageError
+from sdtool.checkpoint import Format, UsageError, dataclass
 from sdtool.checkpoint.identify import Identity
 from sdtool.convert import Layout, Predicts, Target
 from sdtool.scan import Verdict

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from sdtool.batch.claims import Claims
+from sdtool.checkpoint import dataclass
 
 Warn: TypeAlias = Callable[[str, str], object]
 """Takes a warning and the file that it is about."""

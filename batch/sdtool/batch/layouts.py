@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from sdtool.batch.provenance import provenance, provenance_of_parts
 from sdtool.batch.sets import as_models, with_index
 from sdtool.batch.several import check_size, make_several
 from sdtool.batch.writing import make_outputs
-from sdtool.checkpoint import Checkpoint, UsageError, together
+from sdtool.checkpoint import Checkpoint, UsageError, dataclass, together
 from sdtool.convert import (
     REPLACED_SUFFIXES,
     Layout,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,7 +13,7 @@ from sdtool.batch.items import Item, is_remote
 from sdtool.batch.progress import Progress
 from sdtool.batch.release.statement import Statement, read_statement
 from sdtool.batch.release.sums import NAME, is_sums, read_sums
-from sdtool.checkpoint import SdtoolError, UsageError, local_file
+from sdtool.checkpoint import SdtoolError, UsageError, dataclass, local_file
 from sdtool.convert import Difference, Verification, hash_file, verify_file
 
 _Path: TypeAlias = str | os.PathLike[str]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from sdtool.batch.engines import Run
 from sdtool.batch.options import Options
 from sdtool.batch.outputs import Outputs
-from sdtool.checkpoint import Checkpoint, SdtoolError
+from sdtool.checkpoint import Checkpoint, SdtoolError, dataclass
 from sdtool.convert import Selection, Target
 
 if TYPE_CHECKING:

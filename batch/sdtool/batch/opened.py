@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from sdtool.batch.draft import Draft
 from sdtool.batch.items import Item
 from sdtool.batch.options import Options
 from sdtool.batch.sets import SetIndex
-from sdtool.checkpoint import Checkpoint, File, counted, size
+from sdtool.checkpoint import Checkpoint, File, counted, dataclass, size
 from sdtool.convert import prepared
 from sdtool.scan import Verdict, admit, judged, worst_message
 

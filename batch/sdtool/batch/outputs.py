@@ -6,12 +6,11 @@ import os
 import tempfile
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from sdtool.batch.items import is_remote
-from sdtool.checkpoint import File, UsageError, local_file
+from sdtool.checkpoint import File, UsageError, dataclass, local_file
 from sdtool.convert import check_output, clear_away
 
 Progress = Callable[[int], object]

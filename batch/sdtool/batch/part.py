@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
 
 from sdtool.batch.items import Item
-from sdtool.checkpoint import UsageError
+from sdtool.checkpoint import UsageError, dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 from sdtool.batch.folders import names_in
 from sdtool.batch.items import Item
 from sdtool.batch.sets import with_index
+from sdtool.checkpoint import dataclass
 from sdtool.convert import PIPELINE_INDEX, SCHEDULER, component_files
 
 

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,7 +16,7 @@ from sdtool.batch.outputs import OnThisMachine, Outputs
 from sdtool.batch.pipelines import Pipeline, is_folder, pipeline_of
 from sdtool.batch.rivals import made_of_another
 from sdtool.batch.sets import with_index
-from sdtool.checkpoint import Format, InputError, OutputError, UsageError, os_reason
+from sdtool.checkpoint import Format, InputError, OutputError, UsageError, dataclass, os_reason
 from sdtool.convert import REPLACED_SUFFIXES, Target, is_index
 
 _HERE = OnThisMachine()

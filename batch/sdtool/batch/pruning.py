@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -15,7 +15,7 @@ from sdtool.batch.kinds import called_by_name
 from sdtool.batch.making import Making, Nothing
 from sdtool.batch.options import Options
 from sdtool.batch.place import Job
-from sdtool.checkpoint import Checkpoint, SdtoolError
+from sdtool.checkpoint import Checkpoint, SdtoolError, dataclass
 from sdtool.convert import DEQUANTIZED_DTYPE, output_name, weight_dtype
 from sdtool.prune import (
     Component,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 from sdtool.batch.items import Item
 from sdtool.batch.sets import files_of
-from sdtool.checkpoint import Checkpoint, Format, InputError, TensorEntry, UnsafeError
+from sdtool.checkpoint import Checkpoint, Format, InputError, TensorEntry, UnsafeError, dataclass
 from sdtool.checkpoint.identify import ema_name
 from sdtool.convert import (
     CASTABLE,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from threading import Event
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,7 +18,7 @@ from sdtool.batch.outcome import Failed, Input, Outcome
 from sdtool.batch.outputs import OnThisMachine, Outputs
 from sdtool.batch.place import AnyJob, nbytes_of
 from sdtool.batch.progress import Progress, Stop, stoppable
-from sdtool.checkpoint import SdtoolError, UsageError
+from sdtool.checkpoint import SdtoolError, UsageError, dataclass
 
 if TYPE_CHECKING:
     from sdtool.batch.journal import Journal

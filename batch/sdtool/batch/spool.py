@@ -14,12 +14,11 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from sdtool.batch.engines import OwnRun, Work
 from sdtool.batch.journal.task import answering
-from sdtool.checkpoint import OutputError, SdtoolError
+from sdtool.checkpoint import OutputError, SdtoolError, dataclass
 
 T = TypeVar("T")
 R = TypeVar("R")

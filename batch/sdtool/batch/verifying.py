@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from threading import Event
 from typing import TypeAlias
 
@@ -22,6 +22,7 @@ from sdtool.checkpoint import (
     Unsupported,
     UsageError,
     counted,
+    dataclass,
     open_checkpoint,
     together,
 )

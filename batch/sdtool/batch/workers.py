@@ -17,12 +17,13 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from multiprocessing.connection import Connection, wait
 from operator import methodcaller
 from typing import Any, Generic, TypeVar
 
 from sdtool.batch.engines import Question, Work
+from sdtool.checkpoint import dataclass
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from sdtool.batch.provenance import provenance
 from sdtool.batch.sidecars import mind_sidecars
 from sdtool.batch.skipped import mind_there
 from sdtool.batch.up_to_date import is_made_of
-from sdtool.checkpoint import Checkpoint, LocalFile, SdtoolError
+from sdtool.checkpoint import Checkpoint, SdtoolError, dataclass
 from sdtool.convert import (
     ConvertPlan,
     PtPlan,
@@ -28,6 +28,7 @@ from sdtool.convert import (
     Target,
     Written,
     check_expansion,
+    mode_like,
     plan_pt,
     plan_safetensors,
     write_pt,
@@ -168,7 +169,7 @@ def _write(
         "progress": advance,
         "hashes": wanted.hashes,
         "allow_overflow": wanted.allow_overflow,
-        "mode": _mode(checkpoint),
+        "mode": mode_like(checkpoint.source),
     }
     plans = {one.out: one.plan for one in ready if isinstance(one.plan, ConvertPlan)}
     done: dict[Path, Written | SdtoolError] = {}
@@ -183,12 +184,6 @@ def _write(
             _note_written(one, done[one.out], shared, progress)
         except Exception as e:
             one.draft.fail(e)
-
-
-def _mode(checkpoint: Checkpoint) -> int:
-    """How open an input is to others: what is made of it is not more open, unpacked or not."""
-    file = checkpoint.source
-    return file.stat.st_mode & 0o666 if isinstance(file, LocalFile) else 0o666
 
 
 def _note_written(

@@ -38,10 +38,11 @@ if TYPE_CHECKING:
     from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
     from sdtool.checkpoint.opening import open_checkpoint, readings
     from sdtool.checkpoint.prefixes import plain_name
-    from sdtool.checkpoint.reading import Checkpoint, Reading, Storage, Stream, TensorEntry
+    from sdtool.checkpoint.reading import Checkpoint, Reading, Stream
     from sdtool.checkpoint.records import storage_chunks
     from sdtool.checkpoint.sets import every_tensor, two_sets
     from sdtool.checkpoint.source import File, LocalFile, Source, local_file, opened
+    from sdtool.checkpoint.tensors import Storage, TensorEntry
     from sdtool.checkpoint.values import Global
     from sdtool.checkpoint.weights import checkpoint_of
     from sdtool.checkpoint.wording import counted, escape, os_reason, size
@@ -110,10 +111,11 @@ __getattr__ = lazily(
         ".limits": ("DEFAULT_LIMITS", "Limits"),
         ".opening": ("open_checkpoint", "readings"),
         ".prefixes": ("plain_name",),
-        ".reading": ("Checkpoint", "Reading", "Storage", "Stream", "TensorEntry"),
+        ".reading": ("Checkpoint", "Reading", "Stream"),
         ".records": ("storage_chunks",),
         ".sets": ("every_tensor", "two_sets"),
         ".source": ("File", "LocalFile", "Source", "local_file", "opened"),
+        ".tensors": ("Storage", "TensorEntry"),
         ".values": ("Global",),
         ".weights": ("checkpoint_of",),
         ".wording": ("counted", "escape", "os_reason", "size"),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 
-_MUCH_NBYTES = 1 << 16
+_MUCH_NBYTES = 1 << 19
 """Less is done sooner than isal is imported."""
 
 

@@ -17,11 +17,12 @@ from itertools import chain, repeat
 from sdtool.checkpoint.errors import InputError, LimitExceeded
 from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.limits import Limits
-from sdtool.checkpoint.reading import Storage, Stream, TensorEntry
+from sdtool.checkpoint.reading import Stream
 from sdtool.checkpoint.rebuild import Rebuilder
 from sdtool.checkpoint.records import storage_chunks
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.strides import as_sizes
+from sdtool.checkpoint.tensors import Storage, TensorEntry
 from sdtool.checkpoint.trace import Anomaly
 from sdtool.checkpoint.values import Global, Instance, Value
 

@@ -8,6 +8,33 @@ from __future__ import annotations
 from sdtool.checkpoint.dtypes import BY_NUMPY, DType
 from sdtool.checkpoint.values import Global, Instance, Py2Bytes, Value
 
+_MULTIARRAY = frozenset({"numpy.core.multiarray", "numpy._core.multiarray"})
+_NUMERIC = frozenset({"numpy.core.numeric", "numpy._core.numeric"})
+
+
+def array_parts(value: Instance) -> tuple[Value, Value, bool, Value] | None:
+    """Shape, element type, whether the order is Fortran's, and the elements of an array.
+
+    None for what is no array, or one without them.
+    """
+    target = value.target
+    if type(target) is not Global or type(value.args) is not tuple:
+        return None
+    if target.name == "_reconstruct" and target.module in _MULTIARRAY:
+        state = value.states[-1] if value.states else None
+        if type(state) is not tuple or len(state) < 5:
+            return None
+        shape, descr, fortran, raw = state[-4:]
+        return shape, descr, bool(fortran), raw
+    if target.name == "_frombuffer" and target.module in _NUMERIC:
+        if len(value.args) != 4:
+            return None
+        raw, descr, shape, order = value.args
+        if type(raw) is Instance and raw.opcode == "BYTEARRAY8":
+            raw = raw.args[0] if raw.mutated < 0 else None
+        return shape, descr, order == "F", raw
+    return None
+
 
 def numpy_dtype(value: Value) -> tuple[DType, str] | None:
     """The element type and byte order of `dtype(code, align, copy)` and its state, or None."""

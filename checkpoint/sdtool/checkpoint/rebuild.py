@@ -21,12 +21,13 @@ from sdtool.checkpoint.contents import impossible
 from sdtool.checkpoint.dtypes import BY_NAME, BY_STORAGE, UINT8, DType
 from sdtool.checkpoint.errors import Malformed
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
-from sdtool.checkpoint.numpy_values import as_bytes, is_number, numpy_dtype
-from sdtool.checkpoint.reading import Storage, Stream, TensorEntry
+from sdtool.checkpoint.numpy_values import array_parts, as_bytes, is_number, numpy_dtype
+from sdtool.checkpoint.reading import Stream
 from sdtool.checkpoint.source import Memory, Source
 from sdtool.checkpoint.storage_ids import StorageId, StorageIds, storage_id
 from sdtool.checkpoint.strides import are_sizes, as_sizes, bounds_problem, column_major, row_major
 from sdtool.checkpoint.tensor_states import WITH_STATE, check_state, is_harmless, lazy_bits
+from sdtool.checkpoint.tensors import Storage, TensorEntry
 from sdtool.checkpoint.trace import Mutation
 from sdtool.checkpoint.values import (
     Extent,
@@ -135,23 +136,15 @@ class Rebuilder:
             if value.items or value.pairs or (value.states and not is_harmless(value)):
                 raise Malformed(f"a tensor of {target} that is changed after it was built")
             if build is not _unwrap:
-                break
+                return build(self, value.args)
             wrapped += 1
-            if target.name in WITH_STATE:
-                check_state(value.args)
-            inner = value.args[0] if value.args else None
-            if target.name.startswith("_rebuild_from_type"):
-                if len(value.args) < 3 or type(value.args[0]) is not Global:
-                    raise Malformed("a rebuilt tensor without function and arguments")
-                value = Instance(value.args[0], value.args[2], "REDUCE", value.offset)
-                continue
+            inner = _unwrapped(value, target, value.args)
             if type(inner) is not Instance or wrapped > self._limits.nesting:
                 fixed = self._fixed_tensor(inner) if type(inner) is Persistent else None
                 if fixed is None:
                     raise Malformed("a parameter that wraps no tensor")
                 return fixed
             value = inner
-        return build(self, value.args)
 
     def _fixed_tensor(self, value: Persistent) -> TensorEntry | None:
         pid = value.pid
@@ -164,28 +157,15 @@ class Rebuilder:
 
     def _array(self, value: Instance) -> TensorEntry | None:
         """A numpy array whose elements stand in the pickle."""
-        target = value.target
-        if target.name == "_reconstruct" and target.module in _NUMPY_MULTIARRAY:
-            state = value.states[-1] if value.states else None
-            if type(state) is not tuple or len(state) < 5:
-                return None
-            shape, descr, fortran, raw = state[-4:]
-        elif target.name == "_frombuffer" and target.module in _NUMPY_NUMERIC:
-            if len(value.args) != 4:
-                return None
-            raw, descr, shape, order = value.args
-            fortran = order == "F"
-            if type(raw) is Instance and raw.opcode == "BYTEARRAY8":
-                raw = raw.args[0] if raw.mutated < 0 else None
-        else:
+        parts = array_parts(value)
+        if parts is None:
             return None
+        shape, descr, fortran, raw = parts
         kind = numpy_dtype(descr)
         if kind is None:
-            return (
-                _nothing("an array of numbers that sdtool does not read", ())
-                if (is_number(descr))
-                else None
-            )
+            if is_number(descr):
+                return _nothing("an array of numbers that sdtool does not read")
+            return None
         made_at = max(value.offset, value.mutated)
         if len(value.states) > 1 or value.items or value.pairs or descr.mutated > made_at:
             raise Malformed("an array that is changed after it was built")
@@ -346,12 +326,25 @@ def _same_dtype(rebuilder: Rebuilder, args: tuple[Value, ...]) -> TensorEntry:
     return found
 
 
+def _unwrapped(value: Instance, target: Global, args: tuple[Value, ...]) -> Value:
+    """What is inside of a parameter, a buffer, or a tensor of another class.
+
+    Raises:
+        Malformed: nothing is, or a state beside it changes what torch loads.
+    """
+    if target.name in WITH_STATE:
+        check_state(args)
+    if not target.name.startswith("_rebuild_from_type"):
+        return args[0] if args else None
+    if len(args) < 3 or type(args[0]) is not Global:
+        raise Malformed("a rebuilt tensor without function and arguments")
+    return Instance(args[0], args[2], "REDUCE", value.offset)
+
+
 def _unwrap(rebuilder: Rebuilder, args: tuple[Value, ...]) -> TensorEntry:
     raise AssertionError("unwrapped by Rebuilder.tensor")
 
 
-_NUMPY_MULTIARRAY = frozenset({"numpy.core.multiarray", "numpy._core.multiarray"})
-_NUMPY_NUMERIC = frozenset({"numpy.core.numeric", "numpy._core.numeric"})
 _TYPED_STORAGES = frozenset(Global("torch", name) for name in BY_STORAGE)
 
 _Build = Callable[[Rebuilder, tuple[Value, ...]], TensorEntry]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from sdtool.checkpoint.containers.zip_members import inflate
 from sdtool.checkpoint.errors import Truncated
-from sdtool.checkpoint.reading import Storage
+from sdtool.checkpoint.tensors import Storage
 
 
 def storage_chunks(

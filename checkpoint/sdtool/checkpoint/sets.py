@@ -23,7 +23,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.prefixes import plain_entries, plain_names
-from sdtool.checkpoint.reading import Checkpoint, TensorEntry, WeightSet
+from sdtool.checkpoint.reading import Checkpoint, WeightSet
+from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.checkpoint.training_state import EMA_NUMBERS
 
 _WORDS = frozenset({"ema", "averaged", "average", "shadow"})

@@ -6,8 +6,8 @@ import struct
 
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.errors import Truncated, Unsupported
-from sdtool.checkpoint.reading import TensorEntry
 from sdtool.checkpoint.records import storage_chunks
+from sdtool.checkpoint.tensors import TensorEntry
 
 _MOST = 1 << 14
 """Elements: a bias of a text encoder has some thousand."""

@@ -10,9 +10,9 @@ from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.modules import children
 from sdtool.checkpoint.numpy_values import as_bytes, numpy_dtype
-from sdtool.checkpoint.reading import TensorEntry
 from sdtool.checkpoint.rebuild import INLINE, Rebuilder
 from sdtool.checkpoint.small_values import numbers
+from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.checkpoint.values import Global, Instance, Persistent, Value
 
 SHOWN = 200

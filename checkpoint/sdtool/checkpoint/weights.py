@@ -21,9 +21,10 @@ from sdtool.checkpoint.keys import key_name
 from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.modules import children, is_module, module_parts
-from sdtool.checkpoint.reading import TORCH, Checkpoint, LeftOut, Reading, Stream, TensorEntry
+from sdtool.checkpoint.reading import TORCH, Checkpoint, LeftOut, Reading, Stream
 from sdtool.checkpoint.rebuild import Rebuilder
 from sdtool.checkpoint.sets import matched_sets, may_be_set
+from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.checkpoint.training_state import BY_KEY, is_training
 from sdtool.checkpoint.unreached import OF_A_MODULE, Unreached, unreached
 from sdtool.checkpoint.values import Instance, Value
@@ -180,24 +181,8 @@ class _Parts:
 
 def _checkpoint(reading: Reading, root: Value, walk: Walker) -> Checkpoint:
     parts = _Parts()
-    at: Path = ()
-    value = root
-    pairs: Items = [("tensor", value)] if walk.tensor(value, ()) is not None else children(value)
-
-    # Take off what is around the weights, one wrapper after the other.
-    while True:
-        walk.enclosing.add(id(value))
-        chosen = _wrapper(pairs, walk) if module_parts(value) is None else None
-        if chosen is None:
-            break
-        for key, child in pairs:
-            if key != chosen:
-                _put_aside(parts, walk, chosen, (*at, key), child)
-        parts.wrappers.append(chosen)
-        at = (*at, chosen)
-        value = next(child for key, child in pairs if key == chosen)
-        pairs = children(value)
-
+    value, pairs = _unwrapped(root, walk, parts)
+    at: Path = tuple(parts.wrappers)
     kind = _kind(value, pairs)
     is_state = _is_state(pairs)
     weights = Found(parts.weights, parts.leaves)
@@ -224,6 +209,26 @@ def _checkpoint(reading: Reading, root: Value, walk: Walker) -> Checkpoint:
         reading, kind, tuple(parts.weights), tuple(parts.training), parts.leaves, {},
         tuple(parts.wrappers), tuple(parts.notes), tuple(parts.left_out), others,
     )  # fmt: skip
+
+
+def _unwrapped(value: Value, walk: Walker, parts: _Parts) -> tuple[Value, Items]:
+    """Take off what is around the weights, one wrapper after the other; what is beside them goes to
+    `parts`.
+    """
+    at: Path = ()
+    pairs: Items = [("tensor", value)] if walk.tensor(value, ()) is not None else children(value)
+    while True:
+        walk.enclosing.add(id(value))
+        chosen = _wrapper(pairs, walk) if module_parts(value) is None else None
+        if chosen is None:
+            return value, pairs
+        for key, child in pairs:
+            if key != chosen:
+                _put_aside(parts, walk, chosen, (*at, key), child)
+        parts.wrappers.append(chosen)
+        at = (*at, chosen)
+        value = next(child for key, child in pairs if key == chosen)
+        pairs = children(value)
 
 
 def _nameless(weights: Iterable[TensorEntry]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from sdtool.cli.arguments import Found, file_size
 from sdtool.cli.console import Console
 from sdtool.cli.exit_codes import DONE, TROUBLE
 from sdtool.cli.results import Results, about
-from sdtool.convert import Distance, check_reading, distance, stored_metadata
+from sdtool.convert import Distance, check_reading, distance, relative_distance, stored_metadata
 
 _SHOWN = 5
 """Tensors named, the farthest first."""
@@ -58,7 +58,7 @@ class Comparison:
         for label, group in self.parts.items():
             yield (
                 f"{label:<24.24} {len(group):>8,} {sum(not one.equal for one in group):>10,}"
-                f" {max(one.largest for one in group):>10.3g} {_relative(group):>10.3g}"
+                f" {max(one.largest for one in group):>10.3g} {relative_distance(group):>10.3g}"
             )
         far = self.different
         if far:
@@ -166,7 +166,7 @@ def _component(label: str, group: Sequence[Distance]) -> dict[str, object]:
         "tensors": len(group),
         "different": sum(not one.equal for one in group),
         "largest": _finite(max(one.largest for one in group)),
-        "relative": _finite(_relative(group)),
+        "relative": _finite(relative_distance(group)),
     }
 
 
@@ -181,14 +181,6 @@ def _tensor(one: Distance) -> dict[str, object]:
 def _finite(x: float) -> float | None:
     """JSON has no infinity."""
     return x if math.isfinite(x) else None
-
-
-def _relative(group: Sequence[Distance]) -> float:
-    """The relative difference of several tensors as if they were one."""
-    squares, norm = math.fsum(one.squares for one in group), math.fsum(one.norm for one in group)
-    if norm:
-        return math.sqrt(squares / norm)
-    return math.inf if squares else 0.0
 
 
 def _placer(seen: Seen) -> Callable[[str], str]:

@@ -39,13 +39,13 @@ def main() -> int:
     is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if is_ours:  # not where it is ignored, as in the background of a script
         signal.signal(signal.SIGINT, _leave)
+    from importlib import import_module
+
     from sdtool.cli.later import inspect_later
 
     with inspect_later():
-        import dataclasses  # noqa: F401
-
-        import click  # noqa: F401
-
+        import_module("dataclasses")
+        import_module("click")
     from sdtool.cli.main import main as run
 
     if is_ours:

@@ -18,7 +18,8 @@ from sdtool.convert.plan.names import (
     split_name,
     token_name,
 )
-from sdtool.convert.plan.plan import ConvertPlan, Placed, plan_safetensors, select_all, select_parts
+from sdtool.convert.plan.plan import ConvertPlan, Placed, plan_safetensors
+from sdtool.convert.plan.selecting import select_all, select_parts
 from sdtool.convert.plan.selection import LeftOut, Selected, Selection
 from sdtool.convert.plan.target import Layout, Target
 
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from sdtool.convert.plan.layouts import has_other_layout, select_single
     from sdtool.convert.plan.metadata import HASH_KEYS, stored_metadata
     from sdtool.convert.plan.unpacking import prepared
-    from sdtool.convert.verify.compare import Distance, distance
+    from sdtool.convert.verify.compare import Distance, distance, relative_distance
     from sdtool.convert.verify.found import Difference, Verification
     from sdtool.convert.verify.layouts import verify_components, verify_folder, verify_single
     from sdtool.convert.verify.verify import verify_against, verify_file
@@ -55,7 +56,12 @@ if TYPE_CHECKING:
         plan_pipeline,
     )
     from sdtool.convert.write.pt_file import PtPlan, plan_pt, write_pt
-    from sdtool.convert.write.safetensors_file import Written, write_safetensors, write_together
+    from sdtool.convert.write.safetensors_file import (
+        Written,
+        mode_like,
+        write_safetensors,
+        write_together,
+    )
     from sdtool.convert.write.shards import (
         PlannedShard,
         SetPlan,
@@ -127,6 +133,7 @@ __all__ = [
     "is_partial",
     "is_training_state",
     "leftovers",
+    "mode_like",
     "names_of_weights",
     "new_file",
     "origins_of",
@@ -138,6 +145,7 @@ __all__ = [
     "plan_shards",
     "prepared",
     "read_index",
+    "relative_distance",
     "rename_free",
     "row_major_chunks",
     "select_all",
@@ -181,7 +189,7 @@ __getattr__ = lazily(
         ".plan.layouts": ("has_other_layout", "select_single"),
         ".plan.metadata": ("HASH_KEYS", "stored_metadata"),
         ".plan.unpacking": ("prepared",),
-        ".verify.compare": ("Distance", "distance"),
+        ".verify.compare": ("Distance", "distance", "relative_distance"),
         ".verify.found": ("Difference", "Verification"),
         ".verify.layouts": ("verify_components", "verify_folder", "verify_single"),
         ".verify.verify": ("verify_against", "verify_file"),
@@ -190,7 +198,7 @@ __getattr__ = lazily(
             "component_files", "components_in", "facts_in", "names_of_weights", "plan_pipeline",
         ),
         ".write.pt_file": ("PtPlan", "plan_pt", "write_pt"),
-        ".write.safetensors_file": ("Written", "write_safetensors", "write_together"),
+        ".write.safetensors_file": ("Written", "mode_like", "write_safetensors", "write_together"),
         ".write.shards": (
             "PlannedShard", "SetPlan", "ShardIndex", "index_name", "index_of_parts", "is_index",
             "is_training_state", "plan_shards", "read_index", "set_name", "write_shards",

@@ -10,15 +10,15 @@ from typing import Literal
 from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.errors import OutputError
 from sdtool.checkpoint.reading import Checkpoint
-from sdtool.checkpoint.source import LocalFile
 from sdtool.convert.copy.buffered import Progress
 from sdtool.convert.plan.dequantize import treatment_of
-from sdtool.convert.plan.plan import plan_safetensors, select_all
+from sdtool.convert.plan.plan import plan_safetensors
+from sdtool.convert.plan.selecting import select_all
 from sdtool.convert.plan.selection import Selection
 from sdtool.convert.plan.target import Target
 from sdtool.convert.plan.unpacking import prepared
 from sdtool.convert.write.pt_file import plan_pt, write_pt
-from sdtool.convert.write.safetensors_file import Written, write_safetensors
+from sdtool.convert.write.safetensors_file import Written, mode_like, write_safetensors
 
 
 def convert_unjudged(
@@ -59,28 +59,18 @@ def convert_unjudged(
             treatment=treatment_of([checkpoint], dequantize=True) if dequantize else None,
         )
         check = partial(_verify, checkpoint, selection) if verify else None
-        file = checkpoint.source
-        mode = file.stat.st_mode & 0o666 if isinstance(file, LocalFile) else 0o666
         if target is Target.PT:
-            return write_pt(
-                plan_pt(checkpoint, selection),
-                out,
-                force=force,
-                progress=progress,
-                hashes=hashes,
-                allow_overflow=allow_overflow,
-                check=check,
-                mode=mode,
-            )
-        return write_safetensors(
-            plan_safetensors(selection),
+            write = partial(write_pt, plan_pt(checkpoint, selection))
+        else:
+            write = partial(write_safetensors, plan_safetensors(selection))
+        return write(
             out,
             force=force,
             progress=progress,
             hashes=hashes,
             allow_overflow=allow_overflow,
             check=check,
-            mode=mode,
+            mode=mode_like(checkpoint.source),
         )
     finally:
         if opened is not source:

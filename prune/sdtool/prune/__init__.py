@@ -7,11 +7,12 @@ plan = plan_prune(open_checkpoint("last.ckpt"), variant="ema-only")
 
 from __future__ import annotations
 
+from sdtool.prune.choosing import Variant
 from sdtool.prune.components import Component, NotHeld, component_file_name
 from sdtool.prune.ema import ema_equals_raw
 from sdtool.prune.ema_folder import averaged_updates, ema_folder_of
 from sdtool.prune.fixes import FIXES
-from sdtool.prune.plan import PrunePlan, Variant, plan_prune
+from sdtool.prune.plan import PrunePlan, plan_prune
 from sdtool.prune.record import recorded_options
 from sdtool.prune.roles import TRAINING, Role, weight_role
 from sdtool.prune.table import Row

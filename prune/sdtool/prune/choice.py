@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from sdtool.checkpoint.dtypes import DType
-from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.light_dataclass import dataclass
+from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.convert.elements.scales import Scale
 from sdtool.prune.roles import Role
 

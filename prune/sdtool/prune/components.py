@@ -10,7 +10,8 @@ from typing import Literal, TypeAlias
 from sdtool.checkpoint.errors import Malformed, UsageError
 from sdtool.checkpoint.identify import architecture
 from sdtool.checkpoint.identify.parts import context_of, part_of
-from sdtool.checkpoint.reading import Checkpoint, TensorEntry
+from sdtool.checkpoint.reading import Checkpoint
+from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.prune.choice import BAKED, BAKED_IN, NOT_ASKED, Choice, leave
 from sdtool.prune.roles import Role, weight_role
 from sdtool.prune.vae_names import ldm_name, levels_of, split_vae_name, with_attention_shape

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 from sdtool.checkpoint.errors import Malformed, Unsupported, UsageError
 from sdtool.checkpoint.identify.ema import Ema, ema_misfits
-from sdtool.checkpoint.reading import Checkpoint, TensorEntry
+from sdtool.checkpoint.light_dataclass import dataclass
+from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.records import storage_chunks
 from sdtool.checkpoint.small_values import values_of
+from sdtool.checkpoint.tensors import TensorEntry
 
 _CHUNK_NBYTES = 1 << 20
 _SHOWN = 3

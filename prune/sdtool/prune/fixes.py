@@ -11,9 +11,9 @@ from dataclasses import replace
 from sdtool.checkpoint.dtypes import BY_NAME
 from sdtool.checkpoint.errors import Unsupported, UsageError
 from sdtool.checkpoint.identify.oddities import text_model_names
-from sdtool.checkpoint.reading import Storage, TensorEntry
 from sdtool.checkpoint.small_values import values_of
 from sdtool.checkpoint.source import Memory
+from sdtool.checkpoint.tensors import Storage, TensorEntry
 from sdtool.prune.choice import REPAIRED, Choice
 from sdtool.prune.vae_names import (
     diffusers_attention_name,

@@ -2,43 +2,27 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from pathlib import PurePath
-from typing import Literal, TypeAlias
 
 from sdtool.checkpoint.errors import UsageError
-from sdtool.checkpoint.identify.ema import SCALARS, Ema
-from sdtool.checkpoint.identify.parts import context_of
+from sdtool.checkpoint.identify.ema import Ema
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.reading import Checkpoint
-from sdtool.convert.plan.casts import target_dtype
 from sdtool.convert.plan.dequantize import DEQUANTIZATION
 from sdtool.convert.plan.metadata import metadata_of
 from sdtool.convert.plan.partial import nothing_to_write, refuse_partial
 from sdtool.convert.plan.selection import LeftOut, Selection
-from sdtool.prune.choice import (
-    AVERAGED,
-    BAKED,
-    DROPPED,
-    MULTIPLIED,
-    NOT_ASKED,
-    OUTDONE,
-    Choice,
-    keep,
-    leave,
-)
-from sdtool.prune.components import COMPONENT_ROLES, Component, bake_vae, take_only
-from sdtool.prune.ema import ema_equals_raw, listed, num_updates, take_averages
+from sdtool.prune.choice import BAKED, DROPPED, MULTIPLIED, NOT_ASKED, OUTDONE, Choice
+from sdtool.prune.choosing import Variant, cast, choose, dropped
+from sdtool.prune.components import Component, bake_vae, take_only
+from sdtool.prune.ema import ema_equals_raw, listed, num_updates
 from sdtool.prune.fixes import PREFIXES, damaged_position_ids, repair
 from sdtool.prune.quantized import refuse_quantized_vae, treated
 from sdtool.prune.record import KEY, record_of
-from sdtool.prune.roles import Role, training_role, weight_role, weight_roles
+from sdtool.prune.roles import Role, training_role
 from sdtool.prune.table import Row, idle, table_of
 from sdtool.prune.view import View, view_of
-
-Variant: TypeAlias = Literal["raw-only", "ema-only", "keep-both"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +43,6 @@ class PrunePlan:
     """How often the EMA was updated, where the file says."""
     ema_equals_raw: bool | None
     """Whether all EMA weights have the bytes of the raw ones; None where that was not looked at."""
-
-    @property
-    def ema_state(self) -> str:
-        """`none`, `scalars-only`, `full`, `partial` or `orphan`."""
-        return self.ema.state
 
     @property
     def nbytes_before(self) -> int:
@@ -153,9 +132,9 @@ def plan_prune(
     checkpoint, ema, stripped = view.checkpoint, view.ema, PREFIXES in fix
     lacks_ema = variant == "ema-only" and ema.state == "none"
     lacks_ema = lacks_ema and "params_ema" not in checkpoint.wrappers
-    choices, notes = _choose(checkpoint, ema, variant, only, fill_from_raw=fill_from_raw)
+    choices, notes = choose(checkpoint, ema, variant, only, fill_from_raw=fill_from_raw)
     notes.extend(view.further)
-    choices = _dropped(choices, drop, notes, view.wrapped)
+    choices = dropped(choices, drop, notes, view.wrapped)
     choices, fixed = repair(choices, fix)
     if stripped:
         choices, fixed[PREFIXES] = view.without_prefixes(choices)
@@ -164,7 +143,7 @@ def plan_prune(
         refuse_quantized_vae(bake)
         choices = bake_vae(choices, bake)
     dtypes = {Role.UNET: unet_dtype, Role.VAE: vae_dtype, Role.TEXT: text_dtype}
-    choices = _cast(choices, ema, dtype, dtypes)
+    choices = cast(choices, ema, dtype, dtypes)
     if only is not None:
         choices, said = take_only(choices, only)
         notes.extend(said)
@@ -178,9 +157,10 @@ def plan_prune(
     equal = ema_equals_raw(checkpoint, ema) if compare_ema and ema.pairs else None
     if equal:
         notes.append("the EMA weights are the raw weights, byte for byte")
-    made: dict[str, str] = {}
-    if only is not None or bake is not None or drop or any(fixed.values()) or view.is_renamed:
-        made[KEY] = record_of(
+    is_recorded = only is not None or bake is not None or drop or any(fixed.values())
+    record: dict[str, str] = {}
+    if is_recorded or view.is_renamed:
+        record[KEY] = record_of(
             {
                 "variant": variant, "fill_from_raw": fill_from_raw, "dtype": dtype,
                 "unet_dtype": unet_dtype, "vae_dtype": vae_dtype, "text_dtype": text_dtype,
@@ -192,7 +172,7 @@ def plan_prune(
     table = table_of(checkpoint, choices, view.rest)
     notes.extend(view.odd(choices, stripped=stripped))
     entries = view.selected(choices, stripped=stripped)
-    metadata = {**metadata_of(whole, entries, dequantized=bool(treatment.scales)), **made}
+    metadata = {**metadata_of(whole, entries, dequantized=bool(treatment.scales)), **record}
     return PrunePlan(
         variant=variant,
         dtype=dtype,
@@ -205,116 +185,6 @@ def plan_prune(
         num_updates=updates,
         ema_equals_raw=equal,
     )
-
-
-def _choose(
-    checkpoint: Checkpoint,
-    ema: Ema,
-    variant: Variant,
-    only: Component | None,
-    *,
-    fill_from_raw: bool,
-) -> tuple[list[Choice], list[str]]:
-    """Decide on every tensor by its role and the variant."""
-    roles = weight_roles(checkpoint.tensors, ema)
-    notes: list[str] = []
-    taken: Mapping[str, str] = {}
-    if variant == "ema-only" and ema.state not in ("none", "scalars-only"):
-        averages = take_averages(
-            ema, checkpoint.tensors, fill_from_raw=fill_from_raw, where=checkpoint.source.name
-        )
-        taken = {raw: entry.name for raw, entry in averages.taken.items()}
-        if averages.filled:
-            notes.append(f"{listed(averages.filled)} filled from the raw weights")
-    owner = {key: raw for raw, key in ema.pairs.items()}
-    choices: list[Choice] = []
-    for entry in checkpoint.tensors:
-        role = roles[entry.name]
-        if role is Role.LOSS or roles.get(owner.get(entry.name, "")) is Role.LOSS:
-            choices.append(leave(entry, role))
-        elif role is Role.EMA_SCALAR:
-            # LitEma's stay in an official emaonly file; others are no names that a model has
-            stays = variant == "keep-both" or (variant == "ema-only" and entry.name in SCALARS)
-            choices.append(keep(entry, role) if stays else leave(entry, role))
-        elif role is Role.EMA:
-            kept = variant == "keep-both" or ema.state == "orphan"
-            raw = owner.get(entry.name, "")
-            if taken.get(raw) == entry.name:
-                choices.append(keep(entry, role, raw, AVERAGED))
-            else:
-                choices.append(keep(entry, role) if kept else leave(entry, role))
-        elif entry.name in taken:
-            choices.append(leave(entry, role, OUTDONE))
-        else:
-            choices.append(keep(entry, role))
-    notes.extend(_ema_notes(checkpoint, ema, variant, only))
-    unknown = [name for name, role in roles.items() if role is Role.UNKNOWN]
-    if unknown:
-        notes.append(f"kept unrecognized tensors: {listed(unknown)}; use --drop to remove them")
-    return choices, notes
-
-
-def _ema_notes(
-    checkpoint: Checkpoint, ema: Ema, variant: Variant, only: Component | None
-) -> Iterator[str]:
-    """Say what a person may not expect of the EMA."""
-    if ema.state == "scalars-only" and variant != "keep-both":
-        yield "this file already contains EMA weights only"
-    if ema.state == "orphan":
-        yield f"kept EMA weights without raw weights: {listed(ema.orphans)}"
-        return
-    entries = {entry.name: entry for entry in checkpoint.tensors} if ema.pairs else {}
-    asked = None if only is None else COMPONENT_ROLES.get(only)
-    context = context_of(entry.name for entry in checkpoint.tensors)
-    left = [key for raw, key in ema.pairs.items() if asked in (None, weight_role(raw, context))]
-    if left and variant == "raw-only":
-        nbytes = sum(entries[key].nbytes for key in left)
-        yield f"EMA left out ({len(left):,} tensors, {nbytes:,} bytes); --ema-only keeps it instead"
-    if ema.orphans and variant != "keep-both":
-        yield f"left out EMA weights without raw weights: {listed(ema.orphans)}"
-    if ema.pairs and variant == "ema-only":
-        types = Counter(
-            (entries[raw].dtype.name, entries[key].dtype.name) for raw, key in ema.pairs.items()
-        )
-        for (raw, mean), count in types.items():
-            if raw != mean:
-                yield f"{count:,} EMA weights are {mean} and were {raw}; --dtype changes that"
-
-
-def _dropped(
-    choices: list[Choice], patterns: Sequence[str], notes: list[str], wrapped: Mapping[str, str]
-) -> list[Choice]:
-    """Leave out what the person named, by its name in the file or its plain one."""
-    used: set[str] = set()
-    result: list[Choice] = []
-    for choice in choices:
-        names = () if choice.name is None else (choice.name, wrapped.get(choice.name, choice.name))
-        hit = [p for p in patterns if any(fnmatchcase(name, p) for name in names)]
-        used.update(hit)
-        result.append(leave(choice.entry, choice.role, f"dropped by {hit[0]}") if hit else choice)
-    notes.extend(f"--drop {pattern} matches nothing" for pattern in patterns if pattern not in used)
-    return result
-
-
-def _cast(
-    choices: Iterable[Choice], ema: Ema, dtype: str, of_role: Mapping[Role, str | None]
-) -> list[Choice]:
-    """Give every kept tensor its type; an EMA weight is cast as the raw weight it stands for."""
-    if (of_role[Role.VAE] or "").startswith("fp8"):
-        raise UsageError("a VAE does not survive fp8", hint="use fp16 or bf16 for --vae-dtype")
-    owner = {key: raw for raw, key in ema.pairs.items()}
-    choices = tuple(choices)
-    context = context_of(choice.name for choice in choices if choice.name is not None)
-    result: list[Choice] = []
-    for choice in choices:
-        if choice.name is None:
-            result.append(choice)
-            continue
-        name = owner.get(choice.name, choice.name)
-        asked = of_role.get(weight_role(name, context)) or dtype
-        kind = target_dtype(name, choice.entry, asked)
-        result.append(choice if kind is choice.dtype else replace(choice, dtype=kind))
-    return result
 
 
 def _fix_notes(choices: Iterable[Choice], fixed: Mapping[str, int]) -> Iterator[str]:

@@ -7,8 +7,8 @@ from enum import StrEnum
 
 from sdtool.checkpoint.identify.ema import SCALARS, Ema
 from sdtool.checkpoint.identify.parts import Part, context_of, part_of
-from sdtool.checkpoint.reading import TensorEntry
 from sdtool.checkpoint.sets import is_average
+from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.checkpoint.training_state import EMA_NUMBERS, State, holds_training
 from sdtool.checkpoint.values import Value
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from sdtool.checkpoint.formats import Format
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.training_state import holds_training
 from sdtool.convert.plan.selection import LeftOut

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable
 
 from sdtool.checkpoint.identify.parts import part_of
-from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.convert.layouts.networks import vae_names
 
 _LDM = {

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sdtool.checkpoint.identify.ema import Ema, dotted_pairs, ema_pairs
 from sdtool.checkpoint.identify.oddities import odd_notes
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.prefixes import plain_entries, plain_names
-from sdtool.checkpoint.reading import Checkpoint, TensorEntry
+from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.sets import TwoSets, both_note, two_sets
-from sdtool.convert.plan.plan import once_more
+from sdtool.checkpoint.tensors import TensorEntry
+from sdtool.convert.plan.selecting import once_more
 from sdtool.convert.plan.selection import LeftOut, Selected
 from sdtool.prune.choice import REPAIRED, Choice
 

@@ -38,17 +38,9 @@ def judge_stream(stream: Stream, found: Collector, limits: Limits = DEFAULT_LIMI
     nested: list[Value] = []
     rows: dict[int, Known] = {}  # by identity: the machine has one Global a name
     arguments = Arguments()
-    trace = stream.trace
-    work = _WORK + 8 * trace.opcodes
-    first = {anomaly.rule: anomaly for anomaly in reversed(trace.anomalies)}
-    for rule, anomaly in first.items():
-        found.add(
-            anomaly,
-            offset=anomaly.offset,
-            member=anomaly.member or member,
-            count=trace.noted.get(rule, 1),
-        )
-    for event in trace.events:
+    work = _WORK + 8 * stream.trace.opcodes
+    _noted(stream, found)
+    for event in stream.trace.events:
         if type(event) is Instance:
             known = rows.get(id(event.target))
             if known is None:
@@ -104,6 +96,25 @@ def judge_stream(stream: Stream, found: Collector, limits: Limits = DEFAULT_LIMI
         if container.mutated > used:
             problem = Anomaly(RuleId.ESCAPED_MUTATION)
             found.add(problem, offset=container.mutated, member=member)
+    _unfolded(stream, found, limits)
+    return nested
+
+
+def _noted(stream: Stream, found: Collector) -> None:
+    """Take up what the machine has noted: of each rule the first place, and how many there are."""
+    trace = stream.trace
+    first = {anomaly.rule: anomaly for anomaly in reversed(trace.anomalies)}
+    for rule, anomaly in first.items():
+        found.add(
+            anomaly,
+            offset=anomaly.offset,
+            member=anomaly.member or stream.member,
+            count=trace.noted.get(rule, 1),
+        )
+
+
+def _unfolded(stream: Stream, found: Collector, limits: Limits) -> None:
+    """Judge what the value of a stream becomes for whoever goes through it."""
     is_bomb = unfolds(stream.value, limits)
     if is_bomb is None:
         found.unjudged = f"more than {CONTAINERS:,} containers"
@@ -111,9 +122,8 @@ def judge_stream(stream: Stream, found: Collector, limits: Limits = DEFAULT_LIMI
         found.add(
             Anomaly(RuleId.ALIAS_BOMB, f"more than {limits.leaves:,} leaves"),
             offset=stream.offset,
-            member=member,
+            member=stream.member,
         )
-    return nested
 
 
 def class_of(value: Value) -> Value:

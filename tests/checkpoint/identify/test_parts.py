@@ -46,8 +46,9 @@ from sdtool.checkpoint.identify.architecture import (
 )
 from sdtool.checkpoint.identify.identity import Component
 from sdtool.checkpoint.identify.parts import PARTS, Lookup, Part, part_of
-from sdtool.checkpoint.reading import Checkpoint, TensorEntry
+from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.source import local_file
+from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.convert import select_all
 from sdtool.convert.plan.casts import components_of, target_dtype
 from sdtool.prune import plan_prune

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sdtool.batch.engines import Engine
 from sdtool.batch.items import Item, whole_path
@@ -15,6 +15,7 @@ from sdtool.batch.options import Options
 from sdtool.batch.outcome import Failed, Outcome, Planned, Remarks, Skipped, Written
 from sdtool.batch.outputs import Outputs
 from sdtool.batch.place import AnyJob, PartsJob, SetJob
+from sdtool.checkpoint import dataclass
 
 
 def remembering(

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Generic, Protocol, TypeVar, overload
 
 from sdtool.batch.coding import Decoder, encoded
@@ -22,6 +22,7 @@ from sdtool.batch.journal.stamp import (
     still_hold,
 )
 from sdtool.batch.journal.store import Entry, Journal, damaged
+from sdtool.checkpoint import dataclass
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)

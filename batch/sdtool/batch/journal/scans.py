@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sdtool.batch.engines import Engine
 from sdtool.batch.items import Item, whole_path
@@ -11,6 +11,7 @@ from sdtool.batch.journal.remembering import Remembering
 from sdtool.batch.journal.store import Entry, Journal, key_of
 from sdtool.batch.journal.task import task_of
 from sdtool.batch.sets import all_files_of
+from sdtool.checkpoint import dataclass
 from sdtool.scan import Report, Verdict
 
 

@@ -6,11 +6,10 @@ import hashlib
 import os
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from sdtool.batch.items import Item, item_of, whole_path
-from sdtool.checkpoint import Unreadable, local_file
+from sdtool.checkpoint import Unreadable, dataclass, local_file
 
 _END_NBYTES = 256 << 10
 """Bytes that are hashed at either end: in any format, usually everything but the tensors."""

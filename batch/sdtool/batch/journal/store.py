@@ -13,14 +13,14 @@ import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sdtool.batch.items import MODEL_SUFFIXES, is_remote, whole_path
 from sdtool.batch.journal.stamp import AnyStamp, Stamp, Stamps, Tag, still_hold
 from sdtool.batch.journal.task import is_current
-from sdtool.checkpoint import OutputError, UsageError
+from sdtool.checkpoint import OutputError, UsageError, dataclass
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -11,7 +11,7 @@ from sdtool.batch.release.modelspec import PREFIX
 from sdtool.checkpoint import escape, size
 
 if TYPE_CHECKING:
-    from sdtool.batch.release.releasing import Variant
+    from sdtool.batch.release.variants import Variant
 
 NAME = "README.md"
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#!|~&$])")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Literal
 
-from sdtool.checkpoint import Checkpoint
+from sdtool.checkpoint import Checkpoint, dataclass
 from sdtool.checkpoint.identify import raw_and_ema
-from sdtool.convert import check_reading, distance
+from sdtool.convert import check_reading, distance, relative_distance
 
 State = Literal["untrained", "equal", "differs"]
 
@@ -44,12 +43,8 @@ class EmaHealth:
                 return f"{self.relative:.3g} from the raw weights (relative distance){count}"
 
 
-def ema_health(
-    checkpoint: Checkpoint, updates: int | None, progress: Callable[[int], object] | None = None
-) -> EmaHealth | None:
+def ema_health(checkpoint: Checkpoint, updates: int | None) -> EmaHealth | None:
     """Compare every EMA weight with its raw one, a block at a time; None where there are none.
-
-    `progress` is called with bytes of both that were compared.
 
     Raises:
         UsageError: numpy is not installed.
@@ -59,9 +54,8 @@ def ema_health(
     if not pairs:
         return None
     check_reading((entry for pair in pairs for entry in pair), checkpoint.source.name)
-    found = [distance(raw, ema, progress) for raw, ema in pairs]
-    squares, norm = math.fsum(one.squares for one in found), math.fsum(one.norm for one in found)
-    relative = math.sqrt(squares / norm) if norm else math.inf if squares else 0.0
+    found = [distance(raw, ema) for raw, ema in pairs]
     equal = all(one.equal for one in found)
     state: State = "untrained" if updates == 0 else "equal" if equal else "differs"
-    return EmaHealth(state, len(found), relative, max(one.largest for one in found), updates)
+    largest = max(one.largest for one in found)
+    return EmaHealth(state, len(found), relative_distance(found), largest, updates)

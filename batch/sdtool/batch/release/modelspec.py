@@ -17,8 +17,6 @@ from sdtool.checkpoint.identify import Identity
 
 PREFIX = "modelspec."
 VERSION = "1.0.1"
-HASH = "modelspec.hash_sha256"
-"""Filled in once the data is written."""
 
 _IMPLEMENTATION = "https://github.com/Stability-AI/generative-models"
 _ARCHITECTURES: Mapping[tuple[str | None, str | None], tuple[str, str]] = {

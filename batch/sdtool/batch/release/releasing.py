@@ -6,74 +6,47 @@ outputs together. All files take their names together, or none does.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from pathlib import Path
 from threading import Event
 from typing import TypeAlias
 
 from sdtool.batch.checking import verify
 from sdtool.batch.items import item_of
-from sdtool.batch.kinds import called_by_name, identity_of
+from sdtool.batch.kinds import identity_of
 from sdtool.batch.options import Options
 from sdtool.batch.place import new_folders
 from sdtool.batch.progress import Progress, Stop, stoppable
 from sdtool.batch.provenance import as_text
-from sdtool.batch.release import card, sums
 from sdtool.batch.release.ema_health import EmaHealth, ema_health
 from sdtool.batch.release.modelspec import PREFIX, checked, modelspec_of, thumbnail_url
-from sdtool.batch.release.statement import SUFFIX, statement_of
-from sdtool.batch.version import sdtool_version
+from sdtool.batch.release.texts import Texts, text_names
+from sdtool.batch.release.variants import Variant, plan_variants, written_variants
 from sdtool.checkpoint import (
     Checkpoint,
     InputError,
-    LocalFile,
     OutputError,
     SdtoolError,
     UsageError,
+    dataclass,
 )
-from sdtool.checkpoint.identify import Identity, resolve
+from sdtool.checkpoint.identify import resolve
 from sdtool.convert import (
-    ConvertPlan,
-    Hashes,
-    Selection,
-    Target,
     Written,
     check_expansion,
     check_output,
     hash_file,
-    output_name,
-    plan_safetensors,
-    select_all,
+    mode_like,
     split_name,
     write_together,
 )
-from sdtool.prune import Variant as Weights
-from sdtool.prune import plan_prune
 from sdtool.scan import Report, Verdict, open_judged, worst_message
 
 _Path: TypeAlias = str | os.PathLike[str]
 _PLAIN = Options()
-_WORDS: Mapping[Weights | None, str] = {"raw-only": "raw", "ema-only": "EMA", None: "all"}
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """One model file of a release. `nbytes` is its size."""
-
-    name: str
-    weights: str
-    """`raw`, `EMA`, or `all` of a file that has no such sets."""
-    precision: str
-    nbytes: int
-    tensors: int
-    hashes: Hashes
-    nonfinite: Mapping[str, tuple[int, int]]
-    """NaN and infinite elements of the source, by tensor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +96,6 @@ class About:
         }
         known = {f"{PREFIX}{key}": value for key, value in named.items() if value is not None}
         return checked({**self.metadata, **known})
-
-
-@dataclass(frozen=True, slots=True)
-class _Planned:
-    weights: str
-    precision: str
-    selection: Selection
-    plan: ConvertPlan
 
 
 def release_file(
@@ -185,69 +150,39 @@ def _release(
     identity = identity_of(checkpoint)
     with suppress(InputError):  # a value that cannot be read decides nothing
         identity = resolve(identity)
-    stem = split_name(name)[0]
-    own = modelspec_of(identity, as_text(stem), given)
-    metadata = {**given, **own}
-    plans, notes, updates = _plans(checkpoint, identity, name, dtype, metadata)
-    extra = (card.NAME, f"{as_text(stem)}{SUFFIX}", sums.NAME)
-    _check_outputs(folder, [*plans, *extra], options)
-    for planned in plans.values():
-        if not options.any_size:
+    metadata = {**given, **modelspec_of(identity, as_text(split_name(name)[0]), given)}
+    plans = plan_variants(checkpoint, identity, name, dtype, metadata)
+    _check_outputs(folder, [*plans.files, *text_names(name)], options)
+    if not options.any_size:
+        for planned in plans.files.values():
             check_expansion(planned.plan.tensors, planned.plan.nbytes, name)
     sha256 = hash_file(checkpoint.source).sha256
-    try:
-        health = ema_health(checkpoint, updates)
-    except UsageError as e:  # it says what to install
-        health = None
-        notes.append(f"the EMA was not compared: {e.what}")
-    title = metadata.get(f"{PREFIX}title", as_text(stem))
+    health, uncompared = _health_of(checkpoint, plans.updates)
+    texts = Texts(
+        name,
+        checkpoint.source.nbytes,
+        sha256,
+        report,
+        identity.title,
+        health,
+        dtype,
+        given,
+        metadata,
+        options,
+    )
     variants: list[Variant] = []
 
     def beside(done: Mapping[Path, Written | SdtoolError]) -> dict[Path, bytes]:
-        variants.extend(_variants(plans, done))
-        digests = {one.name: one.hashes.sha256 for one in variants}
-        predicate: dict[str, object] = {
-            "input": {
-                "name": as_text(name),
-                "digest": {"sha256": sha256},
-                "size_bytes": checkpoint.source.nbytes,
-                "verdict": report.verdict.value,
-                "allowed": list(report.allowed),
-            },
-            "tool": {"name": "sdtool", "version": sdtool_version()},
-            "options": {
-                "dtype": dtype,
-                "allow_overflow": options.allow_overflow,
-                "metadata": dict(given),
-            },
-            "outputs": [_output(one) for one in variants],
-            "ema": None if health is None else health.as_json(),
-            "verified": options.verify,
-        }
-        statement = statement_of(digests, predicate)
-        in_toto = json.dumps(statement, indent=2, ensure_ascii=True) + "\n"
-        text = card.card_text(
-            title,
-            identity.title,
-            variants,
-            ema=None if health is None else str(health),
-            metadata=metadata,
-            statement=extra[1],
-        )
-        made = {extra[0]: text.encode(), extra[1]: in_toto.encode()}
-        listed = digests | {
-            key: hashlib.sha256(content).hexdigest() for key, content in made.items()
-        }
-        made[extra[2]] = os.fsencode(sums.sums_text(listed))
-        return {folder / key: content for key, content in made.items()}
+        variants.extend(written_variants(plans, done))
+        return {folder / key: content for key, content in texts.contents(variants).items()}
 
     def check(out: Path, written: Path) -> None:
         if options.verify:
-            verify(written, out, checkpoint, plans[out.name].selection, advance)
+            verify(written, out, checkpoint, plans.files[out.name].selection, advance)
 
     with new_folders([folder]):
         write_together(
-            {folder / key: planned.plan for key, planned in plans.items()},
+            {folder / key: planned.plan for key, planned in plans.files.items()},
             force=options.force,
             progress=advance,
             hashes=True,
@@ -255,13 +190,8 @@ def _release(
             nonfinite=True,
             check=check,
             beside=beside,
-            mode=_mode(checkpoint),
+            mode=mode_like(checkpoint.source),
         )
-    warnings = [*checkpoint.notes]
-    if report.verdict is Verdict.SUSPICIOUS:
-        warnings.append(f"suspicious ({worst_message(report)})")
-    if any(one.nonfinite for one in variants):
-        warnings.append("NaN or Inf in the weights: images may come out black")
     return Released(
         checkpoint.source.name,
         checkpoint.source.nbytes,
@@ -269,109 +199,30 @@ def _release(
         report.verdict,
         os.fspath(folder),
         tuple(variants),
-        extra,
+        text_names(name),
         health,
         options.verify,
-        tuple(dict.fromkeys(notes)),
-        tuple(warnings),
+        tuple(dict.fromkeys((*plans.notes, *uncompared))),
+        tuple(_warnings(checkpoint, report, variants)),
     )
 
 
-def _plans(
-    checkpoint: Checkpoint,
-    identity: Identity,
-    name: str,
-    dtype: str,
-    metadata: Mapping[str, str],
-) -> tuple[dict[str, _Planned], list[str], int | None]:
-    """Lay out every variant, by its name; with notes, and how often the EMA was updated."""
-    notes: list[str] = []
-    updates: int | None = None
-    found: dict[str, _Planned] = {}
-    dtypes = ["keep"] if dtype == "keep" or identity.quantization else ["keep", dtype]
-    if identity.quantization and dtype != "keep":
-        notes.append(f"its weights are quantized: there is no variant in {dtype}")
-    for form in dtypes:
-        for weights in _weights(checkpoint, identity, notes):
-            if weights is None:
-                selection = select_all(checkpoint, dtype=form)
-            else:
-                pruned = plan_prune(checkpoint, variant=weights, dtype=form, compare_ema=False)
-                selection, updates = pruned.selection, pruned.num_updates
-            if form != "keep" and all(s.dtype is s.entry.dtype for s in selection.entries):
-                continue  # it has that precision already
-            selection = replace(selection, metadata={**selection.metadata, **metadata})
-            out = output_name(name, variant=weights, dtype=form)
-            precision = identity.dtype if form == "keep" else form
-            plan = plan_safetensors(selection)
-            found[out] = _Planned(_WORDS[weights], precision, selection, plan)
-    return found, notes, updates
+def _health_of(
+    checkpoint: Checkpoint, updates: int | None
+) -> tuple[EmaHealth | None, tuple[str, ...]]:
+    """Compare the EMA with the raw weights; without what that takes, a note says so."""
+    try:
+        return ema_health(checkpoint, updates), ()
+    except UsageError as e:  # it says what to install
+        return None, (f"the EMA was not compared: {e.what}",)
 
 
-def _weights(
-    checkpoint: Checkpoint, identity: Identity, notes: list[str]
-) -> Sequence[Weights | None]:
-    """Return which sets of weights a file can be released as.
-
-    Raises:
-        UsageError: programs read this kind of file from .pt only.
-    """
-    if Target.of_kind(checkpoint.kind) is Target.PT:
-        raise UsageError(
-            f"is a {identity.title}, which programs read from .pt files only",
-            where=checkpoint.source.name,
-        )
-    if called_by_name(checkpoint) is not None:
-        return (None,)
-    match identity.ema.state:
-        case "full":
-            return "raw-only", "ema-only"
-        case "scalars-only":
-            return ("ema-only",)
-        case "none":
-            return ("raw-only",)
-        case state:
-            notes.append(f"its EMA is {state}: no EMA variant is written")
-            return ("raw-only",)
-
-
-def _variants(
-    plans: Mapping[str, _Planned], done: Mapping[Path, Written | SdtoolError]
-) -> list[Variant]:
-    """Return what was written of each variant.
-
-    Raises:
-        SdtoolError: one could not be: then there is no release.
-    """
-    found: list[Variant] = []
-    for out, written in done.items():
-        if isinstance(written, SdtoolError):
-            raise written
-        planned = plans[out.name]
-        assert written.hashes is not None
-        found.append(
-            Variant(
-                out.name,
-                planned.weights,
-                planned.precision,
-                written.nbytes,
-                written.tensors,
-                written.hashes,
-                written.nonfinite,
-            )
-        )
-    return found
-
-
-def _output(one: Variant) -> dict[str, object]:
-    return {
-        "name": one.name,
-        "weights": one.weights,
-        "precision": one.precision,
-        "size_bytes": one.nbytes,
-        "tensors": one.tensors,
-        "hashes": one.hashes.as_json(),
-    }
+def _warnings(checkpoint: Checkpoint, report: Report, variants: Sequence[Variant]) -> Iterator[str]:
+    yield from checkpoint.notes
+    if report.verdict is Verdict.SUSPICIOUS:
+        yield f"suspicious ({worst_message(report)})"
+    if any(one.nonfinite for one in variants):
+        yield "NaN or Inf in the weights: images may come out black"
 
 
 def _check_outputs(folder: Path, names: Sequence[str], options: Options) -> None:
@@ -384,9 +235,3 @@ def _check_outputs(folder: Path, names: Sequence[str], options: Options) -> None
         raise OutputError("is not a folder", where=os.fspath(folder))
     for name in names:
         check_output(folder / name, force=options.force)
-
-
-def _mode(checkpoint: Checkpoint) -> int:
-    """The mode of the input, which its outputs do not exceed."""
-    file = checkpoint.source
-    return file.stat.st_mode & 0o666 if isinstance(file, LocalFile) else 0o666

@@ -11,10 +11,9 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from sdtool.checkpoint import Malformed, local_file
+from sdtool.checkpoint import Malformed, dataclass, local_file
 
 TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE = "urn:sdtool:release:v1"

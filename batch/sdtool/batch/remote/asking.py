@@ -9,13 +9,13 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import urlsplit
 
 from sdtool.batch.remote.connections import Connections, Origin
 from sdtool.batch.remote.patience import Again
 from sdtool.batch.version import sdtool_version
-from sdtool.checkpoint import Unreadable
+from sdtool.checkpoint import Unreadable, dataclass
 
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 _PIECE_NBYTES = 1 << 18

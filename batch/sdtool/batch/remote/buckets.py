@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from importlib import import_module
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from sdtool.batch.remote.connections import SILENCE_SECONDS
 from sdtool.batch.remote.location import Location
 from sdtool.batch.remote.ranged import PAGE_NBYTES, Moved, changed, strong
-from sdtool.checkpoint import OutputError, SdtoolError, Unreadable, UsageError
+from sdtool.checkpoint import OutputError, SdtoolError, Unreadable, UsageError, dataclass
 
 T = TypeVar("T")
 

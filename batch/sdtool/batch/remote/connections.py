@@ -15,13 +15,12 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import chain
 from typing import TypeAlias
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from sdtool.checkpoint import Unreadable
+from sdtool.checkpoint import Unreadable, dataclass
 
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 30.0

@@ -7,10 +7,10 @@ shown, logged or written.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from urllib.parse import quote, unquote, urlsplit
 
-from sdtool.checkpoint import Unreadable
+from sdtool.checkpoint import Unreadable, dataclass
 
 WEB = frozenset({"https", "http"})
 BUCKETS = frozenset({"s3", "gs", "az"})

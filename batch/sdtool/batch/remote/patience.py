@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeVar
 
-from sdtool.checkpoint import Unreadable
+from sdtool.checkpoint import Unreadable, dataclass
 
 T = TypeVar("T")
 

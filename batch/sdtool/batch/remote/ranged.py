@@ -9,11 +9,11 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from sdtool.batch.remote.ahead import Ahead
-from sdtool.checkpoint import LocalFile, Unreadable
+from sdtool.checkpoint import LocalFile, Unreadable, dataclass
 
 PAGE_NBYTES = 1 << 16
 _PAGES = 256

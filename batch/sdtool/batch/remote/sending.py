@@ -11,7 +11,7 @@ import contextlib
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path, PurePath
 
 from sdtool.batch.remote import buckets
@@ -24,6 +24,7 @@ from sdtool.checkpoint import (
     SdtoolError,
     UsageError,
     VerificationError,
+    dataclass,
     local_file,
 )
 from sdtool.convert import clear_away, is_left_of, partial_name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from http.client import HTTPMessage
 from typing import TypeAlias
 from urllib.parse import quote, urljoin
@@ -14,7 +14,7 @@ from sdtool.batch.remote.asking import Answer, ask
 from sdtool.batch.remote.connections import Connections, Origin
 from sdtool.batch.remote.patience import Patience
 from sdtool.batch.remote.ranged import PAGE_NBYTES, Moved, changed, strong
-from sdtool.checkpoint import Unreadable
+from sdtool.checkpoint import Unreadable, dataclass
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5

@@ -6,7 +6,6 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from threading import Event
 
 from sdtool.batch.converting import Converting
@@ -38,7 +37,7 @@ from sdtool.batch.tidy.steps import (
     take_back,
 )
 from sdtool.batch.tidy.undo_list import check_quarantine, note, steps_of
-from sdtool.checkpoint import OutputError, SdtoolError, os_reason
+from sdtool.checkpoint import OutputError, SdtoolError, dataclass, os_reason
 from sdtool.convert import signals_held
 
 

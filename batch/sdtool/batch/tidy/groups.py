@@ -10,7 +10,7 @@ import os
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 from sdtool.batch.converting import Converting
@@ -24,7 +24,7 @@ from sdtool.batch.outcome import NothingToDo, Planned
 from sdtool.batch.scanning import scan_one
 from sdtool.batch.sets import as_one, files_of
 from sdtool.batch.tidy.look import Change, Facts, placed
-from sdtool.checkpoint import Format, InputError, SdtoolError, local_file
+from sdtool.checkpoint import Format, InputError, SdtoolError, dataclass, local_file
 from sdtool.convert import is_index
 from sdtool.scan import Report, Verdict, worst_message
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -24,6 +24,7 @@ from sdtool.checkpoint import (
     InputError,
     TensorEntry,
     UsageError,
+    dataclass,
     open_checkpoint,
 )
 from sdtool.checkpoint.identify import Identity

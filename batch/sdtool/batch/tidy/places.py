@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from sdtool.batch.place import make_folder
 from sdtool.batch.set_aside import HELD, SUFFIX
-from sdtool.checkpoint import UsageError
+from sdtool.checkpoint import UsageError, dataclass
 from sdtool.convert import sync_folder
 
 STATE = ".sdtool-tidy"

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -21,7 +21,7 @@ from sdtool.batch.tidy.places import QUARANTINE, STATE, Places, places_of
 from sdtool.batch.tidy.programs import PROGRAMS, Program, program_of
 from sdtool.batch.tidy.steps import set_aside
 from sdtool.batch.tidy.undo_list import steps_of
-from sdtool.checkpoint import InputError, UsageError, local_file
+from sdtool.checkpoint import InputError, UsageError, dataclass, local_file
 from sdtool.scan import Verdict
 
 _NO_NAMES: Mapping[str, str] = {}

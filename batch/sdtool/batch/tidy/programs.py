@@ -10,10 +10,11 @@ Mikubill/sd-webui-controlnet scripts/global_state.py; comfyanonymous/ComfyUI fol
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from sdtool.batch.kinds import LORAS
+from sdtool.checkpoint import dataclass
 from sdtool.checkpoint.identify import BY_SLUG
 
 _BY_ALL = LORAS | {

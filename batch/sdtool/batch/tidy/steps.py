@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from sdtool.batch.place import make_folder
 from sdtool.batch.set_aside import forget
 from sdtool.batch.tidy.places import NAMES, Move, Places, Step
 from sdtool.batch.tidy.undo_list import rewrite, steps_of
-from sdtool.checkpoint import OutputError, os_reason
+from sdtool.checkpoint import OutputError, dataclass, os_reason
 from sdtool.convert import is_partial, rename_free, sync_folder
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
 
 from sdtool.batch.items import Item
 from sdtool.batch.sets import all_files_of
+from sdtool.checkpoint import dataclass
 
 PARTIAL_SUFFIXES = (
     ".crdownload", ".opdownload", ".download",  # Chrome and Edge, Opera, Safari
@@ -35,7 +36,7 @@ class _Known:
     state: State
     since: float
     """When it was first seen in this state, by the clock; at the first look, its time of change."""
-    is_told: bool = False
+    is_reported: bool = False
 
 
 @dataclass(slots=True)
@@ -60,7 +61,7 @@ class Arrivals:
     """When another file can be at rest, by the clock."""
 
     def look(self) -> list[Item]:
-        """Return the files that are at rest and were not told of in the state that they are in."""
+        """Return the files that are at rest and were not reported in the state that they are in."""
         now = self.clock()
         ready: list[Item] = []
         resting: list[float] = []
@@ -74,7 +75,7 @@ class Arrivals:
             if before is None or before.state != state:
                 before = _Known(state, now - self._age(state) if self._is_first else now)
             known[item.path] = before
-            if before.is_told:
+            if before.is_reported:
                 continue
             if now - before.since < self.settle:
                 self.held.append(item.path)
@@ -88,14 +89,14 @@ class Arrivals:
         self._next = min(resting, default=None)
         return ready
 
-    def told(self, item: Item) -> bool:
-        """Note that a file was told of; False where it has changed since the look, or is gone.
+    def reported(self, item: Item) -> bool:
+        """Note that a file was reported; False where it has changed since the look, or is gone.
 
         Then what was found is of no use: the file is asked for again once it is at rest.
         """
         known = self._known[item.path]
-        known.is_told = known.state == state_of(item)
-        return known.is_told
+        known.is_reported = known.state == state_of(item)
+        return known.is_reported
 
     @property
     def rest_in(self) -> float | None:

@@ -6,9 +6,10 @@ import os
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
+
+from sdtool.checkpoint import dataclass
 
 _POLL_SECONDS = 1.0
 _NOTICED_SECONDS = 30.0

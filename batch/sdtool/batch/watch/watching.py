@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from sdtool.batch.scanning import scanned
 from sdtool.batch.sets import all_files_of, as_models
 from sdtool.batch.watch.arrivals import Arrivals
 from sdtool.batch.watch.quarantine import quarantined
-from sdtool.checkpoint import InputError, SdtoolError, UsageError
+from sdtool.checkpoint import InputError, SdtoolError, UsageError, dataclass
 from sdtool.scan import Report, Verdict
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Watch:
                 journal=self._journal,
             ) as reports:
                 for item, found in zip(items, reports, strict=True):
-                    if not self.arrivals.told(item):
+                    if not self.arrivals.reported(item):
                         continue
                     arrived = self._worked(item, found)
                     if not (wanted.converts and found.verdict is Verdict.CLEAN):
@@ -131,7 +131,7 @@ class Watch:
         for problem in problems:
             if str(problem) not in self._troubles:
                 self._trouble(problem)
-        self._troubles = seen  # what is over may be told again when it comes back
+        self._troubles = seen  # what is over may be reported again when it comes back
         return [
             item
             for item in as_models(items)

@@ -27,10 +27,11 @@ from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.ggml_types import GGML_TYPES
 from sdtool.checkpoint.gguf_parts import part_note
 from sdtool.checkpoint.limits import Limits
-from sdtool.checkpoint.reading import Reading, Storage, TensorEntry
+from sdtool.checkpoint.reading import Reading
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Source
 from sdtool.checkpoint.strides import row_major
+from sdtool.checkpoint.tensors import Storage, TensorEntry
 from sdtool.checkpoint.trace import Anomaly
 
 _ALIGNMENT = "general.alignment"

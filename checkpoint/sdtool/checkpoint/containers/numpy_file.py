@@ -26,10 +26,11 @@ from sdtool.checkpoint.errors import (
     Truncated,
 )
 from sdtool.checkpoint.formats import Format
-from sdtool.checkpoint.reading import NUMPY, Reading, Storage, Stream, TensorEntry
+from sdtool.checkpoint.reading import NUMPY, Reading, Stream
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Slice, Source, read_exactly
 from sdtool.checkpoint.strides import column_major, row_major
+from sdtool.checkpoint.tensors import Storage, TensorEntry
 from sdtool.checkpoint.trace import Anomaly
 
 MAGIC = b"\x93NUMPY"

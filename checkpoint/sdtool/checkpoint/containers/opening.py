@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import field, replace
 
 from sdtool.checkpoint.containers.zip_members import LOCAL_MAGIC
@@ -17,6 +17,7 @@ from sdtool.checkpoint.trace import Trace
 
 _OPCODES, _OBJECTS, _INFLATED_NBYTES = 4_000_000, 300_000, 48 << 20
 _CHECKED_NBYTES = 1 << 30
+_FEW = 20
 _HEAD_NBYTES = 4096
 _INFLATED_PER_BYTE = 8
 _SMALL_NBYTES = 5_000_000
@@ -128,9 +129,8 @@ class Opening:
         return max(0, min(self.limits.inflated_nbytes, self.budget.inflated_nbytes))
 
 
-def first_few(reasons: Iterable[str], most: int = 20) -> tuple[str, ...]:
+def first_few(reasons: Sequence[str]) -> tuple[str, ...]:
     """The first few of `reasons`, and a last one that counts the others."""
-    every = list(reasons)
-    if len(every) <= most:
-        return tuple(every)
-    return (*every[:most], f"and {len(every) - most:,} more")
+    if len(reasons) <= _FEW:
+        return tuple(reasons)
+    return (*reasons[:_FEW], f"and {len(reasons) - _FEW:,} more")

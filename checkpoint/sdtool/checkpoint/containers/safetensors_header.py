@@ -18,10 +18,11 @@ from sdtool.checkpoint.dtypes import BY_SAFETENSORS, PACKED, DType
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
 from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.limits import Limits
-from sdtool.checkpoint.reading import Reading, Storage, TensorEntry
+from sdtool.checkpoint.reading import Reading
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Source, read_exactly
 from sdtool.checkpoint.strides import row_major
+from sdtool.checkpoint.tensors import Storage, TensorEntry
 from sdtool.checkpoint.trace import Anomaly
 
 

@@ -22,7 +22,7 @@ from sdtool.checkpoint.containers.opening import Opening
 from sdtool.checkpoint.containers.source_file import SourceFile
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed
 from sdtool.checkpoint.light_dataclass import dataclass
-from sdtool.checkpoint.reading import Member
+from sdtool.checkpoint.members import Member
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Memory, Slice, Source
 from sdtool.checkpoint.trace import Anomaly

@@ -14,9 +14,9 @@ from sdtool.checkpoint.dtypes import BY_NAME, DType
 from sdtool.checkpoint.errors import LimitExceeded, Malformed
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.protobuf import BYTES, VARINT, Field, fields
-from sdtool.checkpoint.reading import Storage, TensorEntry
 from sdtool.checkpoint.source import Joined, Slice, Source
 from sdtool.checkpoint.strides import row_major
+from sdtool.checkpoint.tensors import Storage, TensorEntry
 
 _NAMES = {
     1: "float32", 2: "float64", 3: "int32", 4: "uint8", 5: "int16", 6: "int8", 8: "complex64",

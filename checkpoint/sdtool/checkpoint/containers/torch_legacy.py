@@ -21,10 +21,11 @@ from sdtool.checkpoint.containers.pickle_rows import pickles_in_a_row, reached_s
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
 from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.limits import Limits
-from sdtool.checkpoint.reading import PICKLE, TORCH, Reading, Storage, Stream
+from sdtool.checkpoint.reading import PICKLE, TORCH, Reading, Stream
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Source
 from sdtool.checkpoint.storage_ids import StorageIds
+from sdtool.checkpoint.tensors import Storage
 from sdtool.checkpoint.trace import Anomaly
 from sdtool.checkpoint.values import LIST, Instance
 

@@ -15,6 +15,7 @@ Source: torch/serialization.py (`legacy_load`), torch 0.1.12 `torch/serializatio
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import field
 from struct import unpack
 
 from sdtool.checkpoint.containers.opening import Opening, first_few
@@ -32,9 +33,10 @@ from sdtool.checkpoint.dtypes import BY_STORAGE, DType
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
 from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.light_dataclass import dataclass
-from sdtool.checkpoint.reading import PICKLE, TORCH, Reading, Storage, Stream, TensorEntry
+from sdtool.checkpoint.reading import PICKLE, TORCH, Reading, Stream
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Source, read_exactly
+from sdtool.checkpoint.tensors import Storage, TensorEntry
 from sdtool.checkpoint.trace import Anomaly
 from sdtool.checkpoint.values import LIST, Global, Instance, Value
 
@@ -44,64 +46,78 @@ def is_torch_tar(archive: TarArchive) -> bool:
     return any(_name(entry) == STORAGES for entry in archive.entries)
 
 
+@dataclass(slots=True)
+class _Found:
+    """What the members of one archive come to."""
+
+    anomalies: list[Anomaly]
+    error: InputError | None
+    """The first thing that makes the file unusable."""
+    streams: list[Stream] = field(default_factory=list[Stream])
+    inner: list[Reading] = field(default_factory=list[Reading])
+    unread: list[str] = field(default_factory=list[str])
+
+
 def read_torch_tar(opening: Opening, archive: TarArchive) -> Reading:
     """Read every pickle of the four members; tensors come from `tensors` and `storages`."""
     source = opening.source
-    streams: list[Stream] = []
-    anomalies = list(archive.anomalies)
-    inner: list[Reading] = []
-    unread: list[str] = []
+    found = _Found(list(archive.anomalies), archive.error)
+    parts = _parts(opening, archive, found)
+    missing = [name for name in PARTS[1:] if name not in parts]
+    if missing and found.error is None and not found.unread:
+        found.error = Malformed(f"the tar archive has no {missing[0]!r}", where=source.name)
     storages: dict[str, Storage] = {}
     tensors: dict[str, TensorEntry] = {}
-    error = archive.error
+    try:
+        if STORAGES in parts:
+            _storages(_Part(opening, parts[STORAGES], STORAGES, found.streams), storages)
+        if TENSORS in parts:
+            part = _Part(opening, parts[TENSORS], TENSORS, found.streams)
+            _tensors(part, storages, tensors)
+    except InputError as e:
+        found.error = found.error or e
+    for name in (SYS_INFO, OBJECT):
+        if name in parts:
+            found.streams.extend(_pickles(opening, parts[name], name, found.anomalies))
+    return Reading(
+        Format.TORCH_TAR,
+        source,
+        tuple(found.streams),
+        archive.members,
+        storages,
+        tuple(found.anomalies),
+        found.error,
+        tensors=tuple(tensors.values()),
+        inner=tuple(found.inner),
+        unread=first_few(found.unread),
+    )
+
+
+def _parts(opening: Opening, archive: TarArchive, found: _Found) -> dict[str, Source]:
+    """The members that torch reads, by name: the last of each. All others are looked into."""
     parts: dict[str, Source] = {}
     for entry in archive.entries:
         member, name = entry.member, _name(entry)
         if entry.error is not None:
-            error = error or entry.error
+            found.error = found.error or entry.error
         if name not in PARTS:
             if entry.content is not None:
-                inner.extend(_hidden(opening, entry, entry.content, anomalies))
+                found.inner.extend(_hidden(opening, entry, entry.content, found.anomalies))
             continue
         if entry.odd is not None:
-            anomalies.append(
+            found.anomalies.append(
                 Anomaly(RuleId.IRREGULAR_MEMBER, entry.odd, member.header_offset, member.name)
             )
         if name in parts:
-            anomalies.append(
+            found.anomalies.append(
                 Anomaly(RuleId.DUPLICATE_MEMBER, "", member.header_offset, member.name)
             )
-            streams.extend(_pickles(opening, parts[name], name, anomalies))
+            found.streams.extend(_pickles(opening, parts[name], name, found.anomalies))
         if entry.content is not None:
             parts[name] = entry.content
         elif entry.error is None:
-            unread.append(f"{member.name}: {entry.odd or 'a folder'} where a file belongs")
-    missing = [name for name in PARTS[1:] if name not in parts]
-    if missing and error is None and not unread:
-        error = Malformed(f"the tar archive has no {missing[0]!r}", where=source.name)
-    try:
-        if STORAGES in parts:
-            _storages(_Part(opening, parts[STORAGES], STORAGES, streams), storages)
-        if TENSORS in parts:
-            part = _Part(opening, parts[TENSORS], TENSORS, streams)
-            _tensors(part, storages, tensors)
-    except InputError as e:
-        error = error or e
-    for name in (SYS_INFO, OBJECT):
-        if name in parts:
-            streams.extend(_pickles(opening, parts[name], name, anomalies))
-    return Reading(
-        Format.TORCH_TAR,
-        source,
-        tuple(streams),
-        archive.members,
-        storages,
-        tuple(anomalies),
-        error,
-        tensors=tuple(tensors.values()),
-        inner=tuple(inner),
-        unread=first_few(unread),
-    )
+            found.unread.append(f"{member.name}: {entry.odd or 'a folder'} where a file belongs")
+    return parts
 
 
 def _name(entry: TarEntry) -> str:

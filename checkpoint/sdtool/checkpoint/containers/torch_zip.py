@@ -29,6 +29,7 @@ from sdtool.checkpoint.containers.programs import (
     code_anomalies,
     program_format,
 )
+from sdtool.checkpoint.containers.torch_zip_names import ambiguous, names_below
 from sdtool.checkpoint.containers.zip_archive import ZipArchive
 from sdtool.checkpoint.containers.zip_checks import deep_anomalies, local_header_anomalies
 from sdtool.checkpoint.containers.zip_members import STORED, member_head, open_member
@@ -37,18 +38,12 @@ from sdtool.checkpoint.crc32 import crc32_of
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed
 from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.light_dataclass import dataclass
-from sdtool.checkpoint.reading import (
-    SCRIPT,
-    TORCH,
-    LoaderProfile,
-    Member,
-    Reading,
-    Storage,
-    Stream,
-)
+from sdtool.checkpoint.members import Member
+from sdtool.checkpoint.reading import SCRIPT, TORCH, LoaderProfile, Reading, Stream
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Inflated, Slice, Source, is_far
 from sdtool.checkpoint.storage_ids import StorageIds
+from sdtool.checkpoint.tensors import Storage
 from sdtool.checkpoint.trace import Anomaly, Trace
 from sdtool.checkpoint.values import Instance
 
@@ -59,24 +54,6 @@ _BOOKKEEPING = frozenset(
 _LINE_NBYTES = 128
 _NUMBER_NBYTES = 64
 _CHUNK_NBYTES = 1 << 20
-_ODD_MEMBERS = (
-    RuleId.DUPLICATE_MEMBER, RuleId.CASE_VARIANT_MEMBER, RuleId.IRREGULAR_MEMBER,
-)  # fmt: skip
-
-
-def find_root(archive: ZipArchive) -> str | None:
-    """The folder that torch takes for the model's, slash included, or None for another zip."""
-    root = first_folder(archive)
-    wanted = f"{root}data.pkl".lower()
-    return (
-        root if root and any(name.lower() == wanted for name in archive.members.names()) else None
-    )
-
-
-def first_folder(archive: ZipArchive) -> str:
-    """The folder of the first entry, slash included; empty where it is in none."""
-    first, slash, _ = archive.members[0].name.partition("/") if archive.members else ("", "", "")
-    return first + slash if slash else ""
 
 
 @dataclass(slots=True)
@@ -90,51 +67,109 @@ class _Found:
     not_fetched: int = 0
     """Records of tensors, of a file of which each part costs a request."""
     error: InputError | None = None
+    """The first thing that makes the file unusable."""
+
+    def fail(self, e: InputError) -> None:
+        """Take up an error: the first one counts."""
+        self.error = self.error or e
 
 
 def read_torch_zip(opening: Opening, archive: ZipArchive, root: str) -> Reading:
     """Read every pickle of a torch zip, and find where each storage is."""
-    source, limits, deep = opening.source, opening.limits, opening.deep
+    source = opening.source
     found = _Found(anomalies=list(archive.anomalies))
-    names = _names(archive, root)
+    names = names_below(archive, root)
     program = program_format(names)
     is_script = program is TORCHSCRIPT
-    main = f"{root}data.pkl".lower()
-    byteorder, error = _byteorder(source, names)
+    byteorder, found.error = _byteorder(source, names)
     storages = ZipStorages(source, archive.members, f"{root}data/", byteorder)
 
+    _main_pickles(opening, archive, root, SCRIPT if is_script else TORCH, found)
+    referenced = _referenced(opening, storages, found)
+    if opening.deep:
+        try:
+            found.anomalies.extend(
+                deep_anomalies(source, archive.members, archive.directory_offset, opening.budget)
+            )
+        except LimitExceeded as e:
+            found.fail(e)
+    _other_members(opening, archive, root, referenced, found, is_script=is_script)
+    if not is_script:  # the storages of a script may be among its constants
+        missing = min((key for key in referenced if key not in storages), default=None)
+        if missing is not None:
+            found.fail(
+                Malformed(
+                    f"storage {missing!a} is used and is not in the file",
+                    where=source.name,
+                    hint="the file is damaged or unfinished: download it again",
+                )
+            )
+        if found.error is None:
+            found.error = ambiguous(source, archive, root, referenced)
+    found.anomalies.extend(_program_anomalies(names, program, root))
+    if program is not None:
+        found.fail(program.error(source.name))
+    return Reading(
+        Format.TORCH_ZIP if program is None else program.format,
+        source,
+        tuple(found.streams),
+        archive.members,
+        storages,
+        tuple(found.anomalies),
+        found.error,
+        byteorder,
+        inner=tuple(found.inner),
+        unread=first_few(found.unread),
+    )
+
+
+def _main_pickles(
+    opening: Opening, archive: ZipArchive, root: str, profile: LoaderProfile, found: _Found
+) -> None:
+    """Each member that a loader may take for `data.pkl`: there is one in an honest file."""
+    main = f"{root}data.pkl".lower()
     for place, name in enumerate(archive.members.names()):
         if name.lower() == main:
             member = archive.members[place]
-            if not deep:
-                found.anomalies.extend(local_header_anomalies(source, member))
-            _main_pickle(opening, member, found, SCRIPT if is_script else TORCH)
+            if not opening.deep:
+                found.anomalies.extend(local_header_anomalies(opening.source, member))
+            _main_pickle(opening, member, found, profile)
+
+
+def _referenced(opening: Opening, storages: ZipStorages, found: _Found) -> AbstractSet[str]:
+    """The keys of the storages that the streams refer to; what they claim of them is looked at."""
     referenced: AbstractSet[str] = frozenset()
     for stream in found.streams:
         if stream.profile in (TORCH, SCRIPT):
             ids = StorageIds()
-            claimed, indexed = claim_anomalies(stream, ids, storages.record_nbytes, limits)
+            claimed, indexed = claim_anomalies(stream, ids, storages.record_nbytes, opening.limits)
             # of very many the keys are not copied: nearly every archive has one such stream
             referenced = referenced | ids.keys if referenced else ids.keys
             if stream.profile is TORCH:
                 found.anomalies.extend(claimed)
                 if indexed:
                     _check_indices(opening, stream, indexed, storages, found)
-    error = error or found.error
-    if deep:
-        try:
-            found.anomalies.extend(
-                deep_anomalies(source, archive.members, archive.directory_offset, opening.budget)
-            )
-        except LimitExceeded as e:
-            error = error or e
+    return referenced
+
+
+def _other_members(
+    opening: Opening,
+    archive: ZipArchive,
+    root: str,
+    referenced: AbstractSet[str],
+    found: _Found,
+    *,
+    is_script: bool,
+) -> None:
+    """All members but `data.pkl`: what a loader may find in each."""
+    main = f"{root}data.pkl".lower()
     for member in archive.members:
         if member.is_folder or member.name.lower() == main:
             continue
         is_below = member.name.startswith(root)
         inner = member.name[len(root) :] if is_below else member.name
-        if inner in _BOOKKEEPING and not deep:
-            found.anomalies.extend(local_header_anomalies(source, member))
+        if inner in _BOOKKEEPING and not opening.deep:
+            found.anomalies.extend(local_header_anomalies(opening.source, member))
         if is_below and inner.startswith("data/") and inner[5:] in referenced:
             _storage_record(opening, member, found)
         elif is_script and inner.endswith(("pkl", ".py")):
@@ -143,30 +178,6 @@ def read_torch_zip(opening: Opening, archive: ZipArchive, root: str) -> Reading:
             _other_member(opening, member, inner, found)
     if found.not_fetched:
         found.anomalies.append(Anomaly(RuleId.RECORDS_NOT_FETCHED, f"{found.not_fetched:,}"))
-    missing = min((key for key in referenced if key not in storages), default=None)
-    if missing is not None and error is None and not is_script:
-        error = Malformed(
-            f"storage {missing!a} is used and is not in the file",
-            where=source.name,
-            hint="the file is damaged or unfinished: download it again",
-        )
-    if error is None and not is_script:
-        error = _ambiguous(source, archive, root, referenced)
-    found.anomalies.extend(_program_anomalies(names, program, root))
-    if program is not None:
-        error = error or program.error(source.name)
-    return Reading(
-        Format.TORCH_ZIP if program is None else program.format,
-        source,
-        tuple(found.streams),
-        archive.members,
-        storages,
-        tuple(found.anomalies),
-        error,
-        byteorder,
-        inner=tuple(found.inner),
-        unread=first_few(found.unread),
-    )
 
 
 def _check_indices(
@@ -182,38 +193,7 @@ def _check_indices(
     try:
         found.anomalies.extend(index_anomalies(stream, calls, storages, nbytes, opening.limits))
     except LimitExceeded as e:
-        found.error = found.error or e
-
-
-def _ambiguous(
-    source: Source, archive: ZipArchive, root: str, referenced: AbstractSet[str]
-) -> InputError | None:
-    """Why the values of a torch zip depend on who looks: torch looks up names without regard to
-    case, and takes one of several by an order of its own.
-    """
-    data, order = f"{root}data/", f"{root}byteorder"
-    others = {key.lower() for key in referenced if key.lower() != key}
-    odd = {a.member.lower() for a in archive.anomalies if a.rule in _ODD_MEMBERS and a.member}
-    seen: set[str] = set()
-    for place, name in enumerate(archive.members.names()):
-        folded = name.lower()
-        key = folded[len(data) :] if folded.startswith(data.lower()) else None
-        if not (key in referenced or key in others or folded == order.lower()):
-            continue
-        is_wanted = name == order or (name.startswith(data) and name[len(data) :] in referenced)
-        if is_wanted and folded not in odd:
-            continue
-        member = archive.members[place]
-        if member.is_folder:
-            continue
-        if folded in seen or not is_wanted or member.marked_folder:
-            return Malformed(
-                f"what is in {name!a} depends on the loader",
-                where=source.name,
-                hint="see `sdtool scan`; a file that torch.save wrote has each member once",
-            )
-        seen.add(folded)
-    return None
+        found.fail(e)
 
 
 def _program_anomalies(
@@ -225,18 +205,6 @@ def _program_anomalies(
         yield Anomaly(program.rule, detail, None, root + "code/" if code else None)
     sources = (name for name in names if program is not TORCHSCRIPT or name[:5] != "code/")
     yield from code_anomalies(sources)
-
-
-def _names(archive: ZipArchive, root: str) -> dict[str, Member]:
-    """The members below the root by their names, without the records of storages."""
-    found: dict[str, Member] = {}
-    data, skip = f"{root}data/", len(root) + len("data/")
-    for place, name in enumerate(archive.members.names()):
-        if name.startswith(data) and name[skip:].isdecimal():  # code may be there, by other names
-            continue
-        if name.startswith(root):
-            found[name[len(root) :]] = archive.members[place]
-    return found
 
 
 def _byteorder(source: Source, names: Mapping[str, Member]) -> tuple[str, InputError | None]:
@@ -276,7 +244,7 @@ def _main_pickle(opening: Opening, member: Member, found: _Found, profile: Loade
         found.streams.append(Stream(member.name, 0, profile, opening.source, Trace(), None, e))
         return
     if not has_its_crc32(content, member):
-        found.error = found.error or _damaged(opening.source, member)
+        found.fail(_damaged(opening.source, member))
         if not opening.deep:
             found.anomalies.append(
                 Anomaly(RuleId.CRC_MISMATCH, "its CRC-32 is not the declared one", 0, member.name)

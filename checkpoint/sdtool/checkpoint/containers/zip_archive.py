@@ -81,9 +81,20 @@ def read_directory(
     return ZipArchive(members, tuple(anomalies), start, directory_offset, comment)
 
 
-def _directory(
-    source: Source, end_offset: int, limits: Limits, anomalies: list[Anomaly], shifts: bool
-) -> tuple[ZipEntries, int, int]:
+@dataclass(frozen=True, slots=True)
+class _End:
+    """What the end records say of the directory, and where they are."""
+
+    count: int
+    nbytes: int
+    offset: int
+    directory_end: int
+    """Where the directory ends, if nothing is between it and the records."""
+    promised: int
+    """The same by the locator of the zip64 record."""
+
+
+def _end_of(source: Source, end_offset: int, anomalies: list[Anomaly]) -> _End:
     end = _END.unpack(read_exactly(source, end_offset, _END.size, "the zip's end record"))
     count, nbytes, offset, comment_nbytes = end[4], end[5], end[6], end[7]
     behind = source.nbytes - end_offset - _END.size - comment_nbytes
@@ -110,7 +121,15 @@ def _directory(
         raise Malformed("the zip64 end record is missing", where=source.name)
     else:
         promised = directory_end
-    start = directory_end - nbytes - offset
+    return _End(count, nbytes, offset, directory_end, promised)
+
+
+def _directory(
+    source: Source, end_offset: int, limits: Limits, anomalies: list[Anomaly], shifts: bool
+) -> tuple[ZipEntries, int, int]:
+    """The entries, where the archive begins, and where its directory does."""
+    end = _end_of(source, end_offset, anomalies)
+    start = end.directory_end - end.nbytes - end.offset
     if start < 0:
         raise Truncated(
             "the zip directory does not fit into the file",
@@ -120,20 +139,16 @@ def _directory(
     if start:
         anomalies.append(Anomaly(RuleId.PREFIX_DATA, f"{start:,} bytes before the archive", 0))
         start = start if shifts else 0
-    elif promised != directory_end:
+    elif end.promised != end.directory_end:
         anomalies.append(
             Anomaly(RuleId.DIRECTORY_DISAGREEMENT, "the zip64 locator points elsewhere", end_offset)
         )
-    if nbytes > limits.directory_nbytes or count > limits.members:
-        raise LimitExceeded(f"a zip directory of {count:,} members", where=source.name)
-    raw = read_exactly(source, start + offset, nbytes, "the zip directory")
+    if end.nbytes > limits.directory_nbytes or end.count > limits.members:
+        raise LimitExceeded(f"a zip directory of {end.count:,} members", where=source.name)
+    raw = read_exactly(source, start + end.offset, end.nbytes, "the zip directory")
     members = ZipEntries(raw, start, source.name)
-    if len(members) != count:
-        anomalies.append(
-            Anomaly(
-                RuleId.DIRECTORY_DISAGREEMENT,
-                f"the end record counts {count:,} members, the directory holds {len(members):,}",
-                end_offset,
-            )
-        )
-    return members, start, start + offset
+    if len(members) != end.count:
+        held = f"the directory holds {len(members):,}"
+        detail = f"the end record counts {end.count:,} members, {held}"
+        anomalies.append(Anomaly(RuleId.DIRECTORY_DISAGREEMENT, detail, end_offset))
+    return members, start, start + end.offset

@@ -24,7 +24,7 @@ from sdtool.checkpoint.containers.zip_members import (
 )
 from sdtool.checkpoint.crc32 import crc32_of
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
-from sdtool.checkpoint.reading import Member
+from sdtool.checkpoint.members import Member
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Source
 from sdtool.checkpoint.trace import Anomaly

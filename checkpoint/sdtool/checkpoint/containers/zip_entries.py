@@ -17,7 +17,7 @@ from typing import overload
 
 from sdtool.checkpoint.containers.zip_members import zip64_sizes
 from sdtool.checkpoint.errors import Malformed
-from sdtool.checkpoint.reading import Member
+from sdtool.checkpoint.members import Member
 
 ENTRY_MAGIC = b"PK\x01\x02"
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from struct import Struct
 
 from sdtool.checkpoint.errors import LimitExceeded, Malformed, Truncated, Unsupported
-from sdtool.checkpoint.reading import Member
+from sdtool.checkpoint.members import Member
 from sdtool.checkpoint.source import Inflated, Slice, Source, read_exactly
 
 STORED = 0

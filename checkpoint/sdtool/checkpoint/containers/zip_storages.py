@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 
 from sdtool.checkpoint.containers.zip_entries import ByName, ZipEntries
 from sdtool.checkpoint.containers.zip_members import data_offset
-from sdtool.checkpoint.reading import Member, Storage
+from sdtool.checkpoint.members import Member
 from sdtool.checkpoint.source import Source
+from sdtool.checkpoint.tensors import Storage
 
 
 class ZipStorages(Mapping[str, Storage]):

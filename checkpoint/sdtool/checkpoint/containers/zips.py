@@ -17,12 +17,8 @@ from sdtool.checkpoint.containers.programs import (
     program_format,
 )
 from sdtool.checkpoint.containers.tars import is_in_tar
-from sdtool.checkpoint.containers.torch_zip import (
-    find_root,
-    first_folder,
-    open_inside,
-    read_torch_zip,
-)
+from sdtool.checkpoint.containers.torch_zip import open_inside, read_torch_zip
+from sdtool.checkpoint.containers.torch_zip_names import find_root, first_folder
 from sdtool.checkpoint.containers.zip_archive import (
     END_MAGIC,
     ZipArchive,
@@ -35,7 +31,8 @@ from sdtool.checkpoint.containers.zip_members import LOCAL_MAGIC, STORED, data_o
 from sdtool.checkpoint.errors import InputError, LimitExceeded, NotACheckpoint, Truncated
 from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.limits import Limits
-from sdtool.checkpoint.reading import SCRIPT, TORCH, Member, Reading, Stream
+from sdtool.checkpoint.members import Member
+from sdtool.checkpoint.reading import SCRIPT, TORCH, Reading, Stream
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Inflated, Slice, Source
 from sdtool.checkpoint.trace import Anomaly

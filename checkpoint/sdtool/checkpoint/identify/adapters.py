@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from sdtool.checkpoint.identify.identity import Adapter
 from sdtool.checkpoint.identify.layouts import Size
 from sdtool.checkpoint.light_dataclass import dataclass
-from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.tensors import TensorEntry
 
 SUFFIXES: Mapping[str, tuple[str, str, int | None]] = {
     # the end of a name: algorithm, naming, and the dimension that is the rank

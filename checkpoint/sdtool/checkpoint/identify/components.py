@@ -13,7 +13,7 @@ from sdtool.checkpoint.identify.architecture import Shapes, clip_l, open_clip, u
 from sdtool.checkpoint.identify.identity import Component, Fit
 from sdtool.checkpoint.identify.parts import EMA_PREFIX, Part, context_of, part_of
 from sdtool.checkpoint.identify.signs import Family
-from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.tensors import TensorEntry
 
 _OPTIONAL = frozenset(
     {

@@ -37,9 +37,9 @@ from sdtool.checkpoint.identify.simo import simo_of
 from sdtool.checkpoint.identify.small import Leaves, embedding_of, hypernetwork_of
 from sdtool.checkpoint.identify.words import either_of
 from sdtool.checkpoint.prefixes import plain_entries
-from sdtool.checkpoint.reading import TensorEntry
 from sdtool.checkpoint.sets import TwoSets, both_note
 from sdtool.checkpoint.small_values import values_of
+from sdtool.checkpoint.tensors import TensorEntry
 
 _STATE_LEAVES = ("base_lrs.0", "last_epoch", "optimizer_state_dict", "param_groups.0.lr", "hash")
 """Numbers that a scheduler or an optimizer leaves where no tensor is."""

@@ -16,8 +16,9 @@ from typing import Literal
 from sdtool.checkpoint.identify.parts import EMA_PREFIX, EMA_SCALARS
 from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.prefixes import plain_names
-from sdtool.checkpoint.reading import Checkpoint, TensorEntry
+from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.sets import BUFFERS, TwoSets, counterparts, two_sets
+from sdtool.checkpoint.tensors import TensorEntry
 
 PREFIX, SCALARS = EMA_PREFIX, EMA_SCALARS
 

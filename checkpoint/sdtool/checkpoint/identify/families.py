@@ -11,7 +11,7 @@ from sdtool.checkpoint.identify.signs import Family, holds
 from sdtool.checkpoint.identify.transformers import TRANSFORMERS
 from sdtool.checkpoint.identify.transformers_diffusers import DIFFUSERS
 from sdtool.checkpoint.identify.unets import OWN_SIZES, UNETS
-from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.tensors import TensorEntry
 
 PREFIXES = (
     "model.diffusion_model.",

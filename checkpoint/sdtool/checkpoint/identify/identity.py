@@ -13,7 +13,7 @@ from sdtool.checkpoint.identify.quantization import Part
 from sdtool.checkpoint.identify.schemes import BLOCKS, SLUGS
 from sdtool.checkpoint.identify.words import families_in
 from sdtool.checkpoint.light_dataclass import dataclass
-from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.tensors import TensorEntry
 
 Confidence = Literal["certain", "likely", "guess", "none"]
 """`certain`: every tensor stands where a known layout has it; `likely`: a signature that only one

@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 
 from sdtool.checkpoint.prefixes import plain_entries, plain_names, wrappers_in
-from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.tensors import TensorEntry
 
 _BELOW = (
     r"cond_stage_model\.transformer\.|conditioner\.embedders\.\d{1,3}\.transformer\."

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from sdtool.checkpoint.identify.signs import Sign, Signature, holds
-from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.tensors import TensorEntry
 
 _YOLO = ("", "model.", "model.model.")
 DETECTORS: tuple[Signature, ...] = (

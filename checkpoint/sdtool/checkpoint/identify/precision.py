@@ -8,7 +8,7 @@ from dataclasses import replace
 from sdtool.checkpoint.identify.identity import Component, Identity
 from sdtool.checkpoint.identify.quantization import Group, quantization_of
 from sdtool.checkpoint.identify.schemes import FP8
-from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.tensors import TensorEntry
 
 
 def with_quantization(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from sdtool.checkpoint.identify.identity import Prediction
 from sdtool.checkpoint.identify.signs import Family
-from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.tensors import TensorEntry
 
 _PROBES = (
     "output_blocks.11.1.transformer_blocks.0.norm1.bias",

@@ -26,7 +26,7 @@ from sdtool.checkpoint.identify.schemes import (
     Scheme,
 )
 from sdtool.checkpoint.light_dataclass import dataclass
-from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.tensors import TensorEntry
 
 MARKER = "scaled_fp8"
 """The name, behind a prefix, of ComfyUI's tensor that says: the fp8 below has scales. Its element

@@ -15,7 +15,7 @@ from sdtool.checkpoint.identify.encoders import ENCODERS
 from sdtool.checkpoint.identify.others import DETECTORS
 from sdtool.checkpoint.identify.signs import Signature, holds
 from sdtool.checkpoint.identify.upscalers import UPSCALERS
-from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.tensors import TensorEntry
 
 _K1 = "input_blocks.2.1.transformer_blocks.0.attn2.to_k.weight"
 _KX = "input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight"

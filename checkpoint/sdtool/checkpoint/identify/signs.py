@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from sdtool.checkpoint.identify.architecture import UNetConfig
 from sdtool.checkpoint.identify.schemes import TABLE as SCHEMES
 from sdtool.checkpoint.light_dataclass import dataclass
-from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.tensors import TensorEntry
 
 Sign = str | tuple[str, int, int]
 """A name that must be there, or (name, dimension, size)."""

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from sdtool.checkpoint.identify.identity import Adapter
-from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.tensors import TensorEntry
 
 _NAME = re.compile(r"(unet|text_encoder):(\d{1,6}):(up|down)")
 _PARTS = {"unet": "unet", "text_encoder": "text-encoder"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sdtool.checkpoint.identify.identity import Confidence, Embedding, Hypernetwork
-from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.tensors import TensorEntry
 
 Leaves = Mapping[str, bool | int | float | str | None]
 

@@ -4,7 +4,8 @@ torch writes the arguments of `_rebuild_tensor_v2` as some thirty opcodes, alway
 the same order:
 
     ((  h. h. X key q. h. K. t q. Q    MARK, MARK; "storage", class, key, location, elements; the id
-                                       (legacy files: N in front of t, for no view)
+                                       (h. for a key that was there before; in legacy files N in
+                                       front of t, for no view)
     K.  (K.K.K.K.t q.  (K.K.K.K.t q.   offset, size, stride
     89  h. ) R q.                      requires_grad, OrderedDict()
     t q. R q.                          the call
@@ -29,23 +30,34 @@ _GET = rb"(?:h.|j....)"
 _NUMBER = rb"K.|M..|J...."
 _ROW = rb"((?:" + _NUMBER + rb"){1,3}[\x85-\x87]|\((?:" + _NUMBER + rb"){4,8}t)"
 _CALL = re.compile(
-    rb"(?s:\(\((" + _GET + rb")(" + _GET + rb")X(.)\0\0\0([0-9]{1,20})" + _PUT + rb"(" + _GET
-    + rb")(" + _NUMBER + rb")(N?)t" + _PUT + rb"Q(" + _NUMBER + rb")" + _ROW + _PUT + _ROW + _PUT
-    + rb"([\x88\x89])(" + _GET + rb")\)R" + _PUT + rb"t" + _PUT + rb"R" + _PUT + rb")"
+    rb"(?s:\(\((" + _GET + rb")(" + _GET + rb")(?:X(.)\0\0\0([0-9]{1,20})" + _PUT + rb"|(" + _GET
+    + rb"))(" + _GET + rb")(" + _NUMBER + rb")(N?)t" + _PUT + rb"Q(" + _NUMBER + rb")"
+    + _ROW + _PUT + _ROW + _PUT + rb"([\x88\x89])(" + _GET + rb")\)R" + _PUT
+    + rb"t" + _PUT + rb"R" + _PUT + rb")"
 )  # fmt: skip
-_PID, _HOOKS, _MADE = 9, 17, 19
+_PID, _HOOKS, _MADE = 10, 18, 20
 """The groups of `_CALL` in front of which, or behind which, the three events stand."""
 _NUMBERS = re.compile(rb"(?s:" + _NUMBER + rb")")
 
 _PUTS = 7
-_LONG = sum((0x72 + (k << 8)) << 40 * k for k in range(_PUTS))
-_LONG_STEP = sum(1 << 40 * k + 8 for k in range(_PUTS))
-_SHORT = sum((0x71 + (k << 8)) << 16 * k for k in range(_PUTS))
-_SHORT_STEP = sum(1 << 16 * k + 8 for k in range(_PUTS))
-"""The seven opcodes that put values into the memo, as one number: for the entries 0 to 6, and what
-is added for those from 1 on."""
-_OPCODES = 22
-"""Those behind the first MARK, without the two rows."""
+"""Values that a call puts into the memo, with the key of a storage that was not named before."""
+
+
+def _puts(count: int, code: int, nbits: int) -> tuple[int, int]:
+    """`count` opcodes of `nbits` bits that put values into the memo, read as one number: for the
+    entries from 0 on, and what is added for those from 1 on.
+    """
+    places = [nbits * k for k in range(count)]
+    return (
+        sum(code + (k << 8) << place for k, place in enumerate(places)),
+        sum(1 << 8 + place for place in places),
+    )
+
+
+_SHORT = {count: _puts(count, 0x71, 16) for count in (_PUTS - 1, _PUTS)}
+_LONG = {count: _puts(count, 0x72, 40) for count in (_PUTS - 1, _PUTS)}
+_OPCODES = 21
+"""Those behind the first MARK, without the two rows, where the key is got from the memo."""
 CALL_OBJECTS = 9
 """What such a call makes, as `Limits.objects` counts it: five tuples, an id and two calls."""
 _KNOWN = 1024
@@ -64,27 +76,29 @@ def follow_call(
     if call is None or not stack or m.holes or m.far:
         return None
     (
-        word, kind, length, key, put_key, place, numel, no_view, put_pid, offset, size,
+        word, kind, length, key, put_key, known, place, numel, no_view, put_pid, offset, size,
         put_size, stride, put_stride, grad, hooks, put_hooks, put_args, put_call,
     ) = call.groups()  # fmt: skip
     first = len(m.memo)
-    puts = put_key + put_pid + put_size + put_stride + put_hooks + put_args + put_call
-    if int.from_bytes(puts, "little") != (
-        _LONG + first * _LONG_STEP if first > 0xFF else _SHORT + first * _SHORT_STEP
-    ):
+    puts = put_pid + put_size + put_stride + put_hooks + put_args + put_call
+    if known is None:
+        puts, known = put_key + puts, word
+    count = _PUTS if key else _PUTS - 1
+    begin, step = (_LONG if first > 0xFF else _SHORT)[count]
+    if int.from_bytes(puts, "little") != begin + first * step:
         return None
     entries, rows = m.entries, m.rows
-    is_known = word in entries and kind in entries and place in entries and hooks in entries
-    if not is_known and not _have(m, {word, kind, place, hooks}):
+    gets = {word, kind, known, place, hooks}
+    if not gets <= entries.keys() and not _have(m, gets):
         return None
     shape, shape_opcodes = rows.get(size) or _row(m, size)
     strides, stride_opcodes = rows.get(stride) or _row(m, stride)
-    behind = _OPCODES + len(no_view) + shape_opcodes + stride_opcodes
+    behind = _OPCODES + (key is not None) + len(no_view) + shape_opcodes + stride_opcodes
     if (
         not shape
         or not strides
         or behind >= opcodes
-        or length[0] != len(key)
+        or (key is not None and length[0] != len(key))
         or type(entries[word]) is not str
         or not 0 < first < m.limits.memo_index - _PUTS
         or 0x100 - _PUTS < first < 0x100
@@ -94,7 +108,7 @@ def follow_call(
     at, last = m.base + call.end(_PID), m.base + call.start(_MADE) - 1
     if not near <= at <= last <= near + NEAR:
         near = at
-    text = str(key, "ascii")
+    text = entries[known] if key is None else str(key, "ascii")
     pid: tuple[Value, ...] = entries[word], entries[kind], text, entries[place], _number(numel)
     if no_view:
         pid += (None,)
@@ -105,7 +119,9 @@ def follow_call(
     args = (storage, _number(offset), shape, strides, grad == b"\x88", none)
     made = Instance(stack[-1], args, "REDUCE", near, None, last - near)
     stack[-1] = made
-    m.memo += (text, pid, shape, strides, none, args, made)
+    if key is not None:
+        m.memo.append(text)
+    m.memo += (pid, shape, strides, none, args, made)
     m.trace.events += (storage, none, made)
     return call.end(), behind, near
 

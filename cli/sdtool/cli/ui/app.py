@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files as package_files
 
 from anyio import sleep, to_thread
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
@@ -19,7 +21,7 @@ from sdtool.cli.picture import Live, page
 from sdtool.cli.ui.guard import Guard
 from sdtool.cli.ui.job_request import job_request_of, work_of
 from sdtool.cli.ui.library import Library
-from sdtool.cli.ui.messages import answer, refused, sent
+from sdtool.cli.ui.messages import answer, failing, refused, sent
 from sdtool.cli.ui.panel import panel_of
 from sdtool.cli.ui.run import Run
 from sdtool.cli.ui.runs import Confirmation, Question, Runs
@@ -29,9 +31,12 @@ _PAUSE = 0.2
 """Seconds between two looks at the events of a run."""
 
 
-def app(library: Library, token: str, port: int) -> Guard:
-    """Return the application (ASGI 3) over a library; the first look at it begins with it."""
-    return Guard(_Desk(library).routes(), token, port)
+def app(library: Library, token: str, port: int, report: Callable[[Exception], None]) -> Guard:
+    """Return the application (ASGI 3) over a library; the first look at it begins with it.
+
+    `report` gets the errors that are mistakes of sdtool itself, or the machine's.
+    """
+    return Guard(_Desk(library).routes(report), token, port)
 
 
 class _Desk:
@@ -42,8 +47,8 @@ class _Desk:
         self._runs = Runs()
         self._confirmation = Confirmation()
 
-    def routes(self) -> Starlette:
-        """Return the application without its guard."""
+    def routes(self, report: Callable[[Exception], None]) -> Starlette:
+        """Return the application without its guard; see `app`."""
         tidy = TidyDesk(self._library, self._runs, self._confirmation)
         return Starlette(
             routes=[
@@ -55,6 +60,8 @@ class _Desk:
                 *tidy.routes(),
             ],
             exception_handlers={SdtoolError: refused},
+            # Starlette's own place for other errors answers in plain text and raises them again.
+            middleware=[Middleware(ExceptionMiddleware, handlers={Exception: failing(report)})],
             lifespan=self._alive,
         )
 

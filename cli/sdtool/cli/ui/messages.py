@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from sdtool.batch import as_error
 from sdtool.checkpoint import SdtoolError, UsageError
 from sdtool.cli.console import as_json
 
@@ -43,4 +45,20 @@ def answer(document: object, status: int = 200) -> Response:
 async def refused(request: Request, e: Exception) -> Response:
     """Say what was wrong with a request."""
     assert isinstance(e, SdtoolError)
-    return answer({"error": str(e), "hint": e.hint}, 400)
+    return _error(e, 400)
+
+
+def failing(
+    report: Callable[[Exception], None],
+) -> Callable[[Request, Exception], Awaitable[Response]]:
+    """Return what answers a request that nothing was wrong with; `report` gets the error too."""
+
+    async def failed(request: Request, e: Exception) -> Response:
+        report(e)
+        return _error(as_error(e), 500)
+
+    return failed
+
+
+def _error(e: SdtoolError, status: int) -> Response:
+    return answer({"error": str(e), "hint": e.hint}, status)

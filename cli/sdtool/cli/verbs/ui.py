@@ -52,7 +52,7 @@ def command(console: Console, folders: tuple[str, ...], port: int, settings: Set
         port = listening.getsockname()[1]
         library = Library(folders or (".",), settings)
         config = uvicorn.Config(
-            app(library, token, port),
+            app(library, token, port, console.failed),
             log_level="error",
             lifespan="on",
             server_header=False,

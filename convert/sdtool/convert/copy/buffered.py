@@ -14,14 +14,14 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from sdtool.checkpoint.crc32 import crc32_of
 from sdtool.checkpoint.errors import Truncated, Unreadable
-from sdtool.checkpoint.reading import Storage
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.records import storage_chunks
 from sdtool.checkpoint.source import LocalFile, abandon
+from sdtool.checkpoint.tensors import Storage
 from sdtool.checkpoint.wording import os_reason
 from sdtool.convert.copy.in_kernel import Checks, copy_straight
 from sdtool.convert.copy.jobs import Filling, Job, Span, damaged, jobs_of

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.errors import Malformed
-from sdtool.checkpoint.reading import Storage, TensorEntry
+from sdtool.checkpoint.light_dataclass import dataclass
+from sdtool.checkpoint.tensors import Storage, TensorEntry
 from sdtool.convert.copy.kernel import start_writeback
 from sdtool.convert.copy.new_file import NewFile
 from sdtool.convert.elements.cast import Casting

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
 from sdtool.checkpoint.dtypes import DType
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.convert.elements import plain
 from sdtool.convert.elements.census import Census
 from sdtool.convert.elements.chunks import Buffer

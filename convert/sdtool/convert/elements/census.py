@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
+
+from sdtool.checkpoint.light_dataclass import dataclass
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from sdtool.checkpoint.dtypes import DType
-from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.convert.elements.cast import Casting
 from sdtool.convert.elements.chunks import Buffer
 

@@ -6,7 +6,7 @@ torch/headeronly/util/Float8_*.h, and the vector instructions that torch uses in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from sdtool.checkpoint.light_dataclass import dataclass
 
 MAGNITUDE, INFINITY, QUIET = 0x7FFFFFFF, 0x7F800000, 0x00400000
 """Bits of float32: all but the sign; infinity, which is the exponent's mask too; a quiet NaN's."""

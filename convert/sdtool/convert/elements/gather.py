@@ -10,8 +10,8 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from sdtool.checkpoint.reading import TensorEntry
 from sdtool.checkpoint.records import storage_chunks
+from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.convert.elements.chunks import CHUNK_NBYTES, Buffer
 from sdtool.convert.elements.vectors import numpy_or_none
 from sdtool.convert.os_errors import output_error

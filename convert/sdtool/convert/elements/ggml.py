@@ -13,8 +13,8 @@ import struct
 
 from sdtool.checkpoint.dtypes import BY_NAME
 from sdtool.checkpoint.ggml_types import Q8_0
-from sdtool.checkpoint.reading import Storage, TensorEntry
 from sdtool.checkpoint.source import LocalFile
+from sdtool.checkpoint.tensors import Storage, TensorEntry
 from sdtool.convert.elements.vectors import numpy_or_none
 
 _FLOAT32 = BY_NAME["float32"]

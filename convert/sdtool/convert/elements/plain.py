@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 import struct
 from collections import Counter
-from dataclasses import dataclass
 from functools import lru_cache
 from operator import sub
 
 from sdtool.checkpoint.dtypes import DType
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.convert.elements.census import Census
 from sdtool.convert.elements.chunks import Buffer
 from sdtool.convert.elements.formats import INFINITY, MAGNITUDE, NARROW, QUIET, nan_of

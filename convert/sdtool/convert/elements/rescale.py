@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.identify.grids import Grid
-from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.light_dataclass import dataclass
+from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.convert.elements import plain
 from sdtool.convert.elements.cast import Cast, Casting
 from sdtool.convert.elements.census import Census

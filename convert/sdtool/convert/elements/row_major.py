@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sdtool.checkpoint.reading import TensorEntry
 from sdtool.checkpoint.records import storage_chunks
+from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.convert.elements.cast import Casting
 from sdtool.convert.elements.changes import changes
 from sdtool.convert.elements.chunks import CHUNK_NBYTES, Buffer, whole_elements

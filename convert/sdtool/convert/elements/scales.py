@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sdtool.checkpoint.errors import Malformed, Unsupported
 from sdtool.checkpoint.identify.grids import Grid
-from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.light_dataclass import dataclass
+from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.convert.elements import plain
 from sdtool.convert.elements.chunks import CHUNK_NBYTES, Buffer
 from sdtool.convert.elements.row_major import row_major_chunks

@@ -9,10 +9,10 @@ of their inpainting and InstructPix2Pix versions; the defaults of diffusers and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.light_dataclass import dataclass
+from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.convert.layouts.models import REFINER, SD_1, SD_2, SDXL, Model
 from sdtool.convert.layouts.predicts import Predicts
 

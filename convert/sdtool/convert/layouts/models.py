@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from sdtool.checkpoint.errors import Unsupported
@@ -25,7 +25,8 @@ from sdtool.checkpoint.identify.architecture import (
     UNetConfig,
 )
 from sdtool.checkpoint.identify.families import family_of
-from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.light_dataclass import dataclass
+from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.convert.layouts.networks import clip_names, open_clip_names, unet_names, vae_names
 from sdtool.convert.layouts.rows import Names
 

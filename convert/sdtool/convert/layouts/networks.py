@@ -51,18 +51,15 @@ _CLIP_LAYER = (
 
 
 @cache
-def unet_names(depths: tuple[int, ...], embedding: str = "add_embedding") -> Names:
-    """The table of a UNet below `model.diffusion_model.`.
-
-    `depths` is that of `UNetConfig`; `embedding` is what diffusers calls `label_emb`.
-    """
-    return Names(tuple(_unet(depths, embedding)))
+def unet_names(depths: tuple[int, ...]) -> Names:
+    """The table of a UNet below `model.diffusion_model.`; `depths` is that of `UNetConfig`."""
+    return Names(tuple(_unet(depths)))
 
 
-def _unet(depths: tuple[int, ...], embedding: str) -> Iterator[Row]:
+def _unet(depths: tuple[int, ...]) -> Iterator[Row]:
     for i, layer in ((0, 1), (2, 2)):
         yield row(f"time_embed.{i}.", f"time_embedding.linear_{layer}.")
-        yield row(f"label_emb.0.{i}.", f"{embedding}.linear_{layer}.")
+        yield row(f"label_emb.0.{i}.", f"add_embedding.linear_{layer}.")
     yield row("input_blocks.0.0.", "conv_in.")
     at = 1
     for level, depth in enumerate(depths):

@@ -15,7 +15,7 @@ from enum import Enum, auto
 from functools import cached_property
 
 from sdtool.checkpoint.errors import Unsupported
-from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.tensors import TensorEntry
 
 Parts = tuple[TensorEntry, ...]
 """The tensors whose elements, one after the other along the first dimension, make one."""

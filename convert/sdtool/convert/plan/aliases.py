@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.convert.plan.repeated import repeated
 from sdtool.convert.plan.selection import Selected
 

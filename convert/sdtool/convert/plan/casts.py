@@ -8,7 +8,7 @@ from sdtool.checkpoint.dtypes import BY_NAME, DType
 from sdtool.checkpoint.errors import UsageError
 from sdtool.checkpoint.identify.parts import casts_of, context_of, part_of
 from sdtool.checkpoint.prefixes import plain_names
-from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.tensors import TensorEntry
 
 DTYPES = {
     "fp32": BY_NAME["float32"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from sdtool.checkpoint.dtypes import UINT8, DType
@@ -19,8 +19,10 @@ from sdtool.checkpoint.identify.quantization import (
     quantization_of,
 )
 from sdtool.checkpoint.identify.schemes import INERT
-from sdtool.checkpoint.reading import Checkpoint, TensorEntry
+from sdtool.checkpoint.light_dataclass import dataclass
+from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.small_values import bytes_of
+from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.convert.elements.scales import TYPES, Scale, place_of
 from sdtool.convert.plan.casts import DTYPES
 from sdtool.convert.plan.metadata import stored_metadata

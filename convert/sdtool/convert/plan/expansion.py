@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sdtool.checkpoint.errors import LimitExceeded
-from sdtool.checkpoint.reading import Storage, TensorEntry
+from sdtool.checkpoint.tensors import Storage, TensorEntry
 from sdtool.convert.plan.plan import Placed
 
 FACTOR = 4

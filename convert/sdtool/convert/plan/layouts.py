@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from itertools import chain
 
 from sdtool.checkpoint.dtypes import BY_NAME
 from sdtool.checkpoint.errors import Unsupported, UsageError
 from sdtool.checkpoint.identify import identify, resolve
 from sdtool.checkpoint.identify.oddities import text_model_names
 from sdtool.checkpoint.identify.parts import part_of
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.prefixes import plain_entries
-from sdtool.checkpoint.reading import Checkpoint, Storage, TensorEntry
+from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.source import Memory
+from sdtool.checkpoint.tensors import Storage, TensorEntry
 from sdtool.convert.layouts.configs import Facts
 from sdtool.convert.layouts.models import SD_2, SDXL, Component, Model, check_complete, model_of
 from sdtool.convert.layouts.predicts import Predicts
@@ -22,7 +22,7 @@ from sdtool.convert.layouts.rows import Parts
 from sdtool.convert.plan.casts import target_dtype
 from sdtool.convert.plan.dequantize import treatment_of
 from sdtool.convert.plan.metadata import metadata_of
-from sdtool.convert.plan.plan import besides
+from sdtool.convert.plan.selecting import besides
 from sdtool.convert.plan.selection import LeftOut, Selected, Selection, joined_shape
 
 _BESIDE = frozenset({"ema", "loss", "schedule", "marker"})
@@ -80,6 +80,7 @@ def select_single(
         raise UsageError(f"{model.family} has no {' and no '.join(strange)}", where=where)
     _refuse_quantized(parts.values())
     entries: list[Selected] = []
+    # by file: one may hold several components
     taken: dict[int, set[str]] = {id(one): set() for one in parts.values()}
     for part in model.components:
         checkpoint = parts[part.folder]
@@ -89,8 +90,8 @@ def select_single(
             first, *joined = whole
             target = target_dtype(part.prefix + name, first, dtype)
             entries.append(Selected(part.prefix + name, first, target, joined=tuple(joined)))
-    markers = {e.name: e for e in unet.tensors if e.name in _MARKERS}
     metadata = metadata_of(unet, entries)
+    markers = {e.name: e for e in unet.tensors if e.name in _MARKERS}
     if facts is not None and model is SDXL and facts.prediction is Predicts.V:
         made = _MARKERS if facts.zero_snr else _MARKERS[:1]
         markers = {name: _marker(name) for name in made} | markers
@@ -98,16 +99,17 @@ def select_single(
         metadata["modelspec.prediction_type"] = facts.prediction
     entries += [Selected(name, entry, entry.dtype) for name, entry in markers.items()]
     taken[id(unet)].update(markers)
-    given = tuple({id(one): one for one in parts.values()}.values())
-    left_out = tuple(
+    given = {id(one): one for one in parts.values()}
+    left_out = [
         LeftOut(entry.name, entry.nbytes, "of no component that was asked for")
-        for one in given
+        for key, one in given.items()
         for entry in plain_entries(one.tensors)
-        if entry.name not in taken[id(one)]
-    )
-    notes = tuple(dict.fromkeys(note for one in given for note in one.notes))
-    beside = chain.from_iterable(map(besides, given))
-    return Selection(tuple(entries), metadata, (*left_out, *beside), notes)
+        if entry.name not in taken[key]
+    ]
+    for one in given.values():
+        left_out.extend(besides(one))
+    notes = tuple(dict.fromkeys(note for one in given.values() for note in one.notes))
+    return Selection(tuple(entries), metadata, tuple(left_out), notes)
 
 
 def select_folder(

@@ -122,7 +122,7 @@ def pickled_metadata(metadata: Mapping[str, str]) -> dict[str | int, list[str]]:
     }
 
 
-def told_left_out(metadata: Mapping[str, str]) -> frozenset[str]:
+def stated_left_out(metadata: Mapping[str, str]) -> frozenset[str]:
     """Return the names of tensors that an output says it left out."""
     try:
         names: Any = json.loads(metadata.get(LEFT_OUT, "[]"))

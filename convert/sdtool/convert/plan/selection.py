@@ -1,12 +1,14 @@
-"""Which tensors are to be written, and which are not."""
+"""The tensors of one output: which are written, and under which names."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import field
 
 from sdtool.checkpoint.dtypes import DType
-from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.errors import Malformed
+from sdtool.checkpoint.light_dataclass import dataclass
+from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.convert.elements.scales import Scale
 
 
@@ -57,3 +59,32 @@ class Selection:
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def check_names(entries: Iterable[Selected]) -> None:
+    """Check that every name can stand in an output, and only once.
+
+    Raises:
+        Malformed: one cannot, or two are the same; the message shows them.
+    """
+    seen: dict[str, Selected] = {}
+    for selected in entries:
+        name = selected.name
+        if name == "__metadata__":
+            raise Malformed("a tensor cannot be called __metadata__ in a safetensors file")
+        try:
+            name.encode()
+        except UnicodeEncodeError as e:
+            raise Malformed(
+                "a tensor's name is not text that UTF-8 can hold", where=ascii(name)
+            ) from e
+        if name in seen:
+            raise Malformed(
+                f"two tensors would be called {name}",
+                where=f"{_path(seen[name].entry)} and {_path(selected.entry)}",
+            )
+        seen[name] = selected
+
+
+def _path(entry: TensorEntry) -> str:
+    return " > ".join(ascii(key) for key in entry.path) or ascii(entry.name)

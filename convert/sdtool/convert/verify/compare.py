@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 
-from sdtool.checkpoint.reading import TensorEntry
+from sdtool.checkpoint.light_dataclass import dataclass
+from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.convert.elements.row_major import row_major_chunks
 from sdtool.convert.elements.vectors import HAVE_VALUES, vector
 
@@ -31,10 +31,19 @@ class Distance:
 
     @property
     def relative(self) -> float:
-        """The root of the squared differences over that of the squares: 0.01 is one percent."""
-        if self.norm:
-            return math.sqrt(self.squares / self.norm)
-        return math.inf if self.squares else 0.0
+        """The relative distance of this tensor alone; see `relative_distance`."""
+        return relative_distance([self])
+
+
+def relative_distance(tensors: Sequence[Distance]) -> float:
+    """Return the root of the squared differences over that of the squares, of several tensors as if
+    they were one: 0.01 is one percent.
+    """
+    squares = math.fsum(one.squares for one in tensors)
+    norm = math.fsum(one.norm for one in tensors)
+    if norm:
+        return math.sqrt(squares / norm)
+    return math.inf if squares else 0.0
 
 
 def distance(

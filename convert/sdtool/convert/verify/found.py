@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.convert.write.hashes import Hashes
 
 SHOWN = 8

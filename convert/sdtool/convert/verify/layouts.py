@@ -13,7 +13,8 @@ from dataclasses import replace
 from sdtool.checkpoint.errors import Unsupported
 from sdtool.checkpoint.identify.oddities import text_model_names
 from sdtool.checkpoint.prefixes import plain_entries
-from sdtool.checkpoint.reading import Checkpoint, TensorEntry
+from sdtool.checkpoint.reading import Checkpoint
+from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.checkpoint.wording import counted
 from sdtool.convert.layouts.models import Component, check_complete
 from sdtool.convert.layouts.predicts import Predicts

@@ -8,14 +8,15 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import chain, islice
 
 from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.identify.ema import PREFIX, ema_name
-from sdtool.checkpoint.reading import Checkpoint, TensorEntry
+from sdtool.checkpoint.light_dataclass import dataclass
+from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.source import File, opened
+from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.convert.copy.buffered import READERS
 from sdtool.convert.elements.chunks import Buffer
 from sdtool.convert.elements.rescale import DEQUANTIZED_DTYPES, casting
@@ -23,7 +24,7 @@ from sdtool.convert.elements.row_major import row_major_chunks
 from sdtool.convert.elements.scales import Scale
 from sdtool.convert.plan.casts import CASTABLE
 from sdtool.convert.plan.dequantize import Origins, origins_of
-from sdtool.convert.plan.metadata import QUANTIZED, told_left_out
+from sdtool.convert.plan.metadata import QUANTIZED, stated_left_out
 from sdtool.convert.plan.selection import Selection, joined_shape
 from sdtool.convert.plan.unpacking import unpacked
 from sdtool.convert.verify.found import SHOWN, Difference, Progress, Verification
@@ -55,7 +56,8 @@ def verify_against(
     with ExitStack() as stack:
         there = _opened(out, stack)
         ours = [entry for entry in there.tensors if entry.name not in foreign]
-        pairs = _pairs(there, _opened(source, stack), selection)
+        whole = _opened(source, stack)
+        pairs = _likely(there, whole) if selection is None else _chosen(there, selection)
         results = list(_compared(ours, pairs, progress))
     wrong = [d for found in results if (d := found.difference) is not None]
     wrong.extend(pairs.absent)
@@ -125,17 +127,20 @@ def _opened(what: str | os.PathLike[str] | Checkpoint, stack: ExitStack) -> Chec
     return unpacked(what)
 
 
-def _pairs(out: Checkpoint, source: Checkpoint, selection: Selection | None) -> _Pairs:
+def _chosen(out: Checkpoint, selection: Selection) -> _Pairs:
+    """What `out` was made of, which is known."""
     here = {entry.name for entry in out.tensors}
-    if selection is not None:
-        chosen = {
-            s.name: (_Candidate(s.entry, s.dtype, scale=s.scale, joined=s.joined),)
-            for s in selection.entries
-        }
-        gone = tuple(
-            Difference(name, "is not in the output") for name in chosen if name not in here
-        )
-        return _Pairs(chosen, (), gone)
+    chosen = {
+        s.name: (_Candidate(s.entry, s.dtype, scale=s.scale, joined=s.joined),)
+        for s in selection.entries
+    }
+    gone = tuple(Difference(name, "is not in the output") for name in chosen if name not in here)
+    return _Pairs(chosen, (), gone)
+
+
+def _likely(out: Checkpoint, source: Checkpoint) -> _Pairs:
+    """What each tensor of `out` may have been made of, by its name."""
+    here = {entry.name for entry in out.tensors}
     by_name = {entry.name: entry for entry in source.tensors}
     origins = origins_of([source], here)
     found: dict[str, tuple[_Candidate, ...]] = {}
@@ -146,28 +151,21 @@ def _pairs(out: Checkpoint, source: Checkpoint, selection: Selection | None) -> 
             used.update(by_name)  # a file for each token: the others hold the others
             continue
         ema = by_name.get(ema_name(name))
-        found[name] = tuple(
-            candidate
-            for candidate in (
-                _of_same_name(by_name[name], origins) if name in by_name else None,
-                None if ema is None else _Candidate(ema, is_ema=True),
-            )
-            if candidate is not None
-        )
+        candidates = [_of_same_name(by_name[name], origins)] if name in by_name else []
+        if ema is not None:
+            candidates.append(_Candidate(ema, is_ema=True))
+        found[name] = tuple(candidates)
         used.add(name)
-    used |= told_left_out(out.metadata) | origins.gone
-    false = [
+    used |= stated_left_out(out.metadata) | origins.gone
+    missing = tuple(
+        name for name in by_name if name not in used and not name.startswith((PREFIX, "loss."))
+    )
+    false = tuple(
         Difference(key, "describes quantized weights, and they were dequantized")
         for key in QUANTIZED
         if origins.scales and key in out.metadata
-    ]
-    return _Pairs(
-        found,
-        tuple(
-            name for name in by_name if name not in used and not name.startswith((PREFIX, "loss."))
-        ),
-        tuple(false),
     )
+    return _Pairs(found, missing, false)
 
 
 def _of_same_name(entry: TensorEntry, origins: Origins) -> _Candidate:

@@ -11,8 +11,9 @@ from typing import Any
 from sdtool.checkpoint import checkpoint_of, readings
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Truncated, Unreadable
 from sdtool.checkpoint.formats import Format
-from sdtool.checkpoint.reading import Reading, TensorEntry
+from sdtool.checkpoint.reading import Reading
 from sdtool.checkpoint.source import File, LocalFile
+from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.convert.elements.nonfinite import nonfinite
 from sdtool.convert.elements.row_major import row_major_chunks
 from sdtool.convert.plan.expansion import check_reading

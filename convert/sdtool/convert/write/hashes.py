@@ -10,9 +10,9 @@ import hashlib
 import heapq
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from sdtool.checkpoint.containers.safetensors import begins_safetensors
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.source import Source
 
 _CHUNK_NBYTES = 1 << 20

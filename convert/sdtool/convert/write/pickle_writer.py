@@ -19,11 +19,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from sdtool.checkpoint.dtypes import DType
 from sdtool.checkpoint.errors import LimitExceeded
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.strides import row_major
 
 _DEPTH = 50

@@ -9,21 +9,24 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from sdtool.checkpoint.contents import class_of, sequence
 from sdtool.checkpoint.crc32 import crc32_of
 from sdtool.checkpoint.errors import Unsupported
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.modules import children
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.values import Global, Instance, Value
 from sdtool.convert.copy.buffered import Progress, fill
 from sdtool.convert.copy.jobs import Filling
+from sdtool.convert.copy.new_file import OPEN_TO_ALL
 from sdtool.convert.plan.metadata import PICKLED, pickled_metadata
 from sdtool.convert.plan.partial import root_of
-from sdtool.convert.plan.plan import Placed, check_names, supported
-from sdtool.convert.plan.selection import LeftOut, Selected, Selection
+from sdtool.convert.plan.plan import Placed
+from sdtool.convert.plan.selecting import supported
+from sdtool.convert.plan.selection import LeftOut, Selected, Selection, check_names
 from sdtool.convert.plan.target import Target
 from sdtool.convert.write.hashes import Following, Hashes, autov1
 from sdtool.convert.write.pickle_writer import Plain, TensorRecord, pickle_of
@@ -125,7 +128,7 @@ def write_pt(
     hashes: bool = False,
     allow_overflow: bool = False,
     check: Callable[[Path], object] | None = None,
-    mode: int = 0o666,
+    mode: int = OPEN_TO_ALL,
 ) -> Written:
     """Write the file that `plan` describes to `out`; nothing is left behind when that fails.
 

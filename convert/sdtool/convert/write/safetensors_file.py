@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TypeAlias
 
 from sdtool.checkpoint.errors import OutputError, SdtoolError, UsageError
+from sdtool.checkpoint.light_dataclass import dataclass
+from sdtool.checkpoint.source import LocalFile, Source
 from sdtool.convert.copy.buffered import Progress, fill, local_files
 from sdtool.convert.copy.jobs import Copied, Filling
-from sdtool.convert.copy.new_file import NewFile
+from sdtool.convert.copy.new_file import OPEN_TO_ALL, OWNER, NewFile
 from sdtool.convert.elements.census import Census
 from sdtool.convert.plan.casts import components_of
 from sdtool.convert.plan.metadata import HASH_KEYS
@@ -113,17 +115,16 @@ def write_safetensors(
     progress: Progress | None = None,
     hashes: bool = False,
     allow_overflow: bool = False,
-    nonfinite: bool = False,
     check: Callable[[Path], object] | None = None,
     stage: Stage | None = None,
-    mode: int = 0o666,
+    mode: int = OPEN_TO_ALL,
 ) -> Written:
     """Write the file that `plan` describes to `out`; nothing is left behind when that fails.
 
-    `progress` is called with how many more bytes of tensors were written. With `nonfinite` NaN and
-    Inf are counted in every tensor. `check` is called with where the complete file is before it has
-    its name, and raises what is wrong with it. On a `stage` it has its name when the stage is left.
-    It is not more open to others than `mode` and the files that the tensors are read from.
+    `progress` is called with how many more bytes of tensors were written. `check` is called with
+    where the complete file is before it has its name, and raises what is wrong with it. On a
+    `stage` it has its name when the stage is left. It is not more open to others than `mode` and
+    the files that the tensors are read from.
     Nothing is judged here: whether the input may be converted at all was decided before.
 
     Raises:
@@ -140,7 +141,7 @@ def write_safetensors(
             mode &= mode_of(plan.tensors)
             stage = stack.enter_context(staged({path: plan.nbytes}, force=force, mode=mode))
         draft = stack.enter_context(drafted(plan, path, stage, hashes=hashes))
-        filling = Filling(plan.tensors, draft.file, written=draft.written, with_nonfinite=nonfinite)
+        filling = Filling(plan.tensors, draft.file, written=draft.written)
         fill([filling], progress)
         written = draft.finish(filling.copied, allow_overflow=allow_overflow)
         if check is not None:
@@ -158,14 +159,15 @@ def write_together(
     nonfinite: bool = False,
     check: Callable[[Path, Path], object] | None = None,
     beside: Beside | None = None,
-    mode: int = 0o666,
+    mode: int = OPEN_TO_ALL,
 ) -> Mapping[Path, Written | SdtoolError]:
     """Write several files in one reading of what they share, each as `write_safetensors` would.
 
     A cast that overflows and a `check` that fails (it is given the name to come and the complete
     file) stop the file they are about: it is not written, and its error is in the answer. All the
     others take their names together, and with them what `beside` makes of the answer: further
-    files, by their names. What it raises leaves nothing written.
+    files, by their names. What it raises leaves nothing written. With `nonfinite` NaN and Inf are
+    counted in every tensor.
 
     Raises:
         SdtoolError: as `write_safetensors` does, where it is about all of them.
@@ -194,14 +196,19 @@ def write_together(
     return done
 
 
+def mode_like(source: Source) -> int:
+    """Return how open an input is to others: what is made of it, even unpacked, is not more."""
+    return source.stat.st_mode & OPEN_TO_ALL if isinstance(source, LocalFile) else OPEN_TO_ALL
+
+
 def mode_of(tensors: Iterable[Placed]) -> int:
     """Return the mode of an output that is not more open than the files its tensors are read from.
 
     Its owner may read and write it whatever they say.
     """
-    mode = 0o666
+    mode = OPEN_TO_ALL
     for file in local_files(p.entry.storage for t in tensors for p in t.pieces):
-        mode &= file.stat.st_mode | 0o600
+        mode &= file.stat.st_mode | OWNER
     return mode
 
 

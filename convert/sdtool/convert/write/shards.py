@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,14 @@ from sdtool.checkpoint.gguf_parts import (
     parts_of,
     without_part_note,
 )
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.source import File, opened
 from sdtool.convert.copy.buffered import Progress
 from sdtool.convert.plan.dequantize import treatment_of
 from sdtool.convert.plan.names import output_name
-from sdtool.convert.plan.plan import ConvertPlan, plan_safetensors, select_all
+from sdtool.convert.plan.plan import ConvertPlan, plan_safetensors
+from sdtool.convert.plan.selecting import select_all
 from sdtool.convert.plan.selection import Selection
 from sdtool.convert.write.safetensors_file import Written, mode_of, refuse_input, write_safetensors
 from sdtool.convert.write.staging import staged
