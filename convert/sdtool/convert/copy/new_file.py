@@ -8,9 +8,11 @@ import errno
 import os
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from sdtool.checkpoint.wording import os_reason
+from sdtool.convert.copy.flush import Flush
 from sdtool.convert.os_errors import output_error
 from sdtool.convert.plan.names import partial_name
 
@@ -31,6 +33,7 @@ class NewFile:
         self.is_named = False
         """Whether it has its final name."""
         self._is_made = False
+        self._flush: Flush | None = None
         self._lock = threading.Lock()  # where one descriptor has one position: Windows
 
     def create(self, nbytes: int) -> None:
@@ -53,17 +56,24 @@ class NewFile:
         except OSError as e:
             raise output_error(e, self.name) from e
 
-    def finish(self) -> None:
+    def finish(self, check: Callable[[Path], object] | None = None) -> None:
         """Flush it to the disk and close it; it waits for its name. Twice is as good as once.
+
+        `check` is called with its partial name meanwhile: it is read while the disk is busy writing
+        it. What it raises goes on.
 
         Raises:
             OutputError: the operating system refused; the message says why.
         """
         if self.fd < 0:
             return
+        flush = self._flush = Flush(self.fd)
+        if check is not None:
+            flush.begin()
+            check(self.partial)
         try:
             try:
-                os.fsync(self.fd)
+                flush.end()
             finally:
                 self._close()
         except OSError as e:
@@ -73,6 +83,8 @@ class NewFile:
         """Remove what is left under the partial name; where that fails, say what is left."""
         with contextlib.suppress(OSError):
             self._close()
+        if sys.platform == "win32" and self._flush is not None:
+            self._flush.wait()  # what is open there cannot be removed
         try:
             self.partial.unlink()
         except FileNotFoundError:

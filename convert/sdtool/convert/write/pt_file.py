@@ -161,9 +161,7 @@ def write_pt(
             following = Following(file.read_at, 0, nbytes, None)
             following.written(0, nbytes)
             found = Hashes(following.finish()[0], autov1(file.read_at))
-        file.finish()
-        if check is not None:
-            check(file.partial)
+        file.finish(check)
     census = by_component(copied, (tensor.name for tensor in plan.tensors))
     strange = nonfinite_in(copied)
     return Written(path, nbytes, len(plan.tensors), found, census, plan.notes, strange)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import field
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -55,8 +56,16 @@ class Draft:
         """Called with each range of the file that is complete: offset and size, in any order."""
         return None if self.following is None else self.following.written
 
-    def finish(self, copied: Copied, *, allow_overflow: bool = False) -> Written:
+    def finish(
+        self,
+        copied: Copied,
+        *,
+        allow_overflow: bool = False,
+        check: Callable[[Path], object] | None = None,
+    ) -> Written:
         """Complete the file and flush it to the disk; it has its name when its stage is left.
+
+        `check` is called with where the complete file is meanwhile.
 
         Raises:
             OutputError: a cast has overflowed, or the operating system refused.
@@ -65,7 +74,7 @@ class Draft:
         plan, file, found = self.plan, self.file, None
         if self.following is not None:
             found = _finish(plan, file, self.following, hashes=self.hashes)
-        file.finish()
+        file.finish(check)
         count, census = len(plan.tensors), by_component(copied, (t.name for t in plan.tensors))
         strange = nonfinite_in(copied)
         return Written(file.out, plan.nbytes, count, found, census, plan.notes, strange)
@@ -143,10 +152,7 @@ def write_safetensors(
         draft = stack.enter_context(drafted(plan, path, stage, hashes=hashes))
         filling = Filling(plan.tensors, draft.file, written=draft.written)
         fill([filling], progress)
-        written = draft.finish(filling.copied, allow_overflow=allow_overflow)
-        if check is not None:
-            check(draft.file.partial)
-    return written
+        return draft.finish(filling.copied, allow_overflow=allow_overflow, check=check)
 
 
 def write_together(
@@ -185,9 +191,11 @@ def write_together(
         for draft, filling in work:
             out = draft.file.out
             try:
-                done[out] = draft.finish(filling.copied, allow_overflow=allow_overflow)
-                if check is not None:
-                    check(out, draft.file.partial)
+                done[out] = draft.finish(
+                    filling.copied,
+                    allow_overflow=allow_overflow,
+                    check=None if check is None else partial(check, out),
+                )
             except SdtoolError as e:
                 done[out] = e
                 stage.drop(out)
