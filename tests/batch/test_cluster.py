@@ -19,8 +19,7 @@ from tests.cli.conftest import Run
 from tests.cli.in_workers import poisoned_scan, scan_killed_once
 from tests.forge import dict_of, pickled, tensor, torch_zip
 
-from sdtool.batch import scanning, spool
-from sdtool.batch.engines import Check
+from sdtool.batch import engines, scanning, spool
 from sdtool.batch.journal.task import answering
 from sdtool.batch.spool import Task, results_of, work_through
 from sdtool.checkpoint import OutputError, SdtoolError
@@ -204,7 +203,9 @@ class Doubling:
     def __init__(self) -> None:
         self.asked: list[int] = []
 
-    def __call__(self, item: int, check: Check) -> int:
+    host = None
+
+    def __call__(self, item: int, run: engines.Run) -> int:
         self.asked.append(item)
         if item == 13:
             raise KeyboardInterrupt  # as a kill would, in this process
@@ -212,6 +213,9 @@ class Doubling:
 
     def lost(self, item: int, ending: str) -> int:
         return -1
+
+    def clear_away(self, item: int, pid: int) -> None:
+        raise NotImplementedError
 
     def to_json(self, result: int) -> Any:
         return result

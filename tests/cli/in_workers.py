@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from sdtool.batch.engines import Run
 from sdtool.batch.items import Item
 from sdtool.batch.scanning import scan_one
 from sdtool.scan.findings import Report
@@ -24,6 +27,29 @@ def deadly_scan(item: Item, *, allow: Mapping[str, str], deep: bool) -> Report:
     if name.startswith("kills-always"):
         os.kill(os.getpid(), signal.SIGKILL)
     return scan_one(item, allow=allow, deep=deep)
+
+
+@dataclass(frozen=True)
+class Doing:
+    """Work that reads: a function of an item. Of a lost one the result is how it ended."""
+
+    function: Callable[[Any], Any]
+    host = None
+
+    def __call__(self, item: Any, run: Run) -> Any:
+        return self.function(item)
+
+    def lost(self, item: Any, ending: str) -> str:
+        return f"{item} {ending}"
+
+    def clear_away(self, item: Any, pid: int) -> None:
+        """Nothing was written."""
+
+    def to_json(self, result: Any) -> Any:
+        raise NotImplementedError
+
+    def from_json(self, data: Any) -> Any:
+        raise NotImplementedError
 
 
 def noted(item: str) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 
 
 def command(folder: Path, *arguments: str, ignored: int | None = None) -> subprocess.Popen[str]:
-    """Start the command in `folder`; return its process once it stands still.
+    """Start the command in `folder`; return its process, the first of a group, once it stands.
 
     Signals are as a terminal leaves them, but for the one that is `ignored`, as under nohup.
     """
@@ -34,6 +34,7 @@ def command(folder: Path, *arguments: str, ignored: int | None = None) -> subpro
         process = subprocess.Popen(
             [sys.executable, __file__, *arguments], cwd=folder, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            start_new_session=True,
         )  # fmt: skip
     finally:
         for number, handler in before.items():
@@ -70,8 +71,9 @@ def _told() -> bool:
     return bool(select.select([0], [], [], 0)[0] and os.read(0, 1))
 
 
+if __name__ in ("__main__", "__mp_main__"):  # the latter in its workers
+    _stand_still()
 if __name__ == "__main__":
     from sdtool.cli.entry import main
 
-    _stand_still()
     sys.exit(main())

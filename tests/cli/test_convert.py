@@ -336,7 +336,7 @@ def test_interrupted_it_leaves_nothing_half_written(
     process = standing.command(tmp_path, verb, ".", "--out-dir", "out", "--jobs", jobs)
     assert list(tmp_path.glob("out/.*partial*"))
     number = getattr(signal, name)
-    process.send_signal(number)
+    os.killpg(process.pid, number)  # as a terminal does: to all of them
     _, err = process.communicate(timeout=120)
     assert process.returncode == 128 + number
     assert err.strip() == "sdtool: interrupted"

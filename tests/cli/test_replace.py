@@ -18,9 +18,12 @@ from tests.cli.kinds import embedding, hypernetwork, library, lora, upscaler
 from sdtool.batch.claims import Claims
 from sdtool.batch.converting import Converting
 from sdtool.batch.draft import Draft
+from sdtool.batch.engines import OwnRun
+from sdtool.batch.host import JobHost
 from sdtool.batch.making import Shared
 from sdtool.batch.options import Options
 from sdtool.batch.originals import mind_losses, seen
+from sdtool.batch.outputs import OnThisMachine
 from sdtool.checkpoint import open_checkpoint
 from sdtool.checkpoint.errors import OutputError
 from sdtool.scan import Verdict
@@ -95,7 +98,8 @@ def test_a_whole_pickled_model_that_somebody_allows(sdtool: Run) -> None:
     torch.save(torch.nn.Linear(2, 2), "face.ckpt")
     with open_checkpoint("face.ckpt") as checkpoint:
         draft = Draft("face.ckpt", verdict=Verdict.CLEAN, output="face.safetensors")
-        shared = Shared(Converting(), Options(), Claims(), lambda what, where: None)
+        host = JobHost(Claims(), lambda what, where: None, lambda nbytes: None)
+        shared = Shared(Converting(), Options(), OnThisMachine(), OwnRun(host))
         with pytest.raises(OutputError, match="it is a whole pickled model, and the outputs"):
             mind_losses([draft], [()], seen(["face.ckpt"]), shared, checkpoint)
 

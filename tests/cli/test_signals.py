@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -147,7 +148,7 @@ def test_an_impatient_user(tmp_path: Path, jobs: str, pause: float) -> None:
         torch.save({key: torch.zeros(1_000_000, dtype=torch.uint8)}, tmp_path / name)
     process = standing.command(tmp_path, "convert", ".", "--out-dir", "out", "-j", jobs)
     for _ in range(3):
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)
         time.sleep(pause)
     _, err = process.communicate(timeout=120)
     assert (process.returncode, err.strip()) == (130, "sdtool: interrupted")

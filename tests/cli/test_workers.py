@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 from tests.cli.conftest import Run
-from tests.cli.in_workers import asleep, deadly, deadly_scan, ends, noted
+from tests.cli.in_workers import Doing, asleep, deadly, deadly_scan, ends, noted
 from tests.forge import dict_of, pickled, tensor, torch_zip
 
-from sdtool.batch import scanning, workers
-from sdtool.batch.workers import in_order
+from sdtool.batch import Processes, scanning, workers
+from sdtool.cli.entry import main
 
 kills = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 
@@ -72,14 +72,14 @@ def test_results_come_in_order_and_few_wait(
     monkeypatch.setattr(workers, "_AHEAD", 3)
     names = ["first", "second", "third", *map(str, range(20))]
     items = [str(tmp_path / name) for name in names]
-    with in_order(noted, items, workers=2, lost=lambda item, why: why) as results:
-        assert next(results) == items[0]
+    with Processes(2).results(Doing(noted), items, []) as results:
+        assert next(iter(results)) == items[0]
         assert set(os.listdir(tmp_path)) <= set(names[:3])
         assert list(results) == items[1:]
 
 
 def test_a_worker_that_ends_by_itself_is_lost_too() -> None:
-    with in_order(ends, ["a", "b"], workers=2, lost=lambda item, why: f"{item} {why}") as results:
+    with Processes(2).results(Doing(ends), ["a", "b"], []) as results:
         assert list(results) == ["a with exit code 7", "b with exit code 7"]
 
 
@@ -92,17 +92,17 @@ def test_in_a_list_only_those_that_kill_are_lost(monkeypatch: pytest.MonkeyPatch
         send(self, message)
 
     monkeypatch.setattr(Connection, "send", noted)
-    with in_order(deadly, range(200), workers=1, lost=lambda item, why: item) as results:
+    with Processes(1).results(Doing(deadly), range(200), []) as results:
         found = list(results)
-    assert found == [item if item == 77 else -item for item in range(200)]
+    assert found == ["77 with exit code 7" if item == 77 else -item for item in range(200)]
     assert max(sent) > 10
     assert max(sent) <= 64
 
 
 def test_leaving_early_stops_the_workers() -> None:
     with pytest.raises(KeyboardInterrupt):
-        with in_order(asleep, ["a", "endless"], workers=2, lost=lambda item, why: why) as results:
-            assert next(results) == "a"
+        with Processes(2).results(Doing(asleep), ["a", "endless"], []) as results:
+            assert next(iter(results)) == "a"
             assert multiprocessing.active_children()
             raise KeyboardInterrupt
     assert not multiprocessing.active_children()
@@ -123,3 +123,13 @@ def test_ctrl_c_ends_all_processes_without_a_word_from_them(tmp_path: Path) -> N
     os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to all of them
     _, err = run.communicate(timeout=120)
     assert (run.returncode, err.strip()) == (130, "sdtool: interrupted")
+
+
+def test_a_bundled_program_is_its_own_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    def became_a_worker() -> None:
+        raise SystemExit(7)
+
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setattr(multiprocessing, "freeze_support", became_a_worker)
+    with pytest.raises(SystemExit, match="7"):
+        main()

@@ -35,6 +35,8 @@ from sdtool.cli.exit_codes import TROUBLE
         ("https://host/%E2%80%AEgpj.ckpt", "https://host/%E2%80%AEgpj.ckpt", "_gpj.ckpt"),
         ("https://host/nul.ckpt", "https://host/nul.ckpt", "_nul.ckpt"),
         ("https://host/.sdtool-partial-x", "https://host/.sdtool-partial-x", "sdtool-partial-x"),
+        ("https://host/a/model_index.json?x", "https://host/a/", "a"),
+        ("https://host", "https://host/", "host"),
         ("s3://bucket/a/b?c.ckpt", "s3://bucket/a/b?c.ckpt", "b_c.ckpt"),
         ("hf://owner/repo/a/m.ckpt", "hf://owner/repo/a/m.ckpt", "m.ckpt"),
         ("hf://owner/repo@v1.0/m.ckpt", "hf://owner/repo@v1.0/m.ckpt", "m.ckpt"),
@@ -62,8 +64,6 @@ def test_what_is_shown_and_what_it_is_called(text: str, shown: str, name: str) -
             "https://host/x\r\nInjected: 1",
             "the https:// path contains control characters: https://...",
         ),
-        ("https://host/folder/", "a web server has no list of files: https://host/folder/"),
-        ("https://host", "a web server has no list of files: https://host/"),
         ("s3:///x.ckpt", "the s3:// path does not name a bucket: s3://..."),
         ("s3://KEY:SECRET@bucket/x", "the s3:// path does not name a bucket: s3://..."),
         (

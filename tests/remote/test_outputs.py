@@ -19,7 +19,10 @@ from tests.remote.test_buckets import moto as moto
 
 from sdtool.batch import Converting, run_batch
 from sdtool.batch.remote import buckets, sending
+from sdtool.batch.remote.location import parse
+from sdtool.batch.remote.sending import InBucket
 from sdtool.cli.exit_codes import DONE, FOUND, INTERRUPTED, TROUBLE
+from sdtool.convert import partial_name
 
 URL = "s3://models/out/x.safetensors"
 
@@ -99,7 +102,7 @@ def test_what_appears_meanwhile_is_kept(
     assert objects(bucket) == {"out/x.safetensors": b"theirs"}
 
 
-@pytest.mark.parametrize("options", [[], ["--force"], ["-j", "2"]], ids=str)
+@pytest.mark.parametrize("options", [[], ["--force"]], ids=str)
 def test_ctrl_c_abandons_what_is_sent(
     sdtool: Run,
     training: Path,
@@ -114,12 +117,31 @@ def test_ctrl_c_abandons_what_is_sent(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sending, "_pieces", stopped)
-    second = Path("second.ckpt")
-    second.write_bytes(training.read_bytes())
-    inputs = [training, second] if "-j" in options else [training]
-    result = sdtool("convert", *inputs, "--out-dir", "s3://models/out", *options)
+    result = sdtool("convert", training, "--out-dir", "s3://models/out", *options)
     assert (result.code, objects(bucket)) == (INTERRUPTED, {})
     assert b"<Upload>" not in uploads(moto)
+
+
+def test_what_a_process_that_was_killed_has_left_is_removed(bucket: Bucket, tmp_path: Path) -> None:
+    mine = partial_name("x.safetensors")
+    others = {
+        f"out/{name}": b"theirs"
+        for name in (
+            mine.replace(f"-{os.getpid()}-", "-1-"),
+            partial_name("y.safetensors"),
+            "x.safetensors",
+        )
+    }
+    for name in (f"out/{mine}", *others):
+        bucket.put(name, b"theirs")
+    made = tmp_path / "out" / "x.safetensors"
+    made.parent.mkdir()
+    made.with_name(mine).touch()
+    made.touch()
+    outputs = InBucket(os.fspath(tmp_path), parse("s3://models/"))
+    outputs.clear_away([made], os.getpid())
+    assert objects(bucket) == others
+    assert not list(made.parent.iterdir())
 
 
 def test_what_the_store_gives_back_is_compared(

@@ -25,8 +25,7 @@ from sdtool.cli.exit_codes import DONE, TROUBLE
 INDEX = "model.safetensors.index.json"
 NAMES = tuple(f"model-0000{number}-of-00003.safetensors" for number in (1, 2, 3))
 PAGE = 1 << 16
-NOT_COMPARED = {"seconds", "read_bytes", "size_bytes"}
-"""Of `verify` the size is that of the index, which has none elsewhere."""
+NOT_COMPARED = {"seconds", "read_bytes"}
 
 
 def write_set(folder: Path, numel: int = 1000, value: float = 0.0) -> dict[str, bytes]:
@@ -66,6 +65,7 @@ def test_what_is_said_of_it_and_each_file_is_asked_for_once(
     assert (result.code, result.err) == (here.code, here.err) == (DONE, "")
     (said,), (copy,) = (json.loads(one.out)["files"] for one in (result, here))
     assert asked(server) == [INDEX, *NAMES]
+    assert said["size_bytes"] == sum(len(files[name]) for name in NAMES)
     if verb != "verify":
         assert (said["requests"], said["read_bytes"]) == (4, sum(map(len, files.values())))
         assert server.nbytes == said["read_bytes"]
@@ -318,3 +318,95 @@ PARTS = {
     "vae": "vae/diffusion_pytorch_model.safetensors",
     "text": "text_encoder/model.safetensors",
 }
+
+
+@pytest.fixture
+def pipeline(sdtool: Run, server: Server, tmp_path: Path) -> str:
+    """The URL of a folder of diffusers on a web server, which is also in the folder `pipe`."""
+    small_sd1(tmp_path / "m.safetensors")
+    assert sdtool("convert", "m.safetensors", "--to", "diffusers", "-o", "pipe").code == DONE
+    for path, data in tree(tmp_path / "pipe").items():
+        server.serve(f"/sub/pipe/{path}", data)
+    return f"{server.url}/sub/pipe/"
+
+
+def test_a_folder_of_diffusers_on_a_web_server_is_found_by_its_index(
+    sdtool: Run, server: Server, pipeline: str
+) -> None:
+    """Eight names for each of three components, the scheduler, and the index itself: once."""
+    assert sdtool("convert", "pipe", "--to", "single", "-o", "here.safetensors").code == DONE
+    to_single = ("--to", "single", "--out-dir", "there")
+    result = sdtool("convert", f"{pipeline}model_index.json?sig=SECRET", *to_single)
+    assert (result.code, result.err) == (DONE, "")
+    assert Path("there/pipe.safetensors").read_bytes() == Path("here.safetensors").read_bytes()
+    assert sum(one.nbytes < 2 for one in server.asked) == 3 * 8 + 1
+    assert asked(server).count("model_index.json?sig=SECRET") == 1
+    assert {one.path.partition("?")[2] for one in server.asked} == {"sig=SECRET"}
+    server.asked.clear()
+    result = sdtool("verify", pipeline, "--against", "there/pipe.safetensors", "--json")
+    (said,) = json.loads(result.out)["files"]
+    weights = Path("pipe").rglob("*.safetensors")
+    assert said["size_bytes"] == sum(path.stat().st_size for path in weights)
+    assert sum(one.nbytes < 2 for one in server.asked) == 3 * 8 + 1
+
+
+def test_each_file_that_a_loader_may_take_is_looked_at(
+    sdtool: Run, server: Server, pipeline: str, tmp_path: Path
+) -> None:
+    """A pickle beside safe weights, a variant, and a set in the place of one file."""
+    unet = tree(tmp_path / "pipe")["unet/diffusion_pytorch_model.safetensors"]
+    torch.save({"w": torch.zeros(1)}, "x.bin")
+    server.serve("/sub/pipe/vae/diffusion_pytorch_model.bin", Path("x.bin").read_bytes())
+    server.serve("/sub/pipe/vae/diffusion_pytorch_model.fp16.safetensors", unet)
+    server.files.pop("/sub/pipe/text_encoder/model.safetensors")
+    serve_set(server, write_set(tmp_path / "set"), "/sub/pipe/text_encoder/")
+    for verb in ("scan", "info"):
+        result = sdtool(verb, pipeline, "--json")
+        assert result.code == DONE
+        assert [one["path"].removeprefix(pipeline) for one in json.loads(result.out)["files"]] == [
+            "text_encoder/model.safetensors.index.json",
+            "unet/diffusion_pytorch_model.safetensors",
+            "vae/diffusion_pytorch_model.safetensors",
+            "vae/diffusion_pytorch_model.fp16.safetensors",
+            "vae/diffusion_pytorch_model.bin",
+        ]
+
+
+@pytest.mark.parametrize("is_denied", [False, True])
+def test_a_component_without_weights_is_an_error(
+    sdtool: Run, server: Server, pipeline: str, is_denied: bool
+) -> None:
+    server.files.pop("/sub/pipe/vae/diffusion_pytorch_model.safetensors")
+
+    def denied(path: str, _: Mapping[str, str], good: Callable[[], Reply]) -> Reply:
+        return Reply(403) if path.startswith("/sub/pipe/vae/") else good()
+
+    server.always = denied if is_denied else None
+    for verb in (("scan",), ("convert", "--to", "single", "--out-dir", "out")):
+        result = sdtool(*verb, pipeline)
+        assert result.code == TROUBLE
+        assert result.err.splitlines()[0] == (
+            f"sdtool: error: {pipeline}: the server has no weights of vae under any of the usual"
+            " names"
+        )
+
+
+@pytest.mark.parametrize(
+    ("index", "what"),
+    [
+        (b"[]", "is not the index of a pipeline"),
+        (b"{", "is not the index of a pipeline"),
+        (b'{"unet": [[], "x"], "vae": null, "../x": ["diffusers", "X"]}', ""),
+        (json.dumps({f"c{i}": ["diffusers", "X"] for i in range(17)}).encode(), "names 17 comp"),
+        (None, "a web server has no list of files, and there is no model_index.json"),
+    ],
+)
+def test_an_index_that_is_none_leads_nowhere(
+    sdtool: Run, server: Server, index: bytes | None, what: str
+) -> None:
+    if index is not None:
+        server.serve("/a/model_index.json", index)
+    result = sdtool("scan", f"{server.url}/a/")
+    assert what in result.err
+    assert result.code == (TROUBLE if what else DONE)
+    assert set(asked(server)) <= {"model_index.json", "scheduler_config.json"}

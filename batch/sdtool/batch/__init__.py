@@ -18,7 +18,7 @@ from sdtool.checkpoint import lazily
 if TYPE_CHECKING:
     from sdtool.batch.cluster import Cluster
     from sdtool.batch.converting import Converting
-    from sdtool.batch.engines import Engine, Here, Processes, Threads
+    from sdtool.batch.engines import Engine, Here, Processes
     from sdtool.batch.expand import expand_inputs, own_files
     from sdtool.batch.failures import as_error
     from sdtool.batch.files import (
@@ -162,7 +162,6 @@ __all__ = [
     "SetRecipe",
     "Shard",
     "Skipped",
-    "Threads",
     "Tidied",
     "TidyOptions",
     "TidyPlan",
@@ -232,7 +231,7 @@ __getattr__ = lazily(
     {
         ".cluster": ("Cluster",),
         ".converting": ("Converting",),
-        ".engines": ("Engine", "Here", "Processes", "Threads"),
+        ".engines": ("Engine", "Here", "Processes"),
         ".expand": ("expand_inputs", "own_files"),
         ".failures": ("as_error",),
         ".files": (

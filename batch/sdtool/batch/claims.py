@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,8 +21,7 @@ class Claims:
         paths = list(inputs)
         self._inputs = {file_key(path) for path in paths}
         self._links = {_target(path): path for path in paths if os.path.islink(path)}
-        self._outputs: dict[str, str] = {}
-        self._lock = threading.Lock()
+        self._outputs: dict[str, tuple[Path, str]] = {}
 
     def claim(self, out: Path, called: str, source: str, *, is_made_of_it: bool) -> None:
         """Take a name for an output of `source`; `called` is what a person calls it.
@@ -32,12 +30,15 @@ class Claims:
             UsageError: another input is called so and does not hold the same, or another output is.
         """
         key = file_key(out)
-        with self._lock:
-            if key in self._inputs and key != file_key(source) and not is_made_of_it:
-                raise takes_an_input(called, source)
-            other = self._outputs.setdefault(key, source)
+        if key in self._inputs and key != file_key(source) and not is_made_of_it:
+            raise takes_an_input(called, source)
+        _, other = self._outputs.setdefault(key, (out, source))
         if other != source:
             raise takes_an_output(called, source, other)
+
+    def outputs_of(self, source: str) -> list[Path]:
+        """Return the names that were taken for outputs of `source`."""
+        return [out for out, other in self._outputs.values() if other == source]
 
     def link_to(self, path: str) -> str | None:
         """Return another input that is a link to `path`, which is none itself; None without one."""

@@ -27,6 +27,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 LOCAL = "local"
+_SIZE = 64
+"""Items in a task, unless they write files: Dask gives out some 200 tasks a second."""
 _AHEAD = 4
 """Tasks that wait at most for an earlier one, for each that can be worked on at once."""
 _TRIES = 3
@@ -52,8 +54,6 @@ class Cluster:
     """A folder that all workers see: a folder for this run is made in it, and removed."""
     workers: int = 1
     """How many processes there are, where it is `local`."""
-    size: int = 64
-    """Items in a task: Dask gives out some 200 tasks a second."""
 
     @contextmanager
     def results(
@@ -68,7 +68,7 @@ class Cluster:
         with ExitStack() as stack:
             folder = stack.enter_context(_run_folder(self.spool))
             client = stack.enter_context(_client(self.address, self.workers))
-            run = _Run(client, folder, work, items, self.size)
+            run = _Run(client, folder, work, items)
             try:
                 yield run.results()
             except BaseException:
@@ -77,15 +77,14 @@ class Cluster:
 
 
 class _Run(Generic[T, R]):
-    def __init__(
-        self, client: Any, folder: str, work: Work[T, R], items: Sequence[T], most: int
-    ) -> None:
+    def __init__(self, client: Any, folder: str, work: Work[T, R], items: Sequence[T]) -> None:
         self._client = client
         self._folder = folder
         self._work = work
         self._items = items
         self._threads: int = max(1, sum(client.nthreads().values()))
         # the last tasks are to end together
+        most = _SIZE if work.host is None else 1
         self._size: int = max(1, min(most, len(items) // (4 * self._threads)))
         self._under_way: dict[Any, int] = {}
         """The number of the task of each future."""

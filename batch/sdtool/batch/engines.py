@@ -1,4 +1,4 @@
-"""Where the work of a run is done: here, in threads, or in other processes.
+"""Where the work of a run is done: here, or in other processes.
 
 An engine knows nothing of checkpoints. It takes a function and many items, and gives the results
 in the order of the items.
@@ -6,29 +6,56 @@ in the order of the items.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from sdtool.checkpoint import dataclass
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
 
 T = TypeVar("T")
 R = TypeVar("R")
 T_contra = TypeVar("T_contra", contravariant=True)
 
-Check: TypeAlias = Callable[[], None]
-"""Called now and then by what is at work; raises where the run was stopped meanwhile."""
+Question: TypeAlias = Callable[[Any], R]
+"""What is done with the `Host` of the work, in the process of the run. It may be pickled."""
+
+
+class Host(Protocol):
+    """What the process of a run knows and does for work that writes files in other processes."""
+
+    def advance(self, amount: int, /) -> None:
+        """Note that so much more is done. What this raises ends the run."""
+        ...
+
+
+class Run(Protocol):
+    """The run that a piece of work is part of, as the work sees it."""
+
+    def advance(self, amount: int, /) -> None:
+        """Note that so much more is done. Raises what ends the work, if the run was stopped."""
+        ...
+
+    def finish(self, amount: int, /) -> None:
+        """Note what is done with the end of an item; a run that was stopped hears of that, too."""
+        ...
+
+    def ask(self, question: Question[R], /) -> R:
+        """Return `question(host)`, or raise what that raises. Raises as `advance` does, too."""
+        ...
 
 
 class Work(Protocol[T_contra, R]):
-    """What is done with each item. For an engine that is not `Here` or `Threads` it is pickled."""
+    """What is done with each item. For an engine that is not `Here` it is pickled."""
 
-    def __call__(self, item: T_contra, check: Check, /) -> R:
+    @property
+    def host(self) -> Host | None:
+        """Its host, if it writes files; None for work that only reads.
+
+        Work that writes is stopped only where it calls its `Run`, so that it can tidy up.
+        """
+        ...
+
+    def __call__(self, item: T_contra, run: Run, /) -> R:
         """Return the result of one item; only what ends the run is raised."""
         ...
 
@@ -37,6 +64,10 @@ class Work(Protocol[T_contra, R]):
 
         `ending` says how: `by SIGKILL`, `with exit code 1`.
         """
+        ...
+
+    def clear_away(self, item: T_contra, pid: int, /) -> None:
+        """Remove what process `pid`, which was killed, has left of an item half-written."""
         ...
 
     def to_json(self, result: R, /) -> Any:
@@ -58,12 +89,36 @@ class Engine(Protocol):
     def results(
         self, work: Work[T, R], items: Sequence[T], late: list[R]
     ) -> AbstractContextManager[Iterable[R]]:
-        """Give `work(item, check)` of each item, in their order.
+        """Give `work(item, run)` of each item, in their order.
 
         When the block is left by an exception, what runs is stopped. The results that were ready by
-        then go to `late`: those that were given already may be among them.
+        then go to `late`: the last one that was given may be among them.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRun:
+    """The run of work that is done in the process of the run. See `Run`."""
+
+    host: Host | None
+    check: Callable[[], None] | None = None
+    """Raises what ends the work, if the run was stopped elsewhere."""
+
+    def advance(self, amount: int) -> None:
+        """See `Run`."""
+        if self.check is not None:
+            self.check()
+        self.finish(amount)
+
+    def finish(self, amount: int) -> None:
+        """See `Run`."""
+        if self.host is not None:
+            self.host.advance(amount)
+
+    def ask(self, question: Question[R]) -> R:
+        """See `Run`."""
+        return question(self.host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,57 +130,16 @@ class Here:
         self, work: Work[T, R], items: Sequence[T], late: list[R]
     ) -> Generator[Iterable[R]]:
         """See `Engine`."""
-        yield (work(item, _unstopped) for item in items)
-
-
-@dataclass(frozen=True, slots=True)
-class Threads:
-    """Up to `count` pieces at once: what copies bytes waits for disks most of the time."""
-
-    count: int
-
-    @contextmanager
-    def results(
-        self, work: Work[T, R], items: Sequence[T], late: list[R]
-    ) -> Generator[Iterable[R]]:
-        """See `Engine`."""
-        from concurrent.futures import ThreadPoolExecutor  # a scan has no threads
-
-        from sdtool.convert import signals_held
-
-        stopped = threading.Event()
-
-        def check() -> None:
-            if stopped.is_set():
-                raise KeyboardInterrupt  # the writer takes its unfinished file away
-
-        def worked(item: T) -> R:
-            check()
-            return work(item, check)
-
-        with ThreadPoolExecutor(self.count) as pool:
-            futures: list[Future[R]] = []
-            try:
-                with signals_held():  # one that came between two would find no `stopped` to set
-                    futures.extend(pool.submit(worked, item) for item in items)
-                yield map(_result, futures)
-            except BaseException:
-                stopped.set()
-                for future in futures:
-                    future.cancel()
-                with signals_held():  # a second Ctrl-C waits until each has tidied up
-                    pool.shutdown()
-                ended = [f for f in futures if not f.cancelled() and f.exception() is None]
-                late.extend(future.result() for future in ended)
-                raise
+        run = OwnRun(work.host)
+        yield (work(item, run) for item in items)
 
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """Up to `count` pieces at once in processes of their own: for what computes in Python.
+    """Up to `count` pieces at once, in processes of their own. See `workers`.
 
-    `work`, the items and the results are pickled. An item that ends its process, and another that
-    has nothing beside it, is lost.
+    `work`, the items, the questions and the results are pickled. An item that ends its process, and
+    another that has nothing beside it, is lost.
     """
 
     count: int
@@ -134,26 +148,8 @@ class Processes:
     def results(
         self, work: Work[T, R], items: Sequence[T], late: list[R]
     ) -> Generator[Iterable[R]]:
-        """See `Engine`. Processes that are stopped give nothing more."""
+        """See `Engine`."""
         from sdtool.batch.workers import in_order  # costs more than a scan of one file
 
-        with in_order(
-            partial(_unchecked, work), items, workers=min(self.count, len(items)), lost=work.lost
-        ) as found:
+        with in_order(work, items, late, workers=min(self.count, len(items))) as found:
             yield found
-
-
-def _unstopped() -> None:
-    """Let the work go on: what stops it is raised in the same thread."""
-
-
-def _unchecked(work: Work[T, R], item: T) -> R:
-    return work(item, _unstopped)
-
-
-def _result(future: Future[R]) -> R:
-    from concurrent.futures import wait
-
-    while not future.done():
-        wait([future], 0.1)  # short waits: Ctrl-C does not interrupt a lock on Windows
-    return future.result()

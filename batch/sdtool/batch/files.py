@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from sdtool.batch.engines import Engine
 from sdtool.batch.expand import expand_inputs, own_files
+from sdtool.batch.host import Warn
 from sdtool.batch.items import Item, item_of
 from sdtool.batch.layouts import ToFolder, ToSingle, inputs_of, recipe_for
 from sdtool.batch.looking import looked_at
-from sdtool.batch.making import Recipe, Warn
+from sdtool.batch.making import Recipe
 from sdtool.batch.options import Options
 from sdtool.batch.outcome import (
     Failed,

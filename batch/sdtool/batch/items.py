@@ -35,6 +35,8 @@ class Item:
     """Where it is, if not on this machine."""
     index: SetIndex | None = field(default=None, compare=False)
     """Of the index of a sharded set: what it says, once that was read (`sets.with_index`)."""
+    names: tuple[str, ...] | None = field(default=None, compare=False)
+    """Of a folder elsewhere: the files in it, once they were listed (`folders.with_names`)."""
 
     @property
     def files(self) -> tuple[Item, ...]:
@@ -70,14 +72,14 @@ class Item:
             folder = os.path.dirname(self.path)
             return replace(self, path=os.path.join(folder, name), index=None)
         location = self.remote.inside(name)
-        return replace(self, path=location.shown, remote=location, index=None)
+        return replace(self, path=location.shown, remote=location, index=None, names=None)
 
     def inside(self, name: str) -> Item:
         """Return a file of the folder that it is; `name` has `/` between folders."""
         if self.remote is None:
             return replace(self, path=os.path.join(self.path, *name.split("/")))
         location = self.remote.inside(name)
-        return replace(self, path=location.shown, remote=location)
+        return replace(self, path=location.shown, remote=location, names=None)
 
     def opened(self) -> AbstractContextManager[File]:
         """Open it, wherever it is; closed in the end.

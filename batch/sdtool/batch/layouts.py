@@ -236,5 +236,5 @@ def make_pipeline(
     )
     check_size(draft, plan, shared)
     called = shared.outputs.called(making.out)
-    shared.claims.claim(making.out, called, draft.path, is_made_of_it=False)
+    shared.claim(making.out, called, draft.path, is_made_of_it=False)
     make_several(draft, plan, making.out, originals, shared, progress)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field
+from operator import methodcaller
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
-from sdtool.batch.claims import Claims
+from sdtool.batch.engines import Run
 from sdtool.batch.options import Options
-from sdtool.batch.outputs import OnThisMachine, Outputs
+from sdtool.batch.outputs import Outputs
 from sdtool.checkpoint import Checkpoint, SdtoolError, dataclass
 from sdtool.convert import Selection, Target
 
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from sdtool.batch.place import Job
     from sdtool.convert import Predicts
     from sdtool.prune import Row
-
-Warn: TypeAlias = Callable[[str, str], object]
-"""Takes a warning and the file that it is about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +97,30 @@ class Recipe(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What the jobs of one run share."""
+    """What the jobs of one run share: what is asked of all of them, and the `JobHost` of the run.
+
+    What it is asked comes from whatever process works on a job.
+    """
 
     recipe: Recipe
     options: Options
-    claims: Claims
-    warn: Warn
-    outputs: Outputs = field(default_factory=OnThisMachine)
+    outputs: Outputs
+    run: Run
+
+    def claim(self, out: Path, called: str, source: str, *, is_made_of_it: bool) -> None:
+        """Take a name for an output of `source`, just before it is written.
+
+        Raises:
+            UsageError: another input is called so and does not hold the same, or another output is.
+        """
+        asked = methodcaller("claim", out, called, source, is_made_of_it=is_made_of_it)
+        self.run.ask(asked)
+
+    def link_to(self, path: str) -> str | None:
+        """Return an input that is a link to `path`, which is none itself; None without one."""
+        link: str | None = self.run.ask(methodcaller("link_to", path))
+        return link
+
+    def warn(self, what: str, where: str) -> None:
+        """Warn of something before it is done; `where` is the file that it is about."""
+        self.run.ask(methodcaller("warn", what, where))

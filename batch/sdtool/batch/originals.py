@@ -9,7 +9,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from sdtool.batch.claims import Claims
 from sdtool.batch.draft import Draft, State
 from sdtool.batch.kinds import called_by_name, unpickled_only
 from sdtool.batch.making import Shared
@@ -75,7 +74,7 @@ def mind_losses(
     Raises:
         OutputError: something would be lost, or be found no more.
     """
-    reasons = _losses(made, left_out, originals, shared.claims, checkpoint)
+    reasons = _losses(made, left_out, originals, shared, checkpoint)
     if not reasons:
         return
     path, why = made[0].path, "; ".join(reasons)
@@ -90,7 +89,7 @@ def _losses(
     made: Sequence[Draft],
     left_out: Sequence[Sequence[LeftOut]],
     originals: Originals,
-    claims: Claims,
+    shared: Shared,
     checkpoint: Checkpoint | None,
 ) -> list[str]:
     reasons: list[str] = []
@@ -101,7 +100,7 @@ def _losses(
         reasons.append("it is a whole pickled model, and the outputs contain only its weights")
     reasons.extend(lost_weights(left_out))
     for path in originals:
-        link = claims.link_to(path)
+        link = shared.link_to(path)
         if link is not None:
             reasons.append(f"{link}, another input, is a link to it")
     outs = [one.output for one in made if one.output is not None]

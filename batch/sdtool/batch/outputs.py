@@ -11,7 +11,7 @@ from typing import Protocol
 
 from sdtool.batch.items import is_remote
 from sdtool.checkpoint import File, UsageError, dataclass, local_file
-from sdtool.convert import check_output
+from sdtool.convert import check_output, clear_away
 
 Progress = Callable[[int], object]
 
@@ -64,6 +64,10 @@ class Outputs(Protocol):
         """
         ...
 
+    def clear_away(self, outs: Sequence[Path], pid: int) -> None:
+        """Remove what a process that was killed has left of outputs that it had not finished."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class OnThisMachine:
@@ -91,6 +95,11 @@ class OnThisMachine:
 
     def take(self, outs: Sequence[Path], *, force: bool, verify: bool, progress: Progress) -> None:
         """See `Outputs`: they are where they go."""
+
+    def clear_away(self, outs: Sequence[Path], pid: int) -> None:
+        """See `Outputs`."""
+        for out in outs:
+            clear_away(out, pid)
 
 
 @contextmanager

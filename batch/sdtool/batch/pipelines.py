@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -55,12 +55,13 @@ def pipeline_of(folder: Item) -> Pipeline:
 
 def pipelines_in(items: Sequence[Item]) -> list[Item]:
     """Put each pipeline of diffusers in the place of the files that were found in its folder."""
-    listed = {item.path for item in items if item.remote is not None}
+    listed = [item.path for item in items if item.remote is not None]
+    known = frozenset(listed)
     above = {item.path: _folders_above(item) for item in items}
     folders = {
         folder.path
         for folder in dict.fromkeys(chain.from_iterable(above.values()))
-        if _is_pipeline(folder, listed)
+        if _is_pipeline(folder, known)
     }
     found: dict[str, Item] = {}
     for item in items:
@@ -69,7 +70,10 @@ def pipelines_in(items: Sequence[Item]) -> list[Item]:
             found[item.path] = item
         else:
             is_named = item.root is None or item.root.rstrip("/") == folder.path.rstrip("/")
-            found[folder.path] = replace(folder, root=None if is_named else item.root)
+            names = tuple(_names_below(folder.path, listed))
+            found[folder.path] = replace(
+                folder, root=None if is_named else item.root, names=names or None
+            )
     alone = len(found) == 1
     return [replace(item, alone=alone or item.alone) for item in found.values()]
 
@@ -78,15 +82,19 @@ def _folders_above(item: Item) -> list[Item]:
     """Return the folders that a file is in, the nearest first."""
     if item.remote is None:
         return [Item(os.fspath(folder)) for folder in Path(item.path).parents]
-    if item.remote.has_no_list:
-        return []
     parts = item.remote.path.split("/")[:-1]
     folders = ("".join(f"{part}/" for part in parts[:n]) for n in range(len(parts), -1, -1))
-    places = [item.remote.at(folder) for folder in folders]
+    places = [replace(item.remote, path=folder) for folder in folders]
     return [Item(place.shown.rstrip("/"), remote=place) for place in places]
 
 
-def _is_pipeline(folder: Item, listed: set[str]) -> bool:
+def _names_below(folder: str, listed: Sequence[str]) -> Iterator[str]:
+    """Yield what servers listed in a folder, as paths from there."""
+    beginning = f"{folder}/"
+    return (path.removeprefix(beginning) for path in listed if path.startswith(beginning))
+
+
+def _is_pipeline(folder: Item, listed: Collection[str]) -> bool:
     """Whether a folder has the file that makes it a pipeline; `listed` is what servers listed."""
     index = folder.inside(PIPELINE_INDEX)
     return os.path.isfile(index.path) if index.remote is None else index.path in listed

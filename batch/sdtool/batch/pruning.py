@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -34,9 +35,34 @@ Form: TypeAlias = tuple[Variant, str]
 """Which weights, and in which precision."""
 
 
+class BakedVae:
+    """A file whose VAE goes into others. Where it is unpickled it is opened and judged again."""
+
+    def __init__(self, path: str | os.PathLike[str], options: Options) -> None:
+        self._arguments = path, options
+        self.opened = ExitStack()
+        """What closes it."""
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """What is in it.
+
+        Raises:
+            SdtoolError: it is unsafe, or cannot be read.
+        """
+        path, options = self._arguments
+        file = self.opened.enter_context(open_file(path, download=options.download))
+        judging = open_judged(file, allow=options.allow, disarm=options.disarm)
+        checkpoint, _ = self.opened.enter_context(judging)
+        return checkpoint
+
+    def __reduce__(self) -> tuple[type[BakedVae], tuple[str | os.PathLike[str], Options]]:
+        return BakedVae, self._arguments
+
+
 @dataclass(frozen=True, slots=True)
 class Pruning:
-    """What to keep, and how. It can be pickled where no VAE is `baked` in: that is an open file.
+    """What to keep, and how. It can be pickled.
 
     Raises:
         UsageError: `dequantize` goes with another precision.
@@ -52,7 +78,7 @@ class Pruning:
     fill_from_raw: bool = False
     drop: Sequence[str] = ()
     fix: Sequence[str] = ()
-    baked: Checkpoint | None = None
+    baked: BakedVae | None = None
     """The file whose VAE goes in."""
     only: Component | None = None
     names_given: bool = False
@@ -172,7 +198,7 @@ class Pruning:
             fill_from_raw=self.fill_from_raw,
             drop=self.drop,
             fix=self.fix,
-            bake=self.baked,
+            bake=None if self.baked is None else self.baked.checkpoint,
             only=self.only,
             compare_ema=kind != "keep-both" and form == self.forms[0],
         )
@@ -190,10 +216,9 @@ def with_baked_vae(
     if vae is None:
         yield recipe
         return
-    with (
-        open_file(vae, download=options.download) as file,
-        open_judged(file, allow=options.allow, disarm=options.disarm) as (baked, _),
-    ):
+    baked = BakedVae(vae, options)
+    with baked.opened:
+        _ = baked.checkpoint  # before anything is written
         yield replace(recipe, baked=baked)
 
 

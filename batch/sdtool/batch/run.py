@@ -8,9 +8,10 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sdtool.batch.claims import Claims
-from sdtool.batch.engines import Check, Engine, Here
+from sdtool.batch.engines import Engine, Here, Run
+from sdtool.batch.host import JobHost, Warn
 from sdtool.batch.job import work
-from sdtool.batch.making import Recipe, Shared, Warn
+from sdtool.batch.making import Recipe, Shared
 from sdtool.batch.options import Options
 from sdtool.batch.originals import check_trash
 from sdtool.batch.outcome import Failed, Input, Outcome
@@ -67,13 +68,12 @@ def run_jobs(
         from sdtool.batch.journal.outcomes import remembering
 
         engine = remembering(engine, journal, recipe, options, outputs)
-    claims = Claims(job.item.path for job in jobs)
-    shared = Shared(recipe, options, claims, warn or _unheard, outputs)
+    inputs = [job.item.path for job in jobs]
+    host = JobHost(Claims(inputs), warn or _unheard, stoppable(progress, cancelled))
     outcomes: list[Outcome] = []
     ended: list[list[Outcome]] = []
-    doing = _Doing(shared, stoppable(progress, cancelled))
     try:
-        with engine.results(doing, jobs, ended) as results:
+        with engine.results(_Doing(recipe, options, outputs, host), jobs, ended) as results:
             for made in results:
                 outcomes += made
                 if report is not None:
@@ -94,28 +94,34 @@ def run_jobs(
 class _Doing:
     """What is done with each job."""
 
-    shared: Shared
-    advance: Callable[[int], None]
+    recipe: Recipe
+    options: Options
+    outputs: Outputs
+    host: JobHost
 
-    def __call__(self, job: AnyJob, check: Check) -> list[Outcome]:
+    def __call__(self, job: AnyJob, run: Run) -> list[Outcome]:
+        shared = Shared(self.recipe, self.options, self.outputs, run)
         done = 0
+        run.advance(0)
 
-        def go_on(nbytes: int) -> None:
+        def advance(nbytes: int) -> None:
             nonlocal done
-            check()
             done += nbytes
-            self.advance(nbytes)
+            run.advance(nbytes)
 
-        go_on(0)
-        made = work(job, self.shared, go_on)
-        # What is left out of an output is done too; no check, as what was made is to be reported.
-        self.advance((made[0].nbytes if made else nbytes_of(job)) - done)
+        made = work(job, shared, advance)
+        # what is left out of an output is done too
+        run.finish((made[0].nbytes if made else nbytes_of(job)) - done)
         return [draft.outcome() for draft in made]
 
     def lost(self, job: AnyJob, ending: str) -> list[Outcome]:
         what = f"the process that worked on it ended {ending}, and again when it was alone"
         error = SdtoolError(what, where=job.item.path, hint="memory has probably run out")
         return [Failed(input=Input(job.item.path, nbytes_of(job)), error=error)]
+
+    def clear_away(self, job: AnyJob, pid: int) -> None:
+        outs = dict.fromkeys((*job.outs, *self.host.claims.outputs_of(job.item.path)))
+        self.outputs.clear_away(tuple(outs), pid)
 
     def to_json(self, result: list[Outcome]) -> Any:
         from sdtool.batch.coding import encoded  # a run in this process does without
@@ -128,12 +134,15 @@ class _Doing:
         return outcomes_of(data)
 
     def __reduce__(self) -> tuple[Callable[..., _Doing], tuple[Recipe, Options, Outputs]]:
-        return _in_another_process, (self.shared.recipe, self.shared.options, self.shared.outputs)
+        return _in_another_process, (self.recipe, self.options, self.outputs)
 
 
 def _in_another_process(recipe: Recipe, options: Options, outputs: Outputs) -> _Doing:
-    """Return the work for another process, which knows nothing of the other jobs of the run."""
-    return _Doing(Shared(recipe, options, Claims(), _unheard, outputs), stoppable(None, None))
+    """Return the work for another process; its own host, which knows of no other jobs, is for a
+    cluster, where nobody can ask the run.
+    """
+    host = JobHost(Claims(), _unheard, stoppable(None, None))
+    return _Doing(recipe, options, outputs, host)
 
 
 def _check_elsewhere(options: Options) -> None:

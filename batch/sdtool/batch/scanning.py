@@ -11,7 +11,7 @@ from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from sdtool.batch.engines import Check, Engine, Here
+from sdtool.batch.engines import Engine, Here, Run
 from sdtool.batch.failures import as_error
 from sdtool.batch.items import Item, item_of
 from sdtool.batch.progress import Progress, Stop, stoppable
@@ -84,7 +84,11 @@ class _Scan:
     allow: Mapping[str, str]
     deep: bool
 
-    def __call__(self, item: Item, check: Check) -> Report:
+    @property
+    def host(self) -> None:
+        return None
+
+    def __call__(self, item: Item, run: Run) -> Report:
         return self.scan(item, allow=self.allow, deep=self.deep)
 
     def lost(self, item: Item, ending: str) -> Report:
@@ -94,6 +98,9 @@ class _Scan:
             "memory has probably run out: scan fewer files at once, or use a machine with more"
             " memory",
         )
+
+    def clear_away(self, item: Item, pid: int) -> None:
+        """A scan writes nothing."""
 
     def to_json(self, result: Report) -> Any:
         from sdtool.batch.coding import encoded  # a scan in this process does without

@@ -13,10 +13,10 @@ import os
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
-from sdtool.batch.engines import Check, Work
+from sdtool.batch.engines import OwnRun, Work
 from sdtool.batch.journal.task import answering
 from sdtool.checkpoint import OutputError, SdtoolError, dataclass
 
@@ -107,6 +107,7 @@ def _attempt(task: Task[T, R]) -> None:
             file.flush()
 
         check = stop_of(task.folder)
+        run = OwnRun(task.work.host, check)
         for number, item in enumerate(task.items):
             if number in done:
                 continue
@@ -117,7 +118,7 @@ def _attempt(task: Task[T, R]) -> None:
                 if begun[number]:
                     time.sleep(_CALM_SECONDS)
                 write([number])
-                result = task.work(item, check)
+                result = task.work(item, run)
             write([number, task.work.to_json(result)])
         os.fsync(file.fileno())
 
@@ -133,7 +134,7 @@ def _lines(folder: str) -> Iterator[tuple[int, list[Any] | None]]:
                 yield int(number), result or None
 
 
-def stop_of(folder: str) -> Check:
+def stop_of(folder: str) -> Callable[[], None]:
     """Return a function that raises `Ended` once the folder of a task is gone."""
     looked = time.monotonic()
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from threading import Event
 from typing import TypeAlias
 
+from sdtool.batch.folders import with_names
 from sdtool.batch.foresight import all_of
 from sdtool.batch.items import Item, item_of
 from sdtool.batch.pipelines import is_pipeline, pipeline_of
@@ -21,6 +22,7 @@ from sdtool.checkpoint import (
     Unsupported,
     UsageError,
     counted,
+    dataclass,
     open_checkpoint,
     together,
 )
@@ -76,11 +78,14 @@ def verify_file(
     advance = stoppable(progress, cancelled)
     item = item_of(path, download=download)
     try:
-        model = with_index(index_in(item))
+        model = with_index(index_in(with_names(item)))
         if against is not None:
-            source = with_index(index_in(item_of(against, download=download)))
+            source = with_index(index_in(with_names(item_of(against, download=download))))
             baked = None if baked_vae is None else item_of(baked_vae, download=download)
-            return _against(model, source, baked, advance)
+            with ExitStack() as stack:
+                checked = _Opening(stack)
+                found = _against(model, source, baked, checked, advance)
+                return replace(found, file_nbytes=checked.nbytes)
         if model.index is not None:
             if sha256 or autov2:
                 raise UsageError(
@@ -90,7 +95,8 @@ def verify_file(
                 )
             return _of_set(model, model.index, advance)
         with model.opened() as file, all_of(file):
-            return check_file(file, sha256=sha256, autov2=autov2, progress=advance)
+            found = check_file(file, sha256=sha256, autov2=autov2, progress=advance)
+            return replace(found, file_nbytes=file.nbytes)
     except Stop as stop:
         raise stop.cause from None
 
@@ -133,63 +139,68 @@ def _of_shards(
         nan={name: count for one in found for name, count in one.nan.items()},
         inf={name: count for one in found for name, count in one.inf.items()},
         notes=tuple(dict.fromkeys(note for one in found for note in one.notes)),
+        file_nbytes=sum(file.nbytes for file in files),
     )
 
 
-def _against(item: Item, against: Item, baked_vae: Item | None, progress: Progress) -> Verification:
+def _against(
+    item: Item, against: Item, baked_vae: Item | None, checked: _Opening, progress: Progress
+) -> Verification:
     """Compare with the input, through the renames and repairs that a pruned file has recorded."""
-    with ExitStack() as stack:
-        if is_pipeline(item) or is_pipeline(against):
-            if baked_vae is not None:
-                raise UsageError("--baked-vae cannot be used with a folder of diffusers")
-            return _across(item, against, stack, progress)
-        out, source = _opened(item, stack), _opened(against, stack)
-        for checkpoint in (out, source):
-            check_reading(checkpoint.tensors, checkpoint.source.name)
-        options = recorded_options(out)
-        baked = None if options is None else options.pop("bake", None)
-        if baked is None and baked_vae is not None:
-            raise UsageError("its metadata names no baked VAE", where=item.path)
-        vae = None if baked_vae is None else _opened(baked_vae, stack)
-        if options is None:
-            return verify_against(out, source, progress=progress)
-        selection = plan_prune(source, **options, bake=vae).selection
-        if baked is None or vae is not None:
-            return verify_against(out, source, selection=selection, progress=progress)
-        kept = tuple(s for s in selection.entries if weight_role(s.name) is not Role.VAE)
-        foreign = {e.name for e in out.tensors if weight_role(e.name) is Role.VAE}
-        found = verify_against(
-            out,
-            source,
-            selection=replace(selection, entries=kept),
-            foreign=foreign,
-            progress=progress,
-        )
-        note = (
-            f"NOT compared: {counted(len(foreign), 'tensor')} of the VAE, baked in from {baked};"
-            " --baked-vae FILE compares them"
-        )
-        return replace(found, notes=(*found.notes, note))
+    others = _Opening(checked.stack)
+    if is_pipeline(item) or is_pipeline(against):
+        if baked_vae is not None:
+            raise UsageError("--baked-vae cannot be used with a folder of diffusers")
+        return _across(item, against, checked, others, progress)
+    out, source = checked.open(item), others.open(against)
+    for checkpoint in (out, source):
+        check_reading(checkpoint.tensors, checkpoint.source.name)
+    options = recorded_options(out)
+    baked = None if options is None else options.pop("bake", None)
+    if baked is None and baked_vae is not None:
+        raise UsageError("its metadata names no baked VAE", where=item.path)
+    vae = None if baked_vae is None else others.open(baked_vae)
+    if options is None:
+        return verify_against(out, source, progress=progress)
+    selection = plan_prune(source, **options, bake=vae).selection
+    if baked is None or vae is not None:
+        return verify_against(out, source, selection=selection, progress=progress)
+    kept = tuple(s for s in selection.entries if weight_role(s.name) is not Role.VAE)
+    foreign = {e.name for e in out.tensors if weight_role(e.name) is Role.VAE}
+    found = verify_against(
+        out,
+        source,
+        selection=replace(selection, entries=kept),
+        foreign=foreign,
+        progress=progress,
+    )
+    note = (
+        f"NOT compared: {counted(len(foreign), 'tensor')} of the VAE, baked in from {baked};"
+        " --baked-vae FILE compares them"
+    )
+    return replace(found, notes=(*found.notes, note))
 
 
-def _across(item: Item, against: Item, stack: ExitStack, progress: Progress) -> Verification:
+def _across(
+    item: Item, against: Item, checked: _Opening, others: _Opening, progress: Progress
+) -> Verification:
     """Compare with a folder of diffusers, or a folder with whatever it was made from."""
-    parts, sources = (_parts(one, stack) for one in (item, against))
+    parts, sources = _parts(item, checked), _parts(against, others)
     if parts and sources:
         return verify_components(parts, sources, where=item.path, progress=progress)
     if parts:
-        source = _opened(against, stack)
+        source = others.open(against)
         return verify_folder(parts, source, where=item.path, progress=progress)
-    out = _opened(item, stack)
+    out = checked.open(item)
     return verify_single(out, sources, where=against.path, progress=progress)
 
 
-def _parts(item: Item, stack: ExitStack) -> dict[str, Checkpoint]:
+def _parts(item: Item, opening: _Opening) -> dict[str, Checkpoint]:
     """Open the components of a folder of diffusers, by their folders; nothing of what is none."""
     if not is_pipeline(item):
         return {}
     files = pipeline_of(item).parts
-    parts = {folder: _opened(file, stack) for folder, file in files.items()}
+    parts = {folder: opening.open(file) for folder, file in files.items()}
     for checkpoint in parts.values():
         check_reading(checkpoint.tensors, checkpoint.source.name)
     if not parts:
@@ -197,12 +208,23 @@ def _parts(item: Item, stack: ExitStack) -> dict[str, Checkpoint]:
     return parts
 
 
-def _opened(item: Item, stack: ExitStack) -> Checkpoint:
-    """Open a file, or all shards of an index as one checkpoint."""
-    opened = {one.path: open_checkpoint(stack.enter_context(one.opened())) for one in item.files}
-    if item.index is not None:
-        check_set(item.index, item.path, opened)
-    return together(list(opened.values()))
+@dataclass(slots=True)
+class _Opening:
+    """Opens the files of a model, and counts their bytes."""
+
+    stack: ExitStack
+    nbytes: int = 0
+
+    def open(self, item: Item) -> Checkpoint:
+        """Open a file, or all shards of an index as one checkpoint."""
+        opened: dict[str, Checkpoint] = {}
+        for one in item.files:
+            file = self.stack.enter_context(one.opened())
+            self.nbytes += file.nbytes
+            opened[one.path] = open_checkpoint(file)
+        if item.index is not None:
+            check_set(item.index, item.path, opened)
+        return together(list(opened.values()))
 
 
 def _check_digits(option: str, digits: str, length: int) -> None:

@@ -1,10 +1,12 @@
-"""A function over many items in worker processes: results in order, a dead worker costs its item.
+"""Work on many items in processes: results in order, a process that dies costs its item.
 
 A worker may be killed, most often by the system when memory runs out. The items that it may have
 been at are tried once more with nothing beside them, and one that kills again is given up.
 
 Items that take next to no time go to a worker in lists, and their results come back in lists: a
-message costs a third of the scan of a small file.
+message costs a third of the scan of a small file. Of work that writes files (it has a `Host`) each
+result is sent at once: no output stands there unreported, should the worker be killed at the next
+item. Such work asks its host what only one process can decide.
 """
 
 from __future__ import annotations
@@ -14,11 +16,13 @@ import signal
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import field
 from multiprocessing.connection import Connection, wait
+from operator import methodcaller
 from typing import Any, Generic, TypeVar
 
+from sdtool.batch.engines import Question, Work
 from sdtool.checkpoint import dataclass
 
 T = TypeVar("T")
@@ -31,6 +35,8 @@ _QUEUED = 2
 _LIST_SECONDS = 0.05
 _LIST_ITEMS = 64
 """What a list has at most, and how long the work on it should take."""
+_ADVANCE_SECONDS = 0.1
+"""How often a worker says how far it is, and hears whether the run was stopped."""
 
 
 @dataclass(slots=True, eq=False)
@@ -39,41 +45,51 @@ class _Worker:
     pipe: Connection
     at: deque[list[int]] = field(default_factory=deque[list[int]])
     """The numbers of the items it was given, in order; it works on the first list."""
+    question: Question[Any] | None = None
+    """What it waits to be answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Done(Generic[R]):
+    """What a worker says of the next items of its list."""
+
+    results: list[R]
+    seconds: float
+    amount: int
+    """How much more was done since it last said so."""
 
 
 @contextmanager
 def in_order(
-    function: Callable[[T], R],
-    items: Sequence[T],
-    *,
-    workers: int,
-    lost: Callable[[T, str], R],
+    work: Work[T, R], items: Sequence[T], late: list[R], *, workers: int
 ) -> Generator[Iterator[R]]:
-    """Give `function(item)` of each item, in their order, from several processes.
+    """Give the result of each item, in their order, from several processes. See `Engine`.
 
-    `function` and the items are pickled to go to the workers; it must not raise. For an item that
-    ends its worker twice the result is `lost(item, why)`. On leaving early, the workers are
-    stopped.
+    On leaving early the workers are stopped: those that write files where they next ask, when they
+    have tidied up, all others at once.
     """
-    run = _Run(function, items, workers, lost)
+    run = _Run(work, items, workers)
     try:
         yield run.results()
     finally:
-        run.stop()
+        with run.held():  # a second Ctrl-C waits until each has tidied up
+            late.extend(run.stop())
 
 
 class _Run(Generic[T, R]):
-    def __init__(
-        self,
-        function: Callable[[T], R],
-        items: Sequence[T],
-        workers: int,
-        lost: Callable[[T, str], R],
-    ) -> None:
-        self._function = function
+    """Where work writes files, signals are held around each step that must not be cut in two."""
+
+    def __init__(self, work: Work[T, R], items: Sequence[T], workers: int) -> None:
+        self._work = work
+        self._host = work.host
+        self.held: Callable[[], AbstractContextManager[None]] = nullcontext
+        if self._host is not None:
+            from sdtool.convert import signals_held  # a scan does without the rooms that write
+
+            self.held = signals_held
         self._items = items
         self._most = workers
-        self._lost = lost
+        self._queued = _QUEUED if self._host is None else 1
         self._workers: list[_Worker] = []
         self._done: dict[int, R] = {}
         self._waiting = deque[int]()
@@ -86,42 +102,56 @@ class _Run(Generic[T, R]):
         """What an item took lately."""
         self._begun = 0
         self._returned = 0
+        self._is_stopped = False
 
     def results(self) -> Iterator[R]:
         for number in range(len(self._items)):
             while number not in self._done:
                 self._step()
             self._returned = number + 1
-            yield self._done.pop(number)
+            yield self._done[number]
+            del self._done[number]  # only now it is certain that it was taken
 
-    def stop(self) -> None:
-        for worker in self._workers:
-            worker.process.terminate()
-        for worker in self._workers:
-            worker.process.join()
-            worker.pipe.close()
-        self._workers.clear()
+    def stop(self) -> list[R]:
+        """End all workers; return the results that were not taken."""
+        self._is_stopped = True
+        while self._workers:
+            worker = self._workers[0]
+            if self._host is None:
+                worker.process.terminate()
+                self._end(worker)
+            elif worker.question is not None:
+                self._answer(worker, KeyboardInterrupt())
+            elif worker.at:
+                self._receive(worker)
+            else:
+                self._end(worker)
+        return [result for _, result in sorted(self._done.items())]
 
     def _step(self) -> None:
-        """Hand out what can be handed out, then take in what comes back."""
-        if self._suspects:
-            if not any(worker.at for worker in self._workers):
-                self._try_suspects()
-                return
-        else:
-            self._hand_out()
+        """Take in what comes back, then hand out what can be handed out."""
         busy = {worker.pipe: worker for worker in self._workers if worker.at}
-        for pipe in wait(list(busy)):
-            self._take(busy[pipe])  # type: ignore[index]
+        ready = [busy[pipe] for pipe in wait(list(busy))] if busy else []  # type: ignore[index]
+        with self.held():
+            amount = sum(map(self._receive, ready))
+            self._hand_out()
+        if self._host is not None:
+            self._host.advance(amount)
+        for worker in ready:
+            if worker.question is not None:
+                self._attend(worker, worker.question)
 
     def _hand_out(self) -> None:
-        for _ in range(_QUEUED):  # one each, then a second one each
+        if self._suspects:  # each is tried with nothing beside it
+            if not any(worker.at for worker in self._workers):
+                self._send(self._only_worker(), [self._suspects.popleft()])
+            return
+        for _ in range(self._queued):  # one each, then a second one each
             for worker in list(self._workers):
-                if len(worker.at) < _QUEUED:
+                if len(worker.at) < self._queued:
                     self._give(worker)
             while len(self._workers) < self._most and self._has_more():
-                worker = self._start()
-                self._give(worker)
+                self._give(self._start())
 
     def _has_more(self) -> bool:
         return bool(self._waiting) or (
@@ -142,54 +172,87 @@ class _Run(Generic[T, R]):
         while len(numbers) < most and self._has_more():
             numbers.append(self._next())
         if numbers:
-            worker.at.append(numbers)
-            with suppress(OSError):  # it is dead, which shows when its answer is read
-                worker.pipe.send([self._items[number] for number in numbers])
+            self._send(worker, numbers)
 
-    def _take(self, worker: _Worker) -> None:
-        """Take results; where the worker is gone instead, what it was at becomes suspect."""
+    def _send(self, worker: _Worker, numbers: list[int]) -> None:
+        worker.at.append(numbers)
+        with suppress(OSError):  # it is dead, which shows when its answer is read
+            worker.pipe.send([self._items[number] for number in numbers])
+
+    def _receive(self, worker: _Worker) -> int:
+        """Take results or a question; return how much more was done.
+
+        Where the worker is gone instead, what it was at becomes suspect.
+        """
         try:
-            seconds, results = worker.pipe.recv()
+            message = worker.pipe.recv()
         except (EOFError, OSError):
             self._bury(worker)
-            suspects, *others = worker.at
-            if len(suspects) == 1:
-                self._deaths[suspects[0]] += 1
-            self._suspects.extend(suspects)
-            self._waiting.extendleft(n for numbers in reversed(others) for n in reversed(numbers))
+            return 0
+        if not isinstance(message, _Done):
+            worker.question = message
+            return 0
+        self._seconds = max(message.seconds / len(message.results), 1e-6)
+        numbers = worker.at[0]
+        for result in message.results:
+            self._done[numbers.pop(0)] = result
+        if not numbers:
+            worker.at.popleft()
+        return message.amount
+
+    def _attend(self, worker: _Worker, question: Question[Any]) -> None:
+        """Do what a worker asks for. What ends the run is raised, and nothing else."""
+        error = answer = None
+        try:
+            answer = question(self._host)
+        except Exception as e:
+            error = e
+        with self.held():
+            self._answer(worker, error, answer)
+
+    def _answer(self, worker: _Worker, error: BaseException | None, answer: object = None) -> None:
+        worker.question = None
+        with suppress(OSError):  # it is dead, which shows when it is read from
+            worker.pipe.send((error, answer))
+
+    def _bury(self, worker: _Worker) -> None:
+        """See to what a worker that has died was at."""
+        self._end(worker)
+        suspects, *others = worker.at
+        if self._host is not None:  # it has said what it had done of the list
+            others, suspects = [suspects[1:]], suspects[:1]
+        for number in suspects:
+            self._work.clear_away(self._items[number], worker.process.pid)
+        if self._is_stopped:
             return
-        self._seconds = max(seconds / len(results), 1e-6)
-        self._done.update(zip(worker.at.popleft(), results, strict=True))
-
-    def _try_suspects(self) -> None:
-        """Try each alone, with nothing beside it, until one of them ends its worker."""
-        worker = self._start()
-        while self._suspects:
-            number = self._suspects.popleft()
-            item = self._items[number]
-            try:
-                worker.pipe.send([item])
-                _, (self._done[number],) = worker.pipe.recv()
-            except (EOFError, OSError):
-                ending = _ending(self._bury(worker))
-                self._deaths[number] += 1
-                if self._deaths[number] < 2:
-                    self._suspects.appendleft(number)
-                else:
-                    self._done[number] = self._lost(item, ending)
+        worker.at.clear()
+        self._waiting.extendleft(n for numbers in reversed(others) for n in reversed(numbers))
+        if len(suspects) == 1:
+            (number,) = suspects
+            self._deaths[number] += 1
+            if self._deaths[number] == 2:
+                ending = _ending(worker.process.exitcode)
+                self._done[number] = self._work.lost(self._items[number], ending)
                 return
+        self._suspects.extendleft(reversed(suspects))
 
-    def _bury(self, worker: _Worker) -> int | None:
+    def _end(self, worker: _Worker) -> None:
+        """Let a worker end that has nothing to do, or was told to."""
         self._workers.remove(worker)
-        worker.process.join()
         worker.pipe.close()
-        code: int | None = worker.process.exitcode
-        return code
+        worker.process.join()
+
+    def _only_worker(self) -> _Worker:
+        """Return a worker that has no others beside it."""
+        for worker in [*self._workers]:
+            if len(self._workers) > 1 or not worker.process.is_alive():
+                self._end(worker)
+        return self._workers[0] if self._workers else self._start()
 
     def _start(self) -> _Worker:
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe()
-        process = context.Process(target=_serve, args=(there, self._function), daemon=True)
+        process = context.Process(target=_serve, args=(there, self._work), daemon=True)
         with interrupts_held():
             process.start()
         there.close()
@@ -198,17 +261,57 @@ class _Run(Generic[T, R]):
         return worker
 
 
-def _serve(pipe: Connection, function: Callable[[Any], object]) -> None:
-    """Answer every item with its result until the other side is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and stops this one
-    try:
+class _FarRun:
+    """The run, for work in another process. See `sdtool.batch.engines.Run`."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._asked = time.monotonic()
+        self._amount = 0
+        """How much was done of which the run does not know yet."""
+
+    def advance(self, amount: int) -> None:
+        self.finish(amount)
+        now = time.monotonic()
+        if now - self._asked > _ADVANCE_SECONDS:
+            self._asked = now
+            self.ask(methodcaller("advance", self.taken()))
+
+    def finish(self, amount: int) -> None:
+        self._amount += amount
+
+    def taken(self) -> int:
+        """Return how much was done since it was last asked for."""
+        amount, self._amount = self._amount, 0
+        return amount
+
+    def ask(self, question: Question[R]) -> R:
+        try:
+            self._pipe.send(question)
+            error, answer = self._pipe.recv()
+        except (EOFError, OSError):  # the run is no more
+            raise KeyboardInterrupt from None
+        if error is not None:
+            raise error
+        result: R = answer
+        return result
+
+
+def _serve(pipe: Connection, work: Work[Any, Any]) -> None:
+    """Answer every list of items with its results until the other side is gone, or stops it."""
+    # the process of the run hears them, and stops this one
+    names = ["SIGINT"] if work.host is None else ["SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"]
+    for name in names:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    run = _FarRun(pipe)
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
         while True:
             items = pipe.recv()
-            begun = time.perf_counter()
-            results = [function(item) for item in items]
-            pipe.send((time.perf_counter() - begun, results))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return
+            for part in [items] if work.host is None else ([item] for item in items):
+                begun = time.perf_counter()
+                results = [work(item, run) for item in part]
+                pipe.send(_Done(results, time.perf_counter() - begun, run.taken()))
 
 
 @contextmanager

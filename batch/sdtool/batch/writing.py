@@ -129,7 +129,7 @@ def _planned(draft: Draft, making: Making, checkpoint: Checkpoint, shared: Share
     draft.notes.extend(note for note in notes if note not in checkpoint.notes)
     draft.note_left_out(plan.left_out)
     is_there = is_made_of(plan, out, outputs)
-    shared.claims.claim(out, draft.output, draft.path, is_made_of_it=is_there)
+    shared.claim(out, draft.output, draft.path, is_made_of_it=is_there)
     if is_there and not options.force:
         draft.state = State.SKIPPED
         draft.notes = [f"{draft.output} already exists and is up to date"]

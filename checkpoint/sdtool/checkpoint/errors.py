@@ -16,6 +16,8 @@ SdtoolError                 what, where, and what to do next
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class SdtoolError(Exception):
     """One problem in one line: `what` went wrong, `where`, and the `hint` to go on with."""
@@ -28,6 +30,21 @@ class SdtoolError(Exception):
 
     def __str__(self) -> str:
         return self.what if self.where is None else f"{self.where}: {self.what}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle it with the traceback of its cause as text: another process may show that."""
+        reduced: Any = super().__reduce__()
+        kind, arguments, held = reduced
+        if self.__cause__ is not None:
+            import traceback  # hardly ever needed
+
+            text = "".join(traceback.format_exception(self.__cause__))
+            held = {**held, "__cause__": CauseElsewhere(f"\n{text}")}
+        return kind, arguments, held
+
+
+class CauseElsewhere(Exception):
+    """What an error was caused by in another process: its traceback."""
 
 
 class InputError(SdtoolError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 
 
 def _leave(number: int = 0, frame: object = None) -> None:
@@ -28,6 +29,10 @@ except KeyboardInterrupt:
 
 def main() -> int:
     """Run the command of this process; return its exit code. See `sdtool.cli.main.main`."""
+    if getattr(sys, "frozen", False):  # bundled as one program, which its workers are, too
+        from multiprocessing import freeze_support
+
+        freeze_support()  # does not return in a worker
     # What is read are trees, which go without a collector; what it costs grows with a file's
     # tensors. So it looks for cycles only once there are this many more objects, some 10 MB.
     gc.set_threshold(100_000)

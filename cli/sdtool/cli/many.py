@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sdtool.batch import Engine, Here, Item, Processes, Threads, is_remote
+from sdtool.batch import Engine, Here, Item, Processes, is_remote
 from sdtool.checkpoint import UsageError, dataclass
 
 if TYPE_CHECKING:
@@ -48,19 +48,13 @@ class Many:
         mine = [job for job in jobs if self.has(job.item)]
         return mine if self.cluster is None else [_parts_from_anywhere(job) for job in mine]
 
-    def engine(self, at_once: int, count: int, *, computing: bool) -> Engine:
-        """Return where the work on `count` files is done.
-
-        What is `computing` in Python needs processes, what copies bytes threads. Of what copies,
-        one file is a task of a cluster, and of what computes many.
-        """
+    def engine(self, at_once: int, count: int) -> Engine:
+        """Return where the work on `count` files is done."""
         if self.cluster is not None:
             from sdtool.batch import Cluster  # Dask
 
-            return Cluster(self.cluster, self.spool, at_once, size=64 if computing else 1)
-        if at_once == 1 or count < 2:
-            return Here()
-        return Processes(at_once) if computing else Threads(at_once)
+            return Cluster(self.cluster, self.spool, at_once)
+        return Here() if at_once == 1 or count < 2 else Processes(at_once)
 
     @contextmanager
     def opened_journal(self) -> Generator[Journal | None]:

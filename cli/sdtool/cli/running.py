@@ -73,7 +73,7 @@ def run(
     for folder in dict.fromkeys(out.parent for job in jobs for out in job.outs):
         for left in leftovers(folder):
             console.leftover(os.fspath(left))
-    engine = many.engine(at_once, len(jobs), computing=False)
+    engine = many.engine(at_once, len(jobs))
     try:
         with (
             many.opened_journal() as journal,

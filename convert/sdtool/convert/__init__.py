@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sdtool.checkpoint import lazily
 from sdtool.convert.plan.names import (
     REPLACED_SUFFIXES,
+    is_left_of,
     is_partial,
     output_name,
     partial_name,
@@ -47,7 +48,13 @@ if TYPE_CHECKING:
     from sdtool.convert.verify.layouts import verify_components, verify_folder, verify_single
     from sdtool.convert.verify.verify import verify_against, verify_file
     from sdtool.convert.write.hashes import Hashes, hash_file
-    from sdtool.convert.write.pipelines import component_files, facts_in, plan_pipeline
+    from sdtool.convert.write.pipelines import (
+        component_files,
+        components_in,
+        facts_in,
+        names_of_weights,
+        plan_pipeline,
+    )
     from sdtool.convert.write.pt_file import PtPlan, plan_pt, write_pt
     from sdtool.convert.write.safetensors_file import (
         Written,
@@ -71,6 +78,7 @@ if TYPE_CHECKING:
     from sdtool.convert.write.signals import signals_held
     from sdtool.convert.write.staging import (
         check_output,
+        clear_away,
         leftovers,
         new_file,
         rename_free,
@@ -110,7 +118,9 @@ __all__ = [
     "check_expansion",
     "check_output",
     "check_reading",
+    "clear_away",
     "component_files",
+    "components_in",
     "convert_unjudged",
     "distance",
     "facts_in",
@@ -119,10 +129,12 @@ __all__ = [
     "index_name",
     "index_of_parts",
     "is_index",
+    "is_left_of",
     "is_partial",
     "is_training_state",
     "leftovers",
     "mode_like",
+    "names_of_weights",
     "new_file",
     "origins_of",
     "output_name",
@@ -182,7 +194,9 @@ __getattr__ = lazily(
         ".verify.layouts": ("verify_components", "verify_folder", "verify_single"),
         ".verify.verify": ("verify_against", "verify_file"),
         ".write.hashes": ("Hashes", "hash_file"),
-        ".write.pipelines": ("component_files", "facts_in", "plan_pipeline"),
+        ".write.pipelines": (
+            "component_files", "components_in", "facts_in", "names_of_weights", "plan_pipeline",
+        ),
         ".write.pt_file": ("PtPlan", "plan_pt", "write_pt"),
         ".write.safetensors_file": ("Written", "mode_like", "write_safetensors", "write_together"),
         ".write.shards": (
@@ -191,7 +205,7 @@ __getattr__ = lazily(
         ),
         ".write.signals": ("signals_held",),
         ".write.staging": (
-            "check_output", "leftovers", "new_file", "rename_free", "sync_folder",
+            "check_output", "clear_away", "leftovers", "new_file", "rename_free", "sync_folder",
         ),
     },
 )  # fmt: skip

@@ -10,7 +10,7 @@ from dataclasses import field, replace
 from typing import Any, Generic, Protocol, TypeVar, overload
 
 from sdtool.batch.coding import Decoder, encoded
-from sdtool.batch.engines import Check, Engine, Work
+from sdtool.batch.engines import Engine, Host, Run, Work
 from sdtool.batch.items import Item, item_of, whole_path
 from sdtool.batch.journal.stamp import (
     AnyStamp,
@@ -119,19 +119,26 @@ class _Checked(Generic[T, R]):
     work: Work[T, R]
     kind: Kind[T, R]
 
-    def __call__(self, asked: _Asked[T], check: Check) -> _Answer[R]:
+    @property
+    def host(self) -> Host | None:
+        return self.work.host
+
+    def __call__(self, asked: _Asked[T], run: Run) -> _Answer[R]:
         inputs = self.kind.inputs(asked.item)
         if inputs is None:
-            return _Answer(asked.number, self.work(asked.item, check))
+            return _Answer(asked.number, self.work(asked.item, run))
         known = asked.known
         if known is not None and known.keys() >= _paths(inputs) and still_hold(known, inputs):
             return _Answer(asked.number, None)
         before = stamps_of(inputs)
-        result = self.work(asked.item, check)
+        result = self.work(asked.item, run)
         return _Answer(asked.number, result, self._worth_keeping(before, inputs, result))
 
     def lost(self, asked: _Asked[T], ending: str) -> _Answer[R]:
         return _Answer(asked.number, self.work.lost(asked.item, ending))
+
+    def clear_away(self, asked: _Asked[T], pid: int) -> None:
+        self.work.clear_away(asked.item, pid)
 
     def to_json(self, result: _Answer[R]) -> Any:
         content = None if result.result is None else self.work.to_json(result.result)

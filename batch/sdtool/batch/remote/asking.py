@@ -80,6 +80,14 @@ class Answer:
             if not self._response.isclosed():
                 self.close()
 
+    def drop(self) -> None:
+        """Do without the body; if it is short, the connection is used again."""
+        if self.length is not None and self.length <= _PIECE_NBYTES:
+            for _ in self.pieces(_PIECE_NBYTES):
+                pass
+        else:
+            self.close()
+
     def close(self) -> None:
         """Close the connection without reading the rest of the body."""
         self._response.close()

@@ -57,6 +57,10 @@ def _all(folder: Location) -> Iterator[Location]:
         from sdtool.batch.remote.hub import hub_listing
 
         return hub_listing(folder)
+    if folder.scheme in WEB:
+        from sdtool.batch.remote.conventional import web_listing
+
+        return web_listing(folder)
     from sdtool.batch.remote.buckets import bucket_listing
 
     return bucket_listing(folder)

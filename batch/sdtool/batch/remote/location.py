@@ -19,6 +19,8 @@ SCHEMES = WEB | BUCKETS | {"hf"}
 _HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/@?#]+))?(?:/(?P<path>[^?#]*))?")
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*]')
 _DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE | re.DOTALL)
+_PIPELINE_INDEX = "model_index.json"
+"""What diffusers calls the file that makes a folder a pipeline."""
 _LONGEST_NAME = 200
 """Bytes; file systems take 255, and an output's name is a little longer than its input's."""
 
@@ -51,14 +53,9 @@ class Location:
         return f"{self.scheme}://{self.place}{revision}/{self.path}"
 
     @property
-    def has_no_list(self) -> bool:
-        """Whether its server does not say what else there is."""
-        return self.scheme in WEB
-
-    @property
     def is_folder(self) -> bool:
         """Whether it stands for several files."""
-        return not self.has_no_list and (not self.path or self.path.endswith("/"))
+        return not self.path or self.path.endswith("/")
 
     def at(self, path: str) -> Location:
         """Return another file of the same place."""
@@ -70,7 +67,7 @@ class Location:
         It is asked for as this one is, whatever proves that somebody may.
         """
         folder = self.path[: self.path.rfind("/") + 1]
-        return replace(self, path=folder + (quote(name, safe="") if self.scheme in WEB else name))
+        return replace(self, path=folder + (quote(name) if self.scheme in WEB else name))
 
 
 def parse(text: str) -> Location:
@@ -111,10 +108,9 @@ def _web(scheme: str, rest: str) -> Location:
     place = f"[{host}]" if ":" in host else host
     place += "" if port is None else f":{port}"
     path = quote(parts.path.removeprefix("/"), safe="/%!$&'()*+,;=:@~-._")
-    if not path or path.endswith("/"):
-        location = Location(scheme, place, path)
-        hint = "name a file; hf://owner/repo and s3://bucket/folder/ stand for all files in them"
-        raise Unreadable("a web server has no list of files", where=location.shown, hint=hint)
+    folder, slash, name = path.rpartition("/")
+    if name == _PIPELINE_INDEX:  # it stands for its folder
+        path = folder + slash
     return Location(scheme, place, path, query=quote(parts.query, safe="%=&+/:;,@!$'()*~-._?"),
                     login=login)  # fmt: skip
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from urllib.parse import unquote
 
-from sdtool.batch.remote.connections import basic
+from sdtool.batch.remote.connections import Connections, basic
 from sdtool.batch.remote.location import WEB, Location
 from sdtool.batch.remote.patience import Again
 from sdtool.batch.remote.ranged import Parts, RemoteFile
@@ -60,7 +60,7 @@ def _opened(location: Location, stack: ExitStack) -> File:
 
         file = hub_file(location)
     else:
-        file = _web_file(location)
+        file = web_file(location)
     stack.callback(file.close)
     try:
         file.open()
@@ -77,11 +77,13 @@ def _remote(parts: Parts, stack: ExitStack) -> RemoteFile:
     return file
 
 
-def _web_file(location: Location) -> WebFile:
+def web_file(location: Location, connections: Connections | None = None) -> WebFile:
+    """Return a file on a web server that is not open yet; `connections` are shared with others."""
     query = f"?{location.query}" if location.query else ""
     url = f"{location.scheme}://{location.place}/{location.path}{query}"
     login = {"Authorization": basic(unquote(location.login))} if location.login else {}
-    return WebFile(url, location.shown, login)
+    file = WebFile(url, location.shown, login)
+    return file if connections is None else replace(file, _connections=connections)
 
 
 def _downloaded(file: WebFile, stack: ExitStack) -> LocalFile:

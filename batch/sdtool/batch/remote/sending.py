@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import field
@@ -28,7 +27,7 @@ from sdtool.checkpoint import (
     dataclass,
     local_file,
 )
-from sdtool.convert import partial_name
+from sdtool.convert import clear_away, is_left_of, partial_name
 
 _PIECE_NBYTES = 8 << 20
 _PROOF = b"sdtool"
@@ -134,6 +133,19 @@ class InBucket:
             for out in outs:
                 out.unlink(missing_ok=True)
 
+    def clear_away(self, outs: Sequence[Path], pid: int) -> None:
+        """See `Outputs`. Parts of an upload that was not finished are for the store to expire."""
+        for out in outs:
+            clear_away(out, pid)
+            if out.is_file():  # whole, and on its way
+                out.unlink()
+            final = self._at(out)
+            folder, slash, name = final.path.rpartition("/")
+            with contextlib.suppress(SdtoolError):
+                for there in buckets.bucket_listing(final.at(folder + slash)):
+                    if is_left_of(there.path.rpartition("/")[2], name, pid):
+                        _forget(there)
+
     @property
     def _most_copied(self) -> float:
         return _MOST_COPIED.get(self.location.scheme, float("inf"))
@@ -181,7 +193,7 @@ class InBucket:
 def _partial(final: Location) -> Generator[Location]:
     """Give a name for an incomplete upload; an object that still has it at the end is deleted."""
     folder, slash, name = final.path.rpartition("/")
-    partial = final.at(f"{folder}{slash}{partial_name(name, secrets.token_hex(4))}")
+    partial = final.at(f"{folder}{slash}{partial_name(name)}")
     try:
         yield partial
     except SdtoolError as e:

@@ -29,6 +29,10 @@ Repin: TypeAlias = Callable[[str], str]
 """From a commit to the address that stands for just this version from then on."""
 
 
+class Absent(Unreadable):
+    """There is no such file."""
+
+
 class NoParts(Unreadable):
     """The server gives files as a whole only."""
 
@@ -100,6 +104,21 @@ class WebFile:
             Unreadable: there is no such file, or no way to it.
         """
         self.first = self.patience.get(self._opened, self.name)
+
+    def is_there(self) -> bool:
+        """Ask for one byte; a file that must not be read is not there for whoever asks.
+
+        Raises:
+            Unreadable: the server does not say.
+        """
+        answer = self.patience.get(lambda: self._asked({"Range": "bytes=0-0"}), self.name)
+        if answer.status in (401, 403, 404, 410):
+            answer.drop()
+            return False
+        if answer.status not in (200, 206, 416):
+            raise self._refused(answer)
+        answer.drop()
+        return True
 
     def fetch(self, offset: int, nbytes: int) -> bytes:
         """Return `nbytes` bytes from `offset`, which have to be there.
@@ -263,7 +282,7 @@ class WebFile:
         answer.close()
         match answer.status:
             case 404 | 410:
-                return Unreadable("no such file on the server", where=self.name, hint=self.hint)
+                return Absent("no such file on the server", where=self.name, hint=self.hint)
             case 401 | 403:
                 what = f"the server denies access ({answer.status})"
                 hint = self.hint or "a signed URL is valid only for a limited time"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdtool.batch.converting import Converting
-from sdtool.batch.engines import Engine, Here, Processes, Threads
+from sdtool.batch.engines import Engine, Here, Processes
 from sdtool.batch.expand import expand_inputs
 from sdtool.batch.failures import as_error
 from sdtool.batch.files import place
@@ -104,7 +104,7 @@ class Watch:
                 items,
                 allow=wanted.allow,
                 deep=wanted.deep,
-                engine=self._engine(Processes, len(items)),
+                engine=self._engine(len(items)),
                 journal=self._journal,
             ) as reports:
                 for item, found in zip(items, reports, strict=True):
@@ -162,7 +162,7 @@ class Watch:
                 jobs,
                 recipe,
                 options,
-                engine=self._engine(Threads, len(jobs)),
+                engine=self._engine(len(jobs)),
                 report=ended,
                 late=ended,
                 journal=self._journal,
@@ -171,10 +171,10 @@ class Watch:
         for path in list(waiting):  # what lies where outputs go is no input
             report(waiting.pop(path))
 
-    def _engine(self, several: Callable[[int], Engine], count: int) -> Engine:
+    def _engine(self, count: int) -> Engine:
         """Return where `count` files are worked on."""
         at_once = min(self._wanted.at_once, count)
-        return several(at_once) if at_once > 1 else Here()
+        return Processes(at_once) if at_once > 1 else Here()
 
 
 def _moved(item: Item, report: Report, folder: str, root: str) -> Arrived:

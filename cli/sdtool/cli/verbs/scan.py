@@ -121,7 +121,7 @@ def command(
         shown = _Shown(console, form, output, found, fail_on, tee=tee, force=force, former=former)
         for problem in found.problems:
             shown.missing(problem)
-        engine = many.engine(jobs or os.cpu_count() or 1, len(items), computing=True)
+        engine = many.engine(jobs or os.cpu_count() or 1, len(items))
         try:
             with (
                 console.progress(

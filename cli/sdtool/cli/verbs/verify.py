@@ -83,7 +83,7 @@ def command(
         return TROUBLE
     code = FOUND if found.is_wrong else DONE if found.ok else TROUBLE
     seconds = time.monotonic() - begun
-    results.add(about(name, nbytes, seconds, code) | _as_json(found, source, vae))
+    results.add(about(name, found.file_nbytes, seconds, code) | _as_json(found, source, vae))
     results.finish(code)
     if form == "text" and not (console.quiet and found.ok):
         for line in _lines(found, name, source):

@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import errno
 import os
-import secrets
 import sys
 import threading
 from pathlib import Path
@@ -24,11 +23,9 @@ class NewFile:
     """A file that grows under its `partial` name. Threads may read and write at once."""
 
     def __init__(self, out: Path, mode: int = OPEN_TO_ALL) -> None:
-        # a name may have 255 bytes, as the file system counts them
-        stem = os.fsencode(out.name)[:220].decode(sys.getfilesystemencoding(), "ignore")
         self.out = out
         self.mode = mode
-        self.partial = out.with_name(partial_name(stem, secrets.token_hex(4)))
+        self.partial = out.with_name(partial_name(out.name))
         self.name = os.fspath(out)
         self.fd = -1
         self.is_named = False

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import secrets
+import sys
 from collections.abc import Mapping
 from pathlib import PurePath
 
@@ -33,6 +36,9 @@ _STEM = re.compile(
     rf"(?(variant)(?P<parts>(?:{_PART})*))",
     re.IGNORECASE | re.DOTALL,
 )
+_PARTIAL = re.compile(rf"\.(?P<name>.*){re.escape(PARTIAL)}(?P<pid>\d+-)?[0-9a-f]{{8}}", re.DOTALL)
+_TELLING = 50
+"""Letters of a name that are never cut off, and tell it from the others of a run."""
 _INERT = re.compile(r"-inert(?![^-_.])", re.IGNORECASE)
 
 
@@ -87,14 +93,23 @@ def split_name(name: str) -> tuple[str, str]:
     return name, ""
 
 
-def partial_name(name: str, token: str) -> str:
-    """Return what a file is called before it is whole; `token` is eight hex digits."""
-    return f".{name}{PARTIAL}{token}"
+def partial_name(name: str) -> str:
+    """Return what a file is called before it is whole: a new name, with the id of this process."""
+    # a name may have 255 bytes, as the file system counts them
+    cut = os.fsencode(name)[:210].decode(sys.getfilesystemencoding(), "ignore")
+    return f".{cut}{PARTIAL}{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def is_partial(name: str) -> bool:
     """Whether a file is called as one is that has not got its final name yet."""
-    return re.fullmatch(rf"\..*{re.escape(PARTIAL)}[0-9a-f]{{8}}", name, re.DOTALL) is not None
+    return _PARTIAL.fullmatch(name) is not None
+
+
+def is_left_of(name: str, out: str, pid: int) -> bool:
+    """Whether a file is called as process `pid` calls what is to be `out`, or a sidecar of it."""
+    found = _PARTIAL.fullmatch(name)
+    stem = split_name(out)[0][:_TELLING]
+    return found is not None and found["pid"] == f"{pid}-" and found["name"].startswith(stem)
 
 
 def token_name(name: str, token: str) -> str:

@@ -49,6 +49,8 @@ class Verification:
     hashes: Hashes | None = None
     wrong_hashes: int = 0
     """How many of the failures are hashes that it should have: it may be another whole file."""
+    file_nbytes: int = 0
+    """Size of the file that was checked, or of all files of a set or a folder."""
     notes: tuple[str, ...] = ()
 
     @property

@@ -25,6 +25,11 @@ from sdtool.convert.plan.plan import plan_safetensors
 from sdtool.convert.write.shards import PlannedShard, SetPlan, json_text
 
 _JSON_NBYTES = 1 << 20
+_WEIGHTLESS = (
+    "Scheduler", "Tokenizer", "TokenizerFast", "FeatureExtractor", "ImageProcessor", "Processor"
+)  # fmt: skip
+"""How the names of classes end that have no weights."""
+_MOST_COMPONENTS = 16
 _SHOWN = 40
 """Characters of a value that is not understood."""
 _WEIGHTS = re.compile(
@@ -48,6 +53,42 @@ def component_files(names: Iterable[str]) -> dict[str, str]:
             has_variant = bool(match["variant"] or match["of_index"])
             found[folder].append((has_variant, match["suffix"] == "bin", path))
     return {folder: min(ranked)[2] for folder, ranked in found.items() if ranked}
+
+
+def components_in(index: File) -> dict[str, str]:
+    """Return the components with weights that the index of a pipeline names, and their libraries.
+
+    Raises:
+        Malformed: it is not the index of a pipeline, or names very many.
+    """
+    try:
+        content: dict[str, Any] = json.loads(index.read_at(0, _JSON_NBYTES))
+        named = {name: of for name, of in content.items() if isinstance(of, list) and len(of) == 2}
+        found = {
+            name: library
+            for name, (library, kind) in named.items()
+            if isinstance(library, str) and isinstance(kind, str)
+            if re.fullmatch(r"\w+", name) and not kind.endswith(_WEIGHTLESS)
+        }
+    except (ValueError, AttributeError, RecursionError) as e:
+        raise Malformed("is not the index of a pipeline", where=index.name) from e
+    if len(found) > _MOST_COMPONENTS:
+        raise Malformed(f"names {len(found)} components with weights", where=index.name)
+    return found
+
+
+def names_of_weights(library: str) -> tuple[str, ...]:
+    """Return what a library calls the weights of a component, or the index of their shards."""
+    whole, pickled = ("model", "pytorch_model")
+    if library == "diffusers":
+        whole = pickled = "diffusion_pytorch_model"
+    return tuple(
+        f"{stem}{middle}"
+        for stem, suffix in ((whole, "safetensors"), (pickled, "bin"))
+        for middle in (
+            f".{suffix}", f".fp16.{suffix}", f".{suffix}.index.json", f".{suffix}.index.fp16.json"
+        )
+    )  # fmt: skip
 
 
 def facts_in(scheduler: File) -> Facts:

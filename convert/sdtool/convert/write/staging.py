@@ -16,7 +16,7 @@ from pathlib import Path
 from sdtool.checkpoint.errors import OutputError, SdtoolError
 from sdtool.convert.copy.new_file import OPEN_TO_ALL, OWNER, NewFile
 from sdtool.convert.os_errors import NOTHING_LEFT, output_error
-from sdtool.convert.plan.names import is_partial
+from sdtool.convert.plan.names import is_left_of, is_partial
 from sdtool.convert.write.signals import signals_held
 
 _NO_LINKS = frozenset(
@@ -81,7 +81,7 @@ def staged(
 ) -> Generator[Stage]:
     """Give a stage for new files, `nbytes` bytes each, of which all appear on leaving, or none.
 
-    Until then each is `.NAME.sdtool-partial-0a1b2c3d` beside its final place, and all are removed
+    Until then each is `.NAME.sdtool-partial-...` beside its final place, and all are removed
     when anything is raised, Ctrl-C included. They may be open at once and be filled side by side,
     or one after the other; `NewFile.finish` flushes and closes one early. On leaving, all data is
     on the disk (fsync) before the first takes its name, and they take their names in the order of
@@ -159,6 +159,24 @@ def leftovers(folder: Path) -> tuple[Path, ...]:
         return tuple(sorted(path for path in folder.iterdir() if is_partial(path.name)))
     except OSError:  # no folder yet; whether it can be made shows when it is
         return ()
+
+
+def clear_away(out: Path, pid: int) -> None:
+    """Remove what process `pid`, which was killed, has left of `out`: of a file, or of a folder.
+
+    What cannot be removed stays, and is reported by the next run as a leftover.
+    """
+    folders, name = [out.parent], out.name
+    if out.is_dir():
+        folders, name = [Path(folder) for folder, _, _ in os.walk(out, topdown=False)], ""
+    for folder in folders:
+        for left in leftovers(folder):
+            if is_left_of(left.name, name, pid):
+                with contextlib.suppress(OSError):
+                    left.unlink()
+        if out.is_dir():
+            with contextlib.suppress(OSError):  # it holds something
+                folder.rmdir()
 
 
 def _exists(out: Path) -> OutputError:
