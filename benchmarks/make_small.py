@@ -22,7 +22,9 @@ def main() -> None:
     parser.add_argument("--tensors", type=int, required=True)
     options = parser.parse_args()
     storage = Weights(is_half=False, is_legacy=False, scale=1).tensor("Float", (16,)).storage
-    tensors = ((f"layer.{i}.weight", Tensor(storage, (4, 4))) for i in range(options.tensors))
+    # torch makes a tuple for each size: pickle would write one that is shared only once
+    sizes = [tuple(map(int, (4, 4))) for _ in range(options.tensors)]
+    tensors = ((f"layer.{i}.weight", Tensor(storage, size)) for i, size in enumerate(sizes))
     data = pickled(OrderedDict(tensors), is_legacy=False)
     for number in range(options.files):
         with open(options.folder / f"{number}.ckpt", "wb") as file:
