@@ -16,7 +16,7 @@ import torch
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.machine import loop, tensor_calls
 from sdtool.checkpoint.machine.state import Machine
-from sdtool.checkpoint.reading import TORCH
+from sdtool.checkpoint.reading import PICKLE, TORCH, LoaderProfile
 from sdtool.checkpoint.source import Memory
 from sdtool.checkpoint.trace import Mutation, Trace
 from sdtool.checkpoint.values import Instance, Pairs, Persistent
@@ -38,11 +38,13 @@ def plain(value: Any, seen: dict[int, int]) -> Any:
     return (type(value).__name__, repr(value))
 
 
-def state(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:
+def state(
+    data: bytes, limits: Limits = DEFAULT_LIMITS, profile: LoaderProfile | None = None
+) -> Any:
     """All that a run over `data` leaves."""
     trace = Trace()
     bounds = (limits.opcodes, limits.objects)
-    machine = Machine(Memory(data, "x"), len(data), trace, TORCH, limits, bounds)
+    machine = Machine(Memory(data, "x"), len(data), trace, profile or TORCH, limits, bounds)
     value, error = loop.run(machine, 0)
     events = [tuple(e) if type(e) is Mutation else e for e in trace.events]
     return (
@@ -171,3 +173,10 @@ def test_entries_that_are_put_again_are_the_new_ones(monkeypatch: pytest.MonkeyP
     assert (
         repr(short[0]).count("'other'") == 3
     )  # the entry, and the id of the last call and its entry
+
+
+def test_a_mark_at_the_end_counts_as_in_a_plain_pickle() -> None:
+    for opcodes in (2, 3, 9):
+        limits = replace(DEFAULT_LIMITS, opcodes=opcodes)
+        data = b"\x80\x02("
+        assert state(data, limits) == state(data, limits, PICKLE)

@@ -27,6 +27,20 @@ def test_help_texts_are_those_of_inspect(text: str) -> None:
     assert found.signature is inspect.signature
 
 
+def test_it_may_be_asked_during_the_imports() -> None:
+    with_inspect = sys.modules.pop("inspect")
+    try:
+        with inspect_later():
+            import inspect as found
+
+            assert callable(found.signature)
+            real = sys.modules["inspect"]
+        assert sys.modules["inspect"] is real  # it is not taken away again
+        assert real.signature is found.signature
+    finally:
+        sys.modules["inspect"] = with_inspect
+
+
 def test_whoever_has_inspect_keeps_it() -> None:
     with inspect_later():
         assert sys.modules["inspect"] is inspect

@@ -14,6 +14,8 @@ class _Inspect(ModuleType):
     """Stands for `inspect` until something of it is asked for."""
 
     def __getattr__(self, name: str) -> Any:
+        if sys.modules.get("inspect") is self:  # asked during the imports: the real one, for good
+            del sys.modules["inspect"]
         return getattr(import_module("inspect"), name)
 
     @staticmethod
@@ -39,8 +41,9 @@ def inspect_later() -> Generator[None]:
     if "inspect" in sys.modules:
         yield
         return
-    sys.modules["inspect"] = _Inspect("inspect")
+    sys.modules["inspect"] = later = _Inspect("inspect")
     try:
         yield
     finally:
-        del sys.modules["inspect"]
+        if sys.modules.get("inspect") is later:
+            del sys.modules["inspect"]

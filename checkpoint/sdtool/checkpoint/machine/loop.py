@@ -160,7 +160,7 @@ def run(m: Machine, offset: int) -> tuple[Value, InputError | None]:
                     stack.append(str(raw, "utf-8", "surrogatepass"))
                 pos += n
             elif op == 0x28:  # MARK
-                if has_calls and buf[pos] == 0x28:
+                if has_calls and buf[pos : pos + 1] == b"(":  # none where the file ends
                     followed = follow_call(m, stack, at, watch, near, most_opcodes - count)
                     if followed is not None:
                         pos, behind, near = followed

@@ -59,7 +59,7 @@ _LONG = {count: _puts(count, 0x72, 40) for count in (_PUTS - 1, _PUTS)}
 _OPCODES = 21
 """Those behind the first MARK, without the two rows, where the key is got from the memo."""
 CALL_OBJECTS = 9
-"""What such a call makes, as `Limits.objects` counts it: five tuples, an id and two calls."""
+"""What such a call makes, as `Limits.objects` counts it: four tuples, an id, two a call."""
 _KNOWN = 1024
 
 
