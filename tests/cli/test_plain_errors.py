@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -254,10 +253,9 @@ def test_a_scan_of_nothing_can_fail(sdtool: Run, training: Path) -> None:
     assert sdtool("scan", ".", "--fail-on-nothing", "--exclude", "*.ckpt").code == 2
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
 @pytest.mark.parametrize("verb", ["convert", "prune"])
 def test_what_was_done_before_an_interrupt_is_told(
-    sdtool: Run, training: Path, monkeypatch: pytest.MonkeyPatch, verb: str, jobs: str
+    sdtool: Run, training: Path, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
     Path("b.ckpt").write_bytes(training.read_bytes())
     training.rename("a.ckpt")
@@ -268,37 +266,14 @@ def test_what_was_done_before_an_interrupt_is_told(
         return work(job, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr("sdtool.batch.run.work", interrupted)
-    result = sdtool(verb, ".", "--json", "-j", jobs)
+    result = sdtool(verb, ".", "--json")
     assert (result.code, result.err) == (130, "sdtool: interrupted\n")
     document = json.loads(result.out)
     assert document["interrupted"] is True
     assert [file["status"] for file in document["files"]] == ["written"]
-    result = sdtool(verb, ".", "--force", "-j", jobs)
+    result = sdtool(verb, ".", "--force")
     assert (result.code, result.err) == (130, "sdtool: interrupted\n")
     assert result.out.splitlines()[-1].startswith("1 written")
-
-
-def test_what_other_threads_had_done_before_an_interrupt_is_told(
-    sdtool: Run, training: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Path("b.ckpt").write_bytes(training.read_bytes())
-    training.rename("a.ckpt")
-    is_done = threading.Event()
-
-    def interrupted(job: Job, *rest: object) -> object:
-        if job.item.path.endswith("b.ckpt"):
-            made = work(job, *rest)  # type: ignore[arg-type]
-            is_done.set()
-            return made
-        assert is_done.wait(60)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("sdtool.batch.run.work", interrupted)
-    result = sdtool("convert", ".", "--json", "-j", "2")
-    assert result.code == 130
-    (file,) = json.loads(result.out)["files"]
-    assert (Path(file["output"]).name, file["status"]) == ("b.safetensors", "written")
-    assert Path(file["output"]).exists()
 
 
 def test_what_was_scanned_before_an_interrupt_is_told(
