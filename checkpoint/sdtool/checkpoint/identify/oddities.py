@@ -62,12 +62,10 @@ def odd_names(tensors: Sequence[TensorEntry]) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def odd_notes(tensors: Sequence[TensorEntry], asked: Collection[str] = ()) -> tuple[str, ...]:
-    """Return a note for each repair of names that a file needs and that was not `asked` for."""
+def odd_notes(tensors: Sequence[TensorEntry]) -> tuple[str, ...]:
+    """Return a note for each repair of names that a file needs."""
     return tuple(
-        f"{what}: `sdtool prune --fix {fix}` repairs it"
-        for fix, what in odd_names(tensors)
-        if fix not in asked
+        f"{what}: `sdtool prune --fix {fix}` repairs it" for fix, what in odd_names(tensors)
     )
 
 

@@ -11,8 +11,8 @@ the same order:
     t q. R q.                          the call
 
 One pattern takes them all. What comes of it is what the loop would have made: the same events,
-stack, memo and counts; whatever differs in one byte is left to the loop. It takes a third of the
-time, and most of a checkpoint's pickle are such calls.
+stack, memo and counts; whatever differs in one byte is left to the loop. Most of a checkpoint's
+pickle are such calls: that of a full SD 1.x takes some two thirds of the time.
 
 Source: torch/_tensor.py (`_reduce_ex_internal`), torch/serialization.py (`persistent_id`), and
 Lib/pickle.py (`save_tuple`, `save_reduce`) at protocol 2.
@@ -82,7 +82,7 @@ def follow_call(
     first = len(m.memo)
     puts = put_pid + put_size + put_stride + put_hooks + put_args + put_call
     if known is None:
-        puts, known = put_key + puts, word
+        puts, known = put_key + puts, word  # the key is new: there is nothing more to get
     count = _PUTS if key else _PUTS - 1
     begin, step = (_LONG if first > 0xFF else _SHORT)[count]
     if int.from_bytes(puts, "little") != begin + first * step:
@@ -101,7 +101,7 @@ def follow_call(
         or (key is not None and length[0] != len(key))
         or type(entries[word]) is not str
         or not 0 < first < m.limits.memo_index - _PUTS
-        or 0x100 - _PUTS < first < 0x100
+        or 0x100 - _PUTS < first < 0x100  # with both kinds of opcode
     ):
         return None
 
