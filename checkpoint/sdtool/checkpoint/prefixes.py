@@ -29,25 +29,25 @@ _MARKS = (
 """Attributes that nothing but a wrapper has: wherever they stand, they are no part of a name."""
 
 _DDP = "module."
-_WRAPPED = re.compile(r"(?:module\.)+")
+_WRAPPED = r"(?:module\.)+"
 """Taken off in one step: a name may be that, half a million times."""
 
 _HELD = "model."
 _EMA = "model_ema."
 
-_CHECKPOINT = re.compile(
-    r"(model\.diffusion_model|first_stage_model|cond_stage_model|conditioner|control_model"
-    r"|model_ema)\."
-)
+_CHECKPOINT = (
+    "model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "conditioner.",
+    "control_model.", _EMA,
+)  # fmt: skip
 """What the names of a whole checkpoint begin with."""
 
-_INSIDE = re.compile(
+_INSIDE = (
     r"(model\.diffusion_model|first_stage_model|cond_stage_model(?:\.transformer|\.model)?"
     r"|conditioner\.embedders\.\d+(?:\.transformer|\.model)?|control_model)\.module\."
 )
 """A part of a checkpoint that was distributed by itself."""
 
-_NETWORK = re.compile(
+_NETWORK = (
     r"(time_embed|label_emb|input_blocks|middle_block|output_blocks|out)\.\d"
     r"|(conv_in|down_blocks|mid_block|up_blocks|conv_norm_out|conv_out)\."
     r"|(time|add|class)_embedding\.|(post_)?quant_conv\."
@@ -83,7 +83,7 @@ def plain_name(name: str) -> str:
     if not name.startswith(_HELD):
         return name
     below = name.removeprefix(_HELD)
-    return below if _CHECKPOINT.match(below) else name
+    return below if below.startswith(_CHECKPOINT) else name
 
 
 def plain_entries(tensors: Sequence[TensorEntry]) -> tuple[TensorEntry, ...]:
@@ -105,7 +105,7 @@ def wrappers_in(plain: Mapping[str, str]) -> str:
             if mark in rest:
                 found.setdefault(mark)
                 rest = rest.replace(mark, "")
-        if rest.startswith(_DDP) or _INSIDE.match(rest):
+        if rest.startswith(_DDP) or re.match(_INSIDE, rest):
             found.setdefault(_DDP)
             rest = rest.removeprefix(_DDP)
         if rest != plain[name] and rest.startswith(_HELD):
@@ -120,12 +120,12 @@ def _without_marks(name: str) -> str:
     for mark in _MARKS:
         if mark in name:
             name = name.replace(mark, "")
-    if wrapped := _WRAPPED.match(name):
+    if wrapped := re.match(_WRAPPED, name):
         name = name[wrapped.end() :]
     if name.removeprefix(_HELD).startswith(_EMA):  # LitEma drops the dots of its names
         for mark in _MARKS:
             name = name.replace(mark[:-1], "")
-    if found := _INSIDE.match(name):
+    if found := re.match(_INSIDE, name):
         name = found[1] + name[found.end() - 1 :]
     return name
 
@@ -134,9 +134,9 @@ def _held(names: Iterable[str]) -> str:
     """The `model.` that a LightningModule puts before the names of a whole network, or nothing."""
     raw = [name for name in names if "." in name and not name.startswith((_EMA, "loss."))]
     below = [name.removeprefix(_HELD) for name in raw if name.startswith(_HELD)]
-    if any(_CHECKPOINT.match(name) for name in below):
+    if any(name.startswith(_CHECKPOINT) for name in below):
         return _HELD
     if len(below) < len(raw) or any(name.startswith("diffusion_model.") for name in below):
         return ""
-    known = sum(_NETWORK.match(name) is not None for name in below)
+    known = sum(re.match(_NETWORK, name) is not None for name in below)
     return _HELD if 2 * known > len(below) else ""

@@ -13,11 +13,14 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from sdtool.checkpoint.identify.identity import Adapter
-from sdtool.checkpoint.identify.layouts import Size
 from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.tensors import TensorEntry
+
+if TYPE_CHECKING:
+    from sdtool.checkpoint.identify.layouts import Size
 
 SUFFIXES: Mapping[str, tuple[str, str, int | None]] = {
     # the end of a name: algorithm, naming, and the dimension that is the rank

@@ -6,7 +6,6 @@ their scales would make other weights of them, so convert and prune ask here fir
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import field
@@ -39,7 +38,7 @@ LAYERS = "_quantization_metadata"
 _METADATA = (LAYERS, "quantization_config")
 _COMFY = ".comfy_quant"
 _MARKERS = 64
-_SCOPE = re.compile(
+_SCOPE = (
     r"(model\.diffusion_model|diffusion_model|first_stage_model|vae|cond_stage_model"
     r"|conditioner\.embedders\.\d+|text_encoders\.\w+)\."
 )
@@ -135,7 +134,7 @@ def quantization_of(
 
 def scope_of(name: str) -> str:
     """Return the prefix of the network that a tensor belongs to; "" where it stands alone."""
-    match = _SCOPE.match(name)
+    match = re.match(_SCOPE, name)
     return "" if match is None else match[0]
 
 
@@ -143,6 +142,8 @@ def declared_layers(metadata: Mapping[str, str]) -> Mapping[str, Any] | None:
     """Return the layers that ComfyUI's metadata lists, with what it says of each; None without."""
     if LAYERS not in metadata:
         return None
+    import json  # few files have such a list
+
     try:
         layers = json.loads(metadata[LAYERS])["layers"]
     except (ValueError, KeyError, TypeError, RecursionError):
