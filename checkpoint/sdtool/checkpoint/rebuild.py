@@ -100,6 +100,8 @@ class Rebuilder:
 
     def unasked(self) -> set[int]:
         """The ids of the calls that make tensors and were not asked for."""
+        if 0 not in self._asked:
+            return set()
         return {key for key, asked in zip(self._made, self._asked, strict=True) if not asked}
 
     def _ask(self, value: Instance) -> None:

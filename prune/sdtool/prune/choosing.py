@@ -86,9 +86,7 @@ def _ema_notes(
     asked = None if only is None else COMPONENT_ROLES.get(only)
     context = context_of(entry.name for entry in checkpoint.tensors)
     left = [
-        key
-        for raw, key in ema.pairs.items()
-        if asked is None or weight_role(raw, context) is asked
+        key for raw, key in ema.pairs.items() if asked is None or weight_role(raw, context) is asked
     ]
     if left and variant == "raw-only":
         nbytes = sum(entries[key].nbytes for key in left)
@@ -108,6 +106,8 @@ def dropped(
     choices: list[Choice], patterns: Sequence[str], notes: list[str], wrapped: Mapping[str, str]
 ) -> list[Choice]:
     """Leave out what the person named, by its name in the file or its plain one."""
+    if not patterns:
+        return choices
     used: set[str] = set()
     result: list[Choice] = []
     for choice in choices:

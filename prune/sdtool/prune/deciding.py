@@ -39,7 +39,7 @@ class Decision:
     @property
     def nbytes_kept(self) -> int:
         """Bytes, in the source, of the tensors that are kept."""
-        return sum(choice.entry.nbytes for choice in self.choices if choice.name is not None)
+        return sum(choice.nbytes_before for choice in self.choices if choice.name is not None)
 
     @property
     def nbytes_after(self) -> int:

@@ -49,6 +49,8 @@ def _multiplied(
     context: Sequence[Part],
 ) -> list[Choice]:
     """Give codes their scale and the type they become; leave out what has no meaning any more."""
+    if not treatment.scales:
+        return [*choices]
     dropped = treatment.dropped
     result: list[Choice] = []
     for choice in choices:

@@ -10,7 +10,6 @@ from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.prefixes import plain_entries, plain_names
 from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.sets import TwoSets, two_sets
-from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.prune.choice import REPAIRED, Choice
 
 

@@ -23,12 +23,6 @@ from sdtool.checkpoint.identify.others import commonest_prefixes, likely_reason,
 from sdtool.checkpoint.identify.parts import Part
 from sdtool.checkpoint.identify.precision import with_quantization
 from sdtool.checkpoint.identify.prediction import decide_prediction, prediction_of
-from sdtool.checkpoint.identify.signatures import (
-    ADD_ONS,
-    BEGINNINGS,
-    PARTS,
-    first_match,
-)
 from sdtool.checkpoint.identify.signs import Family, Signature, with_weights
 from sdtool.checkpoint.identify.simo import simo_of
 from sdtool.checkpoint.identify.small import Leaves, embedding_of, hypernetwork_of
@@ -40,6 +34,12 @@ from sdtool.checkpoint.tensors import TensorEntry
 
 if TYPE_CHECKING:
     from sdtool.checkpoint.identify.adapters import Adapted
+
+_BEGINNINGS: tuple[tuple[str, Signature], ...] = (
+    ("lllite_unet_", Signature("controllllite", "SDXL", None, (), "kohya-ss/sd-scripts")),
+    ("lllite_dit_", Signature("controllllite", None, None, (), "kohya-ss/sd-scripts")),
+)
+"""Kinds whose every name begins alike and is otherwise the name of any module."""
 
 _STATE_LEAVES = ("base_lrs.0", "last_epoch", "optimizer_state_dict", "param_groups.0.lr", "hash")
 """Numbers that a scheduler or an optimizer leaves where no tensor is."""
@@ -129,7 +129,7 @@ def _kind(
             kind, why = "unknown", "it holds no tensors"
         return _answer(kind, None, None, "likely" if is_state else "none", why, (), state)
 
-    for beginning, row in BEGINNINGS:
+    for beginning, row in _BEGINNINGS:
         if all(name.startswith(beginning) for name in named):
             return _signed(row, beginning, tensors, named, state)
     simo = simo_of(tensors)
@@ -141,9 +141,13 @@ def _kind(
         return replace(answer, adapter=facts)
     network = family_of(named)
     whole = network is not None and network[1] == "model.diffusion_model."
-    found = None if whole else first_match(ADD_ONS, named)
+    found = None
+    if not whole:  # what is needs none of these tables
+        from sdtool.checkpoint.identify.signatures import ADD_ONS, first_match
+
+        found = first_match(ADD_ONS, named)
     if found is None and not whole:
-        from sdtool.checkpoint.identify.adapters import adapter_of  # a checkpoint needs none of it
+        from sdtool.checkpoint.identify.adapters import adapter_of
 
         adapter = adapter_of(tensors, metadata)
         if adapter is not None:
@@ -153,7 +157,10 @@ def _kind(
         return _unknown(tensors, named, other, state)
     if found is None and network is not None:
         return _diffusion(network, tensors, named, leaves, metadata, state)
-    found = found or first_match(PARTS, named)
+    if found is None:
+        from sdtool.checkpoint.identify.signatures import PARTS, first_match
+
+        found = first_match(PARTS, named)
     if found is not None:
         return _signed(*found, tensors, named, state)
     return _small(tensors, leaves, state) or _unknown(tensors, named, likely_reason(named), state)

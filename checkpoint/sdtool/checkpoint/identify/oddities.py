@@ -45,7 +45,7 @@ def odd_names(tensors: Sequence[TensorEntry]) -> tuple[tuple[str, str], ...]:
     plain = plain_names(entry.name for entry in tensors)
     if plain and not any(".motion_modules." in name for name in plain):  # AnimateDiff's own have it
         found.append(("prefixes", f"{_names(len(plain))} a wrapper's {wrappers_in(plain)} in them"))
-    entries = plain_entries(tensors)
+    entries = plain_entries(tensors) if plain else tensors
     short = text_model_names([entry.name for entry in entries])
     if short:
         found.append(
