@@ -135,7 +135,9 @@ class Rebuilder:
                 return self._array(value) or _nothing(f"a tensor made by {target}")
             if value.opcode in ("NEWOBJ", "NEWOBJ_EX"):
                 raise Malformed(f"{target}, which is not a class, is used as one")
-            if value.items or value.pairs or (value.states and not is_harmless(value)):
+            if not value.is_untouched and (
+                value.items or value.pairs or (value.states and not is_harmless(value))
+            ):
                 raise Malformed(f"a tensor of {target} that is changed after it was built")
             if build is not _unwrap:
                 return build(self, value.args)

@@ -51,13 +51,14 @@ class Walker:
         if type(value) is not Instance and type(value) is not Persistent:
             return None
         key = id(value)  # the stream's value keeps every object alive
-        if key not in self._known:
-            try:
-                self._known[key] = self.rebuild.tensor(value)
-            except Malformed as e:
-                name = ".".join(key_name(key)[:SHOWN] for key in path[:SHOWN]) or "tensor"
-                raise Malformed(f"{name[:SHOWN]!a}: {e.what}", where=self.where) from e
-        return self._known[key]
+        if key in self._known:
+            return self._known[key]
+        try:
+            tensor = self._known[key] = self.rebuild.tensor(value)
+        except Malformed as e:
+            name = ".".join(key_name(key)[:SHOWN] for key in path[:SHOWN]) or "tensor"
+            raise Malformed(f"{name[:SHOWN]!a}: {e.what}", where=self.where) from e
+        return tensor
 
     def holds_tensors(self, value: Value) -> bool:
         """Whether any tensor is at or below `value`."""
@@ -75,7 +76,8 @@ class Walker:
             found = Found([], {})
         for at, item in self._items(value, path, once=False):
             if isinstance(item, TensorEntry):
-                found.tensors.append(_named(item, at, skip, self._name(at[skip:])))
+                keys = at[skip:]
+                found.tensors.append(_named(item, at, keys, self._name(keys)))
             else:
                 found.leaves[self._name(at)] = item
         return found
@@ -183,9 +185,9 @@ def _is_long_list(value: Value) -> bool:
     return len(row) > _LONG_LIST and _PLAIN.issuperset(map(type, row))
 
 
-def _named(tensor: TensorEntry, path: Path, skip: int, name: str) -> TensorEntry:
+def _named(tensor: TensorEntry, path: Path, keys: Path, name: str) -> TensorEntry:
     entry = tensor.named(path, name)
-    for key in path[skip:]:
+    for key in keys:
         if type(key) is not str and not is_text(key):
             why = f"a tensor whose key is {what_it_is(key)}"
             return entry.changed(unsupported=entry.unsupported or why)

@@ -8,7 +8,6 @@ modules/util/convert/lora; InvokeAI dora_layer.py (ai-toolkit's `magnitude`).
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import re
 from collections import Counter
@@ -261,6 +260,8 @@ def _alpha(metadata: Mapping[str, str]) -> float | None:
     """Alpha as kohya's trainers write it, or as peft's configuration in diffusers' metadata."""
     text = metadata.get("ss_network_alpha")
     if text is None and "lora_alpha" in metadata.get("lora_adapter_metadata", ""):
+        import json  # few files say it so
+
         with contextlib.suppress(ValueError, RecursionError):
             config = json.loads(metadata["lora_adapter_metadata"])
             items = config.items() if isinstance(config, dict) else ()

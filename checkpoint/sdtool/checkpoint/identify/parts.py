@@ -235,14 +235,10 @@ class Lookup:
     @cached_property
     def _by_root(self) -> dict[str, tuple[_Row, ...]]:
         """The rows for names with a first piece, in order; "" for all other first pieces."""
-        roots = {row.prefix.partition(".")[0] for row in self.rows}
+        rows = [(row.prefix.partition(".")[0], row) for row in self.rows]
         return {
-            root: tuple(
-                (row, row.prefix, row.pattern)
-                for row in self.rows
-                if row.prefix.partition(".")[0] in ("", root)
-            )
-            for root in roots | {""}
+            root: tuple((row, row.prefix, row.pattern) for top, row in rows if top in ("", root))
+            for root in {"", *(top for top, _ in rows)}
         }
 
     @cached_property
