@@ -177,10 +177,10 @@ class TensorEntry:
 
     def named(self, path: tuple[Value, ...], name: str) -> TensorEntry:
         """The same tensor in another place; short, as every tensor of a file goes through it."""
-        oddity = () if self._oddity is _PLAIN else self._oddity
         return TensorEntry(
-            path, name, self.dtype, self.shape, self.stride, self.offset, self.storage, *oddity
-        )
+            path, name, self.dtype, self.shape, self.stride, self.offset, self.storage,
+            *self._oddity,
+        )  # fmt: skip
 
     def changed(
         self,
