@@ -21,7 +21,7 @@ from sdtool.checkpoint.keys import key_name
 from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.modules import children, is_module, module_parts
-from sdtool.checkpoint.reading import TORCH, Checkpoint, Unloaded, Reading, Stream
+from sdtool.checkpoint.reading import TORCH, Checkpoint, Reading, Stream, Unloaded
 from sdtool.checkpoint.rebuild import Rebuilder
 from sdtool.checkpoint.sets import matched_sets, may_be_set
 from sdtool.checkpoint.tensors import TensorEntry
