@@ -51,7 +51,8 @@ class Trace:
     """The union of what any loader would run. Kept, up to the bad byte, when the stream breaks."""
 
     __slots__ = (
-        "anomalies", "events", "hashes", "nbytes", "noted", "objects", "opcodes", "protocol",
+        "anomalies", "events", "goes_on", "hashes", "nbytes", "noted", "objects", "opcodes",
+        "protocol",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -66,5 +67,7 @@ class Trace:
         """Length of the pickle, STOP included."""
         self.protocol = 0
         """The highest PROTO seen."""
+        self.goes_on = False
+        """Whether a loader that reads another way gets to the end: see `frame_cuts`."""
         self.hashes: KeyHashes | None = None
         """The keys of dicts and sets that are not text, if there are any."""

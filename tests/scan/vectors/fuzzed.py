@@ -13,6 +13,7 @@ from tests.forge import (
     LEGACY_MAGIC,
     POP,
     Member,
+    frame,
     line_int,
     pickled,
     torch_legacy,
@@ -63,6 +64,28 @@ def fuzzed() -> Iterator[Vector]:
     yield one(
         15, v("lzma-damaged-behind", "LZMA data damaged behind the pickle", damaged, ("lzma",))
     )
+    # What a reader of BytesIO drops at a frame's end is an error to all others, before any name.
+    for label, inside, behind in (
+        ("int", b"Ix", b"5\n"),
+        ("long", b"Lx", b"5\n"),
+        ("float", b"Fx", b"5\n"),
+        ("string", b"Sx", b"'a'\n"),
+        ("unicode", b"V\xff", b"a\n"),
+        ("put", b"Npx", b"5\n"),
+        ("get", b"Np5\ngx", b"5\n"),
+        ("module", b"c\xff", b"os\ngetcwd\n"),
+        ("name", b"cos\n\xff", b"getcwd\n"),
+        ("inst", b"(i\xff", b"os\ngetcwd\n"),
+        ("size", b"J\0\xff", b"\5\0\0\0"),
+        ("text-size", b"X\xff\xff", b"\1\0\0\0a"),
+        ("text-content", b"X\2\0\0\0\xff", b"ab"),
+        ("frame", b"\x95\5\0\0\0\0\0\0\0\xff\xff", b"N0N0N"),
+        ("twice", b"Ix", b"5\n0" + frame(b"Ix") + b"5\n"),
+        ("bytes-first", b"C\2a", b"b0" + frame(b"Ix") + b"5\n"),
+    ):
+        data = pickled(frame(inside), behind, POP, BOOM, protocol=None)
+        why = "an opcode loses what is in its frame, and no other loader gets as far as a name"
+        yield one(18, v(f"frame-lost-{label}", why, data, ("c-bytes",)))
     yield one(
         11,
         v(

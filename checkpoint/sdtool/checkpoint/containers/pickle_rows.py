@@ -68,6 +68,8 @@ def looks_like_pickle(stream: Stream) -> bool:
     """
     if isinstance(stream.error, LimitExceeded) and stream.trace.opcodes != 1:
         return True  # broken off in the middle, or not begun: not for what its first opcode holds
+    if stream.trace.goes_on:
+        return True
     names = [event.target for event in stream.trace.events if type(event) is Resolve]
     if names and (stream.error is None or _could_run(names, stream)):
         return True

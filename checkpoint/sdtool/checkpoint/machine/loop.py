@@ -13,10 +13,12 @@ from struct import error as struct_error
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed
 from sdtool.checkpoint.joblib_arrays import array_of, joblib_class
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
+from sdtool.checkpoint.machine.frame_cuts import FRAME_NBYTES, other_ways
 from sdtool.checkpoint.machine.mutations import set_items
 from sdtool.checkpoint.machine.opcodes import LOAD, check_arguments
 from sdtool.checkpoint.machine.state import (
     ABSENT,
+    CUTS,
     NO_FRAME,
     Bounds,
     Machine,
@@ -63,11 +65,50 @@ def run_pickle(
         Unreadable: the operating system refused a read. Bad content never raises: the error is in
             the Stream, and the Trace holds all that ran before it.
     """
-    trace = Trace()
     bounds = bounds or (limits.opcodes, limits.objects)
-    machine = Machine(source, source.nbytes, trace, profile, limits, bounds)
+    machine = Machine(source, source.nbytes, Trace(), profile, limits, bounds)
     value, error = run(machine, offset)
-    return Stream(member, offset, profile, source, trace, value, error)
+    if machine.crossings:
+        value, error = None, _follow_cuts(machine, offset, error, [CUTS])
+    return Stream(member, offset, profile, source, machine.trace, value, error)
+
+
+def _follow_cuts(
+    m: Machine, offset: int, error: InputError | None, left: list[int], since: int = 0
+) -> InputError | None:
+    """Follow each other way in which the pickle is read; return the error that counts.
+
+    `left` is how many more are followed, `since` where a run that is another way leaves that of
+    its parent. What they find is taken up behind what was found before the opcode in question.
+    """
+    trace = m.trace
+    own = len(trace.events)
+    for crossing, source in other_ways(m.source, m.crossings):
+        if crossing.at < since:
+            continue
+        left[0] -= 1
+        bounds = m.bounds[0] - trace.opcodes, m.bounds[1] - trace.objects
+        if left[0] < 0 or min(bounds) <= 0:
+            return LimitExceeded("too many ways to read opcodes that cross the end of a frame")
+        other = Machine(source, source.nbytes, Trace(), m.profile, m.limits, bounds)
+        _, why = run(other, offset)
+        if other.crossings:
+            why = _follow_cuts(other, offset, why, left, crossing.at - FRAME_NBYTES)
+        found = other.trace
+        known = sum(1 for event in trace.events[:own] if event.offset < crossing.at)
+        del found.events[:known]
+        found.anomalies[:] = [one for one in found.anomalies if one not in trace.anomalies]
+        if found.events or why is None:  # else it breaks off there as well: a damaged file
+            trace.goes_on = trace.goes_on or found.goes_on or why is None
+            if RuleId.OPCODE_CROSSES_FRAME not in trace.noted:
+                m.note(RuleId.OPCODE_CROSSES_FRAME, "an opcode ends behind its frame", crossing.at)
+            _take_over(m, found)
+        else:
+            trace.opcodes += found.opcodes
+            trace.objects += found.objects
+        if isinstance(why, LimitExceeded):
+            return why
+    return error
 
 
 def run(m: Machine, offset: int) -> tuple[Value, InputError | None]:
@@ -82,7 +123,7 @@ def run(m: Machine, offset: int) -> tuple[Value, InputError | None]:
 
     m.base = base = near = offset
     m.buf = buf = m.source.read_at(base, max(_FIRST_WINDOW_NBYTES, 2 * margin))
-    pos = 0
+    pos = at = 0
     low = len(buf) if base + len(buf) >= end else len(buf) - margin
     watch = max(0, low)
     count = 0
@@ -95,7 +136,7 @@ def run(m: Machine, offset: int) -> tuple[Value, InputError | None]:
             if pos >= watch:
                 here = base + pos
                 if here >= m.frame_end:
-                    m.leave_frame(here)
+                    m.leave_frame(here, base + at)
                 if here >= end:
                     raise truncated(here, "an opcode")
                 m.check_objects(made_here)
@@ -248,6 +289,7 @@ def run(m: Machine, offset: int) -> tuple[Value, InputError | None]:
         raise LimitExceeded(f"more than {most_opcodes:,} opcodes")
     except Stop as stop:
         pos = m.pos
+        m.frame_end = NO_FRAME
         return (None, m.broken) if m.broken else (stop.value, None)
     except InputError as e:
         # its frames hold all that the machine has, and it is kept in the Stream
@@ -264,6 +306,7 @@ def run(m: Machine, offset: int) -> tuple[Value, InputError | None]:
     except (ValueError, OverflowError) as e:  # bad digits, bad UTF-8, bad escapes
         error = Malformed(f"a bad argument before offset {base + pos:,} ({type(e).__name__})")
     finally:
+        m.may_cross(base + at)
         trace.opcodes += count
         trace.objects += made_here + m.objects + len(far)
         trace.nbytes = min(base + pos, end) - offset

@@ -72,6 +72,9 @@ def load_frame(m: Machine) -> None:
             "a frame begins inside a frame",
             f"a frame inside a frame at offset {m.at:,}",
         )
+        if here + nbytes > m.frame_end:
+            m.may_cross(m.at)
+    m.frame_at = m.at
     m.frame_end = here + nbytes
     if m.frame_end > m.end:
         detail = f"a frame of {nbytes:,} bytes where {m.end - here:,} are left"

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed, Truncated
 from sdtool.checkpoint.limits import Limits
+from sdtool.checkpoint.machine.frame_cuts import Crossing
 from sdtool.checkpoint.reading import LoaderProfile
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Source
@@ -21,6 +22,8 @@ NO_FRAME = 1 << 63
 ABSENT = object()
 """Stands in the memo where an entry was left out."""
 
+CUTS = 16
+"""Other ways to read a pickle, where opcodes cross the ends of frames, that are followed."""
 _HOLES = 4096
 _SHAPES = 1024
 _ANOMALIES_PER_RULE = 20
@@ -41,9 +44,9 @@ class Machine:
     """
 
     __slots__ = (
-        "at", "base", "bounds", "broken", "buf", "end", "entries", "far", "frame_end", "holes",
-        "limits", "memo", "metastack", "names", "objects", "pos", "profile", "protocol", "rows",
-        "shapes", "source", "stack", "trace",
+        "at", "base", "bounds", "broken", "buf", "crossings", "end", "entries", "far", "frame_at",
+        "frame_end", "holes", "limits", "memo", "metastack", "names", "objects", "pos", "profile",
+        "protocol", "rows", "shapes", "source", "stack", "trace",
     )  # fmt: skip
 
     def __init__(
@@ -84,7 +87,10 @@ class Machine:
         self.buf = b""
         self.pos = 0
         self.at = 0
+        self.frame_at = 0
         self.frame_end = NO_FRAME
+        self.crossings: list[Crossing] = []
+        """Opcodes that may reach beyond their frames, up to one more than are followed."""
 
     def pop_mark(self) -> list[Value]:
         """The items above the topmost mark, which goes.
@@ -201,9 +207,15 @@ class Machine:
         """Note that a plain unpickler stops at a persistent id."""
         self.fail(Malformed(f"a persistent ID in a plain pickle, at offset {self.at:,}"))
 
-    def leave_frame(self, here: int) -> None:
-        """End the frame that `here` has reached, and note an opcode that reaches beyond it."""
+    def may_cross(self, at: int) -> None:
+        """Note an opcode that may reach beyond the frame in which it stands."""
+        if at < self.frame_end < NO_FRAME and len(self.crossings) <= CUTS:
+            self.crossings.append(Crossing(self.frame_at, at, self.frame_end))
+
+    def leave_frame(self, here: int, at: int) -> None:
+        """End the frame that `here` has reached, and note that the opcode `at` goes beyond it."""
         if here > self.frame_end:
+            self.may_cross(at)
             self.note(RuleId.OPCODE_CROSSES_FRAME, "an opcode ends behind its frame", here)
             self.fail(
                 Malformed(f"an opcode crosses the end of its frame at offset {self.frame_end:,}")
