@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from sdtool.batch.remote.pace import paced
-from sdtool.checkpoint import Unreadable, dataclass
+from sdtool.checkpoint import Unreadable, UsageError, dataclass
 
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 30.0
@@ -77,6 +77,7 @@ class Connections:
         Raises:
             OSError: there is no way to the server, or its certificate is not valid.
             Unreadable: connecting to it is not allowed.
+            UsageError: `HTTPS_PROXY` is no URL.
         """
         with self._lock:
             idle = self._idle.get(origin)
@@ -148,18 +149,26 @@ class Connections:
                 self._named_is_public = is_public(literal)
             elif not self._allows(literal):
                 raise _private(origin)
-        parts = urlsplit(proxy if "//" in proxy else f"//{proxy}")
+        try:
+            parts = urlsplit(proxy if "//" in proxy else f"//{proxy}")
+            host, port = parts.hostname, parts.port or 3128
+        except ValueError:  # which quotes what may hold a password
+            host, port = None, 0
+        if not host:
+            raise UsageError("HTTPS_PROXY is not a valid URL")
         headers = {}
         if parts.username is not None:
             login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             headers["Proxy-Authorization"] = basic(login)
         connection = http.client.HTTPSConnection(
-            parts.hostname or "", parts.port or 3128, timeout=SILENCE_SECONDS,
-            context=self._context(),
+            host, port, timeout=SILENCE_SECONDS, context=self._context()
         )  # fmt: skip
         connection.response_class = paced  # type: ignore[assignment]
         connection.set_tunnel(origin.host, origin.port, headers)
-        connection.connect()
+        try:
+            connection.connect()
+        except socket.gaierror as e:
+            raise Unreadable(f"there is no proxy called {host} (HTTPS_PROXY)") from e
         connection.auto_open = 0
         return connection
 
