@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 import shutil
 import signal
 import socket
@@ -630,6 +631,41 @@ def test_ctrl_c_waits_for_no_server(
         over.set()
     assert (process.returncode, err) == (130, "sdtool: interrupted\n")
     assert {path.name for path in tmp_path.iterdir()} == {"training.ckpt"}
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="a process cannot be interrupted")
+@pytest.mark.parametrize("verb", ["scan", "convert"])
+def test_ctrl_c_waits_for_no_server_of_other_processes_and_leaves_nothing(
+    server: Server, training: Path, tmp_path: Path, verb: str
+) -> None:
+    """The server falls silent when it is asked for whole files."""
+    urls = [server.serve(f"/{n}.ckpt", training.read_bytes(), ranges=False) for n in "xy"]
+    (temporary := tmp_path / "temporary").mkdir()
+    both_wait, over = threading.Barrier(3), threading.Event()
+
+    def silent(path: str, asked: Mapping[str, str], answer: Callable[[], Reply]) -> Reply:
+        if "Range" not in asked:
+            both_wait.wait(120)
+            over.wait(120)
+        return answer()
+
+    server.always = silent
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sdtool", verb, "--download", "-j", "2", *urls],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "TMPDIR": str(temporary)},
+    )  # fmt: skip
+    try:
+        both_wait.wait(120)
+        assert len(list(temporary.iterdir())) == 2
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=25)  # before the silence is an error
+    finally:
+        process.kill()
+        over.set()
+    assert (process.returncode, err) == (130, "sdtool: interrupted\n")
+    assert not list(temporary.iterdir())
+    assert {path.name for path in tmp_path.iterdir()} == {"training.ckpt", "temporary"}
 
 
 def test_what_came_with_the_first_answer_is_not_fetched_again(sdtool: Run, server: Server) -> None:
