@@ -570,6 +570,8 @@ def test_certificates_are_checked(
         assert sdtool("scan", url).code == DONE
         by_name = url.replace("127.0.0.1", "localhost")
         assert "is not valid" in sdtool("info", by_name).err
+        server.faults = [redirect(url.replace("https", "HTTPS"))]
+        assert sdtool("scan", f"{server.url}/y.ckpt").code == DONE
         with running() as plain:
             plain.serve("/y", training.read_bytes())
             server.always = redirect(f"{plain.url}/y")

@@ -269,10 +269,10 @@ class WebFile:
         location = headers.get("Location", "").encode("latin-1", "replace")
         try:
             target = urljoin(url, quote(location, safe=_URL_SAFE))
-            Origin.of(target)
+            schemes = Origin.of(url).scheme, Origin.of(target).scheme
         except ValueError as e:
             raise Unreadable("the server redirects to an invalid URL", where=self.name) from e
-        if url.startswith("https:") and not target.startswith("https:"):
+        if schemes == ("https", "http"):
             raise Unreadable("the server redirects to an unencrypted address", where=self.name)
         if url == self.url:
             linked = headers.get("X-Linked-ETag")
