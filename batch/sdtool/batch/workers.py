@@ -40,7 +40,7 @@ _LIST_ITEMS = 64
 _ADVANCE_SECONDS = 0.1
 """How often a worker says how far it is, and hears whether the run was stopped."""
 _TIDYING_SECONDS = 1.0
-"""How long a worker may take to hear that; then it is interrupted, or killed if it only reads."""
+"""How long all may take to hear that; then they are interrupted, or killed where they only read."""
 _INTERRUPT: int | None = getattr(signal, "SIGUSR1", None)
 """What interrupts a worker that writes: it waits for a server, say. Ctrl-C is sent to all."""
 
@@ -121,19 +121,20 @@ class _Run(Generic[T, R]):
     def stop(self) -> list[R]:
         """End all workers; return the results that were not taken."""
         self._is_stopped = True
+        end = time.monotonic() + _TIDYING_SECONDS
         if self._host is None:
             for worker in self._workers:
                 worker.process.terminate()
         while self._workers:
             worker = self._workers[0]
             if self._host is None:
-                worker.process.join(_TIDYING_SECONDS)
+                worker.process.join(max(0.0, end - time.monotonic()))
                 worker.process.kill()
                 self._end(worker)
             elif worker.question is not None:
                 self._answer(worker, KeyboardInterrupt())
             elif worker.at:
-                if not worker.pipe.poll(_TIDYING_SECONDS):
+                if not wait([worker.pipe], max(0.0, end - time.monotonic())):
                     _interrupt(worker.process.pid)
                 self._receive(worker)
             else:

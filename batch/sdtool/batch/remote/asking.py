@@ -147,7 +147,7 @@ def again(e: Exception) -> Again:
         return Again(f"the encrypted connection failed ({e.reason or 'no reason given'})")
     if not isinstance(e, OSError):
         return Again("the connection was closed during a response")
-    reason = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
+    reason = e.strerror or str(e)
     return Again(f"the connection failed ({reason.lower() or type(e).__name__})")
 
 

@@ -151,11 +151,11 @@ class Connections:
                 raise _private(origin)
         try:
             parts = urlsplit(proxy if "//" in proxy else f"//{proxy}")
-            host, port = parts.hostname, parts.port or 3128
+            host, port = parts.hostname or "", parts.port or 3128
         except ValueError:  # which quotes what may hold a password
-            host, port = None, 0
+            raise _no_proxy() from None
         if not host:
-            raise UsageError("HTTPS_PROXY is not a valid URL")
+            raise _no_proxy()
         headers = {}
         if parts.username is not None:
             login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
@@ -233,6 +233,10 @@ def _proxy_of(origin: Origin) -> str | None:
         return None
     proxy = getproxies().get("https")
     return None if not proxy or proxy_bypass(origin.host) else proxy
+
+
+def _no_proxy() -> UsageError:
+    return UsageError("HTTPS_PROXY is not a valid URL")
 
 
 def _private(origin: Origin) -> Unreadable:
