@@ -18,6 +18,7 @@ import pytest
 from tests.cli.conftest import Run
 from tests.cli.in_workers import poisoned_scan, scan_killed_once
 from tests.forge import dict_of, pickled, tensor, torch_zip
+from tests.remote.server import saying
 
 from sdtool.batch import engines, scanning, spool
 from sdtool.batch.journal.task import answering
@@ -188,6 +189,14 @@ def test_what_is_wrong_is_one_line(
     done = sdtool("scan", "models", *options)
     assert (done.code, done.out) == (2, "")
     assert what in done.err.splitlines()[0]
+
+
+def test_what_is_no_scheduler_is_one_line(sdtool: Run, models: Path) -> None:
+    """The beginning of its answer is read as the number of parts that follow."""
+    with saying(lambda: iter([b"HTTP/1.1 400 Bad Request\r\n\r\n" * 10])) as url:
+        done = sdtool("scan", "models", "--cluster", f"tcp{url.removeprefix('http')[:-7]}")
+    assert done.code == 2
+    assert "the cluster does not answer (" in done.err.splitlines()[0]
 
 
 @pytest.mark.parametrize("option", ["--force", "--replace=delete"])

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from sdtool.batch.items import Item
 from sdtool.batch.journal import stamp, store, task
 from sdtool.batch.journal.stamp import Stamps
 from sdtool.batch.scanning import scan_one
+from sdtool.checkpoint import UsageError
 from sdtool.scan import Report
 
 
@@ -238,6 +240,87 @@ def test_a_row_that_is_damaged_is_an_error(sdtool: Run, models: Path, scans: lis
     assert "sdtool: error: j: the journal is damaged\n" in done.err
 
 
+@pytest.mark.parametrize("noted", ["1e300", "9e999", "-1e15", "'soon'"])
+def test_a_time_that_has_no_date_is_an_error(
+    sdtool: Run, models: Path, scans: list[str], noted: str
+) -> None:
+    again(sdtool, scans)
+    with sqlite3.connect("j") as database:
+        database.execute(f"UPDATE entry SET noted = {noted}")
+    database.close()
+    for command in (["scan", "models", "--journal", "j"], ["journal", "export", "j"]):
+        done = sdtool(*command)
+        assert done.code == 2
+        assert "sdtool: error: j: the journal is damaged\n" in done.err
+
+
+def test_text_that_is_none_is_an_error_and_not_quoted(
+    sdtool: Run, models: Path, scans: list[str]
+) -> None:
+    again(sdtool, scans)
+    with sqlite3.connect("j") as database:
+        database.execute("UPDATE result SET content = CAST(x'7bff7d' AS TEXT)")
+    database.close()
+    done = sdtool("scan", "models", "--journal", "j")
+    assert done.code == 2
+    assert "sdtool: error: j: the journal is damaged\n" in done.err
+
+
+class Damaged:
+    """A database whose index has what its table has not."""
+
+    def execute(self, *_: object) -> Damaged:
+        return self
+
+    def fetchone(self) -> None:
+        return None
+
+
+def test_a_task_that_is_not_where_it_was_written_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store.open_journal(str(tmp_path / "j")) as journal:
+        with monkeypatch.context() as patched, pytest.raises(UsageError, match="is damaged"):
+            patched.setattr(journal, "_database", Damaged())
+            journal.task("x")
+
+
+def test_a_schema_that_is_no_text_is_an_error(sdtool: Run, models: Path, tmp_path: Path) -> None:
+    """SQLite quotes it, and Python cannot read that."""
+    store.Journal(str(tmp_path / "j")).close()
+    data = (tmp_path / "j").read_bytes()
+    data = data.replace(b"tabletask", b"table\xffask").replace(b"CREATE TABLE task", b"x" * 17)
+    (tmp_path / "j").write_bytes(data)
+    done = sdtool("scan", "models", "--journal", "j")
+    assert (done.code, done.err.splitlines()[0]) == (2, "sdtool: error: j: the journal is damaged")
+
+
+def test_an_entry_that_names_what_is_no_url_is_not_believed(
+    sdtool: Run, models: Path, scans: list[str]
+) -> None:
+    again(sdtool, scans)
+    with sqlite3.connect("j") as database:
+        database.execute("""UPDATE entry SET stamps = replace(stamps, '{', '{"x://h":[1,""],')""")
+    database.close()
+    assert "a.ckpt" in again(sdtool, scans)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_a_pipe_is_no_journal_and_is_not_waited_for(sdtool: Run, models: Path) -> None:
+    os.mkfifo("j")
+    for command in (["scan", "models", "--journal", "j"], ["journal", "list", "j"]):
+        done = sdtool(*command)
+        assert done.code == 2
+        assert done.err.splitlines()[0] == "sdtool: error: j: is not a journal of sdtool"
+
+
+def test_a_journal_is_a_file_whatever_it_is_called(sdtool: Run, models: Path) -> None:
+    """SQLite keeps what it calls `:memory:`, or does not name, nowhere."""
+    assert sdtool("scan", "models/a.ckpt", "--journal", ":memory:").code == 0
+    assert "unchanged since" in sdtool("scan", "models/a.ckpt", "--journal", ":memory:").out
+    assert sdtool("scan", "models/a.ckpt", "--journal", "").code == 2
+
+
 def test_an_entry_that_names_no_file_is_not_believed(
     sdtool: Run, models: Path, scans: list[str]
 ) -> None:
@@ -268,6 +351,18 @@ def test_a_journal_that_is_locked_is_waited_for_and_given_up(
     other.close()
     assert done.code == 2
     assert "is in use by another program" in done.err
+
+
+def test_a_new_journal_that_another_run_reads_is_waited_for(tmp_path: Path) -> None:
+    store.Journal(str(tmp_path / "j")).close()
+    other = sqlite3.connect(tmp_path / "j", isolation_level=None, check_same_thread=False)
+    for statement in ("PRAGMA journal_mode = DELETE", "BEGIN", "SELECT * FROM task"):
+        other.execute(statement).fetchall()
+    later = threading.Timer(0.2, other.close)
+    later.start()
+    with store.open_journal(str(tmp_path / "j")) as journal:
+        assert journal.task("x") == 1
+    later.join()
 
 
 def test_two_batches_at_once_share_a_journal(tmp_path: Path) -> None:

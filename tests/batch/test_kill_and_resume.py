@@ -140,6 +140,16 @@ def test_a_line_that_is_not_whole_is_cut_off(sdtool: Run, models: Path) -> None:
     assert report.read_bytes() == kept
 
 
+def test_each_line_counts_also_where_two_have_one_file(sdtool: Run, models: Path) -> None:
+    """As where two reports were put together."""
+    files = [path for path in models.iterdir() if path.name != "unsafe.ckpt"]
+    lines = [{"path": f"models/{path.name}", "verdict": "clean"} for path in files]
+    for verdicts in (["unsafe", "clean"], ["clean", "unsafe"]):
+        twice = [{"path": "models/unsafe.ckpt", "verdict": verdict} for verdict in verdicts]
+        Path("r").write_text("".join(json.dumps(line) + "\n" for line in lines + twice))
+        assert sdtool("scan", "models", "--resume", "r").code == 1
+
+
 @pytest.mark.parametrize(
     "content",
     [b"notes of mine", b"notes of mine\n", b'{"path": 1, "verdict": "clean"}\n', b"[]\n", b"{}\n"],

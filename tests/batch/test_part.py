@@ -42,8 +42,9 @@ def test_a_file_stays_in_its_part_from_one_version_to_the_next() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["0/4", "5/4", "1", "a/b", "1/0", "-1/4", "1/4/2", "", "/", "\u0661/4"]
-)
+    "text", ["0/4", "5/4", "1", "a/b", "1/0", "-1/4", "1/4/2", "", "/", "\u0661/4",
+             "12345678905/1234567890", "1/" + "9" * 5000],
+)  # fmt: skip
 def test_what_is_no_part(sdtool: Run, models: Path, text: str) -> None:
     done = sdtool("scan", "models", f"--shard={text}")
     assert done.code == 2

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import re
+import socketserver
 import ssl
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
@@ -232,6 +233,31 @@ def listening(handler: type[QuietHandler], tls: ssl.SSLContext | None = None) ->
         http.shutdown()
         thread.join()
         http.server_close()
+
+
+@contextmanager
+def saying(pieces: Callable[[], Iterator[bytes]]) -> Generator[str]:
+    """Say to whoever connects what `pieces` gives, whatever HTTP has to say about it."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(1 << 16)
+            with suppress(OSError):
+                for piece in pieces():
+                    self.request.sendall(piece)
+
+    class Talker(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+        block_on_close = False
+
+    with Talker(("127.0.0.1", 0), Handler) as talker:
+        thread = threading.Thread(target=talker.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{talker.server_address[1]}/x.ckpt"
+        finally:
+            talker.shutdown()
+            thread.join()
 
 
 @contextmanager

@@ -52,17 +52,27 @@ def use(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
 @pytest.fixture
 def bucket(moto: str, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     """An empty bucket called `models`."""
-    import http.client
-
     pytest.importorskip("obstore")
     use(monkeypatch, moto)
+    call(moto, "POST", "/moto-api/reset")
+    call(moto, "PUT", "/models")
+    return Bucket()
+
+
+def put(moto: str, name: str, data: bytes) -> None:
+    """Make an object of any name, which the package would change or not take."""
+    call(moto, "PUT", f"/models/{name}", data)
+
+
+def call(moto: str, method: str, path: str, data: bytes = b"") -> None:
+    """Ask moto's server for something."""
+    import http.client
+
     connection = http.client.HTTPConnection(moto.removeprefix("http://"))
     signed = {"Authorization": "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/aws4_request"}
-    for method, path in (("POST", "/moto-api/reset"), ("PUT", "/models")):
-        connection.request(method, path, headers=signed)
-        connection.getresponse().read()
+    connection.request(method, path, data, headers=signed)
+    assert connection.getresponse().status == 200
     connection.close()
-    return Bucket()
 
 
 def test_it_is_what_it_is_here(sdtool: Run, bucket: Bucket, training: Path) -> None:
@@ -201,10 +211,10 @@ def test_nobody_has_said_who_asks(
     assert azure.err.startswith("sdtool: error: az://models/x.ckpt: no credentials for the store\n")
 
 
-def page(*keys: str, more: bool) -> bytes:
+def page(*keys: str, more: bool, size: int = 1) -> bytes:
     """One page of ListObjectsV2."""
     entries = "".join(
-        f"<Contents><Key>{key}</Key><Size>1</Size><ETag>x</ETag>"
+        f"<Contents><Key>{key}</Key><Size>{size}</Size><ETag>x</ETag>"
         "<LastModified>2024-01-01T00:00:00.000Z</LastModified></Contents>"
         for key in keys
     )
@@ -229,6 +239,44 @@ def test_a_bucket_that_lists_forever(
             "sdtool: hint: name a folder in it",
         ],
     )
+
+
+def test_a_bucket_that_lists_folders_forever(
+    sdtool: Run, store: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(buckets, "_MOST_CHUNKS", 3)
+    body = page(*(f"{i}/" for i in range(1000)), more=True, size=0)
+    store.always = lambda path, asked, good: Reply(200, {}, body)
+    result = sdtool("scan", "s3://models/x/")
+    assert (result.code, result.err) == (
+        TROUBLE, "sdtool: error: s3://models/x/: the list of the store does not end\n",
+    )  # fmt: skip
+
+
+def test_what_a_console_makes_to_show_a_folder_is_no_file(
+    sdtool: Run, bucket: Bucket, moto: str, training: Path
+) -> None:
+    put(moto, "sub/dir/", b"")
+    put(moto, "sub/empty.ckpt", b"")
+    bucket.put("sub/dir/a.ckpt", training.read_bytes())
+    result = sdtool("scan", "s3://models/sub/", "--json")
+    assert [(one["path"], one["verdict"]) for one in json.loads(result.out)["files"]] == [
+        ("s3://models/sub/dir/a.ckpt", "clean"),
+        ("s3://models/sub/empty.ckpt", "not-a-checkpoint"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["sub//a.ckpt", "sub/../a.ckpt", "sub/./a.ckpt"])
+def test_a_name_that_the_package_does_not_take_is_said_so(
+    sdtool: Run, bucket: Bucket, moto: str, training: Path, name: str
+) -> None:
+    put(moto, name, training.read_bytes())
+    what = "the name of an object has an empty part, . or .., which cannot be read"
+    for path in ("s3://models/sub/", f"s3://models/{name}"):
+        result = sdtool("info", path)
+        assert (result.code, result.err) == (TROUBLE, f"sdtool: error: {path}: {what}\n")
+    result = sdtool("convert", training, "-o", f"s3://models/{name}".replace("ckpt", "safetensors"))
+    assert (result.code, what in result.err) == (TROUBLE, True)
 
 
 def test_a_bucket_that_lists_nothing_forever(

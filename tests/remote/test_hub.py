@@ -248,7 +248,8 @@ def test_a_list_without_an_end(
     entry = [{"type": "file", "path": "a.ckpt", "size": 1}]
 
     def endless(path: str, asked: Mapping[str, str], good: Callable[[], Reply]) -> Reply:
-        link = f'<{hub.server.url}/api/models/owner/repo/tree/main/?again>; rel="next"'
+        page = f"{hub.server.url}/api/models/owner/repo/tree/main/?page={len(hub.server.asked)}"
+        link = f'<{page}>; rel="next"'
         return Reply(200, {"Link": link}, json.dumps(entry).encode())
 
     hub.server.always = endless
@@ -278,6 +279,21 @@ def test_a_list_that_is_none(sdtool: Run, hub: Hub, body: bytes) -> None:
     assert (result.code, result.err) == (
         TROUBLE, "sdtool: error: hf://owner/repo/: the hub's list of files is invalid\n",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "following",
+    ["http://[::1", "//host:99999/", "file:///etc/passwd", "?recursive=true", "?page=2"],
+)
+def test_a_list_that_goes_on_nowhere_or_where_it_was(sdtool: Run, hub: Hub, following: str) -> None:
+    body = b'[{"type": "file", "path": "a.ckpt", "size": 1}]'
+    link = {"Link": f'<{following}>; rel="next"'}
+    hub.server.always = lambda path, asked, good: Reply(200, link, body)
+    result = sdtool("scan", "hf://owner/repo")
+    assert (result.code, result.err) == (
+        TROUBLE, "sdtool: error: hf://owner/repo/: the hub's list of files is invalid\n",
+    )  # fmt: skip
+    assert len(hub.server.asked) <= 2
 
 
 def test_a_list_that_goes_on_elsewhere(

@@ -49,10 +49,11 @@ def test_an_unchanged_file_is_asked_for_once_and_not_scanned(sdtool: Run, server
     [
         ({"tag": None, "date": "Mon, 01 Jan 2024 00:00:00 GMT"}, ""),
         ({"tag": 'W/"one"'}, ""),
+        ({"tag": ""}, ""),
         ({"ranges": False, "tag": None}, ""),
         ({}, "?key=HIDDEN"),
     ],
-    ids=["date", "weak", "whole", "query"],
+    ids=["date", "weak", "empty", "whole", "query"],
 )
 def test_what_has_no_strong_tag_is_scanned_again(
     sdtool: Run, server: Server, options: dict[str, Any], query: str

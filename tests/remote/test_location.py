@@ -84,6 +84,55 @@ def test_what_is_not_understood_is_one_line_that_shows_nothing(
     assert "SECRET" not in result.out + result.err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("scan", ".", "--journal", "URL"),
+        ("scan", ".", "-o", "URL"),
+        ("scan", ".", "--resume", "URL"),
+        ("scan", ".", "--config", "URL"),
+        ("journal", "list", "URL"),
+        ("verify", "URL", "--statement", "x.json"),
+        ("watch", "URL"),
+        ("watch", ".", "--once", "--quarantine", "URL"),
+        ("tidy", "URL"),
+        ("scan", " URL"),
+    ],
+    ids=" ".join,
+)
+def test_a_url_in_the_place_of_a_file_shows_nothing(
+    sdtool: Run, training: Path, arguments: tuple[str, ...]
+) -> None:
+    url = "https://me:SECRET@host/sub/x?sig=SECRET&more=SECRET DATA"
+    result = sdtool(*(one.replace("URL", url) for one in arguments))
+    assert result.code == TROUBLE
+    assert "https://host/sub/x: " in result.err
+    assert "SECRET" not in result.out + result.err
+    assert {path.name for path in Path().iterdir()} == {"training.ckpt"}
+
+
+@pytest.mark.parametrize("url", ["https://me:SECRET/x", "https://me:SECRET@h\N{ACCOUNT OF}x/m"])
+def test_what_a_library_says_of_it_is_not_shown(sdtool: Run, url: str) -> None:
+    result = sdtool("info", url, "-v")
+    assert (result.code, "SECRET" in result.err) == (TROUBLE, False)
+
+
+@pytest.mark.parametrize("proxy", ["http://me:SECRET@proxy:abc", "http://[::1", "me:SECRET@"])
+def test_a_proxy_that_is_none(sdtool: Run, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    result = sdtool("info", "-v", "https://host.invalid/x.ckpt")
+    assert (result.code, result.err) == (
+        TROUBLE,
+        "sdtool: error: HTTPS_PROXY is not a valid URL\n",
+    )
+
+
+def test_a_proxy_that_is_not_there(sdtool: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", f"http://{'a' * 63}.invalid:1")
+    result = sdtool("info", "https://host.invalid/x.ckpt")
+    assert (result.code, "there is no proxy called" in result.err) == (TROUBLE, True)
+
+
 def test_a_drive_is_no_scheme_and_a_file_may_be_called_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from tests.remote.test_web import tree
 from tests.sd_models import small_sd1
 
 from sdtool.batch import convert_file, identify_file, scan_file
+from sdtool.batch.remote import connections, patience
 from sdtool.cli.exit_codes import DONE, TROUBLE
 
 INDEX = "model.safetensors.index.json"
@@ -389,6 +390,22 @@ def test_a_component_without_weights_is_an_error(
             f"sdtool: error: {pipeline}: the server has no weights of vae under any of the usual"
             " names"
         )
+
+
+def test_a_server_that_falls_silent_in_its_list_is_one_line(
+    sdtool: Run, server: Server, pipeline: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the body of an answer of which only the head is of use."""
+    monkeypatch.setattr(connections, "SILENCE_SECONDS", 0.05)
+    monkeypatch.setattr(patience, "ATTEMPTS", 2)
+
+    def silent(path: str, _: Mapping[str, str], good: Callable[[], Reply]) -> Reply:
+        return good() if path.endswith("index.json") else Reply(404, {"Content-Length": "9"})
+
+    server.always = silent
+    result = sdtool("scan", pipeline)
+    assert (result.code, len(result.err.splitlines())) == (TROUBLE, 2)
+    assert "the server does not answer, 2 times" in result.err
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 import shutil
 import signal
 import socket
@@ -11,7 +12,8 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -27,13 +29,14 @@ from tests.remote.server import (
     good,
     redirect,
     running,
+    saying,
     slow,
     with_header,
 )
 from tests.sd_models import small_sd1
 
 from sdtool.batch import Cancelled, open_file, scan_file
-from sdtool.batch.remote import connections, patience
+from sdtool.batch.remote import connections, pace, patience
 from sdtool.checkpoint import Unreadable
 from sdtool.cli.exit_codes import DONE, FOUND, TROUBLE
 
@@ -226,6 +229,7 @@ def test_what_passes_is_tried_again(
         (with_header("Content-Range", f"bytes 0-65535/{'9' * 5000}"), "other bytes than requested"),
         (with_header("Content-Encoding", "gzip"), "other bytes than requested"),
         (with_header("Content-Length", "70000"), "other bytes than requested"),
+        (lambda *_: Reply(200, {"Content-Encoding": "gzip"}, b"x"), "other bytes than requested"),
         (busy(404), "no such file on the server"),
         (busy(403), "the server denies access (403)"),
         (busy(401), "the server denies access (401)"),
@@ -280,7 +284,44 @@ def test_a_server_that_says_nothing(
     assert "the server does not answer, 2 times" in result.err
 
 
-@pytest.mark.parametrize("how", ["tag", "date", "size", "weak", "ignores conditions"])
+_HEAD = b"HTTP/1.1 206 P\r\nContent-Range: bytes 0-65535/65536\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begin", "then", "told"),
+    [
+        (_HEAD + b"Content-Length: 65536\r\n\r\n", b"x", "the server sends data too slowly"),
+        (b"HTTP/1.1 206 P\r\nX: ", b"x", "the server sends data too slowly"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 4096, "the server sends headers without end"),
+        (
+            _HEAD + b"Transfer-Encoding: chunked\r\n\r\n",
+            (b"1;" + b"x" * 60_000 + b"\r\nx\r\n") * 2,
+            "the server sends headers without end",
+        ),
+        (_HEAD + b"Transfer-Encoding: chunked\r\n\r\n-5\r\n", b"", "closed during a response"),
+    ],
+    ids=["body", "head", "interim", "chunks", "negative"],
+)
+def test_a_server_that_never_ends_is_given_up(
+    sdtool: Run, monkeypatch: pytest.MonkeyPatch, begin: bytes, then: bytes, told: str
+) -> None:
+    monkeypatch.setattr(patience, "ATTEMPTS", 2)
+    if len(then) < 2:
+        monkeypatch.setattr(pace, "_GRACE_SECONDS", 0.1)
+
+    def pieces() -> Iterator[bytes]:
+        yield begin
+        while then:
+            time.sleep(0.01 if len(then) < 2 else 0)
+            yield then
+
+    with saying(pieces) as url:
+        result = sdtool("info", url)
+    assert result.code == TROUBLE
+    assert f"{url}: " in result.err and told in result.err
+
+
+@pytest.mark.parametrize("how", ["tag", "date", "empty tag", "size", "weak", "ignores conditions"])
 @pytest.mark.parametrize("verb", ["scan", "convert"])
 def test_a_file_that_changes_midway_is_an_error(
     sdtool: Run, server: Server, training: Path, how: str, verb: str
@@ -291,14 +332,17 @@ def test_a_file_that_changes_midway_is_an_error(
         first = {"tag": '"one"'}
     elif how == "weak":
         first = {"tag": 'W/"one"'}
+    elif how == "empty tag":
+        first["tag"] = ""
     url = server.serve("/x.ckpt", data, **first)
 
     def replaced(path: str, headers: Mapping[str, str], answer: Callable[[], Reply]) -> Reply:
         if how == "size":
             server.serve("/x.ckpt", data + b"x", **first)
         else:
-            then = {"tag": None, "date": "Mon, 01 Jan 2024 00:00:01 GMT"}
-            server.serve("/x.ckpt", data, **(then if how == "date" else {"tag": '"two"'}))
+            then = {**first, "date": "Mon, 01 Jan 2024 00:00:01 GMT"}
+            is_date = how in ("date", "empty tag")
+            server.serve("/x.ckpt", data, **(then if is_date else {"tag": '"two"'}))
         if how == "ignores conditions":
             headers = {key: value for key, value in headers.items() if key != "If-Match"}
             return answered(server.files[path], headers)
@@ -344,6 +388,16 @@ def test_it_is_fetched_whole_where_that_is_asked_for(
     if verb == "convert":
         sdtool("convert", training)
         assert Path("x.safetensors").read_bytes() == Path("training.safetensors").read_bytes()
+
+
+def test_what_was_compressed_on_the_way_is_not_taken_for_the_file(
+    sdtool: Run, server: Server, training: Path
+) -> None:
+    url = server.serve("/x.ckpt", training.read_bytes(), ranges=False)
+    server.always = with_header("Content-Encoding", "gzip")
+    result = sdtool("info", "--download", url)
+    assert result.code == TROUBLE
+    assert "other bytes than requested" in result.err
 
 
 def test_a_small_file_needs_no_parts(sdtool: Run, server: Server, training: Path) -> None:
@@ -437,8 +491,14 @@ def test_a_private_server_may_but_never_to_where_machines_keep_their_keys(
     server.serve("/y", training.read_bytes())
     server.faults = [redirect(f"http://localhost:{server.port}/y")]
     assert sdtool("scan", f"{server.url}/x.ckpt").code == DONE
-    server.faults = [redirect("http://169.254.169.254/latest/meta-data")]
-    assert "which is not a public address" in sdtool("info", f"{server.url}/x.ckpt").err
+    for place in (
+        "169.254.169.254",
+        "[fe80::1]",
+        "[::ffff:169.254.169.254]",
+        "[64:ff9b::a9fe:a9fe]",
+    ):
+        server.faults = [redirect(f"http://{place}/latest/meta-data")]
+        assert "which is not a public address" in sdtool("info", f"{server.url}/x.ckpt").err
 
 
 @pytest.mark.parametrize(
@@ -510,6 +570,8 @@ def test_certificates_are_checked(
         assert sdtool("scan", url).code == DONE
         by_name = url.replace("127.0.0.1", "localhost")
         assert "is not valid" in sdtool("info", by_name).err
+        server.faults = [redirect(url.replace("https", "HTTPS"))]
+        assert sdtool("scan", f"{server.url}/y.ckpt").code == DONE
         with running() as plain:
             plain.serve("/y", training.read_bytes())
             server.always = redirect(f"{plain.url}/y")
@@ -571,6 +633,41 @@ def test_ctrl_c_waits_for_no_server(
         over.set()
     assert (process.returncode, err) == (130, "sdtool: interrupted\n")
     assert {path.name for path in tmp_path.iterdir()} == {"training.ckpt"}
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="a process cannot be interrupted")
+@pytest.mark.parametrize("verb", ["scan", "convert"])
+def test_ctrl_c_waits_for_no_server_of_other_processes_and_leaves_nothing(
+    server: Server, training: Path, tmp_path: Path, verb: str
+) -> None:
+    """The server falls silent when it is asked for whole files."""
+    urls = [server.serve(f"/{n}.ckpt", training.read_bytes(), ranges=False) for n in "xy"]
+    (temporary := tmp_path / "temporary").mkdir()
+    both_wait, over = threading.Barrier(3), threading.Event()
+
+    def silent(path: str, asked: Mapping[str, str], answer: Callable[[], Reply]) -> Reply:
+        if "Range" not in asked:
+            both_wait.wait(120)
+            over.wait(120)
+        return answer()
+
+    server.always = silent
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sdtool", verb, "--download", "-j", "2", *urls],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "TMPDIR": str(temporary)},
+    )  # fmt: skip
+    try:
+        both_wait.wait(120)
+        assert len(list(temporary.iterdir())) == 2
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=25)  # before the silence is an error
+    finally:
+        process.kill()
+        over.set()
+    assert (process.returncode, err) == (130, "sdtool: interrupted\n")
+    assert not list(temporary.iterdir())
+    assert {path.name for path in tmp_path.iterdir()} == {"training.ckpt", "temporary"}
 
 
 def test_what_came_with_the_first_answer_is_not_fetched_again(sdtool: Run, server: Server) -> None:

@@ -8,6 +8,8 @@ import os
 from sdtool.batch.items import Item
 from sdtool.checkpoint import UsageError, dataclass
 
+_MOST_DIGITS = 9
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -36,7 +38,8 @@ def part_of(text: str) -> Part:
     """
     number, slash, of = text.partition("/")
     digits = number.isascii() and of.isascii() and number.isdigit() and of.isdigit()
-    if not slash or not digits or not 1 <= int(number[:9]) <= int(of[:9]):
+    is_short = max(len(number), len(of)) <= _MOST_DIGITS
+    if not slash or not digits or not is_short or not 1 <= int(number) <= int(of):
         raise UsageError(
             f"--shard expects I/N with I from 1 to N, such as 3/16, and not {text!a}",
             hint="where a scheduler counts from 0, add 1",

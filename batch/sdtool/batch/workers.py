@@ -12,6 +12,7 @@ item. Such work asks its host what only one process can decide.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import time
 from collections import Counter, deque
@@ -20,6 +21,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import field
 from multiprocessing.connection import Connection, wait
 from operator import methodcaller
+from types import FrameType
 from typing import Any, Generic, TypeVar
 
 from sdtool.batch.engines import Question, Work
@@ -37,6 +39,10 @@ _LIST_ITEMS = 64
 """What a list has at most, and how long the work on it should take."""
 _ADVANCE_SECONDS = 0.1
 """How often a worker says how far it is, and hears whether the run was stopped."""
+_TIDYING_SECONDS = 1.0
+"""How long all may take to hear that; then they are interrupted, or killed where they only read."""
+_INTERRUPT: int | None = getattr(signal, "SIGUSR1", None)
+"""What interrupts a worker that writes: it waits for a server, say. Ctrl-C is sent to all."""
 
 
 @dataclass(slots=True, eq=False)
@@ -65,8 +71,8 @@ def in_order(
 ) -> Generator[Iterator[R]]:
     """Give the result of each item, in their order, from several processes. See `Engine`.
 
-    On leaving early the workers are stopped: those that write files where they next ask, when they
-    have tidied up, all others at once.
+    On leaving early the workers are stopped: those that write files where they next ask, or after a
+    second, all others at once. Each tidies up.
     """
     run = _Run(work, items, workers)
     try:
@@ -115,14 +121,21 @@ class _Run(Generic[T, R]):
     def stop(self) -> list[R]:
         """End all workers; return the results that were not taken."""
         self._is_stopped = True
+        end = time.monotonic() + _TIDYING_SECONDS
+        if self._host is None:
+            for worker in self._workers:
+                worker.process.terminate()
         while self._workers:
             worker = self._workers[0]
             if self._host is None:
-                worker.process.terminate()
+                worker.process.join(max(0.0, end - time.monotonic()))
+                worker.process.kill()
                 self._end(worker)
             elif worker.question is not None:
                 self._answer(worker, KeyboardInterrupt())
             elif worker.at:
+                if not wait([worker.pipe], max(0.0, end - time.monotonic())):
+                    _interrupt(worker.process.pid)
                 self._receive(worker)
             else:
                 self._end(worker)
@@ -304,13 +317,25 @@ def _serve(pipe: Connection, work: Work[Any, Any]) -> None:
     for name in names:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    is_at_work = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if is_at_work or work.host is None:  # what is done and written is to be reported
+            raise KeyboardInterrupt
+
+    # either way it tidies up: what it fetches may be in a temporary file
+    number = signal.SIGTERM if work.host is None else _INTERRUPT
+    if number is not None:
+        signal.signal(number, stop)
     run = _FarRun(pipe)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
         while True:
             items = pipe.recv()
             for part in [items] if work.host is None else ([item] for item in items):
                 begun = time.perf_counter()
+                is_at_work = True
                 results = [work(item, run) for item in part]
+                is_at_work = False
                 pipe.send(_Done(results, time.perf_counter() - begun, run.taken()))
 
 
@@ -331,6 +356,13 @@ def interrupts_held() -> Generator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _interrupt(pid: int) -> None:
+    """Interrupt a worker; where there is no such signal, it is waited for."""
+    if _INTERRUPT is not None:
+        with suppress(OSError):  # it has ended
+            os.kill(pid, _INTERRUPT)
 
 
 def _ending(code: int | None) -> str:

@@ -83,7 +83,8 @@ class Console:
         if self.verbose and e.__cause__ is not None:
             import traceback
 
-            self._write(sys.stderr, "".join(traceback.format_exception(e.__cause__)))
+            lines = "".join(traceback.format_exception(e.__cause__))
+            self._write(sys.stderr, _without_secrets(lines))
         self._report("error", e.what, e.where, e.hint)
 
     def warning(self, what: str, where: str | None = None, hint: str | None = None) -> None:
@@ -149,7 +150,7 @@ class Console:
                 bar.close()
 
     def _report(self, kind: str, what: str, where: str | None, hint: str | None) -> None:
-        self._message(kind, what if where is None else f"{where}: {what}")
+        self._message(kind, what if where is None else f"{_without_secrets(where)}: {what}")
         if hint:
             self._message("hint", hint)
 
@@ -218,6 +219,16 @@ def _shown(text: str) -> str:
     from sdtool.checkpoint import escape  # not for a help page
 
     return escape(text)
+
+
+def _without_secrets(text: str) -> str:
+    """Return `text` without the login and the query of URLs: one may stand where a file should."""
+    if "://" not in text:
+        return text
+    import re
+
+    text = re.sub(r"([A-Za-z][A-Za-z0-9+.-]+://)[^/?#\s]*@", r"\1", text)
+    return re.sub(r"(https?://[^?#\n]*)[?#].*", r"\1", text, flags=re.IGNORECASE)
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

@@ -13,6 +13,7 @@ from sdtool.checkpoint import OutputError, UsageError
 from sdtool.cli.report_file import check_name, is_stream
 from sdtool.scan import Verdict
 
+_ORDER = tuple(Verdict)
 _FILE, _END = b'{"path": ', b'{"tool": "sdtool", '
 """How the lines of files begin, and how the last line of a report that was ended."""
 
@@ -80,7 +81,7 @@ def _read(path: str, file: BinaryIO) -> tuple[dict[str, Verdict], int]:
                 end = number
                 continue
             name, verdict = _reported(path, number, line)
-            verdicts[name] = verdict
+            verdicts[name] = max(verdict, verdicts.get(name, verdict), key=_ORDER.index)
             whole += len(line)
     return verdicts, whole
 

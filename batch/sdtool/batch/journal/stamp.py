@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 from sdtool.batch.items import Item, item_of, whole_path
-from sdtool.checkpoint import Unreadable, dataclass, local_file
+from sdtool.checkpoint import InputError, Unreadable, dataclass, local_file
 
 _END_NBYTES = 256 << 10
 """Bytes that are hashed at either end: in any format, usually everything but the tensors."""
@@ -123,7 +123,10 @@ def still_hold(stamps: Stamps, items: Iterable[Item] = ()) -> bool:
     """
     known = {whole_path(item.path): item for item in items}
     for path, stamp in stamps.items():
-        now = _now(known.get(path) or item_of(path))
+        try:
+            now = _now(known.get(path) or item_of(path))
+        except InputError:  # no URL that is understood
+            return False
         if now is None or not stamp.holds(now):
             return False
     return True

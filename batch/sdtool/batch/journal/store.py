@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,11 +31,14 @@ _APPLICATION = 0x7364746A
 _FORMAT = 1
 _PATIENCE_SECONDS = 20.0
 """How long to wait for another run, which holds the database for milliseconds."""
+_ASK_AGAIN_SECONDS = 0.02
 _PENDING = 256
 _PENDING_SECONDS = 1.0
 """The most results, and their greatest age, before a transaction: what a kill can lose."""
 _MOST_NBYTES = 64 << 20
 """The largest row."""
+_YEAR_10000 = 253_402_300_800
+"""In seconds since 1970: a time from then on has no date."""
 _SCHEMA = (
     "CREATE TABLE task (id INTEGER PRIMARY KEY, asked TEXT NOT NULL UNIQUE)",
     "CREATE TABLE result (id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE,"
@@ -130,7 +134,10 @@ class Journal:
         _check_file(path, create=create)
         with _errors(path):
             # no transaction is begun behind our back
-            self._database = sqlite3.connect(path, timeout=_PATIENCE_SECONDS, isolation_level=None)
+            # whatever it is called: `:memory:` is a file, too
+            self._database = sqlite3.connect(
+                os.path.abspath(path), timeout=_PATIENCE_SECONDS, isolation_level=None
+            )
             try:
                 self._prepare()
             except BaseException:
@@ -151,8 +158,20 @@ class Journal:
         found = {sql for (sql,) in run("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")}
         if found != set(_SCHEMA):
             raise _no_journal(self.path)
-        run("PRAGMA journal_mode = WAL")
+        self._share()
         run("PRAGMA synchronous = NORMAL")  # a cut of the power may cost the last results
+
+    def _share(self) -> None:
+        """Switch a new journal to WAL, for which SQLite does not wait where another run has it."""
+        end = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                self._database.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as e:
+                if not _is_locked(e) or time.monotonic() > end:
+                    raise
+            time.sleep(_ASK_AGAIN_SECONDS)
 
     @_with_errors
     def task(self, asked: str) -> int:
@@ -160,8 +179,10 @@ class Journal:
         with self._writing():
             run = self._database.execute
             run("INSERT OR IGNORE INTO task (asked) VALUES (?)", (asked,))
-            number: int = run("SELECT id FROM task WHERE asked = ?", (asked,)).fetchone()[0]
-        return number
+            row = run("SELECT id FROM task WHERE asked = ?", (asked,)).fetchone()
+            if row is None:  # the index says that it is there
+                raise damaged(self.path)
+        return int(row[0])
 
     @_with_errors
     def look_up(self, task: int, key: bytes) -> Entry | None:
@@ -265,10 +286,12 @@ def _check_file(path: str, *, create: bool) -> None:
             hint="give it a name of its own, such as models.journal",
         )
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
+            raise _no_journal(path)  # a pipe would be waited for
         with open(path, "rb") as file:
             head = file.read(72)
     except FileNotFoundError as e:
-        if create:
+        if create and path:
             return
         raise UsageError("no such journal", where=path) from e
     except (OSError, ValueError) as e:
@@ -289,19 +312,25 @@ def _no_journal(path: str) -> UsageError:
     return UsageError("is not a journal of sdtool", where=path, hint=_HINT)
 
 
+def _is_locked(e: sqlite3.Error) -> bool:
+    return "locked" in str(e) or "busy" in str(e)
+
+
 @contextmanager
 def _errors(path: str) -> Generator[None]:
     try:
         yield
     except sqlite3.OperationalError as e:
-        if "locked" in str(e) or "busy" in str(e):
+        if _is_locked(e):
             raise OutputError(
                 f"is in use by another program (waited {_PATIENCE_SECONDS:.0f} s)",
                 where=path,
                 hint="on a network disk, give each run a journal of its own",
             ) from e
+        if "UTF-8" in str(e):  # it quotes all of the text
+            raise damaged(path) from e
         raise OutputError(f"cannot be used ({e})", where=path) from e
-    except sqlite3.Error as e:
+    except (sqlite3.Error, UnicodeDecodeError) as e:
         raise damaged(path) from e
 
 
@@ -329,6 +358,8 @@ def _entry(journal: str, key: bytes, stamps: Any, content: Any, noted: Any) -> E
         found = json.loads(stamps).items()
         own = input_of(key)
         held = {own if path == _OWN else path: _stamp(values) for path, values in found}
+        if not 0 <= float(noted) < _YEAR_10000:
+            raise ValueError
         return Entry(held, str(content), float(noted))
     except (ValueError, TypeError, AttributeError, RecursionError) as e:
         raise damaged(journal) from e

@@ -9,19 +9,18 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import field
 from urllib.parse import urlsplit
 
 from sdtool.batch.remote.connections import Connections, Origin
+from sdtool.batch.remote.pace import TooLong, TooSlow, expect
 from sdtool.batch.remote.patience import Again
 from sdtool.batch.version import sdtool_version
 from sdtool.checkpoint import Unreadable, dataclass
 
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
+_BROKEN = (OSError, http.client.HTTPException, ValueError)
+"""What is raised for a response that is none; ValueError for a chunk of negative size."""
 _PIECE_NBYTES = 1 << 18
-_LEAST_RATE = 10_000
-"""Bytes a second: a server that sends less than this is given up."""
-_GRACE_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -34,7 +33,6 @@ class Answer:
     _connection: http.client.HTTPConnection
     _origin: Origin
     _connections: Connections
-    _begun: float = field(default_factory=time.monotonic)
 
     @property
     def length(self) -> int | None:
@@ -60,17 +58,15 @@ class Answer:
             Again: it is cut, or does not come.
         """
         left = most
+        expect(self._response, most)
         try:
             while left:
                 piece = self._response.read(min(left, _PIECE_NBYTES))
                 if not piece:
                     break
                 left -= len(piece)
-                seconds = time.monotonic() - self._begun
-                if seconds > _GRACE_SECONDS + (most - left) / _LEAST_RATE:
-                    raise Again("the server sends data too slowly")
                 yield piece
-        except (OSError, http.client.HTTPException) as e:
+        except _BROKEN as e:
             raise again(e) from e
         else:
             if self._response.isclosed() and not self._response.will_close:
@@ -123,7 +119,7 @@ def ask(connections: Connections, url: str, headers: Mapping[str, str], where: s
             connection.request("GET", _target(url), headers=_headers(headers))
             response = connection.getresponse()
             break
-        except (OSError, http.client.HTTPException) as e:
+        except _BROKEN as e:
             connections.hang_up(connection)
             if not is_used:  # an idle connection may have been closed by the server
                 raise again(e) from e
@@ -141,13 +137,17 @@ def _headers(wanted: Mapping[str, str]) -> dict[str, str]:
 
 def again(e: Exception) -> Again:
     """Return what went wrong with a connection, without what was sent over it."""
+    if isinstance(e, TooSlow):
+        return Again("the server sends data too slowly")
+    if isinstance(e, TooLong):
+        return Again("the server sends headers without end")
     if isinstance(e, TimeoutError):
         return Again("the server does not answer")
     if isinstance(e, ssl.SSLError):
         return Again(f"the encrypted connection failed ({e.reason or 'no reason given'})")
-    if isinstance(e, http.client.HTTPException):
+    if not isinstance(e, OSError):
         return Again("the connection was closed during a response")
-    reason = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
+    reason = e.strerror or str(e)
     return Again(f"the connection failed ({reason.lower() or type(e).__name__})")
 
 

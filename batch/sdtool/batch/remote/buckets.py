@@ -19,6 +19,7 @@ from datetime import timedelta
 from importlib import import_module
 from typing import Any, TypeVar
 
+from sdtool.batch.items import MODEL_SUFFIXES
 from sdtool.batch.remote.connections import SILENCE_SECONDS
 from sdtool.batch.remote.location import Location
 from sdtool.batch.remote.ranged import PAGE_NBYTES, Moved, changed, strong
@@ -43,6 +44,9 @@ _MOST_PARTS = 9_000
 """Stores take 10,000."""
 _CHUNKS = 4
 """Pages of a list that wait to be taken."""
+_CHUNK_FILES = 1_000
+_MOST_CHUNKS = 1_002
+"""One more than the most files of a list need, whatever it lists beside files."""
 _NO_LOGIN = re.compile(
     r"/latest/(?:api/token|meta-data)|computeMetadata|metadata/identity|MissingAccount|[Cc]redential"
 )
@@ -52,6 +56,9 @@ _LOGINS = {
     "gs": "GOOGLE_APPLICATION_CREDENTIALS; public buckets: GOOGLE_SKIP_SIGNATURE=true",
     "az": "AZURE_STORAGE_ACCOUNT_NAME, and AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_KEY",
 }
+
+
+_ODD_NAME = "the name of an object has an empty part, . or .., which cannot be read"
 
 
 class Missing(Unreadable):
@@ -165,7 +172,9 @@ def bucket_listing(location: Location) -> Iterator[Location]:
 
     def work() -> None:  # a thread of its own: one that gets no answer can be left alone
         try:
-            chunks = iter(_package().list(store, prefix=location.path or None, chunk_size=1000))
+            chunks = iter(
+                _package().list(store, prefix=location.path or None, chunk_size=_CHUNK_FILES)
+            )
             while not stopped.is_set():
                 chunk: list[Any] = _asked(lambda: list(next(chunks, ())), location)
                 hand_over(chunk)
@@ -176,12 +185,25 @@ def bucket_listing(location: Location) -> Iterator[Location]:
 
     threading.Thread(target=work, daemon=True).start()
     try:
-        while chunk := _next(listed, location):
+        for _ in range(_MOST_CHUNKS):
+            chunk = _next(listed, location)
+            if not chunk:
+                return
             for meta in chunk:
-                if not meta["path"].endswith("/"):  # what a console makes to show a folder
+                if not _shows_folder(meta):
                     yield location.at(meta["path"])
+        raise Unreadable("the list of the store does not end", where=location.shown)
     finally:
         stopped.set()
+
+
+def _shows_folder(meta: Any) -> bool:
+    """Whether an object is what a console makes to show a folder.
+
+    The package leaves out the slash at the end of its name. Any other that is empty, and not called
+    like a model, would be passed over as well.
+    """
+    return not meta["size"] and os.path.splitext(meta["path"])[1].lower() not in MODEL_SUFFIXES
 
 
 def size_of(location: Location) -> int | None:
@@ -348,6 +370,10 @@ def _asked(
                 raise Unreadable("the store denies access", where=where, hint=hint) from None
             case "PreconditionError":
                 raise changed(where) from None
+            case "InvalidPathError":
+                raise Unreadable(_ODD_NAME, where=where) from None
+            case "ValueError" if "parse path" in str(e):
+                raise Unreadable(_ODD_NAME, where=where) from None
             case "NotSupportedError":
                 raise Unreadable(unable, where=where) from None
             case _:

@@ -20,7 +20,8 @@ from typing import TypeAlias
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from sdtool.checkpoint import Unreadable, dataclass
+from sdtool.batch.remote.pace import paced
+from sdtool.checkpoint import Unreadable, UsageError, dataclass
 
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 30.0
@@ -76,6 +77,7 @@ class Connections:
         Raises:
             OSError: there is no way to the server, or its certificate is not valid.
             Unreadable: connecting to it is not allowed.
+            UsageError: `HTTPS_PROXY` is no URL.
         """
         with self._lock:
             idle = self._idle.get(origin)
@@ -117,8 +119,6 @@ class Connections:
         connected = _socket_to(origin, None if is_named else self._allows)
         try:
             address = ipaddress.ip_address(connected.getpeername()[0].partition("%")[0])
-            if is_named:
-                self._named_is_public = is_public(address)
             connected.settimeout(SILENCE_SECONDS)
             if origin.scheme == "http":
                 if not address.is_loopback:
@@ -131,7 +131,10 @@ class Connections:
         except BaseException:
             connected.close()
             raise
+        if is_named:  # only now it is sure that it is that server, whatever a name was resolved to
+            self._named_is_public = is_public(address)
         connection.auto_open = 0  # nobody but this class connects
+        connection.response_class = paced  # type: ignore[assignment]
         connection.sock = connected
         return connection
 
@@ -146,22 +149,32 @@ class Connections:
                 self._named_is_public = is_public(literal)
             elif not self._allows(literal):
                 raise _private(origin)
-        parts = urlsplit(proxy if "//" in proxy else f"//{proxy}")
+        try:
+            parts = urlsplit(proxy if "//" in proxy else f"//{proxy}")
+            host, port = parts.hostname or "", parts.port or 3128
+        except ValueError:  # which quotes what may hold a password
+            raise _no_proxy() from None
+        if not host:
+            raise _no_proxy()
         headers = {}
         if parts.username is not None:
             login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             headers["Proxy-Authorization"] = basic(login)
         connection = http.client.HTTPSConnection(
-            parts.hostname or "", parts.port or 3128, timeout=SILENCE_SECONDS,
-            context=self._context(),
+            host, port, timeout=SILENCE_SECONDS, context=self._context()
         )  # fmt: skip
+        connection.response_class = paced  # type: ignore[assignment]
         connection.set_tunnel(origin.host, origin.port, headers)
-        connection.connect()
+        try:
+            connection.connect()
+        except socket.gaierror as e:
+            raise Unreadable(f"there is no proxy called {host} (HTTPS_PROXY)") from e
         connection.auto_open = 0
         return connection
 
     def _allows(self, address: _Address) -> bool:
-        return is_public(address) or (not self._named_is_public and not address.is_link_local)
+        is_near = not self._named_is_public and not _meant(address).is_link_local
+        return is_near or is_public(address)
 
     def _context(self) -> ssl.SSLContext:
         with self._lock:
@@ -177,15 +190,19 @@ def basic(login: str) -> str:
 
 def is_public(address: _Address) -> bool:
     """Whether an address is one of the internet at large, also where it holds another."""
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if address in _NAT64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public(inner)
-        if address.teredo is not None:
-            return False
-    return address.is_global and not address.is_multicast
+    meant = _meant(address)
+    if isinstance(meant, ipaddress.IPv6Address) and meant.teredo is not None:
+        return False
+    return meant.is_global and not meant.is_multicast
+
+
+def _meant(address: _Address) -> _Address:
+    """Return the IPv4 address that an IPv6 address leads to; any other as it is."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or address
 
 
 def _socket_to(origin: Origin, allows: Callable[[_Address], bool] | None) -> socket.socket:
@@ -216,6 +233,10 @@ def _proxy_of(origin: Origin) -> str | None:
         return None
     proxy = getproxies().get("https")
     return None if not proxy or proxy_bypass(origin.host) else proxy
+
+
+def _no_proxy() -> UsageError:
+    return UsageError("HTTPS_PROXY is not a valid URL")
 
 
 def _private(origin: Origin) -> Unreadable:

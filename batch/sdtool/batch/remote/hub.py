@@ -61,6 +61,7 @@ def hub_listing(location: Location) -> Iterator[Location]:
     revision = quote(location.commit or location.revision or "main", safe="")
     url = f"{endpoint}/api/models/{location.place}/tree/{revision}/{folder}?recursive=true"
     origin = Origin.of(endpoint)
+    asked: set[str] = set()
 
     def page() -> tuple[HTTPMessage, bytes]:
         answer = ask(connections, url, _login(), location.shown)
@@ -76,8 +77,13 @@ def hub_listing(location: Location) -> Iterator[Location]:
             following = _NEXT.search(headers.get("Link", ""))
             if following is None:
                 return
-            url = urljoin(url, following[1])
-            if not entries or Origin.of(url) != origin:
+            asked.add(url)
+            try:
+                url = urljoin(url, following[1])
+                is_ours = Origin.of(url) == origin
+            except ValueError:
+                break
+            if not entries or not is_ours or url in asked:
                 break
         raise _strange(location)
     finally:

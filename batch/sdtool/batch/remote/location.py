@@ -96,15 +96,15 @@ def _web(scheme: str, rest: str) -> Location:
     try:
         parts = urlsplit(f"{scheme}://{rest}")
         host, port = parts.hostname, parts.port
-    except ValueError as e:
-        raise _not_understood(scheme, "is not a URL") from e
+    except ValueError:  # which quotes what may hold a password
+        raise _not_understood(scheme, "is not a URL") from None
     if not host or "%" in host:
         raise _not_understood(scheme, "does not name a host")
     login, _, _ = parts.netloc.rpartition("@")
     try:
         host = host if ":" in host else host.encode("idna").decode("ascii")
-    except UnicodeError as e:
-        raise _not_understood(scheme, "does not name a host") from e
+    except UnicodeError:
+        raise _not_understood(scheme, "does not name a host") from None
     place = f"[{host}]" if ":" in host else host
     place += "" if port is None else f":{port}"
     path = quote(parts.path.removeprefix("/"), safe="/%!$&'()*+,;=:@~-._")

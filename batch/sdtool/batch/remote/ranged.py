@@ -88,7 +88,7 @@ class Parts(Protocol):
 
 def strong(tag: str | None) -> str | None:
     """Return an ETag that only the very same bytes have; None for one of any other kind."""
-    return None if tag is None or tag.startswith("W/") else tag
+    return None if not tag or tag.startswith("W/") else tag
 
 
 def changed(name: str) -> Unreadable:

@@ -23,6 +23,7 @@ _EXPIRED = frozenset({400, 401, 403, 404, 410})
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 _URL_SAFE = "%:/?#[]@!$&'()*+,;=~-._"
 
+_OTHER_BYTES = "the server returned other bytes than requested"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 Repin: TypeAlias = Callable[[str], str]
@@ -47,7 +48,8 @@ class _Version:
 
     @classmethod
     def of(cls, nbytes: int, headers: HTTPMessage) -> _Version:
-        return cls(nbytes, headers.get("ETag"), headers.get("Last-Modified"))
+        tag = headers.get("ETag", "").strip()
+        return cls(nbytes, tag or None, headers.get("Last-Modified"))
 
     @property
     def conditions(self) -> dict[str, str]:
@@ -94,7 +96,7 @@ class WebFile:
     @property
     def version(self) -> str | None:
         """See `Parts`."""
-        return self._linked or strong(None if self._version is None else self._version.tag)
+        return strong(self._linked) or strong(None if self._version is None else self._version.tag)
 
     def open(self) -> None:
         """Ask for the first bytes: the size comes with them.
@@ -111,14 +113,7 @@ class WebFile:
         Raises:
             Unreadable: the server does not say.
         """
-        answer = self.patience.get(lambda: self._asked({"Range": "bytes=0-0"}), self.name)
-        if answer.status in (401, 403, 404, 410):
-            answer.drop()
-            return False
-        if answer.status not in (200, 206, 416):
-            raise self._refused(answer)
-        answer.drop()
-        return True
+        return self.patience.get(self._is_there, self.name)
 
     def fetch(self, offset: int, nbytes: int) -> bytes:
         """Return `nbytes` bytes from `offset`, which have to be there.
@@ -138,6 +133,9 @@ class WebFile:
         answer = self._asked({})
         if answer.status != 200:
             raise self._refused(answer)
+        if not _is_plain(answer):
+            answer.close()
+            raise Unreadable(_OTHER_BYTES, where=self.name)
         length = answer.length
         if length is None:
             answer.close()
@@ -151,6 +149,16 @@ class WebFile:
         """Close its connections; a pending retry gives up."""
         self.patience.stopped.set()
         self._connections.close()  # those that are at work too: their threads end at once
+
+    def _is_there(self) -> bool:
+        answer = self._asked({"Range": "bytes=0-0"})
+        if answer.status in (401, 403, 404, 410):
+            answer.drop()
+            return False
+        if answer.status not in (200, 206, 416):
+            raise self._refused(answer)
+        answer.drop()
+        return True
 
     def _opened(self) -> bytes:
         answer = self._asked({"Range": f"bytes=0-{PAGE_NBYTES - 1}"})
@@ -174,6 +182,9 @@ class WebFile:
 
     def _small(self, answer: Answer) -> int:
         """Return the size of a file that was sent as a whole, where that is no more than a part."""
+        if not _is_plain(answer):
+            answer.close()
+            raise Unreadable(_OTHER_BYTES, where=self.name)
         if answer.length is not None and answer.length <= PAGE_NBYTES:
             return answer.length
         answer.close()
@@ -223,9 +234,9 @@ class WebFile:
         begin, last, total = (int(n) for n in match.groups()) if match else (-1, -1, -1)
         end = min(offset + nbytes, total)
         is_asked = (begin, last + 1) == (offset, end) and answer.length in (None, end - offset)
-        if not is_asked or answer.headers.get("Content-Encoding", "identity") != "identity":
+        if not is_asked or not _is_plain(answer):
             answer.close()
-            raise Unreadable("the server returned other bytes than requested", where=self.name)
+            raise Unreadable(_OTHER_BYTES, where=self.name)
         return begin, end, total
 
     def _asked(self, wanted: Mapping[str, str]) -> Answer:
@@ -258,10 +269,10 @@ class WebFile:
         location = headers.get("Location", "").encode("latin-1", "replace")
         try:
             target = urljoin(url, quote(location, safe=_URL_SAFE))
-            Origin.of(target)
+            schemes = Origin.of(url).scheme, Origin.of(target).scheme
         except ValueError as e:
             raise Unreadable("the server redirects to an invalid URL", where=self.name) from e
-        if url.startswith("https:") and not target.startswith("https:"):
+        if schemes == ("https", "http"):
             raise Unreadable("the server redirects to an unencrypted address", where=self.name)
         if url == self.url:
             linked = headers.get("X-Linked-ETag")
@@ -289,3 +300,8 @@ class WebFile:
                 return Unreadable(what, where=self.name, hint=hint)
             case status:
                 return Unreadable(f"the server answers {status}", where=self.name)
+
+
+def _is_plain(answer: Answer) -> bool:
+    """Whether a body holds the bytes of the file, not those that they were compressed to."""
+    return answer.headers.get("Content-Encoding", "identity").strip().lower() == "identity"

@@ -13,7 +13,7 @@ from sdtool.batch.engines import Engine, Here, Processes
 from sdtool.batch.expand import expand_inputs
 from sdtool.batch.failures import as_error
 from sdtool.batch.files import place
-from sdtool.batch.items import Item
+from sdtool.batch.items import Item, is_remote, shown_path
 from sdtool.batch.options import Options
 from sdtool.batch.outcome import Outcome
 from sdtool.batch.outputs import outputs_for
@@ -66,7 +66,7 @@ class Watch:
     """A folder from one look to the next. `trouble` is called, once, with what cannot be read.
 
     Raises:
-        UsageError: what is moved out of the folder would still be in it.
+        UsageError: what is moved out of the folder would still be in it, or go to a server.
     """
 
     def __init__(
@@ -77,6 +77,9 @@ class Watch:
         trouble: Callable[[InputError], object],
         passed: Callable[[str], object] | None = None,
     ) -> None:
+        if wanted.quarantine is not None and is_remote(wanted.quarantine):
+            what = "--quarantine requires a folder on this machine"
+            raise UsageError(what, where=shown_path(wanted.quarantine))
         if wanted.quarantine is not None and _is_in(wanted.folder, wanted.quarantine):
             what = "--quarantine is the watched folder, or a folder that contains it"
             raise UsageError(what, where=wanted.quarantine)

@@ -10,10 +10,11 @@ from types import FrameType
 
 _NUMBERS = tuple(
     number
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK", "SIGUSR1")
     if (number := getattr(signal, name, None)) is not None
 )
-"""Ctrl-C, a polite kill, a terminal that goes, and Ctrl-Break of Windows."""
+"""Ctrl-C, a polite kill, a terminal that goes, Ctrl-Break of Windows, and what interrupts a process
+that writes for another (`batch.workers`)."""
 
 
 @contextmanager
