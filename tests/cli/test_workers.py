@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -85,13 +86,13 @@ def test_a_worker_that_ends_by_itself_is_lost_too() -> None:
 
 def test_in_a_list_only_those_that_kill_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[int] = []
-    send = Connection.send
+    send = Connection.send_bytes
 
     def noted(self: Connection, message: Any) -> None:
-        sent.append(len(message))
+        sent.append(len(pickle.loads(message)))
         send(self, message)
 
-    monkeypatch.setattr(Connection, "send", noted)
+    monkeypatch.setattr(Connection, "send_bytes", noted)
     with Processes(1).results(Doing(deadly), range(200), []) as results:
         found = list(results)
     assert found == ["77 with exit code 7" if item == 77 else -item for item in range(200)]
