@@ -221,6 +221,7 @@ def small_pickles(draw: st.DrawFn) -> bytes:
     return data
 
 
+@pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
 @settings(max_examples=400)
 @given(
     data=small_pickles(),
@@ -250,6 +251,15 @@ def test_damaged_pickles(data: bytes, changes: list[tuple[int, int, str]]) -> No
     if not stream.trace.anomalies:
         assert stream.error is None
         assert shown(built(stream.value, data, {}), {}) == expected_shown
+
+
+@pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
+def test_an_escape_that_python_does_not_know_stays() -> None:
+    data = b"S'a\\qb'\n."
+    stream = run_pickle(Memory(data, "test"))
+    assert stream.value == pickle.loads(data) == "a\\qb"
+    assert fits_in_memory(data)
+    assert not stream.trace.anomalies
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,3 +67,28 @@ def test_a_file_that_is_open_is_used_and_stays_open(tmp_path: Path) -> None:
             assert used.read_at(0, 2) == b"ab"
         assert file.read_at(1, 2) == b"bc"
     assert (mine, others) == ([2], [2])
+
+
+_PAIRS_OF_CHUNKS = """
+import resource, sys
+from sdtool.checkpoint.source import LocalFile
+
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+file, nbytes = LocalFile(sys.argv[1]), 1 << 19
+for number in range(66):
+    if number == 2:
+        before = faults()
+    left, right = file.read_at(0, nbytes), file.read_at(nbytes, nbytes)
+    assert left != right
+    del left, right
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="how glibc frees memory")
+def test_chunks_are_read_into_memory_that_is_there(tmp_path: Path) -> None:
+    """Two at a time, as they are compared: given back each time, they would take 16,384 pages."""
+    (tmp_path / "a").write_bytes(bytes(1 << 19) + b"a" * (1 << 19))
+    words = [sys.executable, "-c", _PAIRS_OF_CHUNKS, str(tmp_path / "a")]
+    ran = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert int(ran.stdout) < 1000

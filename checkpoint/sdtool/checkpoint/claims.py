@@ -16,6 +16,7 @@ from sdtool.checkpoint.trace import Anomaly
 from sdtool.checkpoint.values import Global, Instance, Persistent
 
 _PER_STREAM = 20
+_ALIKE = 1024
 _STRIDED = frozenset({"_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3"})
 INDEXED = frozenset(
     {"_rebuild_sparse_tensor", "_rebuild_sparse_csr_tensor", "_rebuild_nested_tensor"}
@@ -45,6 +46,8 @@ def claim_anomalies(
     together = 0
     bombs = False
     mismatched: set[str] = set()
+    # Most tensors are like another one: the machine has equal rows once, `ids` each Whole.
+    alike: dict[tuple[object, ...], int] = {}
     # A tensor is built right behind its storage: of 200,000 ids the last one is kept.
     last: object = None
     named: StorageId | None = None
@@ -54,7 +57,14 @@ def claim_anomalies(
             last, named = event, storage_id(event)
             if named is not None:
                 whole = ids.declare(named)
-                claim = _storage_claim(named, whole, sizes, mismatched)
+                nbytes = sizes(named.key)
+                if (
+                    (nbytes is None or nbytes == whole.nbytes)
+                    and named.nbytes == whole.nbytes
+                    and named.dtype is whole.dtype
+                ):
+                    continue
+                claim = _storage_claim(named, whole, nbytes, mismatched)
                 if claim is not None and len(said) < _PER_STREAM:
                     said.append(Anomaly(*claim, event.offset, stream.member))
         elif type(event) is Instance and type(event.target) is Global:
@@ -69,9 +79,17 @@ def claim_anomalies(
                     whole = None if named is None else ids.first(named.key)
                 if named is None or whole is None or (said and len(said) >= _PER_STREAM):
                     continue
+                key = None
+                if len(args) == 6 and type(args[1]) is int:
+                    key = id(args[2]), id(args[3]), args[1], named.view_offset, id(whole)
+                    if key in alike:
+                        together += alike[key]
+                        continue
                 found = _tensor_claims(args, named, whole, limits)
                 if type(found) is int:
                     together += found
+                    if key is not None and len(alike) < _ALIKE:
+                        alike[key] = found
                 elif type(found) is tuple:
                     bombs = bombs or found[0] is RuleId.TENSOR_BOMB
                     said.append(Anomaly(*found, event.offset, stream.member))
@@ -85,11 +103,12 @@ def claim_anomalies(
 
 
 def _storage_claim(
-    declared: StorageId, whole: Whole, sizes: Sizes, mismatched: set[str]
+    declared: StorageId, whole: Whole, nbytes: int | None, mismatched: set[str]
 ) -> tuple[RuleId, str] | None:
     """The rule that a persistent id falls under, and why; `whole` is what counts for its storage.
 
-    `mismatched` are the storages of which it was said already that their records differ in size.
+    `nbytes` is the size of its record, if it has one. `mismatched` are the storages of which it was
+    said already that their records differ in size.
     """
     key = declared.key
     if declared.dtype is not whole.dtype or declared.nbytes != whole.nbytes:
@@ -97,7 +116,6 @@ def _storage_claim(
             f"storage {key} is declared as {whole.dtype} of {_count(whole.nbytes)} bytes,"
             f" then as {declared.dtype} of {_count(declared.nbytes)}"
         )
-    nbytes = sizes(key)
     if nbytes is None or nbytes == whole.nbytes or key in mismatched:
         return None
     mismatched.add(key)

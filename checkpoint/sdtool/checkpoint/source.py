@@ -14,6 +14,11 @@ from typing import Protocol
 from sdtool.checkpoint.errors import Truncated, Unreadable
 from sdtool.checkpoint.wording import os_reason
 
+# glibc gives each block of 128 KiB and more back to the system when it is freed, and the next chunk
+# of a file is read into pages that have to be fetched one by one, which takes longer than to read
+# it. That bound rises to the largest block that was freed: this one, whose pages nobody touches.
+bytes(2 << 20)
+
 
 class Source(Protocol):
     """Random access to bytes: a local file, a part of one, or bytes in memory."""

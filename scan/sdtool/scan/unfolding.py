@@ -20,12 +20,11 @@ def unfolds(value: Value, limits: Limits) -> bool | None:
         return False
     counts: dict[int, int] = {}
     edges = 0
-    pending: list[tuple[Value, bool]] = [(value, False)]
+    pending: list[tuple[Value, Sequence[Value] | None]] = [(value, None)]
     while pending:
-        part, done = pending.pop()
-        inner = _inner(part)
-        if done:
-            steps = 1 + sum(counts.get(id(p), 1) for p in inner)
+        part, inner = pending.pop()
+        if inner is not None:  # all in it is counted
+            steps = 1 + sum([counts.get(id(p), 1) for p in inner])
             if steps > limits.leaves and steps > 8 * edges:
                 return True
             counts[id(part)] = steps
@@ -33,17 +32,16 @@ def unfolds(value: Value, limits: Limits) -> bool | None:
             counts[id(part)] = 1  # a cycle counts once
             if len(counts) > CONTAINERS:
                 return None
+            inner = _inner(part)
             edges += len(inner)
-            pending.append((part, True))
-            pending.extend(
-                (p, False)
-                for p in inner
-                if (type(p) is Instance and not p.is_untouched) or type(p) is tuple
-            )
+            pending.append((part, inner))
+            for p in inner:
+                if type(p) is tuple or (type(p) is Instance and not p.is_untouched):
+                    pending.append((p, None))  # noqa: PERF401 - a generator takes longer
     return False
 
 
 def _inner(part: Value) -> Sequence[Value]:
     if type(part) is tuple:
         return part
-    return [*part.items, *(item for _, item in part.pairs), *part.states]
+    return [*part.items, *[item for _, item in part.pairs], *part.states]

@@ -24,6 +24,8 @@ ENTRY_MAGIC = b"PK\x01\x02"
 _ENTRY = Struct("<4s6H3L5H2L")
 _SIZES = Struct("<2L").unpack_from
 _SIZES_AT = 20
+_LENGTHS = Struct("<3H").unpack_from
+_LENGTHS_AT = 28
 _IN_ZIP64 = 0xFFFFFFFF
 """Stands where the number is in a field of zip64."""
 _HASH_BITS = 32
@@ -53,9 +55,8 @@ class ZipEntries(Sequence[Member]):
             if len(raw) - at < _ENTRY.size or raw[at : at + 4] != ENTRY_MAGIC:
                 raise Malformed("the zip directory is damaged", where=where)
             self._at.append(at)
-            at += _ENTRY.size + sum(
-                raw[at + field] | raw[at + field + 1] << 8 for field in (28, 30, 32)
-            )
+            name_nbytes, extra_nbytes, comment_nbytes = _LENGTHS(raw, at + _LENGTHS_AT)
+            at += _ENTRY.size + name_nbytes + extra_nbytes + comment_nbytes
         if at > len(raw):
             raise Malformed("the zip directory is damaged", where=where)
         self._few = tuple(map(self._member, self._at)) if len(self._at) <= _FEW else None
@@ -104,24 +105,21 @@ class ZipEntries(Sequence[Member]):
     def _name(self, at: int) -> str:
         raw = self._raw
         begin = at + _ENTRY.size
-        written = raw[begin : begin + (raw[at + 28] | raw[at + 29] << 8)]
-        try:
-            return str(written, "utf-8")
-        except UnicodeDecodeError:
-            return str(written, "cp437")
+        return _name_of(raw[begin : begin + (raw[at + 28] | raw[at + 29] << 8)])
 
     def _member(self, at: int) -> Member:
         (
             _, _, _, flags, compression, _, _, crc32, stored_nbytes, nbytes,
             name_nbytes, extra_nbytes, _, _, _, attributes, header_offset,
         ) = _ENTRY.unpack_from(self._raw, at)  # fmt: skip
+        begin = at + _ENTRY.size
+        end = begin + name_nbytes
         if _IN_ZIP64 in (nbytes, stored_nbytes, header_offset):
-            begin = at + _ENTRY.size + name_nbytes
             nbytes, stored_nbytes, header_offset = zip64_sizes(
-                self._raw[begin : begin + extra_nbytes],
+                self._raw[end : end + extra_nbytes],
                 nbytes, stored_nbytes, header_offset, self._where,
             )  # fmt: skip
-        name = self._name(at)
+        name = _name_of(self._raw[begin:end])
         # An entry with bytes is a file to zipfile and to np.load, whatever its name ends with.
         marked = attributes & 0x10 > 0
         is_folder = not (nbytes or stored_nbytes) and (name.endswith("/") or marked)
@@ -129,6 +127,13 @@ class ZipEntries(Sequence[Member]):
             name, self._start + header_offset, nbytes, stored_nbytes, crc32, compression, flags,
             is_folder, marked and not is_folder,
         )  # fmt: skip
+
+
+def _name_of(written: bytes) -> str:
+    try:
+        return str(written, "utf-8")
+    except UnicodeDecodeError:
+        return str(written, "cp437")
 
 
 class ByName:

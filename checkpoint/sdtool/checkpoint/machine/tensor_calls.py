@@ -79,18 +79,26 @@ def follow_call(
         word, kind, length, key, put_key, known, place, numel, no_view, put_pid, offset, size,
         put_size, stride, put_stride, grad, hooks, put_hooks, put_args, put_call,
     ) = call.groups()  # fmt: skip
-    first = len(m.memo)
-    puts = put_pid + put_size + put_stride + put_hooks + put_args + put_call
+    memo, base = m.memo, m.base
+    first = len(memo)
     if known is None:
-        puts, known = put_key + puts, word  # the key is new: there is nothing more to get
-    count = _PUTS if key else _PUTS - 1
+        puts = put_key + put_pid + put_size + put_stride + put_hooks + put_args + put_call
+        known, count = word, _PUTS  # the key is new: there is nothing more to get
+    else:
+        puts = put_pid + put_size + put_stride + put_hooks + put_args + put_call
+        count = _PUTS - 1
     begin, step = (_LONG if first > 0xFF else _SHORT)[count]
     if int.from_bytes(puts, "little") != begin + first * step:
         return None
     entries, rows = m.entries, m.rows
-    gets = {word, kind, known, place, hooks}
-    if not gets <= entries.keys() and not _have(m, gets):
-        return None
+    try:
+        storage_word, storage_class, text, location, no_hooks = (
+            entries[word], entries[kind], entries[known], entries[place], entries[hooks],
+        )  # fmt: skip
+    except KeyError:
+        if not _have(m, {word, kind, known, place, hooks}):
+            return None
+        return follow_call(m, stack, pos, end, near, opcodes)
     shape, shape_opcodes = rows.get(size) or _row(m, size)
     strides, stride_opcodes = rows.get(stride) or _row(m, stride)
     behind = _OPCODES + (key is not None) + len(no_view) + shape_opcodes + stride_opcodes
@@ -99,29 +107,27 @@ def follow_call(
         or not strides
         or behind >= opcodes
         or (key is not None and length[0] != len(key))
-        or type(entries[word]) is not str
+        or type(storage_word) is not str
         or not 0 < first < m.limits.memo_index - _PUTS
         or 0x100 - _PUTS < first < 0x100  # with both kinds of opcode
     ):
         return None
 
-    at, last = m.base + call.end(_PID), m.base + call.start(_MADE) - 1
+    at, last = base + call.end(_PID), base + call.start(_MADE) - 1
     if not near <= at <= last <= near + NEAR:
         near = at
-    text = entries[known] if key is None else str(key, "ascii")
-    pid: tuple[Value, ...] = entries[word], entries[kind], text, entries[place], _number(numel)
+    if key is not None:
+        text = str(key, "ascii")
+        memo.append(text)
+    pid: tuple[Value, ...] = storage_word, storage_class, text, location, _number(numel)
     if no_view:
         pid += (None,)
     storage = Persistent(pid, near, at - near)
-    none = Instance(
-        entries[hooks], (), "REDUCE", near, None, m.base + call.start(_HOOKS) - 1 - near
-    )
+    none = Instance(no_hooks, (), "REDUCE", near, None, base + call.start(_HOOKS) - 1 - near)
     args = (storage, _number(offset), shape, strides, grad == b"\x88", none)
     made = Instance(stack[-1], args, "REDUCE", near, None, last - near)
     stack[-1] = made
-    if key is not None:
-        m.memo.append(text)
-    m.memo += (pid, shape, strides, none, args, made)
+    memo += (pid, shape, strides, none, args, made)
     m.trace.events += (storage, none, made)
     return call.end(), behind, near
 
