@@ -37,20 +37,19 @@ def file_keys() -> Callable[[AnyPath], str]:
     real: dict[str, str] = {}
 
     def key(path: AnyPath) -> str:
-        folder, name = os.path.split(os.path.abspath(path))
+        folder, name = _split(path)
         if folder not in real:
-            real[folder] = os.path.realpath(folder)
-        return _folded(os.path.join(real[folder], name))
+            real[folder] = os.path.join(os.path.realpath(os.path.abspath(folder)), "")
+        return _folded(real[folder] + name)
 
     return key
 
 
 def same_file(a: AnyPath, b: AnyPath) -> bool:
     """Whether two paths are one file, through links and whatever the case of their letters."""
-    (folder, name), (other, called) = (os.path.split(os.path.abspath(path)) for path in (a, b))
-    if _folded(name) == _folded(called):
-        there = folder if folder == other else None
-        if there or _folded(os.path.realpath(folder)) == _folded(os.path.realpath(other)):
+    if _folded(_split(a)[1]) == _folded(_split(b)[1]):
+        key_of = file_keys()
+        if key_of(a) == key_of(b):
             return True
     try:
         return os.path.samefile(a, b)
@@ -67,7 +66,7 @@ def apart_from_others(jobs: Sequence[Placed], key_of: Callable[[AnyPath], str]) 
     inputs = {key_of(job.item.path) for job in jobs}
     stems: dict[str, str | None] = {}
     for job in jobs:
-        for stem in {key_of(stem) for stem in _stems(job)}:
+        for stem in {*map(key_of, {*_stems(job)})}:
             path = job.item.path
             stems[stem] = path if stems.get(stem, path) == path else None
     return {
@@ -79,6 +78,12 @@ def apart_from_others(jobs: Sequence[Placed], key_of: Callable[[AnyPath], str]) 
             for key in map(key_of, job.outs)
         )
     }
+
+
+def _split(path: AnyPath) -> tuple[str, str]:
+    """Return the folder and the name of a path; the name is one of a file."""
+    folder, name = os.path.split(os.fspath(path))
+    return os.path.split(os.path.abspath(path)) if name in ("", ".", "..") else (folder, name)
 
 
 def _stems(job: Placed) -> Iterator[str]:
