@@ -110,14 +110,16 @@ def test_a_list_that_a_pipe_may_not_take_waits_for_its_worker(
         assert list(results) == [-item for item in range(300, 500)]
 
 
-def test_workers_look_for_cycles_as_rarely_as_the_run() -> None:
+def test_workers_look_for_cycles_more_often_than_the_command() -> None:
+    """What they hold until then, each of them holds."""
     before = gc.get_threshold()
-    gc.set_threshold(98_765)
+    gc.set_threshold(100_000)
     try:
         with Processes(1).results(Doing(threshold), ["a"], []) as results:
-            assert list(results) == [98_765]
+            (found,) = results
     finally:
         gc.set_threshold(*before)
+    assert 700 < found < 10_000
 
 
 def test_leaving_early_stops_the_workers() -> None:

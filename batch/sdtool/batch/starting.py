@@ -19,6 +19,9 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 _HELD = ("SIGINT", "SIGTERM", "SIGHUP")
+_OBJECTS = 5_000
+"""A worker looks for cycles after so many new objects. The process of the command waits for twenty
+times as many: that is 10 MB, which each worker would hold once more, and no faster for it."""
 
 
 def can_fork() -> bool:
@@ -47,7 +50,7 @@ def started(
     inherited = (here, *ends) if forks else ()
     process = context.Process(
         target=_begun,
-        args=(serve, there, arguments, tuple(ignored), gc.get_threshold(), inherited),
+        args=(serve, there, arguments, tuple(ignored), inherited),
         daemon=True,
     )
     with signals_blocked(_HELD) if forks else interrupts_held():
@@ -61,7 +64,6 @@ def _begun(
     pipe: Connection,
     arguments: Sequence[Any],
     ignored: Sequence[str],
-    threshold: tuple[int, int, int],
     inherited: Sequence[Connection],
 ) -> None:
     for end in inherited:  # it would keep them open after the end of the run
@@ -75,7 +77,7 @@ def _begun(
     if inherited:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _numbers(_HELD))
         gc.freeze()  # looked at again, what is shared would be copied
-    gc.set_threshold(*threshold)
+    gc.set_threshold(_OBJECTS)
     serve(pipe, *arguments)
 
 
