@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
+import io
 import lzma
 import zlib
 
@@ -13,7 +14,7 @@ from tests.forge import pickled
 
 from sdtool.checkpoint import readings
 from sdtool.checkpoint.containers.compressed import compression_of
-from sdtool.checkpoint.errors import LimitExceeded, NotACheckpoint
+from sdtool.checkpoint.errors import LimitExceeded, Malformed, NotACheckpoint
 from sdtool.checkpoint.limits import Limits
 from sdtool.checkpoint.reading import Reading
 from sdtool.checkpoint.source import Memory
@@ -108,3 +109,41 @@ def test_what_comes_before_a_bad_checksum_is_read() -> None:
     assert found.format == "zlib"
     (inner,) = found.inner
     assert inner.streams[0].trace.opcodes > 2
+
+
+def damaged(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes(40) + data[at + 40 :]
+
+
+def test_all_that_comes_before_the_damage_is_read() -> None:
+    """A read that meets damage gives nothing: as much comes out as one byte at a time gives."""
+    noise = hashlib.shake_128(b"noise").digest(24_000)
+    data = damaged(lzma.compress(BODY + bytes(9_000) + noise, lzma.FORMAT_ALONE), 1_000)
+    one_by_one = b""
+    with pytest.raises(lzma.LZMAError), lzma.open(io.BytesIO(data)) as file:
+        while byte := file.read1(1):
+            one_by_one += byte
+    reading = read(data)
+    (inner,) = reading.inner
+    assert [list(stream.value.pairs) for stream in inner.streams[:1]] == [[("a", 1)]]
+    assert inner.source.nbytes == len(one_by_one) > 8192
+    assert isinstance(reading.error, Malformed)
+
+
+def test_what_is_read_in_front_of_damage_keeps_to_the_bound() -> None:
+    noise = hashlib.shake_128(b"noise").digest(24_000)
+    data = damaged(lzma.compress(BODY + noise, lzma.FORMAT_ALONE), 8_500)
+    whole = read(data).inner[0].source.nbytes
+    (inner,) = read(data, inflated_nbytes=whole - 1).inner
+    assert inner.source.nbytes == whole - 1
+    assert isinstance(read(data, inflated_nbytes=1000).error, LimitExceeded)
+
+
+def test_a_few_bytes_that_seem_to_inflate_are_no_compressed_file() -> None:
+    noise = hashlib.shake_128(b"noise").digest(24_000)
+    data = damaged(lzma.compress(noise, lzma.FORMAT_ALONE), 3_000)
+    (reading,) = readings(Memory(data, "x"))
+    assert isinstance(reading.error, NotACheckpoint)
+    assert reading.format == "unknown"
+    further = read(damaged(lzma.compress(noise, lzma.FORMAT_ALONE), 20_000))
+    assert (further.format, type(further.error)) == ("lzma", Malformed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import struct
 import warnings
 from typing import Any
@@ -11,12 +12,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.forge import npy, npz, pickled
+from tests.forge import build, call, name, npy, npz, pickled
 
-from sdtool.checkpoint import readings
+from sdtool.checkpoint import open_checkpoint, readings
 from sdtool.checkpoint.errors import Malformed
 from sdtool.checkpoint.reading import Reading
 from sdtool.checkpoint.source import Memory
+from sdtool.convert.elements.row_major import row_major_chunks
 
 PAYLOAD = pickled(1)
 
@@ -175,3 +177,20 @@ def test_the_header_may_be_long() -> None:
     data = b"\x93NUMPY\2\0" + struct.pack("<I", len(header)) + header.encode()
     reading = read(data)
     assert reading.error is not None and reading.error.what == "an npy header of 70,058 bytes"
+
+
+@pytest.mark.parametrize(
+    "words", [(), (False,), (False, False), (True, False), (False, True), (0, 1), (True, True)]
+)
+def test_the_state_of_numpys_own_element_types_changes_nothing(words: tuple[Any, ...]) -> None:
+    """Only a copy takes on a byte order: `dtype(code, align, copy)`."""
+    dtype = build(call(name("numpy", "dtype"), "f4", *words), (3, ">", None, None, None, -1, -1, 0))
+    empty = call(
+        name("numpy._core.multiarray", "_reconstruct"), name("numpy", "ndarray"), (0,), b"b"
+    )
+    raw = struct.pack(">3f", 1.0, 2.0, 3.0)
+    data = pickled(build(empty, (1, (3,), dtype, False, raw)), protocol=3)
+    with open_checkpoint(Memory(data, "x.pkl")) as checkpoint:
+        (entry,) = checkpoint.tensors
+        found = np.frombuffer(b"".join(row_major_chunks(entry)), "<f4")
+    assert found.tobytes() == pickle.loads(data).astype("<f4").tobytes()

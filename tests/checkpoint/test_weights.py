@@ -60,6 +60,15 @@ def test_a_training_checkpoint_keeps_training_apart() -> None:
     assert len(training) == 7
 
 
+def test_training_state_that_stands_in_two_places_is_named_once() -> None:
+    held = {"exp_avg": t(3), "step": 7}
+    inner = opened({"state_dict": {"w": t(2)}, "optimizer_states": [held, {"again": held}]})
+    assert [entry.name for entry in inner.training] == ["optimizer_states.0.exp_avg"]
+    assert inner.leaves == {"optimizer_states.0.step": 7}
+    twice = opened({"a": held, "b": held})
+    assert names(twice) == ["a.exp_avg", "b.exp_avg"]  # of weights both places count
+
+
 def test_state_dicts_in_state_dicts() -> None:
     checkpoint = opened({"state_dict": {"state_dict": {"a": t(1)}, "step": 3}})
     assert checkpoint.wrappers == ("state_dict", "state_dict")

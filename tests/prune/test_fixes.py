@@ -138,3 +138,9 @@ def test_a_repair_takes_no_name_that_is_taken(tmp_path: Path) -> None:
 def test_an_unknown_repair_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such fix"):
         plan_prune(opened(tmp_path, tiny()), fix=["everything"])
+
+
+@pytest.mark.parametrize("name", ["myembeddings.position_ids", "x.relative_position_ids"])
+def test_other_positions_are_none_of_clips(name: str, tmp_path: Path) -> None:
+    plan = plan_prune(opened(tmp_path, tiny() | {name: torch.arange(77.0)[None]}))
+    assert not any("position" in note and "damaged" in note for note in plan.notes)

@@ -23,7 +23,7 @@ from tests.prune.layouts import (
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
 from sdtool.checkpoint.identify import architecture, identify
-from sdtool.checkpoint.prefixes import plain_names
+from sdtool.checkpoint.prefixes import plain_name, plain_names
 from sdtool.convert import select_all
 from sdtool.prune import PrunePlan, Variant, plan_prune
 
@@ -249,3 +249,30 @@ def test_sound_names_need_no_repair(tmp_path: Path) -> None:
     plan = plan_prune(opened(tmp_path, tiny()), fix=["prefixes"])
     assert "--fix prefixes: not needed" in plan.notes
     assert "sdtool.prune" not in plan.selection.metadata
+
+
+HELD = [f"model.{name}" for name in ("time_embed.0.weight", "input_blocks.0.0.weight")]
+
+
+@pytest.mark.parametrize("beside", ["loss.logvar", "model_ema.timeembed0weight", "num_updates"])
+def test_what_stands_beside_a_network_that_is_held(beside: str) -> None:
+    assert plain_names([*HELD, beside]) == {name: name.removeprefix("model.") for name in HELD}
+
+
+@pytest.mark.parametrize("beside", ["other.weight", "losses.x", "model.diffusion_model.x"])
+def test_what_says_that_it_is_not_held(beside: str) -> None:
+    assert plain_names([*HELD, beside]) == {}
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        "model.diffusion_model", "first_stage_model", "cond_stage_model", "conditioner",
+        "control_model", "model_ema",
+    ],
+)  # fmt: skip
+def test_a_checkpoint_that_is_held(beginning: str) -> None:
+    names = [f"model.{beginning}.x", "other.weight"]
+    assert plain_names(names) == {names[0]: f"{beginning}.x"}
+    assert plain_name(names[0]) == f"{beginning}.x"
+    assert plain_names([f"model.{beginning}s.x", "other.weight"]) == {}

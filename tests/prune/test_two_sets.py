@@ -13,7 +13,7 @@ from tests.prune.layouts import State, open_bytes, opened, written
 
 from sdtool.checkpoint.identify import identify
 from sdtool.checkpoint.reading import Checkpoint
-from sdtool.checkpoint.sets import two_sets
+from sdtool.checkpoint.sets import is_average, two_sets
 from sdtool.convert import plan_safetensors, select_all
 from sdtool.prune import Variant, plan_prune
 
@@ -187,3 +187,10 @@ def test_convert_takes_what_loaders_take_and_says_what_it_leaves(tmp_path: Path)
         assert any(
             f"{reason} left out ({key}: 9 tensors, {nbytes:,} bytes)" in n for n in plan.notes
         )
+
+
+@pytest.mark.parametrize("key", ["ema", "params_ema", "params-ema", "net.ema", "EMA"])
+def test_keys_that_speak_of_averages(key: str) -> None:
+    assert is_average(key)
+    assert not is_average(f"{key}s")
+    assert not is_average(key.encode())

@@ -118,13 +118,12 @@ def _after_prune(checkpoint: Checkpoint, identity: Identity) -> tuple[int | None
     """The bytes that `sdtool prune` would write, as they are and in fp16."""
     if identity.kind not in PRUNABLE and not (checkpoint.training or checkpoint.others):
         return None, None
-    from sdtool.prune import plan_prune
+    from sdtool.prune import decide
 
     try:
         # of quantized weights there is no cast
-        plan = plan_prune(checkpoint, dtype="keep" if identity.quantization else "fp16")
+        decision = decide(checkpoint, dtype="keep" if identity.quantization else "fp16")
     except (InputError, UsageError):  # nothing that could be pruned: then there is no such size
         return None, None
-    kept = sum(selected.entry.nbytes for selected in plan.selection.entries)
     is_cast = identity.kind in PRUNABLE and not identity.quantization
-    return kept, plan.nbytes_after if is_cast else None
+    return decision.nbytes_kept, decision.nbytes_after if is_cast else None

@@ -40,8 +40,8 @@ def numpy_dtype(value: Value) -> tuple[DType, str] | None:
     """The element type and byte order of `dtype(code, align, copy)` and its state, or None."""
     if type(value) is not Instance or value.target != Global("numpy", "dtype"):
         return None
-    code = value.args[0] if type(value.args) is tuple and value.args else None
-    dtype = BY_NUMPY.get(code) if type(code) is str else None
+    args = value.args if type(value.args) is tuple else ()
+    dtype = BY_NUMPY.get(args[0]) if args and type(args[0]) is str else None
     if dtype is None or len(value.states) > 1 or value.pairs or value.items:
         return None
     if not value.states:
@@ -52,7 +52,8 @@ def numpy_dtype(value: Value) -> tuple[DType, str] | None:
         return None
     if state[1] not in ("<", ">", "|", "=") or state[5] not in (-1, dtype.itemsize):
         return None
-    return dtype, "big" if state[1] == ">" else "little"
+    is_own = len(args) > 2 and bool(args[2])  # else it is numpy's, which no state changes
+    return dtype, "big" if state[1] == ">" and is_own else "little"
 
 
 def is_number(descr: Value) -> bool:

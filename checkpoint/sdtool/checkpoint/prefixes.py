@@ -29,25 +29,30 @@ _MARKS = (
 """Attributes that nothing but a wrapper has: wherever they stand, they are no part of a name."""
 
 _DDP = "module."
-_WRAPPED = re.compile(r"(?:module\.)+")
+_WRAPPED = r"(?:module\.)+"
 """Taken off in one step: a name may be that, half a million times."""
 
 _HELD = "model."
 _EMA = "model_ema."
 
-_CHECKPOINT = re.compile(
-    r"(model\.diffusion_model|first_stage_model|cond_stage_model|conditioner|control_model"
-    r"|model_ema)\."
-)
+_CHECKPOINT = (
+    "model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "conditioner.",
+    "control_model.", _EMA,
+)  # fmt: skip
 """What the names of a whole checkpoint begin with."""
 
-_INSIDE = re.compile(
+_HELD_CHECKPOINT = tuple(_HELD + beginning for beginning in _CHECKPOINT)
+
+_INSIDE = (
     r"(model\.diffusion_model|first_stage_model|cond_stage_model(?:\.transformer|\.model)?"
     r"|conditioner\.embedders\.\d+(?:\.transformer|\.model)?|control_model)\.module\."
 )
 """A part of a checkpoint that was distributed by itself."""
 
-_NETWORK = re.compile(
+_BESIDE_HELD = (_HELD, _EMA, "loss.")
+"""How all names with a dot begin where a `model.` is around the network."""
+
+_NETWORK = (
     r"(time_embed|label_emb|input_blocks|middle_block|output_blocks|out)\.\d"
     r"|(conv_in|down_blocks|mid_block|up_blocks|conv_norm_out|conv_out)\."
     r"|(time|add|class)_embedding\.|(post_)?quant_conv\."
@@ -66,9 +71,9 @@ def plain_names(names: Iterable[str]) -> dict[str, str]:
     would become one both stay as they are.
     """
     names = tuple(names)
-    plain_ones = [_without_marks(name) for name in names]
+    plain_ones = [*map(_without_marks, names)] if _is_marked("\n".join(names)) else names
     held = _held(plain_ones)
-    if not held and all(map(eq, names, plain_ones)):
+    if not held and (plain_ones is names or all(map(eq, names, plain_ones))):
         return {}  # as nearly always; the tables below are large where names are many
     bare = {n: plain.removeprefix(held) for n, plain in zip(names, plain_ones, strict=True)}
     counts = Counter(bare.values())
@@ -79,11 +84,9 @@ def plain_names(names: Iterable[str]) -> dict[str, str]:
 
 def plain_name(name: str) -> str:
     """Return the plain name of one tensor, as far as no other names are needed for it."""
-    name = _without_marks(name)
-    if not name.startswith(_HELD):
-        return name
-    below = name.removeprefix(_HELD)
-    return below if _CHECKPOINT.match(below) else name
+    if _is_marked(name):
+        name = _without_marks(name)
+    return name.removeprefix(_HELD) if name.startswith(_HELD_CHECKPOINT) else name
 
 
 def plain_entries(tensors: Sequence[TensorEntry]) -> tuple[TensorEntry, ...]:
@@ -105,7 +108,7 @@ def wrappers_in(plain: Mapping[str, str]) -> str:
             if mark in rest:
                 found.setdefault(mark)
                 rest = rest.replace(mark, "")
-        if rest.startswith(_DDP) or _INSIDE.match(rest):
+        if rest.startswith(_DDP) or re.match(_INSIDE, rest):
             found.setdefault(_DDP)
             rest = rest.removeprefix(_DDP)
         if rest != plain[name] and rest.startswith(_HELD):
@@ -113,30 +116,36 @@ def wrappers_in(plain: Mapping[str, str]) -> str:
     return " and ".join(found)
 
 
+def _is_marked(text: str) -> bool:
+    """Whether any of the marks can be in a name, or in one of many: each has one of the two."""
+    return "module" in text or "_orig_mod" in text
+
+
 def _without_marks(name: str) -> str:
     """Take off what no set of names is needed for."""
-    if "module" not in name and "_orig_mod" not in name:
-        return name  # each of the marks has one of the two in it
+    if not _is_marked(name):
+        return name
     for mark in _MARKS:
         if mark in name:
             name = name.replace(mark, "")
-    if wrapped := _WRAPPED.match(name):
+    if wrapped := re.match(_WRAPPED, name):
         name = name[wrapped.end() :]
     if name.removeprefix(_HELD).startswith(_EMA):  # LitEma drops the dots of its names
         for mark in _MARKS:
             name = name.replace(mark[:-1], "")
-    if found := _INSIDE.match(name):
+    if found := re.match(_INSIDE, name):
         name = found[1] + name[found.end() - 1 :]
     return name
 
 
-def _held(names: Iterable[str]) -> str:
+def _held(names: Sequence[str]) -> str:
     """The `model.` that a LightningModule puts before the names of a whole network, or nothing."""
-    raw = [name for name in names if "." in name and not name.startswith((_EMA, "loss."))]
-    below = [name.removeprefix(_HELD) for name in raw if name.startswith(_HELD)]
-    if any(_CHECKPOINT.match(name) for name in below):
+    if any(name.startswith(_HELD_CHECKPOINT) for name in names):
         return _HELD
-    if len(below) < len(raw) or any(name.startswith("diffusion_model.") for name in below):
+    if any("." in name and not name.startswith(_BESIDE_HELD) for name in names):
         return ""
-    known = sum(_NETWORK.match(name) is not None for name in below)
+    below = [name.removeprefix(_HELD) for name in names if name.startswith(_HELD)]
+    if any(name.startswith("diffusion_model.") for name in below):
+        return ""
+    known = sum(re.match(_NETWORK, name) is not None for name in below)
     return _HELD if 2 * known > len(below) else ""

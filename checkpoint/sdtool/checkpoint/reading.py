@@ -56,8 +56,8 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
-    """A tensor that is neither a weight nor training state, and why."""
+class Unloaded:
+    """A tensor that is neither a weight nor training state, so that no loader takes it, and why."""
 
     entry: TensorEntry
     why: str
@@ -142,7 +142,7 @@ class Checkpoint:
     """The keys that were taken off to get at the weights, such as `("state_dict",)`."""
     notes: tuple[str, ...] = ()
     """What a person should know of, such as tensors without names."""
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: tuple[Unloaded, ...] = ()
     """Tensors that are no weights to torch either: attributes of pickled modules."""
     others: tuple[WeightSet, ...] = ()
     """Further sets of the same weights, which loaders pass over where `tensors` are."""

@@ -100,6 +100,8 @@ class Rebuilder:
 
     def unasked(self) -> set[int]:
         """The ids of the calls that make tensors and were not asked for."""
+        if 0 not in self._asked:
+            return set()
         return {key for key, asked in zip(self._made, self._asked, strict=True) if not asked}
 
     def _ask(self, value: Instance) -> None:
@@ -133,7 +135,9 @@ class Rebuilder:
                 return self._array(value) or _nothing(f"a tensor made by {target}")
             if value.opcode in ("NEWOBJ", "NEWOBJ_EX"):
                 raise Malformed(f"{target}, which is not a class, is used as one")
-            if value.items or value.pairs or (value.states and not is_harmless(value)):
+            if not value.is_untouched and (
+                value.items or value.pairs or (value.states and not is_harmless(value))
+            ):
                 raise Malformed(f"a tensor of {target} that is changed after it was built")
             if build is not _unwrap:
                 return build(self, value.args)

@@ -38,7 +38,9 @@ BUFFERS = ("position_ids", "num_batches_tracked", "running_mean", "running_var")
 
 def is_average(key: object) -> bool:
     """Whether a key speaks of averaged weights: `ema`, `params_ema`, `ema_state_dict`, ..."""
-    return type(key) is str and not _WORDS.isdisjoint(re.split(r"[_\-.]", key.lower()))
+    if type(key) is not str:
+        return False
+    return not _WORDS.isdisjoint(key.lower().replace("-", "_").replace(".", "_").split("_"))
 
 
 def may_be_set(key: object, chosen: str) -> bool:

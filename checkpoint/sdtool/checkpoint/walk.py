@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from sdtool.checkpoint.errors import LimitExceeded, Malformed
 from sdtool.checkpoint.keys import is_text, key_name, what_it_is
@@ -51,17 +51,18 @@ class Walker:
         if type(value) is not Instance and type(value) is not Persistent:
             return None
         key = id(value)  # the stream's value keeps every object alive
-        if key not in self._known:
-            try:
-                self._known[key] = self.rebuild.tensor(value)
-            except Malformed as e:
-                name = ".".join(key_name(key)[:SHOWN] for key in path[:SHOWN]) or "tensor"
-                raise Malformed(f"{name[:SHOWN]!a}: {e.what}", where=self.where) from e
-        return self._known[key]
+        if key in self._known:
+            return self._known[key]
+        try:
+            tensor = self._known[key] = self.rebuild.tensor(value)
+        except Malformed as e:
+            name = ".".join(key_name(key)[:SHOWN] for key in path[:SHOWN]) or "tensor"
+            raise Malformed(f"{name[:SHOWN]!a}: {e.what}", where=self.where) from e
+        return tensor
 
     def holds_tensors(self, value: Value) -> bool:
         """Whether any tensor is at or below `value`."""
-        return any(True for _ in self._steps(value, (), once=True, only_tensors=True))
+        return any(True for _ in self._items(value, (), once=True, only_tensors=True))
 
     def weights(
         self, value: Value, path: Path, *, skip: int = 0, found: Found | None = None
@@ -73,9 +74,10 @@ class Walker:
         """
         if found is None:
             found = Found([], {})
-        for at, item in self._steps(value, path, once=False):
+        for at, item in self._items(value, path, once=False):
             if isinstance(item, TensorEntry):
-                found.tensors.append(_named(item, at, skip, self._name(at[skip:])))
+                keys = at[skip:]
+                found.tensors.append(_named(item, at, keys, self._name(keys)))
             else:
                 found.leaves[self._name(at)] = item
         return found
@@ -86,7 +88,7 @@ class Walker:
         An object that is met again by another way is left out.
         """
         found = Found([], {})
-        for at, item in self._steps(value, path, once=True):
+        for at, item in self._items(value, path, once=True):
             name = self._name(at)
             if isinstance(item, TensorEntry):
                 found.tensors.append(item.changed(path=at, name=name))
@@ -97,7 +99,7 @@ class Walker:
     def _name(self, path: Path) -> str:
         """The flat name, paid for from what all names of a file may take together."""
         if len(path) == 1 and type(path[0]) is str:
-            parts = [path[0]]  # in a plain state dict
+            parts: Sequence[str] = path  # in a plain state dict
         else:
             parts = [key_name(key) for key in path]
         self._named_nbytes += sum(map(len, parts))
@@ -107,38 +109,48 @@ class Walker:
             )
         return ".".join(parts)
 
-    def _steps(
+    def _items(
         self, value: Value, path: Path, *, once: bool, only_tensors: bool = False
+    ) -> Iterable[tuple[Path, TensorEntry | Leaf]]:
+        """The tensors and plain values at and below `value`, with the keys that lead to them."""
+        tensor = self._met(value, path)
+        if tensor is not None:
+            return ((path, tensor),)  # as nearly always: it takes no walk
+        return self._below(value, path, once=once, only_tensors=only_tensors)
+
+    def _met(self, item: Value, at: Path) -> TensorEntry | None:
+        """The tensor that `item` is, if it is one; what was met is paid for."""
+        self._visited += _LEAVES_PER_OBJECT if type(item) is Instance else 1
+        if self._visited > self.limits.leaves:
+            raise LimitExceeded(f"more than {self.limits.leaves:,} leaves", where=self.where)
+        tensor = self.tensor(item, at)
+        if tensor is not None:
+            self._visited += _LEAVES_PER_TENSOR - _LEAVES_PER_OBJECT
+            if tensor.storage.key != INLINE:
+                self._known.pop(id(item), None)  # it is made anew, should it come again
+        return tensor
+
+    def _below(
+        self, value: Value, path: Path, *, once: bool, only_tensors: bool
     ) -> Iterator[tuple[Path, TensorEntry | Leaf]]:
         limits = self.limits
         on_path: set[int] = set()
         seen: set[int] = set()
         # A frame is an open container: its id, its path, and what is left of its children.
         frames: list[tuple[int, Path, Iterator[tuple[Value, Value]]]] = []
-        pending: list[tuple[Path, Value]] = [(path, value)]
-        while pending or frames:
-            if pending:
-                at, item = pending.pop()
-                self._visited += _LEAVES_PER_OBJECT if type(item) is Instance else 1
-                if self._visited > limits.leaves:
-                    raise LimitExceeded(f"more than {limits.leaves:,} leaves", where=self.where)
-                tensor = self.tensor(item, at)
-                if tensor is not None:
-                    self._visited += _LEAVES_PER_TENSOR - _LEAVES_PER_OBJECT
-                    yield at, tensor
-                    if tensor.storage.key != INLINE:
-                        self._known.pop(id(item), None)  # it is made anew, should it come again
-                    continue
-                scalar, is_leaf = _scalar(item)
-                if is_leaf:
-                    if not only_tensors:
-                        yield at, scalar
-                    continue
-                key = id(item)
-                if key in on_path or key in self.enclosing or (once and key in seen):
-                    continue
-                if _is_long_list(item):
-                    continue
+        at, item = path, value
+        while True:  # `item` was met, and is no tensor
+            scalar, is_leaf = _scalar(item)
+            key = id(item)
+            if is_leaf:
+                if not only_tensors:
+                    yield at, scalar
+            elif (
+                key not in on_path
+                and key not in self.enclosing
+                and not (once and key in seen)
+                and not _is_long_list(item)
+            ):
                 below = children(item)
                 if below:
                     if len(frames) >= limits.depth:
@@ -146,14 +158,20 @@ class Walker:
                     on_path.add(key)
                     seen.add(key)
                     frames.append((key, at, iter(below)))
-            else:
-                key, at, rest = frames[-1]
+            while frames:
+                key, above, rest = frames[-1]
                 step = next(rest, None)
                 if step is None:
                     frames.pop()
                     on_path.discard(key)
-                else:
-                    pending.append(((*at, step[0]), step[1]))
+                    continue
+                at, item = (*above, step[0]), step[1]
+                tensor = self._met(item, at)
+                if tensor is None:
+                    break
+                yield at, tensor
+            else:
+                return
 
 
 def _is_long_list(value: Value) -> bool:
@@ -167,9 +185,9 @@ def _is_long_list(value: Value) -> bool:
     return len(row) > _LONG_LIST and _PLAIN.issuperset(map(type, row))
 
 
-def _named(tensor: TensorEntry, path: Path, skip: int, name: str) -> TensorEntry:
+def _named(tensor: TensorEntry, path: Path, keys: Path, name: str) -> TensorEntry:
     entry = tensor.named(path, name)
-    for key in path[skip:]:
+    for key in keys:
         if type(key) is not str and not is_text(key):
             why = f"a tensor whose key is {what_it_is(key)}"
             return entry.changed(unsupported=entry.unsupported or why)

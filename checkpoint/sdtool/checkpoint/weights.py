@@ -21,7 +21,7 @@ from sdtool.checkpoint.keys import key_name
 from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.modules import children, is_module, module_parts
-from sdtool.checkpoint.reading import TORCH, Checkpoint, LeftOut, Reading, Stream
+from sdtool.checkpoint.reading import TORCH, Checkpoint, Reading, Stream, Unloaded
 from sdtool.checkpoint.rebuild import Rebuilder
 from sdtool.checkpoint.sets import matched_sets, may_be_set
 from sdtool.checkpoint.tensors import TensorEntry
@@ -169,7 +169,7 @@ class _Parts:
 
     weights: list[TensorEntry] = field(default_factory=list[TensorEntry])
     training: list[TensorEntry] = field(default_factory=list[TensorEntry])
-    left_out: list[LeftOut] = field(default_factory=list[LeftOut])
+    left_out: list[Unloaded] = field(default_factory=list[Unloaded])
     leaves: dict[str, Leaf] = field(default_factory=dict[str, Leaf])
     wrappers: list[str] = field(default_factory=list[str])
     notes: list[str] = field(default_factory=list[str])
@@ -274,7 +274,7 @@ def _account(parts: _Parts, root: Value, walk: Walker) -> None:
         if entry is None:
             continue
         if lost.why == OF_A_MODULE:
-            parts.left_out.append(LeftOut(entry, lost.why))
+            parts.left_out.append(Unloaded(entry, lost.why))
             attributes += 1
             continue
         name = entry.name if entry.name not in names else f"{entry.name} (unnamed {len(names)})"

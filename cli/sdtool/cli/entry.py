@@ -51,6 +51,7 @@ def main() -> int:
     if is_ours:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     code = run()
+    gc.freeze()  # the process ends: nobody has to look for cycles in what it leaves behind
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # the work is done: this is what came of it
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -9,19 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sdtool.checkpoint import lazily
-from sdtool.convert.plan.names import (
-    REPLACED_SUFFIXES,
-    is_left_of,
-    is_partial,
-    output_name,
-    partial_name,
-    split_name,
-    token_name,
-)
-from sdtool.convert.plan.plan import ConvertPlan, Placed, plan_safetensors
-from sdtool.convert.plan.selecting import select_all, select_parts
-from sdtool.convert.plan.selection import LeftOut, Selected, Selection
-from sdtool.convert.plan.target import Layout, Target
 
 if TYPE_CHECKING:
     from sdtool.convert.elements.census import Census
@@ -42,6 +29,19 @@ if TYPE_CHECKING:
     from sdtool.convert.plan.expansion import check_expansion, check_reading
     from sdtool.convert.plan.layouts import has_other_layout, select_single
     from sdtool.convert.plan.metadata import HASH_KEYS, stored_metadata
+    from sdtool.convert.plan.names import (
+        REPLACED_SUFFIXES,
+        is_left_of,
+        is_partial,
+        output_name,
+        partial_name,
+        split_name,
+        token_name,
+    )
+    from sdtool.convert.plan.plan import ConvertPlan, Placed, plan_safetensors
+    from sdtool.convert.plan.selecting import select_all, select_parts
+    from sdtool.convert.plan.selection import LeftOut, Selected, Selection
+    from sdtool.convert.plan.target import Layout, Target
     from sdtool.convert.plan.unpacking import prepared
     from sdtool.convert.verify.compare import Distance, distance, relative_distance
     from sdtool.convert.verify.found import Difference, Verification
@@ -170,7 +170,7 @@ __all__ = [
     "write_together",
 ]  # fmt: skip
 
-# Planning and naming do without what writes.
+# Planning and naming do without what writes; `info` plans a prune and needs no more than that.
 __getattr__ = lazily(
     __name__,
     {
@@ -188,6 +188,14 @@ __getattr__ = lazily(
         ".plan.expansion": ("check_expansion", "check_reading"),
         ".plan.layouts": ("has_other_layout", "select_single"),
         ".plan.metadata": ("HASH_KEYS", "stored_metadata"),
+        ".plan.names": (
+            "REPLACED_SUFFIXES", "is_left_of", "is_partial", "output_name", "partial_name",
+            "split_name", "token_name",
+        ),
+        ".plan.plan": ("ConvertPlan", "Placed", "plan_safetensors"),
+        ".plan.selecting": ("select_all", "select_parts"),
+        ".plan.selection": ("LeftOut", "Selected", "Selection"),
+        ".plan.target": ("Layout", "Target"),
         ".plan.unpacking": ("prepared",),
         ".verify.compare": ("Distance", "distance", "relative_distance"),
         ".verify.found": ("Difference", "Verification"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, NamedTuple
+
 from sdtool.checkpoint.dtypes import DType
-from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.tensors import TensorEntry
-from sdtool.convert.elements.scales import Scale
 from sdtool.prune.roles import Role
+
+if TYPE_CHECKING:
+    from sdtool.convert.elements.scales import Scale
 
 KEPT = "kept"
 DROPPED = "dropped"
@@ -20,11 +23,11 @@ MULTIPLIED = "dropped, multiplied in"
 NOT_ASKED = "dropped, not of this component"
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """One tensor, its role, and where it goes: `name` is its name in the output or None.
 
-    `dtype` is the type it is written in, `goes_to` the same decision in words.
+    `dtype` is the type it is written in, `goes_to` the same decision in words. A named tuple, as a
+    plan makes several of them for each of its tensors.
     """
 
     entry: TensorEntry

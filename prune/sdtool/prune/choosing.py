@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Literal, TypeAlias
 
@@ -86,7 +85,9 @@ def _ema_notes(
     entries = {entry.name: entry for entry in checkpoint.tensors} if ema.pairs else {}
     asked = None if only is None else COMPONENT_ROLES.get(only)
     context = context_of(entry.name for entry in checkpoint.tensors)
-    left = [key for raw, key in ema.pairs.items() if asked in (None, weight_role(raw, context))]
+    left = [
+        key for raw, key in ema.pairs.items() if asked is None or weight_role(raw, context) is asked
+    ]
     if left and variant == "raw-only":
         nbytes = sum(entries[key].nbytes for key in left)
         yield f"EMA left out ({len(left):,} tensors, {nbytes:,} bytes); --ema-only keeps it instead"
@@ -105,6 +106,8 @@ def dropped(
     choices: list[Choice], patterns: Sequence[str], notes: list[str], wrapped: Mapping[str, str]
 ) -> list[Choice]:
     """Leave out what the person named, by its name in the file or its plain one."""
+    if not patterns:
+        return choices
     used: set[str] = set()
     result: list[Choice] = []
     for choice in choices:
@@ -128,6 +131,7 @@ def cast(
         raise UsageError("a VAE does not survive fp8", hint="use fp16 or bf16 for --vae-dtype")
     owner = {key: raw for raw, key in ema.pairs.items()}
     choices = tuple(choices)
+    by_role = any(of_role.values())
     context = context_of(choice.name for choice in choices if choice.name is not None)
     result: list[Choice] = []
     for choice in choices:
@@ -135,7 +139,7 @@ def cast(
             result.append(choice)
             continue
         name = owner.get(choice.name, choice.name)
-        asked = of_role.get(weight_role(name, context)) or dtype
+        asked = (by_role and of_role.get(weight_role(name, context))) or dtype
         kind = target_dtype(name, choice.entry, asked)
-        result.append(choice if kind is choice.dtype else replace(choice, dtype=kind))
+        result.append(choice if kind is choice.dtype else choice._replace(dtype=kind))
     return result

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from os.path import splitext
 from typing import Literal, TypeAlias
 
@@ -14,7 +13,6 @@ from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.tensors import TensorEntry
 from sdtool.prune.choice import BAKED, BAKED_IN, NOT_ASKED, Choice, leave
 from sdtool.prune.roles import Role, weight_role
-from sdtool.prune.vae_names import ldm_name, levels_of, split_vae_name, with_attention_shape
 
 Component: TypeAlias = Literal["unet", "vae", "text"]
 COMPONENT_ROLES: Mapping[Component, Role] = {
@@ -61,6 +59,9 @@ def bake_vae(choices: Sequence[Choice], vae: Checkpoint) -> list[Choice]:
 
 def ldm_vae(tensors: Sequence[TensorEntry]) -> dict[str, TensorEntry]:
     """Return the VAE among `tensors` in LDM's naming and shapes, without a prefix."""
+    # few plans need these tables
+    from sdtool.prune.vae_names import ldm_name, levels_of, split_vae_name, with_attention_shape
+
     parts = [(split_vae_name(entry.name), entry) for entry in tensors]
     found = [(part[1], entry) for part, entry in parts if part is not None]
     levels = levels_of(name for name, _ in found)
@@ -148,7 +149,7 @@ def take_only(choices: Sequence[Choice], component: Component) -> tuple[list[Cho
         if choice.name is None:
             result.append(choice)
         elif choice.name in own:
-            result.append(replace(choice, name=choice.name.removeprefix(own[choice.name])))
+            result.append(choice._replace(name=choice.name.removeprefix(own[choice.name])))
         else:
             result.append(leave(choice.entry, choice.role, NOT_ASKED))
     return result, notes

@@ -6,7 +6,6 @@ import re
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 from sdtool.checkpoint.dtypes import BY_NAME
 from sdtool.checkpoint.errors import Unsupported, UsageError
@@ -15,18 +14,11 @@ from sdtool.checkpoint.small_values import values_of
 from sdtool.checkpoint.source import Memory
 from sdtool.checkpoint.tensors import Storage, TensorEntry
 from sdtool.prune.choice import REPAIRED, Choice
-from sdtool.prune.vae_names import (
-    diffusers_attention_name,
-    ldm_name,
-    levels_of,
-    split_vae_name,
-    with_attention_shape,
-)
 
 _POSITIONS = 77
-_POSITION_IDS = re.compile(r"(.*\.)?embeddings\.position_ids")
+_POSITION_IDS = r"(.*\.)?embeddings\.position_ids"
 _MANY = 4096
-_NAI = re.compile(r"(cond_stage_model\.transformer\.)((?:embeddings|encoder|final_layer_norm)\..+)")
+_NAI = r"(cond_stage_model\.transformer\.)((?:embeddings|encoder|final_layer_norm)\..+)"
 
 
 def repair(choices: Sequence[Choice], names: Iterable[str]) -> tuple[list[Choice], dict[str, int]]:
@@ -56,7 +48,11 @@ def damaged_position_ids(tensors: Iterable[TensorEntry]) -> tuple[TensorEntry, .
         Unreadable: the operating system refused.
     """
     return tuple(
-        entry for entry in tensors if _POSITION_IDS.fullmatch(entry.name) and not _counts_up(entry)
+        entry
+        for entry in tensors
+        if entry.name.endswith("position_ids")
+        and re.fullmatch(_POSITION_IDS, entry.name)
+        and not _counts_up(entry)
     )
 
 
@@ -80,7 +76,7 @@ def _position_ids(choices: list[Choice]) -> list[Choice]:
         table = kept.get(choice.name.removesuffix("position_ids") + "position_embedding.weight")
         count = table.shape[0] if table is not None and table.shape else _POSITIONS
         entry = _counted(choice.entry, count)
-        result.append(replace(choice, entry=entry, dtype=entry.dtype, goes_to=REPAIRED))
+        result.append(choice._replace(entry=entry, dtype=entry.dtype, goes_to=REPAIRED))
     return result
 
 
@@ -109,7 +105,7 @@ def _nai_names(choices: list[Choice]) -> list[Choice]:
 
 
 def _nai_name(name: str | None) -> str | None:
-    return None if name is None else _NAI.sub(r"\1text_model.\2", name)
+    return None if name is None else re.sub(_NAI, r"\1text_model.\2", name)
 
 
 def _vae_names(choices: list[Choice]) -> list[Choice]:
@@ -118,8 +114,10 @@ def _vae_names(choices: list[Choice]) -> list[Choice]:
     In a checkpoint, and where the tree is LDM's, that is LDM's naming; a VAE of its own in
     diffusers' tree keeps that and gets the attention's names of today.
     """
-    parts = [None if choice.name is None else split_vae_name(choice.name) for choice in choices]
-    levels = levels_of(part[1] for part in parts if part is not None)
+    from sdtool.prune import vae_names as vae  # few plans need these tables
+
+    parts = [None if choice.name is None else vae.split_vae_name(choice.name) for choice in choices]
+    levels = vae.levels_of(part[1] for part in parts if part is not None)
     to_ldm = levels == 0 or any(part is not None and part[0] for part in parts)
     taken = {choice.name for choice in choices}
     result: list[Choice] = []
@@ -128,11 +126,11 @@ def _vae_names(choices: list[Choice]) -> list[Choice]:
             result.append(choice)
             continue
         prefix, name = part
-        entry = with_attention_shape(choice.entry, name, convolution=to_ldm)
-        new = ldm_name(name, levels) if to_ldm else diffusers_attention_name(name)
+        entry = vae.with_attention_shape(choice.entry, name, convolution=to_ldm)
+        new = vae.ldm_name(name, levels) if to_ldm else vae.diffusers_attention_name(name)
         choice = _renamed(choice, prefix + new, taken)
         if entry is not choice.entry:
-            choice = replace(choice, entry=entry, goes_to=REPAIRED)
+            choice = choice._replace(entry=entry, goes_to=REPAIRED)
         result.append(choice)
     return result
 
@@ -142,7 +140,7 @@ def _renamed(choice: Choice, name: str | None, taken: set[str | None]) -> Choice
     if name in taken:
         return choice
     taken.add(name)
-    return replace(choice, name=name, goes_to=REPAIRED)
+    return choice._replace(name=name, goes_to=REPAIRED)
 
 
 PREFIXES = "prefixes"

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import PurePath
 
-from sdtool.checkpoint.errors import UsageError
 from sdtool.checkpoint.identify.ema import Ema
 from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.reading import Checkpoint
-from sdtool.convert.plan.dequantize import DEQUANTIZATION
 from sdtool.convert.plan.metadata import metadata_of
-from sdtool.convert.plan.partial import nothing_to_write, refuse_partial
-from sdtool.convert.plan.selection import LeftOut, Selection
-from sdtool.prune.choice import BAKED, DROPPED, MULTIPLIED, NOT_ASKED, OUTDONE, Choice
-from sdtool.prune.choosing import Variant, cast, choose, dropped
-from sdtool.prune.components import Component, bake_vae, take_only
-from sdtool.prune.ema import ema_equals_raw, listed, num_updates
-from sdtool.prune.fixes import PREFIXES, damaged_position_ids, repair
-from sdtool.prune.quantized import refuse_quantized_vae, treated
+from sdtool.convert.plan.selection import Selection
+from sdtool.prune.choosing import Variant
+from sdtool.prune.components import Component
+from sdtool.prune.deciding import decide
+from sdtool.prune.fixes import PREFIXES
 from sdtool.prune.record import KEY, record_of
-from sdtool.prune.roles import Role, training_role
 from sdtool.prune.table import Row, idle, table_of
-from sdtool.prune.view import View, view_of
+from sdtool.prune.written import left_out, odd_of, rest_of, selected
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,38 +119,23 @@ def plan_prune(
         Unreadable: the operating system refused.
         Unsupported: the file holds no weights; a cast would destroy quantized ones.
     """
-    if not checkpoint.tensors:
-        raise nothing_to_write(checkpoint)
-    refuse_partial(checkpoint)
-    whole, view = checkpoint, view_of(checkpoint)
-    checkpoint, ema, stripped = view.checkpoint, view.ema, PREFIXES in fix
-    lacks_ema = variant == "ema-only" and ema.state == "none"
-    lacks_ema = lacks_ema and "params_ema" not in checkpoint.wrappers
-    choices, notes = choose(checkpoint, ema, variant, only, fill_from_raw=fill_from_raw)
-    notes.extend(view.further)
-    choices = dropped(choices, drop, notes, view.wrapped)
-    choices, fixed = repair(choices, fix)
-    if stripped:
-        choices, fixed[PREFIXES] = view.without_prefixes(choices)
-    notes.extend(_fix_notes(choices, fixed))
-    if bake is not None:
-        refuse_quantized_vae(bake)
-        choices = bake_vae(choices, bake)
-    dtypes = {Role.UNET: unet_dtype, Role.VAE: vae_dtype, Role.TEXT: text_dtype}
-    choices = cast(choices, ema, dtype, dtypes)
-    if only is not None:
-        choices, said = take_only(choices, only)
-        notes.extend(said)
-    choices, treatment = treated(checkpoint, choices, dtype, dtypes, dequantize=dequantize)
-    notes.extend(treatment.notes)
-    if all(choice.name is None for choice in choices):
-        raise UsageError("nothing would be left", where=checkpoint.source.name)
-    updates = num_updates(checkpoint.tensors) if ema.pairs else None
-    if updates == 0:
-        notes.append("the EMA was never updated (num_updates is 0): it holds the first weights")
-    equal = ema_equals_raw(checkpoint, ema) if compare_ema and ema.pairs else None
-    if equal:
-        notes.append("the EMA weights are the raw weights, byte for byte")
+    decision = decide(
+        checkpoint,
+        variant=variant,
+        dtype=dtype,
+        unet_dtype=unet_dtype,
+        vae_dtype=vae_dtype,
+        text_dtype=text_dtype,
+        dequantize=dequantize,
+        fill_from_raw=fill_from_raw,
+        drop=drop,
+        fix=fix,
+        bake=bake,
+        only=only,
+        compare_ema=compare_ema,
+    )
+    view, choices, fixed = decision.view, decision.choices, decision.fixed
+    whole, checkpoint, stripped = checkpoint, view.checkpoint, PREFIXES in fix
     is_recorded = only is not None or bake is not None or drop or any(fixed.values())
     record: dict[str, str] = {}
     if is_recorded or view.is_renamed:
@@ -169,59 +148,20 @@ def plan_prune(
                 "fix": [name for name, count in fixed.items() if count], "drop": drop, "only": only,
             }
         )  # fmt: skip
-    table = table_of(checkpoint, choices, view.rest)
-    notes.extend(view.odd(choices, stripped=stripped))
-    entries = view.selected(choices, stripped=stripped)
-    metadata = {**metadata_of(whole, entries, dequantized=bool(treatment.scales)), **record}
+    table = table_of(checkpoint, choices, rest_of(view))
+    odd = odd_of(view, choices, stripped=stripped)
+    entries = selected(view, choices, stripped=stripped)
+    metadata = {**metadata_of(whole, entries, dequantized=decision.is_dequantized), **record}
+    no_ema = "it holds no EMA weights" if decision.lacks_ema else None
     return PrunePlan(
         variant=variant,
         dtype=dtype,
-        selection=Selection(entries, metadata, _left_out(view, choices), checkpoint.notes),
+        selection=Selection(entries, metadata, left_out(view, choices), checkpoint.notes),
         table=table,
-        ema=ema,
-        notes=(*checkpoint.notes, *notes),
-        nothing_to_do="it holds no EMA weights" if lacks_ema else idle(checkpoint, choices, table),
-        lacks_ema=lacks_ema,
-        num_updates=updates,
-        ema_equals_raw=equal,
+        ema=view.ema,
+        notes=(*checkpoint.notes, *decision.notes, *odd),
+        nothing_to_do=no_ema or idle(checkpoint, choices, table),
+        lacks_ema=decision.lacks_ema,
+        num_updates=decision.num_updates,
+        ema_equals_raw=decision.ema_equals_raw,
     )
-
-
-def _fix_notes(choices: Iterable[Choice], fixed: Mapping[str, int]) -> Iterator[str]:
-    """Say what repairs did, and which one is wanting."""
-    for name, count in fixed.items():
-        plural = "s" * (count != 1)
-        yield f"--fix {name}: {f'{count:,} tensor{plural} repaired' if count else 'not needed'}"
-    damaged = damaged_position_ids(c.entry for c in choices if c.name is not None)
-    if damaged:
-        yield f"damaged: {listed([e.name for e in damaged])}; --fix position-ids restores them"
-
-
-def _left_out(view: View, choices: Iterable[Choice]) -> tuple[LeftOut, ...]:
-    """List what is not written, under the names that the file has."""
-    return (
-        *(
-            LeftOut(view.name_in_file(choice.entry), choice.entry.nbytes, _reason(choice))
-            for choice in choices
-            if choice.name is None
-        ),
-        *view.rest,
-        *(
-            LeftOut(entry.name, entry.nbytes, training_role(entry.path).value)
-            for entry in view.checkpoint.training
-        ),
-        *(LeftOut(e.entry.name, e.entry.nbytes, e.why) for e in view.checkpoint.left_out),
-    )
-
-
-_REASONS = {
-    OUTDONE: "raw weights", BAKED: "former VAE", NOT_ASKED: "other components",
-    MULTIPLIED: DEQUANTIZATION,
-}  # fmt: skip
-
-
-def _reason(choice: Choice) -> str:
-    """What a list of what is left out calls it."""
-    if choice.goes_to == DROPPED:
-        return choice.role.value
-    return _REASONS.get(choice.goes_to, choice.goes_to)

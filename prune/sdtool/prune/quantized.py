@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from sdtool.checkpoint.errors import UsageError
 from sdtool.checkpoint.identify.parts import Part, context_of
@@ -50,6 +49,8 @@ def _multiplied(
     context: Sequence[Part],
 ) -> list[Choice]:
     """Give codes their scale and the type they become; leave out what has no meaning any more."""
+    if not treatment.scales:
+        return [*choices]
     dropped = treatment.dropped
     result: list[Choice] = []
     for choice in choices:
@@ -59,7 +60,7 @@ def _multiplied(
         elif choice.name is not None and scale is not None:
             asked = of_role.get(weight_role(choice.entry.name, context)) or "keep"
             target = weight_dtype(dtype if asked == "keep" else asked)
-            choice = replace(choice, dtype=target, scale=scale, goes_to=DEQUANTIZED)
+            choice = choice._replace(dtype=target, scale=scale, goes_to=DEQUANTIZED)
         result.append(choice)
     return result
 

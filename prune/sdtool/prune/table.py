@@ -36,8 +36,10 @@ def table_of(
 
     def add(role: Role, goes_to: str, *, tensors: int = 0, before: int = 0, after: int = 0) -> None:
         sums = groups.setdefault((role, goes_to), [0, 0, 0, 0])
-        for i, amount in enumerate((tensors, before, after, not tensors)):
-            sums[i] += amount
+        sums[0] += tensors
+        sums[1] += before
+        sums[2] += after
+        sums[3] += not tensors
 
     for c in choices:
         add(c.role, c.goes_to, tensors=1, before=c.nbytes_before, after=c.nbytes_after)

@@ -82,3 +82,10 @@ def test_open_clip_with_both_halves(tmp_path: Path) -> None:
     assert seen(state, tmp_path).title == "OpenCLIP image encoder, with its text encoder"
     del state["token_embedding.weight"]
     assert seen(state, tmp_path).title == "OpenCLIP image encoder"
+
+
+@pytest.mark.parametrize(("word", "family"), [("unet", "SDXL"), ("dit", None)])
+def test_control_lllite(word: str, family: str | None, tmp_path: Path) -> None:
+    names = (f"lllite_{word}_x.{half}.weight" for half in ("down", "up"))
+    found = seen({name: torch.ones(4, 4) for name in names}, tmp_path)
+    assert (found.kind, found.family) == ("controllllite", family)

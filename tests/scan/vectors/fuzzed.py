@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import lzma
 import struct
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from random import Random
 
 from tests.forge import (
     LEGACY_MAGIC,
@@ -50,6 +52,16 @@ def fuzzed() -> Iterator[Vector]:
             ("torch", "torch-file"),
             suffix=".pth",
         ),
+    )
+
+    def damaged() -> bytes:
+        """Whoever reads 8 KiB at once has loaded the pickle before the damage is met."""
+        noise = Random(1).randbytes(4000)
+        data = lzma.compress(pickled(BOOM) + bytes(12_000) + noise, lzma.FORMAT_ALONE)
+        return data[:1000] + bytes(40) + data[1040:]
+
+    yield one(
+        15, v("lzma-damaged-behind", "LZMA data damaged behind the pickle", damaged, ("lzma",))
     )
     yield one(
         11,

@@ -18,6 +18,7 @@ from __future__ import annotations
 import io
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, BinaryIO, cast
 
 from sdtool.checkpoint.containers.container import Container
@@ -32,6 +33,7 @@ _ZLIB_NBYTES = 1 << 13
 _ZFILE = b"ZF0x"
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 _ZFILE_NBYTES = 2 + len(f"{1 << 64:#x}")
+_ZLIB = frozenset({Format.ZLIB, Format.Z_FILE})
 _FAINT = frozenset({Format.ZLIB, Format.LZMA})
 """Known by so little that many other files begin alike: what does not inflate is none."""
 
@@ -59,10 +61,10 @@ def _inflated(opening: Opening) -> Iterator[Reading]:
         )
         yield Reading(compression, source, error=too_deep)
         return
-    content, error = inflate_file(opening, compression)
-    if not content.nbytes and error is not None and compression in _FAINT:
-        return
+    content, error, is_likely = inflate_file(opening, compression)
     inner = tuple(opening.inside(content))
+    if not inner and not is_likely and compression in _FAINT:
+        return
     if error is None and not inner:
         error = NotACheckpoint(f"a {compression} file with no checkpoint inside", where=source.name)
     yield Reading(compression, source, inner=inner, error=error)
@@ -100,16 +102,18 @@ def _begins_lzma(head: bytes) -> bool:
     return bool(even) or dictionary == 0xFFFFFFFF
 
 
-def inflate_file(opening: Opening, compression: Format) -> tuple[Memory, InputError | None]:
+def inflate_file(opening: Opening, compression: Format) -> tuple[Memory, InputError | None, bool]:
     """The content of a compressed file, in memory, as far as a loader would get.
 
     The error says why it goes no further: damaged, cut, or beyond the limits. A pickle in front of
-    the damage has run before the loader notices.
+    the damage has run before the loader notices. Last, whether anything inflated before that, read
+    a chunk at a time: of what is none, a few bytes may seem to inflate.
     """
     source = opening.source
     most = room = opening.inflates_to()
     content = io.BytesIO()
     error: InputError | None = None
+    is_damaged = False
     try:
         for chunk in _chunks(source, compression):
             room -= len(chunk)
@@ -120,10 +124,29 @@ def inflate_file(opening: Opening, compression: Format) -> tuple[Memory, InputEr
                 )
                 break
             content.write(chunk)
-    except (OSError, EOFError, ValueError, zlib.error, _lzma_error()):
+    except (OSError, EOFError, ValueError, zlib.error, _lzma_error()) as e:
         error = Malformed(f"the {compression} data is damaged or cut", where=source.name)
+        is_damaged = not isinstance(e, EOFError)
+    is_likely = not isinstance(error, Malformed) or content.tell() > 0
+    if is_damaged and compression not in _ZLIB:
+        content.write(_before_damage(source, compression, content.tell())[:room])
     opening.budget.inflated_nbytes -= content.tell()
-    return Memory(content.getvalue(), f"{source.name}!{compression}"), error
+    return Memory(content.getvalue(), f"{source.name}!{compression}"), error, is_likely
+
+
+def _before_damage(source: Source, compression: Format, done: int) -> bytes:
+    """What is inflated behind `done` bytes before the damage is met, for who reads less at once.
+
+    A read that meets damage gives nothing, also of what was good in front of it.
+    """
+    opened = _reader(source, compression)
+    found = bytearray()
+    with suppress(OSError, EOFError, ValueError, zlib.error, _lzma_error()):
+        while done and (chunk := opened.read1(min(done, _CHUNK_NBYTES))):
+            done -= len(chunk)
+        while byte := opened.read1(1):
+            found += byte
+    return bytes(found)
 
 
 def _lzma_error() -> type[Exception]:
@@ -140,23 +163,27 @@ def _chunks(source: Source, compression: Format) -> Iterator[bytes]:
         behind = _ZFILE_NBYTES + (source.read_at(_ZFILE_NBYTES, 1) == b" ")
         yield from _zlib_chunks(Slice(source, behind, source.nbytes - behind, source.name))
         return
+    opened = _reader(source, compression)
+    while chunk := opened.read1(_CHUNK_NBYTES):  # read() would meet damage before it returns
+        yield chunk
+
+
+def _reader(source: Source, compression: Format) -> Any:
+    """The standard library's reader, which is what loaders use."""
     from sdtool.checkpoint.containers.source_file import SourceFile  # as rare as what it is for
 
     file = cast("BinaryIO", SourceFile(source))
     if compression is Format.GZIP:
         import gzip
 
-        opened: Any = gzip.GzipFile(fileobj=file, mode="rb")
-    elif compression is Format.BZIP2:
+        return gzip.GzipFile(fileobj=file, mode="rb")
+    if compression is Format.BZIP2:
         import bz2
 
-        opened = bz2.BZ2File(file, "rb")
-    else:
-        import lzma
+        return bz2.BZ2File(file, "rb")
+    import lzma
 
-        opened = lzma.LZMAFile(file, "rb")
-    while chunk := opened.read1(_CHUNK_NBYTES):  # read() would meet damage before it returns
-        yield chunk
+    return lzma.LZMAFile(file, "rb")
 
 
 def _zlib_chunks(source: Source) -> Iterator[bytes]:

@@ -8,16 +8,18 @@ modules/util/convert/lora; InvokeAI dora_layer.py (ai-toolkit's `magnitude`).
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from sdtool.checkpoint.identify.identity import Adapter
-from sdtool.checkpoint.identify.layouts import Size
 from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.tensors import TensorEntry
+
+if TYPE_CHECKING:
+    from sdtool.checkpoint.identify.layouts import Size
 
 SUFFIXES: Mapping[str, tuple[str, str, int | None]] = {
     # the end of a name: algorithm, naming, and the dimension that is the rank
@@ -258,6 +260,8 @@ def _alpha(metadata: Mapping[str, str]) -> float | None:
     """Alpha as kohya's trainers write it, or as peft's configuration in diffusers' metadata."""
     text = metadata.get("ss_network_alpha")
     if text is None and "lora_alpha" in metadata.get("lora_adapter_metadata", ""):
+        import json  # few files say it so
+
         with contextlib.suppress(ValueError, RecursionError):
             config = json.loads(metadata["lora_adapter_metadata"])
             items = config.items() if isinstance(config, dict) else ()

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
-from typing import TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
-from sdtool.checkpoint.identify.adapters import Adapted, adapter_of
 from sdtool.checkpoint.identify.components import component_of, components_of
 from sdtool.checkpoint.identify.ema import Ema, dotted_pairs, ema_misfits, ema_pairs
 from sdtool.checkpoint.identify.families import family_of
@@ -19,19 +18,11 @@ from sdtool.checkpoint.identify.identity import (
     Training,
 )
 from sdtool.checkpoint.identify.kinds import BY_SLUG
-from sdtool.checkpoint.identify.lora_families import ground_of
 from sdtool.checkpoint.identify.oddities import odd_notes
 from sdtool.checkpoint.identify.others import commonest_prefixes, likely_reason, other_network
 from sdtool.checkpoint.identify.parts import Part
 from sdtool.checkpoint.identify.precision import with_quantization
 from sdtool.checkpoint.identify.prediction import decide_prediction, prediction_of
-from sdtool.checkpoint.identify.scales import scale_of
-from sdtool.checkpoint.identify.signatures import (
-    ADD_ONS,
-    BEGINNINGS,
-    PARTS,
-    first_match,
-)
 from sdtool.checkpoint.identify.signs import Family, Signature, with_weights
 from sdtool.checkpoint.identify.simo import simo_of
 from sdtool.checkpoint.identify.small import Leaves, embedding_of, hypernetwork_of
@@ -40,6 +31,15 @@ from sdtool.checkpoint.prefixes import plain_entries
 from sdtool.checkpoint.sets import TwoSets, both_note
 from sdtool.checkpoint.small_values import values_of
 from sdtool.checkpoint.tensors import TensorEntry
+
+if TYPE_CHECKING:
+    from sdtool.checkpoint.identify.adapters import Adapted
+
+_BEGINNINGS: tuple[tuple[str, Signature], ...] = (
+    ("lllite_unet_", Signature("controllllite", "SDXL", None, (), "kohya-ss/sd-scripts")),
+    ("lllite_dit_", Signature("controllllite", None, None, (), "kohya-ss/sd-scripts")),
+)
+"""Kinds whose every name begins alike and is otherwise the name of any module."""
 
 _STATE_LEAVES = ("base_lrs.0", "last_epoch", "optimizer_state_dict", "param_groups.0.lr", "hash")
 """Numbers that a scheduler or an optimizer leaves where no tensor is."""
@@ -129,7 +129,7 @@ def _kind(
             kind, why = "unknown", "it holds no tensors"
         return _answer(kind, None, None, "likely" if is_state else "none", why, (), state)
 
-    for beginning, row in BEGINNINGS:
+    for beginning, row in _BEGINNINGS:
         if all(name.startswith(beginning) for name in named):
             return _signed(row, beginning, tensors, named, state)
     simo = simo_of(tensors)
@@ -141,8 +141,14 @@ def _kind(
         return replace(answer, adapter=facts)
     network = family_of(named)
     whole = network is not None and network[1] == "model.diffusion_model."
-    found = None if whole else first_match(ADD_ONS, named)
+    found = None
+    if not whole:  # what is needs none of these tables
+        from sdtool.checkpoint.identify.signatures import ADD_ONS, first_match
+
+        found = first_match(ADD_ONS, named)
     if found is None and not whole:
+        from sdtool.checkpoint.identify.adapters import adapter_of
+
         adapter = adapter_of(tensors, metadata)
         if adapter is not None:
             return _adapter(adapter, tensors, metadata, state)
@@ -151,7 +157,10 @@ def _kind(
         return _unknown(tensors, named, other, state)
     if found is None and network is not None:
         return _diffusion(network, tensors, named, leaves, metadata, state)
-    found = found or first_match(PARTS, named)
+    if found is None:
+        from sdtool.checkpoint.identify.signatures import PARTS, first_match
+
+        found = first_match(PARTS, named)
     if found is not None:
         return _signed(*found, tensors, named, state)
     return _small(tensors, leaves, state) or _unknown(tensors, named, likely_reason(named), state)
@@ -160,6 +169,8 @@ def _kind(
 def _adapter(
     found: Adapted, tensors: Sequence[TensorEntry], metadata: Mapping[str, str], state: Training
 ) -> Identity:
+    from sdtool.checkpoint.identify.lora_families import ground_of  # with the layers of networks
+
     ground = ground_of(found.modules, metadata)
     parts = components_of(tensors, Part("", "adapter", BY_SLUG[found.kind].label), None)
     family = either_of(ground.likely)
@@ -223,6 +234,8 @@ def _signed(
     confidence: Confidence = "certain" if certain else "likely"
     version = row.version
     if row.kind == "upscaler":
+        from sdtool.checkpoint.identify.scales import scale_of
+
         scale = scale_of(row.family, named, prefix)
         version = ", ".join(filter(None, (version, f"x{scale}" if scale else None))) or None
     return _answer(row.kind, row.family, version, confidence, reason, parts, state)

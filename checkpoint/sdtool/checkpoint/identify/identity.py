@@ -31,7 +31,7 @@ _SHOWN_BY_NAMES = BY_SLUG.keys() - {
     "hypernetwork",
 }
 """Kinds whose reason names a tensor."""
-_SOURCES = re.compile(r" \([^()]*\)")
+_SOURCES = r" \([^()]*\)"
 
 SHORT = {
     "float64": "fp64",
@@ -198,7 +198,7 @@ class Identity:
     def plain_reason(self) -> str:
         """The reason without names of tensors and sources."""
         if self.adapter is not None or self.kind not in _SHOWN_BY_NAMES:
-            return _SOURCES.sub("", self.reason)
+            return re.sub(_SOURCES, "", self.reason)
         return _PLAIN.get(self.confidence, self.reason)
 
     @property

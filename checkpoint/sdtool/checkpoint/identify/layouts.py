@@ -19,7 +19,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.resources import files
 
 from sdtool.checkpoint.light_dataclass import dataclass
 
@@ -98,6 +97,8 @@ def key_of(module: str) -> tuple[str, tuple[int, ...]]:
 @cache
 def layouts() -> tuple[Layout, ...]:
     """Return the networks of `layers/`, parsed when they are first asked for."""
+    from importlib.resources import files  # it takes twenty modules with it
+
     folder = files("sdtool.checkpoint.identify") / "layers"
     texts = [folder.joinpath(f"{name}.txt") for name in ("unets", "native", "diffusers")]
     return tuple(layout for text in texts for layout in _parsed(text.read_text("utf-8")))

@@ -18,20 +18,24 @@ _BELOW = (
     r"|text_encoders\.clip_[lgh]\.transformer\.|text_encoder(?:_2)?\."
 )
 _INNER = r"embeddings\.(?:token_embedding|position_embedding|position_ids)|encoder\.layers"
-_SHORT = re.compile(rf"({_BELOW})((?:{_INNER}|final_layer_norm)\b.*)")
-_ALONE = re.compile(rf"(?:{_INNER}|final_layer_norm)\b.*")
+_SHORT = rf"({_BELOW})((?:{_INNER}|final_layer_norm)\b.*)"
+_ENCODERS = ("cond_stage_model.transformer.", "conditioner.embedders.", "text_encoder")
+"""How all names begin that `_SHORT` fits."""
+_ALONE = rf"(?:{_INNER}|final_layer_norm)\b.*"
 _CLIP = (
     "embeddings.token_embedding.weight", "embeddings.position_embedding.weight",
     "encoder.layers.0.self_attn.k_proj.weight", "final_layer_norm.weight",
 )  # fmt: skip
 """What a CLIP text encoder by itself has, where `text_model.` is missing."""
 
-_ATTENTION = re.compile(
+_ATTENTION = (
     r"(?P<prefix>first_stage_model\.|vae\.|)(?:encoder|decoder)\."
     r"(?P<tree>mid\.attn_1|mid_block\.attentions\.0)\."
     r"(?P<part>q|k|v|query|key|value|to_q|to_k|to_v|to_out\.0|proj_out|proj_attn|norm|group_norm)"
     r"\.(?:weight|bias)"
 )
+_AUTOENCODERS = ("first_stage_model.", "vae.", "encoder.mid", "decoder.mid")
+"""How all names begin that it fits."""
 _LDM = frozenset({"q", "k", "v", "proj_out", "norm"})
 
 
@@ -41,7 +45,7 @@ def odd_names(tensors: Sequence[TensorEntry]) -> tuple[tuple[str, str], ...]:
     plain = plain_names(entry.name for entry in tensors)
     if plain and not any(".motion_modules." in name for name in plain):  # AnimateDiff's own have it
         found.append(("prefixes", f"{_names(len(plain))} a wrapper's {wrappers_in(plain)} in them"))
-    entries = plain_entries(tensors)
+    entries = plain_entries(tensors) if plain else tensors
     short = text_model_names([entry.name for entry in entries])
     if short:
         found.append(
@@ -74,9 +78,9 @@ def text_model_names(names: Collection[str]) -> dict[str, str]:
     alone = all(name in names for name in _CLIP)
     found: dict[str, str] = {}
     for name in names:
-        if match := _SHORT.fullmatch(name):
+        if name.startswith(_ENCODERS) and (match := re.fullmatch(_SHORT, name)):
             new = f"{match[1]}text_model.{match[2]}"
-        elif alone and _ALONE.fullmatch(name):
+        elif alone and re.fullmatch(_ALONE, name):
             new = f"text_model.{name}"
         else:
             continue
@@ -88,7 +92,10 @@ def text_model_names(names: Collection[str]) -> dict[str, str]:
 def _odd_attention(tensors: Iterable[TensorEntry]) -> str | None:
     """The first weight of a VAE's middle attention that no program for its tree looks for."""
     for entry in tensors:
-        match = _ATTENTION.fullmatch(entry.name)
+        name = entry.name
+        if not name.startswith(_AUTOENCODERS) or ".mid" not in name:
+            continue
+        match = re.fullmatch(_ATTENTION, name)
         if match is None:
             continue
         ldm = match["tree"] == "mid.attn_1"

@@ -52,7 +52,7 @@ _KNOWN: tuple[tuple[tuple[Sign, ...], str], ...] = (
 
 _SHOWN = 3
 _FEW = 8
-_ATTENTION = re.compile(r"attn|attention|to_[qkv]\b|qkv")
+_ATTENTION = r"attn|attention|to_[qkv]\b|qkv"
 
 
 def other_network(named: Mapping[str, TensorEntry]) -> str | None:
@@ -72,7 +72,7 @@ def likely_reason(named: Mapping[str, TensorEntry]) -> str:
         return "it has the head of a language model"
     if len(names) <= _FEW and not any("." in name for name in names):
         return "a few tensors without modules: cached prompts, latents or statistics"
-    if any(_ATTENTION.search(name) for name in names):
+    if any(re.search(_ATTENTION, name) for name in names):
         return "it has attention: a network that is younger than these tables, or of another field"
     if any(len(entry.shape) == 4 and entry.shape[-1] > 1 for entry in named.values()):
         return "it has convolutions and no attention: an upscaler or a detector that no row knows"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Literal
 
 from sdtool.checkpoint.identify.architecture import SCHEDULE
@@ -200,8 +200,11 @@ PARTS: tuple[Part, ...] = (
          pattern=r"(?:vision_model|visual|visual_projection)\."),
 )  # fmt: skip
 
-_Row = tuple[Part, str, Callable[[str], re.Match[str] | None] | None]
-"""A row, its prefix, and what asks its pattern."""
+_Row = tuple[Part, str, str]
+"""A row, its prefix and its pattern."""
+
+_compiled = cache(re.compile)
+"""The patterns that were asked: of most files none is, as prefixes decide."""
 
 POSITIONS = "position_ids"
 """Positions of tokens: integers, which some programs have made floats of."""
@@ -232,15 +235,10 @@ class Lookup:
     @cached_property
     def _by_root(self) -> dict[str, tuple[_Row, ...]]:
         """The rows for names with a first piece, in order; "" for all other first pieces."""
-        roots = {row.prefix.partition(".")[0] for row in self.rows}
-        compiled = [(row, re.compile(row.pattern).match) for row in self.rows]
+        rows = [(row.prefix.partition(".")[0], row) for row in self.rows]
         return {
-            root: tuple(
-                (row, row.prefix, match if row.pattern else None)
-                for row, match in compiled
-                if row.prefix.partition(".")[0] in ("", root)
-            )
-            for root in roots | {""}
+            root: tuple((row, row.prefix, row.pattern) for top, row in rows if top in ("", root))
+            for root in {"", *(top for top, _ in rows)}
         }
 
     @cached_property
@@ -258,12 +256,12 @@ class Lookup:
             if not context and self._of_any_root(name) is None:
                 return None
             rows = self._by_root[""]
-        for row, prefix, match in rows:
+        for row, prefix, pattern in rows:
             if not name.startswith(prefix):
                 continue
             if prefix and prefix[-1] != "." and name != prefix:
                 continue
-            if match is not None and match(name[len(prefix) :]) is None:
+            if pattern and _compiled(pattern).match(name[len(prefix) :]) is None:
                 continue
             if not row.signs or row in context:
                 return row

@@ -6,7 +6,6 @@ their scales would make other weights of them, so convert and prune ask here fir
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import field
@@ -39,11 +38,13 @@ LAYERS = "_quantization_metadata"
 _METADATA = (LAYERS, "quantization_config")
 _COMFY = ".comfy_quant"
 _MARKERS = 64
-_SCOPE = re.compile(
+_SCOPE = (
     r"(model\.diffusion_model|diffusion_model|first_stage_model|vae|cond_stage_model"
     r"|conditioner\.embedders\.\d+|text_encoders\.\w+)\."
 )
 _SIGNS = tuple({row.sign for row in TABLE})
+_CODES = CODES | FP8
+"""Types that codes may have, where nothing beside them says that they are codes."""
 _ORPHANS = (".scale_weight", ".weight_scale", ".weight_scale_inv")
 
 
@@ -135,7 +136,7 @@ def quantization_of(
 
 def scope_of(name: str) -> str:
     """Return the prefix of the network that a tensor belongs to; "" where it stands alone."""
-    match = _SCOPE.match(name)
+    match = re.match(_SCOPE, name)
     return "" if match is None else match[0]
 
 
@@ -143,6 +144,8 @@ def declared_layers(metadata: Mapping[str, str]) -> Mapping[str, Any] | None:
     """Return the layers that ComfyUI's metadata lists, with what it says of each; None without."""
     if LAYERS not in metadata:
         return None
+    import json  # few files have such a list
+
     try:
         layers = json.loads(metadata[LAYERS])["layers"]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -170,7 +173,10 @@ class _Finder:
         self.markers = tuple(
             name
             for name, entry in named.items()
-            if name.rpartition(".")[2] == MARKER and entry.dtype.is_floating and entry.numel <= 2
+            if name.endswith(MARKER)
+            and name.rpartition(".")[2] == MARKER
+            and entry.dtype.is_floating
+            and entry.numel <= 2
         )
         prefixes = tuple(name.removesuffix(MARKER) for name in self.markers)
         # a file has one for each network; each of a hostile file's would be asked of every name
@@ -191,9 +197,10 @@ class _Finder:
                 is_declared = any(name.endswith(_COMFY) for name in group.others)
                 self._scopes[scope] = self._scopes.get(scope, False) or is_declared
         for name, entry in self._named.items():
-            if entry.dtype.name in BLOCKS:
-                self._add(Group(BLOCKS[entry.dtype.name], name, None))
-            elif name not in self._taken:
+            dtype = entry.dtype.name
+            if dtype in BLOCKS:
+                self._add(Group(BLOCKS[dtype], name, None))
+            elif dtype in _CODES and name not in self._taken:
                 self._lone_codes(name, entry)
         if self._found or self.markers:
             for name, entry in self._named.items():
@@ -247,7 +254,7 @@ class _Finder:
         elif entry.dtype.name in FP8 and self._wants_scale(name):
             is_legacy = name.startswith(self._marked)
             scheme, lacks = _row("fp8-scaled" if is_legacy else "fp8-weight-scale"), "has no scale"
-        else:
+        else:  # fp8 weights as they are
             return
         self._add(Group(scheme, name, None, self._others(module, name, "", UNKNOWN), lacks))
 

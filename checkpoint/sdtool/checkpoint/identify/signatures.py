@@ -119,12 +119,6 @@ ADD_ONS: tuple[Signature, ...] = (
 )  # fmt: skip
 """Additions to a model that hold a UNet's names in part: asked before the diffusion networks."""
 
-BEGINNINGS: tuple[tuple[str, Signature], ...] = (
-    ("lllite_unet_", Signature("controllllite", "SDXL", None, (), "kohya-ss/sd-scripts")),
-    ("lllite_dit_", Signature("controllllite", None, None, (), "kohya-ss/sd-scripts")),
-)
-"""Kinds whose every name begins alike and is otherwise the name of any module."""
-
 PARTS: tuple[Signature, ...] = (*UPSCALERS, *AUTOENCODERS, *ENCODERS, *DETECTORS)
 """Parts of a model and networks that stand alone: asked after the diffusion networks."""
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from sdtool.checkpoint.identify.identity import Adapter
 from sdtool.checkpoint.tensors import TensorEntry
 
-_NAME = re.compile(r"(unet|text_encoder):(\d{1,6}):(up|down)")
+_NAME = r"(unet|text_encoder):(\d{1,6}):(up|down)"
 _PARTS = {"unet": "unet", "text_encoder": "text-encoder"}
 
 
@@ -24,7 +24,7 @@ def simo_of(tensors: Sequence[TensorEntry]) -> tuple[str | None, str, Adapter] |
     modules: Counter[str] = Counter()
     ranks: Counter[int] = Counter()
     for entry in tensors:
-        match = _NAME.fullmatch(entry.name)
+        match = re.fullmatch(_NAME, entry.name) if ":" in entry.name else None
         if match and match[3] == "down" and len(entry.shape) > 1:
             modules[_PARTS[match[1]]] += 1
             ranks[entry.shape[0]] += 1

@@ -20,7 +20,6 @@ from sdtool.checkpoint import (
     Source,
     UsageError,
     crc32_of,
-    foreign_folder,
 )
 from sdtool.cli import card, listing
 from sdtool.cli.arguments import (
@@ -110,9 +109,7 @@ def command(
         alone=alone, is_list=not (alone or has_details), html=html is not None,
     )  # fmt: skip
     for path in paths:
-        folder = foreign_folder(_listed(path))
-        if folder is not None:
-            console.note(f"{path} is {folder.label}: {folder.advice}")
+        _note_foreign(console, path)
     for problem in found.problems:
         shown.fail(problem, problem.where or "")
 
@@ -229,12 +226,17 @@ class _Shown:
         return {"summary": self.totals.as_json() | self._found.held_as_json, **found}
 
 
-def _listed(path: str) -> list[str]:
-    """The names in a folder; none of what is no folder, or cannot be read."""
+def _note_foreign(console: Console, path: str) -> None:
+    """Say of a folder that is one model to another program what it is."""
     try:
-        return os.listdir(path)
-    except (OSError, ValueError):
-        return []
+        names = os.listdir(path)
+    except (OSError, ValueError):  # no folder, or it cannot be read
+        return
+    from sdtool.checkpoint import foreign_folder  # a file needs none of it
+
+    folder = foreign_folder(names)
+    if folder is not None:
+        console.note(f"{path} is {folder.label}: {folder.advice}")
 
 
 def _details(

@@ -1,21 +1,22 @@
-"""Scales of quantized weights: where they are, how they lie over the weight, and their values."""
+"""Scales of quantized weights: where they are, how they lie over the weight, and their values.
+
+A plan says where they are; what reads values is imported when one is read.
+"""
 
 from __future__ import annotations
 
 import math
 from array import array
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sdtool.checkpoint.errors import Malformed, Unsupported
 from sdtool.checkpoint.identify.grids import Grid
 from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.tensors import TensorEntry
-from sdtool.convert.elements import plain
-from sdtool.convert.elements.chunks import CHUNK_NBYTES, Buffer
-from sdtool.convert.elements.row_major import row_major_chunks
-from sdtool.convert.elements.vectors import numpy_or_none
-from sdtool.convert.elements.widening import widened
+
+if TYPE_CHECKING:
+    from sdtool.convert.elements.chunks import Buffer
 
 TYPES = frozenset({"float32", "float16", "bfloat16", "float8_e8m0fnu"})
 """The types that scales may have: float32 holds all of their values."""
@@ -97,6 +98,9 @@ class Values:
         return self._values[start : start + count]
 
     def _read(self, first: int, count: int) -> Any:
+        from sdtool.convert.elements.chunks import CHUNK_NBYTES
+        from sdtool.convert.elements.row_major import row_major_chunks
+
         part = self._entry
         if self._is_direct:
             shape, stride, offset = (count,), (1,), part.offset + first
@@ -106,6 +110,10 @@ class Values:
 
 
 def _floats(data: Buffer, dtype: str) -> Any:
+    from sdtool.convert.elements import plain
+    from sdtool.convert.elements.vectors import numpy_or_none
+    from sdtool.convert.elements.widening import widened
+
     numpy = numpy_or_none()
     if dtype == "float8_e8m0fnu":
         # a power of two each; the last code is NaN

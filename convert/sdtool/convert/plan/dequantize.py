@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
@@ -35,7 +34,7 @@ TARGETS = ("fp32", "fp16", "bf16")
 DEQUANTIZATION = "quantization"
 """Why scales and markers are left out."""
 
-_FORMAT = re.compile(r"(float8_e4m3fn|float8_e5m2)(_rowwise|_blockwise)?")
+_FORMAT = r"(float8_e4m3fn|float8_e5m2)(_rowwise|_blockwise)?"
 _HARMLESS = frozenset({"format", "full_precision_matrix_mult", "group_size", "block_size"})
 _JSON_NBYTES = 4096
 _COMFY = ".comfy_quant"
@@ -225,7 +224,7 @@ def _unknown_in(said: Any, dtype: DType) -> str | None:
     if not isinstance(said, dict):
         return "is not a JSON object"
     form = said.get("format")
-    match = _FORMAT.fullmatch(form) if isinstance(form, str) else None
+    match = re.fullmatch(_FORMAT, form) if isinstance(form, str) else None
     if match is None or match[1] != dtype.name:
         shown = ascii(form[:40]) if isinstance(form, str) else "something else"
         return f"says {shown} of {dtype} codes"
@@ -237,6 +236,8 @@ def _json_in(entry: TensorEntry) -> Any:
     """Read the JSON in a small tensor of bytes; None where there is none."""
     if entry.dtype is not UINT8:
         return None
+    import json  # few files have one
+
     try:
         return json.loads(bytes_of(entry, _JSON_NBYTES))
     except (Unsupported, ValueError, RecursionError):

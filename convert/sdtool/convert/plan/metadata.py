@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -68,6 +67,8 @@ def metadata_of(
         for key in [key for key in metadata if re.fullmatch(r"modelspec\..*dtype", key)]:
             del metadata[key]
     if names := [left.name for left in left_out]:
+        import json  # as below: few outputs need it
+
         metadata[LEFT_OUT] = json.dumps(names)
     return metadata
 
@@ -92,6 +93,8 @@ def _fit_layers(
         return
     renamed = {key: listed.get(key, key) for key in layers}
     kept = {name: layers[key] for key, name in renamed.items() if name is not None}
+    import json
+
     whole = metadata.pop(LAYERS)
     if kept:
         with contextlib.suppress(RecursionError):  # nested more deeply than any program reads
@@ -124,6 +127,8 @@ def pickled_metadata(metadata: Mapping[str, str]) -> dict[str | int, list[str]]:
 
 def stated_left_out(metadata: Mapping[str, str]) -> frozenset[str]:
     """Return the names of tensors that an output says it left out."""
+    import json
+
     try:
         names: Any = json.loads(metadata.get(LEFT_OUT, "[]"))
         return frozenset(str(name) for name in names)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import sys
 from collections.abc import Mapping
 from pathlib import PurePath
@@ -98,7 +97,7 @@ def partial_name(name: str) -> str:
     """Return what a file is called before it is whole: a new name, with the id of this process."""
     # a name may have 255 bytes, as the file system counts them
     cut = os.fsencode(name)[:210].decode(sys.getfilesystemencoding(), "ignore")
-    return f".{cut}{PARTIAL}{os.getpid()}-{secrets.token_hex(4)}"
+    return f".{cut}{PARTIAL}{os.getpid()}-{os.urandom(4).hex()}"
 
 
 def is_partial(name: str) -> bool:
