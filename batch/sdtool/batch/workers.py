@@ -150,9 +150,10 @@ class _Run(Generic[T, R]):
         ready = [busy[pipe] for pipe in wait(list(busy))] if busy else []  # type: ignore[index]
         with self.held():
             amount = sum(map(self._receive_all, ready))
-            self._hand_out()
         if self._host is not None:
-            self._host.advance(amount)
+            self._host.advance(amount)  # where this ends the run, nothing more is begun
+        with self.held():
+            self._hand_out()
         for worker in ready:
             if worker.question is not None:
                 self._attend(worker, worker.question)
