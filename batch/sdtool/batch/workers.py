@@ -151,7 +151,8 @@ class _Run(Generic[T, R]):
         with self.held():
             amount = sum(map(self._receive_all, ready))
         if self._host is not None:
-            self._host.advance(amount)  # where this ends the run, nothing more is begun
+            self._host.advance(amount)
+            self._host.advance(0)  # where the run has ended with that, nothing more is begun
         with self.held():
             self._hand_out()
         for worker in ready:
