@@ -97,7 +97,7 @@ def make(models: Path, files: int, scale: int, tensors: int | None) -> int:
     one = models / "0.ckpt"
     words: list[str | Path] = ["make_checkpoint.py", one, "--scale", str(scale)]
     if tensors is not None:
-        words = ["make_small.py", models, "--tensors", str(tensors)]
+        words = ["make_small.py", models, "--tensors", str(tensors), "--ema"]
     maker = Path(__file__).with_name(str(words[0]))
     subprocess.run([sys.executable, maker, *words[1:]], check=True, stdout=sys.stderr)
     for number in range(1, files):
@@ -110,7 +110,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Convert and prune a folder, -j 1 and -j 2.")
     parser.add_argument("--files", type=int, default=100)
     parser.add_argument("--scale", type=int, default=16, help="divide channel counts by this")
-    parser.add_argument("--tensors", type=int, help="small files, of so many tensors, instead")
+    parser.add_argument("--tensors", type=int, help="small files instead, of so many tensors")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--only", choices=JOBS, nargs="+", default=list(JOBS))

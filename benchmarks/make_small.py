@@ -20,11 +20,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--files", type=int, default=1)
     parser.add_argument("--tensors", type=int, required=True)
+    parser.add_argument("--ema", action="store_true", help="half of them are the EMA of the others")
     options = parser.parse_args()
     storage = Weights(is_half=False, is_legacy=False, scale=1).tensor("Float", (16,)).storage
     # torch makes a tuple for each size: pickle would write one that is shared only once
     sizes = [tuple(map(int, (4, 4))) for _ in range(options.tensors)]
-    tensors = ((f"layer.{i}.weight", Tensor(storage, size)) for i, size in enumerate(sizes))
+    tensors = ((name_of(i, options.ema), Tensor(storage, size)) for i, size in enumerate(sizes))
     data = pickled(OrderedDict(tensors), is_legacy=False)
     for number in range(options.files):
         with open(options.folder / f"{number}.ckpt", "wb") as file:
@@ -34,6 +35,15 @@ def main() -> None:
             archive.add("data/0", storage.nbytes, storage.chunks())
             archive.add("version", 2, [b"3\n"])
             archive.close()
+
+
+def name_of(number: int, with_ema: bool) -> str:
+    """Name a tensor; of a pair the second one is its EMA, as ldm calls it."""
+    if not with_ema:
+        return f"layer.{number}.weight"
+    if number % 2:
+        return f"model_ema.diffusion_modellayer{number - 1}weight"
+    return f"model.diffusion_model.layer.{number}.weight"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -69,6 +70,11 @@ def deadly(item: int) -> int:
 
 def ends(item: str) -> str:
     os._exit(7)
+
+
+def threshold(item: str) -> int:
+    """Return how many objects there are before the collector looks for cycles."""
+    return gc.get_threshold()[0]
 
 
 def asleep(item: str) -> str:

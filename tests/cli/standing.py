@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 
-def command(folder: Path, *arguments: str, ignored: int | None = None) -> subprocess.Popen[str]:
+def command(
+    folder: Path, *arguments: str, ignored: int | None = None, script: str = __file__
+) -> subprocess.Popen[str]:
     """Start the command in `folder`; return its process, the first of a group, once it stands.
 
     Signals are as a terminal leaves them, but for the one that is `ignored`, as under nohup.
@@ -32,7 +34,7 @@ def command(folder: Path, *arguments: str, ignored: int | None = None) -> subpro
         if ignored is not None:
             signal.signal(ignored, signal.SIG_IGN)
         process = subprocess.Popen(
-            [sys.executable, __file__, *arguments], cwd=folder, text=True,
+            [sys.executable, script, *arguments], cwd=folder, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             start_new_session=True,
         )  # fmt: skip
@@ -40,7 +42,7 @@ def command(folder: Path, *arguments: str, ignored: int | None = None) -> subpro
         for number, handler in before.items():
             signal.signal(number, handler)
     assert process.stdout is not None
-    assert process.stdout.readline() == "writing\n"
+    assert process.stdout.readline() in ("writing\n", "sending\n")
     return process
 
 

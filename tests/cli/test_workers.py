@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
+import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.cli.conftest import Run
-from tests.cli.in_workers import Doing, asleep, deadly, deadly_scan, ends, noted
+from tests.cli.in_workers import Doing, asleep, deadly, deadly_scan, ends, noted, threshold
 from tests.forge import dict_of, pickled, tensor, torch_zip
 
-from sdtool.batch import Processes, scanning, workers
+from sdtool.batch import Processes, scanning, starting, workers
 from sdtool.cli.entry import main
 
 kills = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
@@ -85,18 +88,38 @@ def test_a_worker_that_ends_by_itself_is_lost_too() -> None:
 
 def test_in_a_list_only_those_that_kill_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[int] = []
-    send = Connection.send
+    send = Connection.send_bytes
 
     def noted(self: Connection, message: Any) -> None:
-        sent.append(len(message))
+        sent.append(len(pickle.loads(message)))
         send(self, message)
 
-    monkeypatch.setattr(Connection, "send", noted)
+    monkeypatch.setattr(Connection, "send_bytes", noted)
     with Processes(1).results(Doing(deadly), range(200), []) as results:
         found = list(results)
     assert found == ["77 with exit code 7" if item == 77 else -item for item in range(200)]
     assert max(sent) > 10
     assert max(sent) <= 64
+
+
+def test_a_list_that_a_pipe_may_not_take_waits_for_its_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers, "_PIPE_NBYTES", 60)
+    with Processes(2).results(Doing(deadly), range(300, 500), []) as results:
+        assert list(results) == [-item for item in range(300, 500)]
+
+
+def test_workers_look_for_cycles_more_often_than_the_command() -> None:
+    """What they hold until then, each of them holds."""
+    before = gc.get_threshold()
+    gc.set_threshold(100_000)
+    try:
+        with Processes(1).results(Doing(threshold), ["a"], []) as results:
+            (found,) = results
+    finally:
+        gc.set_threshold(*before)
+    assert 700 < found < 10_000
 
 
 def test_leaving_early_stops_the_workers() -> None:
@@ -123,6 +146,23 @@ def test_ctrl_c_ends_all_processes_without_a_word_from_them(tmp_path: Path) -> N
     os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to all of them
     _, err = run.communicate(timeout=120)
     assert (run.returncode, err.strip()) == (130, "sdtool: interrupted")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems fork no worker")
+def test_only_a_process_with_one_thread_is_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "from sdtool.batch.starting import can_fork; print(can_fork())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+    over = threading.Event()
+    thread = threading.Thread(target=over.wait)
+    thread.start()
+    assert not starting.can_fork()
+    over.set()
+    thread.join()
+    monkeypatch.setattr(os, "listdir", lambda path: ["1"])
+    assert starting.can_fork()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert not starting.can_fork()
 
 
 def test_a_bundled_program_is_its_own_worker(monkeypatch: pytest.MonkeyPatch) -> None:

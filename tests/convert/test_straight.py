@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import threading
 import zipfile
 from pathlib import Path
 
@@ -145,6 +146,57 @@ def test_a_record_that_is_not_what_its_checksum_says(source: Path, tmp_path: Pat
         convert(source, tmp_path / "out" / "x.safetensors")
     assert info.filename in str(caught.value)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.usefixtures("both_ways")
+@pytest.mark.parametrize("dtype", ["keep", "fp16"])
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_what_is_small_needs_no_thread_and_is_checked_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, is_damaged: bool
+) -> None:
+    state = {f"w{i}": torch.arange(1000, dtype=torch.float32) + i for i in range(6)}
+    torch.save(state, tmp_path / "x.ckpt")
+    if is_damaged:
+        raw = bytearray((tmp_path / "x.ckpt").read_bytes())
+        raw[raw.index(state["w3"].numpy().tobytes()) + 1234] ^= 1
+        (tmp_path / "x.ckpt").write_bytes(raw)
+
+    def refusing(*_: object) -> None:
+        raise AssertionError("a thread was started")
+
+    (tmp_path / "out").mkdir()
+    out = tmp_path / "out" / "x.safetensors"
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refusing)
+        if is_damaged:
+            with pytest.raises(Malformed, match="tensor w3 do not match"):
+                convert(tmp_path / "x.ckpt", out, dtype=dtype)
+        else:
+            convert(tmp_path / "x.ckpt", out, dtype=dtype)
+    if is_damaged:
+        assert not list((tmp_path / "out").iterdir())
+    else:
+        kind = torch.float16 if dtype == "fp16" else torch.float32
+        loaded = load_file(out)
+        assert all(torch.equal(loaded[name], t.to(kind)) for name, t in state.items())
+
+
+def test_a_small_storage_that_grows_large_does_not_wait_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One number, read over and over, is more than is written at once."""
+    started: list[object] = []
+    start = threading.Thread.start
+
+    def noted(self: threading.Thread) -> None:
+        started.append(self)
+        start(self)
+
+    torch.save({"w": torch.ones(1).expand(300, 300)}, tmp_path / "x.ckpt")
+    monkeypatch.setattr(threading.Thread, "start", noted)
+    convert(tmp_path / "x.ckpt", tmp_path / "x.safetensors")
+    assert started
+    assert torch.equal(load_file(tmp_path / "x.safetensors")["w"], torch.ones(300, 300))
 
 
 @pytest.mark.usefixtures("both_ways")

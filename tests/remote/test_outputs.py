@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from tests.cli import standing
 from tests.cli.conftest import Run
+from tests.remote import sending_slowly
 from tests.remote.test_buckets import Bucket, use
 from tests.remote.test_buckets import bucket as bucket
 from tests.remote.test_buckets import moto as moto
@@ -120,6 +123,34 @@ def test_ctrl_c_abandons_what_is_sent(
     result = sdtool("convert", training, "--out-dir", "s3://models/out", *options)
     assert (result.code, objects(bucket)) == (INTERRUPTED, {})
     assert b"<Upload>" not in uploads(moto)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("options", [[], ["--verify"]], ids=["on its way", "compared"])
+def test_ctrl_c_abandons_what_two_processes_send(
+    tmp_path: Path,
+    bucket: Bucket,
+    moto: str,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+) -> None:
+    for folder in ("in", "tmp"):
+        (tmp_path / folder).mkdir()
+    for name in "abcd":
+        torch.save({"w": torch.ones(1000)}, tmp_path / "in" / f"{name}.ckpt")
+    monkeypatch.setenv("TMPDIR", os.fspath(tmp_path / "tmp"))
+    arguments = ["convert", "in", "--out-dir", "s3://models/out", "-j", "2", *options]
+    process = standing.command(tmp_path, *arguments, script=sending_slowly.__file__)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "sending\n"  # the other one, too
+    assert len(objects(bucket)) == 2 * len(options)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+    out, err = process.communicate(timeout=120)  # its end is when the last worker has closed it
+    assert (process.returncode, err.strip()) == (INTERRUPTED, "sdtool: interrupted")
+    assert "convert" not in out
+    assert objects(bucket) == {}
+    assert b"<Upload>" not in uploads(moto)
+    assert not list((tmp_path / "tmp").iterdir())
 
 
 def test_what_a_process_that_was_killed_has_left_is_removed(bucket: Bucket, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 from sdtool.batch.engines import Work
 from sdtool.batch.journal.task import answering
 from sdtool.batch.spool import Task, results_of, work_through
-from sdtool.batch.workers import interrupts_held
+from sdtool.batch.starting import interrupts_held
 from sdtool.checkpoint import OutputError, SdtoolError, UsageError, dataclass
 
 T = TypeVar("T")

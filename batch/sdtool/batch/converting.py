@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sdtool.batch.file_keys import same_file
 from sdtool.batch.kinds import called_by_name
 from sdtool.batch.making import Making, Nothing, SetRecipe
-from sdtool.batch.place import Job, same_file
+from sdtool.batch.place import Job
 from sdtool.checkpoint import Checkpoint, dataclass
 from sdtool.convert import (
     DEQUANTIZED_DTYPE,

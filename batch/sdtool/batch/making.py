@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field
 from operator import methodcaller
 from pathlib import Path
@@ -106,6 +106,8 @@ class Shared:
     options: Options
     outputs: Outputs
     run: Run
+    own: Collection[Path] = ()
+    """Outputs of this input whose names no other one could take."""
 
     def claim(self, out: Path, called: str, source: str, *, is_made_of_it: bool) -> None:
         """Take a name for an output of `source`, just before it is written.
@@ -113,6 +115,8 @@ class Shared:
         Raises:
             UsageError: another input is called so and does not hold the same, or another output is.
         """
+        if out in self.own:
+            return
         asked = methodcaller("claim", out, called, source, is_made_of_it=is_made_of_it)
         self.run.ask(asked)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from sdtool.batch.draft import Draft, State
+from sdtool.batch.file_keys import same_file
 from sdtool.batch.kinds import called_by_name, unpickled_only
 from sdtool.batch.making import Shared
 from sdtool.batch.outcome import Original
-from sdtool.batch.place import same_file
 from sdtool.checkpoint import Checkpoint, OutputError, UsageError, counted, os_reason, size
 from sdtool.convert import LeftOut, signals_held, split_name
 from sdtool.scan import Verdict

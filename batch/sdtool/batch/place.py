@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from sdtool.batch.clashes import takes_an_input, takes_an_output
+from sdtool.batch.file_keys import apart_from_others, file_keys, same_file
 from sdtool.batch.items import Item
 from sdtool.batch.outputs import OnThisMachine, Outputs
 from sdtool.batch.pipelines import Pipeline, is_folder, pipeline_of
@@ -32,6 +32,8 @@ class Job:
     """Why its outputs cannot be made beside those of the other inputs."""
     passed_over: str | None = None
     """Why another input is worked on in its place."""
+    is_apart: bool = False
+    """Whether no other input could have an output of these names: see `apart_from_others`."""
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -48,6 +50,7 @@ class SetJob:
     shards: tuple[Item, ...]
     clash: UsageError | None = None
     passed_over: str | None = None
+    is_apart: bool = False
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -67,6 +70,7 @@ class PartsJob:
     pipeline: Pipeline
     clash: UsageError | None = None
     passed_over: str | None = None
+    is_apart: bool = False
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -228,16 +232,6 @@ def new_folders(folders: Iterable[Path]) -> Generator[None]:
         raise
 
 
-def same_file(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:
-    """Whether two paths are one file, through links and whatever the case of their letters."""
-    if file_key(a) == file_key(b):
-        return True
-    try:
-        return os.path.samefile(a, b)
-    except OSError:
-        return False
-
-
 def _job(item: Item, out: str | None, out_dir: str | None, names: _Names) -> AnyJob:
     shards: tuple[Item, ...] = ()
     is_set = is_index(item.path)
@@ -268,11 +262,12 @@ def _place(item: Item, name: str, out_dir: str | None) -> Path:
 
 def _without_clashes(jobs: Sequence[AnyJob], outputs: Outputs) -> list[AnyJob]:
     """Mark the jobs that get in each other's way."""
+    key_of = file_keys()
     working = {job.item.path: job for job in jobs if not is_onto_itself(job, outputs)}
-    inputs = {file_key(path): path for path in working}
+    inputs = {key_of(path): path for path in working}
     claims: dict[str, list[tuple[str, Path]]] = {}
     for path, job in working.items():
-        for key, out in {file_key(out): out for out in job.outs}.items():
+        for key, out in {key_of(out): out for out in job.outs}.items():
             claims.setdefault(key, []).append((path, out))
     passed_over: dict[str, str] = {}
     clashes: dict[str, UsageError] = {}
@@ -289,8 +284,14 @@ def _without_clashes(jobs: Sequence[AnyJob], outputs: Outputs) -> list[AnyJob]:
                 if path in paths:
                     other = paths[0] if path != paths[0] else paths[1]
                     clashes[path] = takes_an_output(outputs.called(out), path, other)
+    apart = apart_from_others(jobs, key_of)
     return [
-        replace(job, clash=clashes.get(path), passed_over=passed_over.get(path))
+        replace(
+            job,
+            clash=clashes.get(path),
+            passed_over=passed_over.get(path),
+            is_apart=path in apart and path not in clashes,
+        )
         if working.get(path := job.item.path) is job
         else job
         for job in jobs
@@ -301,10 +302,3 @@ def _are_neighbours(items: Sequence[Item]) -> bool:
     """Whether all were found in one folder, none named by itself."""
     folders = {os.path.dirname(item.path) for item in items}
     return len(folders) == 1 and all(item.root is not None for item in items)
-
-
-def file_key(path: str | os.PathLike[str]) -> str:
-    """Return what two paths of one file share, whatever the case of their letters."""
-    folder, name = os.path.split(os.path.abspath(path))
-    whole = os.path.normcase(os.path.join(os.path.realpath(folder), name))
-    return whole.casefold() if sys.platform == "darwin" else whole

@@ -69,7 +69,8 @@ def run_jobs(
 
         engine = remembering(engine, journal, recipe, options, outputs)
     inputs = [job.item.path for job in jobs]
-    host = JobHost(Claims(inputs), warn or _unheard, stoppable(progress, cancelled))
+    apart = ((out, job.item.path) for job in jobs if job.is_apart for out in job.outs)
+    host = JobHost(Claims(inputs, apart), warn or _unheard, stoppable(progress, cancelled))
     outcomes: list[Outcome] = []
     ended: list[list[Outcome]] = []
     try:
@@ -100,7 +101,9 @@ class _Doing:
     host: JobHost
 
     def __call__(self, job: AnyJob, run: Run) -> list[Outcome]:
-        shared = Shared(self.recipe, self.options, self.outputs, run)
+        shared = Shared(
+            self.recipe, self.options, self.outputs, run, job.outs if job.is_apart else ()
+        )
         done = 0
         run.advance(0)
 

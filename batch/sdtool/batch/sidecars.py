@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 from sdtool.batch.draft import Draft
+from sdtool.batch.file_keys import same_file
 from sdtool.batch.items import MODEL_SUFFIXES, is_remote
 from sdtool.batch.moving import copy_file
-from sdtool.batch.place import same_file
 from sdtool.checkpoint import OutputError
 from sdtool.convert import split_name
 

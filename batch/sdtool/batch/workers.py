@@ -11,20 +11,23 @@ item. Such work asks its host what only one process can decide.
 
 from __future__ import annotations
 
-import multiprocessing
+import gc
 import os
 import signal
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import field
 from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
 from operator import methodcaller
 from types import FrameType
 from typing import Any, Generic, TypeVar
 
 from sdtool.batch.engines import Question, Work
+from sdtool.batch.starting import started
 from sdtool.checkpoint import dataclass
 
 T = TypeVar("T")
@@ -34,9 +37,19 @@ _AHEAD = 1_000
 """Results that wait at most for an earlier one; further items are not begun before it is there."""
 _QUEUED = 2
 """Lists that a worker holds: the one it is at, and one more so that it never waits."""
+_QUICK_SECONDS = 0.01
+"""Of work that writes: what takes longer waits for whichever worker is free first."""
+_PAUSE_SECONDS = 0.003
+_CALM = 8
+"""For so long results of quick work are left to wait, if so many came and no question: to take each
+by itself costs more, and puts its worker off."""
+_PIPE_NBYTES = 1 << (16 if sys.platform == "linux" else 12)
+"""So much a pipe takes whether or not it is read from."""
 _LIST_SECONDS = 0.05
 _LIST_ITEMS = 64
 """What a list has at most, and how long the work on it should take."""
+_IGNORED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+"""Signals that only the process of the run hears, where work has to be tidied up."""
 _ADVANCE_SECONDS = 0.1
 """How often a worker says how far it is, and hears whether the run was stopped."""
 _TIDYING_SECONDS = 1.0
@@ -95,7 +108,6 @@ class _Run(Generic[T, R]):
             self.held = signals_held
         self._items = items
         self._most = workers
-        self._queued = _QUEUED if self._host is None else 1
         self._workers: list[_Worker] = []
         self._done: dict[int, R] = {}
         self._waiting = deque[int]()
@@ -106,6 +118,8 @@ class _Run(Generic[T, R]):
         """How many workers have died at just this item."""
         self._seconds = _LIST_SECONDS
         """What an item took lately."""
+        self._calm = 0
+        """How many results came since the last question."""
         self._begun = 0
         self._returned = 0
         self._is_stopped = False
@@ -143,13 +157,17 @@ class _Run(Generic[T, R]):
 
     def _step(self) -> None:
         """Take in what comes back, then hand out what can be handed out."""
+        if self._calm > _CALM and self._host is not None and self._seconds < _QUICK_SECONDS:
+            time.sleep(_PAUSE_SECONDS)
         busy = {worker.pipe: worker for worker in self._workers if worker.at}
         ready = [busy[pipe] for pipe in wait(list(busy))] if busy else []  # type: ignore[index]
         with self.held():
-            amount = sum(map(self._receive, ready))
-            self._hand_out()
+            amount = sum(map(self._receive_all, ready))
         if self._host is not None:
             self._host.advance(amount)
+            self._host.advance(0)  # where the run has ended with that, nothing more is begun
+        with self.held():
+            self._hand_out()
         for worker in ready:
             if worker.question is not None:
                 self._attend(worker, worker.question)
@@ -159,9 +177,10 @@ class _Run(Generic[T, R]):
             if not any(worker.at for worker in self._workers):
                 self._send(self._only_worker(), [self._suspects.popleft()])
             return
-        for _ in range(self._queued):  # one each, then a second one each
+        is_quick = self._host is None or self._seconds < _QUICK_SECONDS
+        for queued in range(1, 1 + (_QUEUED if is_quick else 1)):  # one each, then a second one
             for worker in list(self._workers):
-                if len(worker.at) < self._queued:
+                if len(worker.at) < queued:
                     self._give(worker)
             while len(self._workers) < self._most and self._has_more():
                 self._give(self._start())
@@ -188,9 +207,27 @@ class _Run(Generic[T, R]):
             self._send(worker, numbers)
 
     def _send(self, worker: _Worker, numbers: list[int]) -> None:
+        data = self._packed(numbers)
+        while worker.at and len(data) > _PIPE_NBYTES:  # it is busy: nobody may have to wait for it
+            half = len(numbers) // 2
+            self._waiting.extendleft(reversed(numbers[half:]))
+            if not half:
+                return
+            numbers = numbers[:half]
+            data = self._packed(numbers)
         worker.at.append(numbers)
         with suppress(OSError):  # it is dead, which shows when its answer is read
-            worker.pipe.send([self._items[number] for number in numbers])
+            worker.pipe.send_bytes(data)
+
+    def _packed(self, numbers: list[int]) -> memoryview:
+        return ForkingPickler.dumps([self._items[number] for number in numbers])
+
+    def _receive_all(self, worker: _Worker) -> int:
+        """Take what a worker has said so far; return how much more was done."""
+        amount = self._receive(worker)
+        while worker.at and worker.question is None and worker.pipe.poll():
+            amount += self._receive(worker)
+        return amount
 
     def _receive(self, worker: _Worker) -> int:
         """Take results or a question; return how much more was done.
@@ -203,8 +240,9 @@ class _Run(Generic[T, R]):
             self._bury(worker)
             return 0
         if not isinstance(message, _Done):
-            worker.question = message
+            worker.question, self._calm = message, 0
             return 0
+        self._calm += len(message.results)
         self._seconds = max(message.seconds / len(message.results), 1e-6)
         numbers = worker.at[0]
         for result in message.results:
@@ -233,7 +271,7 @@ class _Run(Generic[T, R]):
         self._end(worker)
         suspects, *others = worker.at
         if self._host is not None:  # it has said what it had done of the list
-            others, suspects = [suspects[1:]], suspects[:1]
+            others, suspects = [suspects[1:], *others], suspects[:1]
         for number in suspects:
             self._work.clear_away(self._items[number], worker.process.pid)
         if self._is_stopped:
@@ -263,12 +301,10 @@ class _Run(Generic[T, R]):
         return self._workers[0] if self._workers else self._start()
 
     def _start(self) -> _Worker:
-        context = multiprocessing.get_context("spawn")
-        here, there = context.Pipe()
-        process = context.Process(target=_serve, args=(there, self._work), daemon=True)
-        with interrupts_held():
-            process.start()
-        there.close()
+        # the process of the run hears them, and stops this one
+        ignored = ["SIGINT"] if self._host is None else _IGNORED
+        ends = [worker.pipe for worker in self._workers]
+        process, here = started(_serve, [self._work], ignored=ignored, ends=ends)
         worker = _Worker(process, here)
         self._workers.append(worker)
         return worker
@@ -279,9 +315,16 @@ class _FarRun:
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
+        self._lists = deque[list[Any]]()
+        """What came while it waited for an answer."""
         self._asked = time.monotonic()
         self._amount = 0
         """How much was done of which the run does not know yet."""
+
+    def items(self) -> list[Any]:
+        """Return the next list to work on."""
+        items: list[Any] = self._lists.popleft() if self._lists else self._pipe.recv()
+        return items
 
     def advance(self, amount: int) -> None:
         self.finish(amount)
@@ -301,9 +344,11 @@ class _FarRun:
     def ask(self, question: Question[R]) -> R:
         try:
             self._pipe.send(question)
-            error, answer = self._pipe.recv()
+            while isinstance(message := self._pipe.recv(), list):
+                self._lists.append(message)
         except (EOFError, OSError):  # the run is no more
             raise KeyboardInterrupt from None
+        error, answer = message
         if error is not None:
             raise error
         result: R = answer
@@ -312,11 +357,6 @@ class _FarRun:
 
 def _serve(pipe: Connection, work: Work[Any, Any]) -> None:
     """Answer every list of items with its results until the other side is gone, or stops it."""
-    # the process of the run hears them, and stops this one
-    names = ["SIGINT"] if work.host is None else ["SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"]
-    for name in names:
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
     is_at_work = False
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -330,32 +370,17 @@ def _serve(pipe: Connection, work: Work[Any, Any]) -> None:
     run = _FarRun(pipe)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
         while True:
-            items = pipe.recv()
+            items = run.items()
             for part in [items] if work.host is None else ([item] for item in items):
                 begun = time.perf_counter()
                 is_at_work = True
                 results = [work(item, run) for item in part]
                 is_at_work = False
-                pipe.send(_Done(results, time.perf_counter() - begun, run.taken()))
-
-
-@contextmanager
-def interrupts_held() -> Generator[None]:
-    """Let no Ctrl-C through while a process starts: it would end in a traceback of that process.
-
-    What is blocked stays so in the child; here it arrives as soon as it is let through again.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    from multiprocessing import resource_tracker
-
-    resource_tracker.ensure_running()  # starting it would let signals through
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+                seconds = time.perf_counter() - begun
+                pipe.send(_Done(results, seconds, run.taken()))
+                if work.host is not None and seconds > _LIST_SECONDS:
+                    del results
+                    gc.collect()  # cycles hold buffers of what was copied: 8 MB of a file of 31 MB
 
 
 def _interrupt(pid: int) -> None:

@@ -32,6 +32,8 @@ from sdtool.convert.elements.vectors import import_torch_for
 
 READERS = 2 if hasattr(os, "preadv") else 1
 _BUFFERS = 6
+_AT_ONCE_NBYTES = 1 << 18
+"""So little is read and written sooner than a thread has started."""
 _LARGEST_ITEM_NBYTES = 16
 _WAIT = 0.1
 """Seconds: Ctrl-C does not interrupt a lock on Windows, so no wait is long."""
@@ -70,12 +72,17 @@ def _copy(jobs: Sequence[Job], progress: Progress | None) -> None:
     """Copy through buffers of this process: what is to be changed, or where the kernel cannot."""
     spans = (span for job in jobs for span in job.spans)
     import_torch_for(sum(s.entry.nbytes for s in spans if s.dtype is not s.entry.dtype))
-    run = _Run(iter(jobs))
+    if _is_little(jobs):
+        run = _Run(iter(jobs), None)
+        run.read()
+        _write(run, 1, progress)
+        return
+    run = _Run(iter(jobs), _BUFFERS)
     threads = [threading.Thread(target=run.read, daemon=True) for _ in range(READERS)]
     try:
         for thread in threads:
             thread.start()
-        _write(run, progress)
+        _write(run, READERS, progress)
     except BaseException:
         for source in {id(job.storage.source): job.storage.source for job in jobs}.values():
             abandon(source)
@@ -87,9 +94,18 @@ def _copy(jobs: Sequence[Job], progress: Progress | None) -> None:
                 thread.join()
 
 
-def _write(run: _Run, progress: Progress | None) -> None:
-    """Write what the readers hand over, until all of them have ended."""
-    reading = READERS
+def _is_little(jobs: Sequence[Job]) -> bool:
+    """Whether all is there at once, and so little that it may wait in memory to be written."""
+    return not any(
+        job.storage.compression or job.storage.source.locate(0) is None for job in jobs
+    ) and (
+        sum(job.end - job.begin + sum(span.entry.nbytes for span in job.spans) for job in jobs)
+        <= _AT_ONCE_NBYTES
+    )
+
+
+def _write(run: _Run, reading: int, progress: Progress | None) -> None:
+    """Write what so many readers hand over, until all of them have ended."""
     while reading:
         try:
             item = run.ready.get(timeout=_WAIT)
@@ -153,12 +169,14 @@ class _Stopped(Exception):
 class _Run:
     """What the readers of one copy share with its writer."""
 
-    def __init__(self, jobs: Iterator[Job]) -> None:
-        self.ready: queue.Queue[_Filled | Job | BaseException | None] = queue.Queue(_BUFFERS)
+    def __init__(self, jobs: Iterator[Job], buffers: int | None) -> None:
+        """`buffers` is how many there are; None where the readers end before the writer begins."""
+        self.ready: queue.Queue[_Filled | Job | BaseException | None] = queue.Queue(buffers or 0)
         """What is to be written, what is complete, what went wrong; None where a reader ends."""
         self.free: queue.Queue[bytearray] = queue.Queue()
-        for _ in range(_BUFFERS):
+        for _ in range(buffers or 0):
             self.free.put(bytearray(CHUNK_NBYTES))
+        self._has_buffers = buffers is not None
         self.stopped = threading.Event()
         self._jobs = jobs
         self._lock = threading.Lock()
@@ -187,7 +205,9 @@ class _Run:
                 return
         raise _Stopped
 
-    def _buffer(self) -> bytearray:
+    def _buffer(self, nbytes: int) -> bytearray:
+        if not self._has_buffers:
+            return bytearray(nbytes)
         while not self.stopped.is_set():
             with contextlib.suppress(queue.Empty):
                 return self.free.get(timeout=_WAIT)
@@ -235,7 +255,7 @@ class _Run:
                 position += len(chunk)
             return
         while position < job.end:
-            buffer = self._buffer()
+            buffer = self._buffer(job.end - position)
             view = memoryview(buffer)[: min(len(buffer), job.end - position)]
             if _read_into(storage, position, view) < len(view):
                 raise Truncated(

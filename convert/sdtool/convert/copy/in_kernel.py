@@ -22,6 +22,8 @@ from sdtool.convert.os_errors import output_error
 
 _PIECE_NBYTES = 16 << 20
 _CHECKERS = 2
+_AT_ONCE_NBYTES = 1 << 18
+"""So little is checked sooner than a thread has started."""
 _WAIT = 0.1
 
 
@@ -102,6 +104,9 @@ class Checks:
     """Threads that read back what was copied: CRC-32, and what is not finite."""
 
     def __init__(self) -> None:
+        self._few: list[Job] = []
+        """Those that wait while they are few and small."""
+        self._few_nbytes = 0
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._stopped = threading.Event()
         self._lock = threading.Lock()
@@ -113,11 +118,17 @@ class Checks:
         span = job.spans[0]
         if job.storage.crc32 is None and not span.sums and not span.counts:
             return
-        if len(self._threads) < _CHECKERS:
+        self._few.append(job)
+        self._few_nbytes += job.end - job.begin
+        if self._few_nbytes <= _AT_ONCE_NBYTES:
+            return
+        for _ in self._few[: _CHECKERS - len(self._threads)]:
             thread = threading.Thread(target=self._run, daemon=True)
             self._threads.append(thread)
             thread.start()
-        self._jobs.put(job)
+        for waiting in self._few:
+            self._jobs.put(waiting)
+        self._few.clear()
 
     def check(self) -> None:
         """Raise what a check has found, if one has."""
@@ -132,6 +143,10 @@ class Checks:
             while thread.is_alive():
                 thread.join(_WAIT)  # short waits: Ctrl-C does not interrupt a lock on Windows
         self.check()
+        if self._few:
+            buffer = memoryview(bytearray(max(job.end - job.begin for job in self._few)))
+            for job in self._few:
+                self._read_back(job, buffer)
 
     def stop(self) -> None:
         """End early, if it has not ended."""
@@ -157,7 +172,7 @@ class Checks:
         crc = nan = inf = 0
         place, end = goal.offset + job.begin - span.begin, goal.offset + job.end - span.begin
         while place < end and not self._stopped.is_set():
-            view = buffer[: min(CHUNK_NBYTES, end - place)]
+            view = buffer[: end - place]
             _read_into(filling, place, view)
             if sums:
                 crc = crc32_of(view, crc)

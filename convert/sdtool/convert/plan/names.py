@@ -15,6 +15,7 @@ REPLACED_SUFFIXES = (
     ".gguf", ".index",
 )  # fmt: skip
 """The suffixes that are replaced; anything else after a dot belongs to the name."""
+_LONGEST_FIRST = sorted(REPLACED_SUFFIXES, key=len, reverse=True)
 
 VARIANTS = {"raw-only": "-pruned", "ema-only": "-pruned-emaonly", "keep-both": "-pruned-full"}
 PARTIAL = ".sdtool-partial-"
@@ -82,7 +83,7 @@ def output_name(
 def split_name(name: str) -> tuple[str, str]:
     """Return the stem and the kind infix (one of `KINDS`, or nothing) of a file name."""
     lower = name.lower()
-    for suffix in sorted(REPLACED_SUFFIXES, key=len, reverse=True):
+    for suffix in _LONGEST_FIRST:
         if lower.endswith(suffix) and len(name) > len(suffix):
             name = name[: -len(suffix)]
             break
