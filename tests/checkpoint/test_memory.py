@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import pickletools
 import tracemalloc
 
@@ -54,9 +55,10 @@ def file_of(*, own: bool) -> bytes:
     return torch_zip(pickled(ops(*out, b"u")), records)
 
 
-@pytest.mark.parametrize(("own", "scanned", "opened"), [(True, 830, 985), (False, 620, 700)])
+@pytest.mark.parametrize(("own", "scanned", "opened"), [(True, 830, 985), (False, 680, 760)])
 def test_a_tensor_of_a_large_file_costs_little_memory(own: bool, scanned: int, opened: int) -> None:
     source = Memory(file_of(own=own), "x")
+    gc.collect()  # what Python keeps of freed objects to make others of is not counted
     tracemalloc.start()
     try:
         found = readings(source)

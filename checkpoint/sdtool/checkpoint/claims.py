@@ -16,7 +16,7 @@ from sdtool.checkpoint.trace import Anomaly
 from sdtool.checkpoint.values import Global, Instance, Persistent
 
 _PER_STREAM = 20
-_ALIKE = 1024
+_ALIKE = 256
 _STRIDED = frozenset({"_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3"})
 INDEXED = frozenset(
     {"_rebuild_sparse_tensor", "_rebuild_sparse_csr_tensor", "_rebuild_nested_tensor"}
