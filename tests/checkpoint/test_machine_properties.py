@@ -263,7 +263,16 @@ def test_an_escape_that_python_does_not_know_stays() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"(lp0\0x\n.", b"I5\0x\n.", b"L5\0x\n.", b"F1.5\0x\n.", b"]p1\n0g1\0x\n.", b"I-0\n."]
+    "data",
+    [
+        b"(lp0\0x\n.",
+        b"I5\0x\n.",
+        b"L5\0x\n.",
+        b"F1.5\0x\n.",
+        b"]p1\n0g1\0x\n.",
+        b"I-0\n.",
+        b"I\0x\n.",
+    ],
 )
 def test_numbers_that_only_c_reads(data: bytes) -> None:
     expected = pickle.loads(data)

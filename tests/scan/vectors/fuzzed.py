@@ -87,6 +87,15 @@ def fuzzed() -> Iterator[Vector]:
         why = "an opcode loses what is in its frame, and no other loader gets as far as a name"
         yield one(18, v(f"frame-lost-{label}", why, data, ("c-bytes",)))
     yield one(
+        18,
+        v(
+            "int-nul-first",
+            "an INT that begins with a NUL, which is 0 to C and an error to Python",
+            pickled(b"I\0\n", POP, BOOM, protocol=None),
+            ("c-file", "c-bytes"),
+        ),
+    )
+    yield one(
         11,
         v(
             "second-after-disagreement",

@@ -47,6 +47,8 @@ def load_int(m: Machine) -> None:
     written = _digits(m, b"I")
     if written in (b"00", b"01"):  # as picklers write a bool
         m.stack.append(written == b"01")
+    elif not written and m.base + m.pos > m.at + 2:
+        m.stack.append(0)  # a NUL and no digit before it: to strtol, a number that has ended
     else:
         m.stack.append(_integer(m, written, written))
 
