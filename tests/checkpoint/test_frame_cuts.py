@@ -130,5 +130,8 @@ def test_very_many_ways_are_not_followed() -> None:
     assert names(sixteen) == [("c", "d")]
     stream, _ = followed(*LOST * 17, name("c", "d"))
     assert isinstance(stream.error, LimitExceeded)
+    long, _ = followed(b"N0" * 201_000, *LOST, name("c", "d"))
+    assert isinstance(long.error, LimitExceeded)
+    assert long.trace.opcodes < 900_000
     short = run_pickle(Memory(pickled(*LOST * 4, protocol=None), "x"), bounds=(12, 1000))
     assert isinstance(short.error, LimitExceeded)

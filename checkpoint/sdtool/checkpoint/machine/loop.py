@@ -37,6 +37,9 @@ from sdtool.checkpoint.values import DICT, NEAR, Instance, Persistent, Value
 _WINDOW_NBYTES = 1 << 18
 _FIRST_WINDOW_NBYTES = 1 << 17
 
+_CUTS_COST = 400_000, 100_000
+"""The opcodes and objects of all other ways to read a pickle: of honest ones there are none."""
+
 _ONES = tuple((number,) for number in range(256))
 """Shapes and strides of one dimension, each once for all tensors that have it."""
 
@@ -69,7 +72,7 @@ def run_pickle(
     machine = Machine(source, source.nbytes, Trace(), profile, limits, bounds)
     value, error = run(machine, offset)
     if machine.crossings:
-        value, error = None, _follow_cuts(machine, offset, error, [CUTS])
+        value, error = None, _follow_cuts(machine, offset, error, [CUTS, *_CUTS_COST])
     return Stream(member, offset, profile, source, machine.trace, value, error)
 
 
@@ -78,8 +81,9 @@ def _follow_cuts(
 ) -> InputError | None:
     """Follow each other way in which the pickle is read; return the error that counts.
 
-    `left` is how many more are followed, `since` where a run that is another way leaves that of
-    its parent. What they find is taken up behind what was found before the opcode in question.
+    `left` is how many more are followed, and their opcodes and objects; `since` is where a run that
+    is another way leaves that of its parent. What they find is taken up behind what was found
+    before the opcode in question.
     """
     trace = m.trace
     own = len(trace.events)
@@ -87,11 +91,15 @@ def _follow_cuts(
         if crossing.at < since:
             continue
         left[0] -= 1
-        bounds = m.bounds[0] - trace.opcodes, m.bounds[1] - trace.objects
+        bounds = (
+            min(left[1], m.bounds[0] - trace.opcodes), min(left[2], m.bounds[1] - trace.objects)
+        )  # fmt: skip
         if left[0] < 0 or min(bounds) <= 0:
             return LimitExceeded("too many ways to read opcodes that cross the end of a frame")
         other = Machine(source, source.nbytes, Trace(), m.profile, m.limits, bounds)
         _, why = run(other, offset)
+        left[1] -= other.trace.opcodes
+        left[2] -= other.trace.objects
         if other.crossings:
             why = _follow_cuts(other, offset, why, left, crossing.at - FRAME_NBYTES)
         found = other.trace
