@@ -133,7 +133,8 @@ def test_very_many_ways_are_not_followed() -> None:
     long, _ = followed(b"N0" * 201_000, *LOST, name("c", "d"))
     assert isinstance(long.error, LimitExceeded)
     assert long.trace.opcodes < 900_000
-    twice, _ = followed(b"N0" * 110_000, *LOST, *LOST, name("c", "d"))  # each way is short enough
+    contiguous = frame(b"C\3ab"), b"c", POP
+    twice, _ = followed(b"N0" * 110_000, *contiguous * 2)  # each way is short enough
     assert isinstance(twice.error, LimitExceeded)
     short = run_pickle(Memory(pickled(*LOST * 4, protocol=None), "x"), bounds=(12, 1000))
     assert isinstance(short.error, LimitExceeded)
