@@ -55,11 +55,6 @@ def run(
             show(console, outcome, is_text=form == "text", with_table=with_table)
             results.add(as_json(outcome))
 
-    def late(made: Sequence[Outcome]) -> None:
-        for outcome in made:
-            outcomes.append(outcome)
-            results.add(as_json(outcome))
-
     def finish(code: int, *, interrupted: bool = False) -> int:
         counts = summary(outcomes, passed_over, found.excluded) | found.held_as_json
         results.finish(code, {"summary": counts}, interrupted=interrupted)
@@ -85,7 +80,7 @@ def run(
                 options,
                 engine=engine,
                 report=report,
-                late=late,
+                late=report,  # of very small files dozens may have ended by the time of Ctrl-C
                 warn=console.warning,
                 progress=progress,
                 journal=journal,
