@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.cli.conftest import Result, Run
@@ -16,6 +17,7 @@ from sdtool.batch import looking, scanning
 from sdtool.batch.items import Item
 from sdtool.batch.job import work
 from sdtool.batch.place import Job
+from sdtool.batch.run import run_jobs
 from sdtool.cli.main import VERBS, main
 
 POSIX = os.name == "posix"
@@ -274,6 +276,19 @@ def test_what_was_done_before_an_interrupt_is_told(
     result = sdtool(verb, ".", "--force")
     assert (result.code, result.err) == (130, "sdtool: interrupted\n")
     assert result.out.splitlines()[-1].startswith("1 written")
+
+
+def test_what_had_ended_in_other_processes_by_an_interrupt_is_shown(
+    sdtool: Run, training: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*jobs: Any, late: Any, report: Any, **others: Any) -> None:
+        late(run_jobs(*jobs, **others))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sdtool.cli.running.run_jobs", stopped)
+    result = sdtool("convert", training)
+    assert (result.code, result.err) == (130, "sdtool: interrupted\n")
+    assert result.out.splitlines()[0] == "training.ckpt -> training.safetensors"
 
 
 def test_what_was_scanned_before_an_interrupt_is_told(

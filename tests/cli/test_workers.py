@@ -148,29 +148,6 @@ def test_ctrl_c_ends_all_processes_without_a_word_from_them(tmp_path: Path) -> N
     assert (run.returncode, err.strip()) == (130, "sdtool: interrupted")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-def test_ctrl_c_shows_people_each_file_that_was_finished(tmp_path: Path) -> None:
-    """Quick workers are ahead of what was shown."""
-    make(tmp_path, *(f"{i}.ckpt" for i in range(1000)))
-    out = tmp_path / "out"
-    run = subprocess.Popen(
-        [sys.executable, "-m", "sdtool", "convert", "-j", "2", str(tmp_path), "--out-dir", out],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        text=True,
-    )
-    assert run.stdout is not None
-    first = run.stdout.readline()
-    os.killpg(run.pid, signal.SIGINT)
-    rest, err = run.communicate(timeout=120)
-    assert (run.returncode, err.strip()) == (130, "sdtool: interrupted")
-    lines = [line for line in (first + rest).splitlines() if line.startswith(str(tmp_path))]
-    shown = [Path(line.partition(" -> ")[2]).name for line in lines]
-    assert sorted(shown) == sorted(os.listdir(out))
-    assert f"{len(shown)} written" in rest.splitlines()[-1]
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems fork no worker")
 def test_only_a_process_with_one_thread_is_forked(monkeypatch: pytest.MonkeyPatch) -> None:
     code = "from sdtool.batch.starting import can_fork; print(can_fork())"
