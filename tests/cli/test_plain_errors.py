@@ -288,7 +288,7 @@ def test_what_had_ended_in_other_processes_by_an_interrupt_is_shown(
     monkeypatch.setattr("sdtool.cli.running.run_jobs", stopped)
     result = sdtool("convert", training)
     assert (result.code, result.err) == (130, "sdtool: interrupted\n")
-    assert result.out.splitlines()[0] == "training.ckpt -> training.safetensors"
+    assert result.out.splitlines()[0] == f"{training} -> {training.with_suffix('.safetensors')}"
 
 
 def test_what_was_scanned_before_an_interrupt_is_told(
