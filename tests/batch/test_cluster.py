@@ -10,7 +10,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.cli.in_workers import poisoned_scan, scan_killed_once
 from tests.forge import dict_of, pickled, tensor, torch_zip
 from tests.remote.server import saying
 
+from sdtool.batch import cluster as cluster_engine
 from sdtool.batch import engines, scanning, spool
 from sdtool.batch.journal.task import answering
 from sdtool.batch.spool import Task, results_of, work_through
@@ -197,6 +199,107 @@ def test_what_is_no_scheduler_is_one_line(sdtool: Run, models: Path) -> None:
         done = sdtool("scan", "models", "--cluster", f"tcp{url.removeprefix('http')[:-7]}")
     assert done.code == 2
     assert "the cluster does not answer (" in done.err.splitlines()[0]
+
+
+@contextmanager
+def silent() -> Generator[tuple[str, threading.Event]]:
+    """The address of somebody who takes connections and says nothing; the event follows one."""
+    heard, over = threading.Event(), threading.Event()
+
+    def say() -> Iterator[bytes]:
+        heard.set()
+        over.wait(60)  # a run that waits for ever fails
+        yield b""
+
+    with saying(say) as url:
+        try:
+            yield f"tcp{url.removeprefix('http')[:-7]}", heard
+        finally:
+            over.set()
+
+
+def test_a_scheduler_that_says_nothing_is_one_line(
+    sdtool: Run, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dask itself waits for ever."""
+    monkeypatch.setattr(cluster_engine, "_ANSWER_SECONDS", 0.5)
+    with silent() as (address, _):
+        done = sdtool("scan", "models", "--cluster", address)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.splitlines()[0] == (
+        f"sdtool: error: {address}: the cluster does not answer (nothing was heard for 0.5 s)"
+    )
+    assert not list(models.parent.glob("sdtool-run-*"))
+
+
+def test_ctrl_c_ends_the_wait_for_a_scheduler(models: Path) -> None:
+    with silent() as (address, heard):
+        run = subprocess.Popen(
+            [sys.executable, "-m", "sdtool", "scan", models, "--cluster", address, "--json"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert heard.wait(60)
+        run.send_signal(signal.SIGINT)
+        _, err = run.communicate(timeout=120)
+    assert (run.returncode, err) == (130, "sdtool: interrupted\n")
+
+
+_MORTAL = """
+import os, time
+from distributed import LocalCluster
+
+with LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0", silence_logs=50) as cluster:
+    print(cluster.scheduler_address, flush=True)
+    while not cluster.scheduler.tasks:
+        time.sleep(0.01)
+    os._exit(0)
+"""
+
+
+def test_a_lost_scheduler_is_one_line(models: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _MORTAL], stdout=subprocess.PIPE, text=True
+    ) as scheduler:
+        assert scheduler.stdout is not None
+        address = scheduler.stdout.readline().strip()
+        run = subprocess.run(
+            [sys.executable, "-m", "sdtool", "scan", models, "--cluster", address, "--json"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert (run.returncode, run.stderr) == (
+        2,
+        "sdtool: error: the connection to the cluster was lost\n"
+        "sdtool: hint: finished work is reported; to continue later, use a journal or --resume\n",
+    )
+    assert not list(models.parent.glob("sdtool-run-*"))
+
+
+def test_a_scheduler_that_falls_silent_is_one_line(
+    sdtool: Run, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_STILL_SECONDS", "_LEAVING_SECONDS"):
+        monkeypatch.setattr(cluster_engine, name, 0.1)
+    threads = vars(cluster_engine)["_threads"]
+    patience = [60, 0.1]  # once it is there, then when it is not
+
+    def asked(client: Any) -> int:
+        monkeypatch.setattr(cluster_engine, "_ANSWER_SECONDS", patience.pop(0))
+        count: int = threads(client)
+        return count
+
+    monkeypatch.setattr(cluster_engine, "_threads", asked)
+    stops = _MORTAL.replace("os._exit(0)", "os.kill(os.getpid(), signal.SIGSTOP)")
+    with subprocess.Popen(
+        [sys.executable, "-c", f"import signal{stops}"], stdout=subprocess.PIPE, text=True
+    ) as scheduler:
+        assert scheduler.stdout is not None
+        end = threading.Timer(60, scheduler.kill)  # a run that waits for ever fails
+        end.start()
+        done = sdtool("scan", "models", "--cluster", scheduler.stdout.readline().strip())
+        end.cancel()
+        scheduler.kill()
+    assert (done.code, done.out) == (2, "")
+    assert done.err.splitlines()[0] == "sdtool: error: the cluster does not answer any more"
 
 
 @pytest.mark.parametrize("option", ["--force", "--replace=delete"])

@@ -13,8 +13,10 @@ import shutil
 import tempfile
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import CancelledError, Future, wait
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
+from threading import Thread
 from typing import Any, Generic, TypeVar
 
 from sdtool.batch.engines import Work
@@ -39,6 +41,11 @@ _EMPTY_SECONDS = 300.0
 """After so long without a worker a run is given up: clusters that grow on demand need a while."""
 _LEAVING_SECONDS = 10.0
 """How long to wait for workers that tidy up after the run was stopped."""
+_ANSWER_SECONDS = 40.0
+"""How long to wait for a scheduler that has to answer: Dask tries for 30 s to reach one, but waits
+for ever for one that takes the connection and says nothing."""
+
+_GO_ON = "finished work is reported; to continue later, use a journal or --resume"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +89,7 @@ class _Run(Generic[T, R]):
         self._folder = folder
         self._work = work
         self._items = items
-        self._threads: int = max(1, sum(client.nthreads().values()))
+        self._threads: int = max(1, _threads(client))
         # the last tasks are to end together
         most = _SIZE if work.host is None else 1
         self._size: int = max(1, min(most, len(items) // (4 * self._threads)))
@@ -112,7 +119,8 @@ class _Run(Generic[T, R]):
             found += self._done.get(number) or results_of(self._place(number), self._work).values()
         shutil.rmtree(self._folder, ignore_errors=True)  # which the workers see
         self._wait(_LEAVING_SECONDS, is_all=True)
-        self._client.cancel(list(self._under_way))
+        with suppress(Exception):  # the scheduler may be gone
+            self._client.cancel(list(self._under_way))
         return found
 
     @property
@@ -152,12 +160,12 @@ class _Run(Generic[T, R]):
         for future, number in list(self._under_way.items()):
             if len(results_of(self._place(number), self._work)) == len(self._numbers(number)):
                 self._take_in(future)  # done, whatever the scheduler knows of it
-        if self._client.nthreads():
+        if _threads(self._client):
             self._last = time.monotonic()
         elif time.monotonic() - self._last > _EMPTY_SECONDS:
             raise SdtoolError(
                 f"the cluster has had no workers for {_EMPTY_SECONDS:.0f} s",
-                hint="finished work is reported; to continue later, use a journal or --resume",
+                hint=_GO_ON,
             )
         elif self._client.cluster is not None:  # ours: nobody else starts new ones
             self._client.cluster.scale(0)
@@ -201,7 +209,21 @@ class _Run(Generic[T, R]):
             )
         except TimeoutError:  # short waits: Ctrl-C does not interrupt a lock on Windows
             return []
+        except CancelledError as e:  # by Dask, when it has lost its scheduler
+            raise SdtoolError("the connection to the cluster was lost", hint=_GO_ON) from e
         return [future for future in self._under_way if future.done()]
+
+
+def _threads(client: Any) -> int:
+    """Return how many threads of workers a scheduler knows of.
+
+    Raises:
+        SdtoolError: it does not answer any more.
+    """
+    try:
+        return sum(client.nthreads(callback_timeout=_ANSWER_SECONDS).values())
+    except (OSError, TimeoutError) as e:
+        raise SdtoolError("the cluster does not answer any more", hint=_GO_ON) from e
 
 
 @contextmanager
@@ -214,11 +236,12 @@ def _client(address: str, workers: int) -> Generator[Any]:
             "--cluster needs the package distributed",
             hint="install sdtool with the extra cluster",
         ) from e
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters comes out of here
+    for name in ("distributed", "distributed.client"):  # what matters comes out of here
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with ExitStack() as stack:
         try:
-            client = distributed.Client(
-                stack.enter_context(_local(workers)) if address == LOCAL else address
+            client = _connected(
+                distributed, stack.enter_context(_local(workers)) if address == LOCAL else address
             )
         except Exception as e:  # who answers may say anything: Dask takes that for sizes and names
             said = " ".join(str(e).split())[:200] or type(e).__name__
@@ -229,6 +252,39 @@ def _client(address: str, workers: int) -> Generator[Any]:
             ) from e
         stack.callback(client.close)
         yield client
+
+
+def _connected(distributed: Any, target: Any) -> Any:
+    """Return a client of a scheduler, which is connected to in a thread: that may never end.
+
+    Raises:
+        TimeoutError: nobody has answered.
+        Exception: whatever Dask says.
+    """
+    made: Future[Any] = Future()
+
+    def connect() -> None:
+        try:
+            client = distributed.Client(target)
+        except Exception as e:
+            if made.set_running_or_notify_cancel():
+                made.set_exception(e)
+        else:
+            if made.set_running_or_notify_cancel():
+                made.set_result(client)
+            else:  # nobody waits for it any more
+                client.close()
+
+    Thread(target=connect, daemon=True).start()
+    end = time.monotonic() + _ANSWER_SECONDS
+    try:
+        while not made.done() and time.monotonic() < end:
+            wait([made], timeout=0.1)  # short waits: see `_Run._wait`
+    finally:
+        is_given_up = made.cancel()
+    if is_given_up:
+        raise TimeoutError(f"nothing was heard for {_ANSWER_SECONDS:g} s")
+    return made.result()
 
 
 @contextmanager
