@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,10 @@ import pytest
 from tests.cli.conftest import Run
 from tests.forge import dict_of, pickled, tensor, torch_zip
 
+from sdtool.batch import scanning
+from sdtool.cli import resumed as cli_resumed
+
+Meanwhile = Callable[[Callable[[], object]], Run]
 kills = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 
 
@@ -187,3 +193,107 @@ def test_what_does_not_go_with_resume(sdtool: Run, models: Path) -> None:
     done = sdtool("scan", "models", "--resume", "models/a.ckpt")
     assert done.code == 2
     assert "the name of a model" in done.err
+
+
+@pytest.fixture
+def two_runs(sdtool: Run, monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
+    """A run in the midst of which something else happens, once, when the first file is scanned."""
+    real = scanning.scan_one
+
+    def begun(meanwhile: Callable[[], object]) -> Run:
+        waiting = [meanwhile]
+
+        def scan_one(*args: Any, **options: Any) -> Any:
+            while waiting:
+                waiting.pop()()
+            return real(*args, **options)
+
+        monkeypatch.setattr(scanning, "scan_one", scan_one)
+        return sdtool
+
+    return begun
+
+
+def test_two_runs_do_not_write_one_report(
+    two_runs: Meanwhile,
+    sdtool: Run,
+    models: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cli_resumed, "_PATIENCE_SECONDS", 0)
+    others: list[Any] = []
+
+    def other() -> None:
+        others.append(sdtool("scan", "models", "--resume", "r"))
+
+    assert two_runs(other)("scan", "models", "--resume", "r").code == 1
+    (second,) = others
+    assert (second.code, second.out) == (2, "")
+    assert second.err.startswith("sdtool: error: r: another run is writing this report\n")
+    assert names(Path("r").read_text()) == Counter(path.name for path in models.glob("*.ckpt"))
+    assert sdtool("scan", "models", "--resume", "r").code == 1  # it was let go
+
+
+def test_a_report_is_waited_for_while_a_killed_run_ends(
+    sdtool: Run, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, asked = cli_resumed.lock_file, list[int]()
+
+    def held_at_first(descriptor: int) -> bool:
+        asked.append(descriptor)
+        return len(asked) > 2 and real(descriptor)
+
+    monkeypatch.setattr(cli_resumed, "lock_file", held_at_first)
+    monkeypatch.setattr(cli_resumed, "_PATIENCE_SECONDS", 60)
+    assert sdtool("scan", "models", "--resume", "r").code == 1
+    assert len(asked) == 3
+
+
+def write_to_it() -> None:
+    """As another run does on a disk that knows no locks."""
+    with Path("r").open("ab") as file:
+        file.write(b"{}\n")
+
+
+@pytest.mark.parametrize(
+    ("do", "how"),
+    [
+        (write_to_it, "changed"),
+        (lambda: os.truncate("r", 0), "changed"),
+        pytest.param(lambda: os.unlink("r"), "moved or deleted", marks=kills),
+        pytest.param(lambda: os.rename("r", "s"), "moved or deleted", marks=kills),
+        pytest.param(lambda: os.replace("s", "r"), "moved or deleted", marks=kills),
+    ],
+    ids=["written to", "truncated", "deleted", "moved", "replaced"],
+)
+def test_a_report_that_another_program_changes_is_noticed(
+    two_runs: Meanwhile,
+    models: Path,
+    do: Callable[[], object],
+    how: str,
+) -> None:
+    lines = [json.dumps({"path": f"models/{name}", "verdict": "clean"}) for name in ("a.ckpt",)]
+    Path("r").write_text("".join(f"{line}\n" for line in lines))
+    Path("s").write_text("")
+    done = two_runs(do)("scan", "models", "--resume", "r")
+    assert (done.code, done.out) == (2, "")
+    assert f"sdtool: error: r: was {how} by another program while the run wrote to it" in done.err
+
+
+def test_a_disk_that_takes_half_a_line(
+    sdtool: Run, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that is not buffered may take less than it was given."""
+    real = io.FileIO.write
+
+    class Slow(io.FileIO):
+        def write(self, data: Any, /) -> int:
+            return real(self, bytes(data)[:100]) or 0
+
+    def opened(path: str, *args: Any, **options: Any) -> Any:
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+        return Slow(os.open(path, flags), "r+b") if path == "r" else open(path, *args, **options)
+
+    monkeypatch.setattr(cli_resumed, "open", opened, raising=False)
+    assert sdtool("scan", "models", "--resume", "r").code == 1
+    assert names(Path("r").read_text()) == Counter(path.name for path in models.glob("*.ckpt"))

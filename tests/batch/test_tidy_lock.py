@@ -94,7 +94,7 @@ def test_a_lock_that_is_deleted_meanwhile_is_none(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever had it has ended between the two calls that open and lock it."""
-    places, real, opened = places_of(folder), vars(lock)["_is_locked"], list[int]()
+    places, real, opened = places_of(folder), vars(lock)["lock_file"], list[int]()
 
     def deleted_at_first(descriptor: int) -> bool:
         opened.append(descriptor)
@@ -103,7 +103,7 @@ def test_a_lock_that_is_deleted_meanwhile_is_none(
         is_locked: bool = real(descriptor)
         return is_locked
 
-    monkeypatch.setattr(lock, "_is_locked", deleted_at_first)
+    monkeypatch.setattr(lock, "lock_file", deleted_at_first)
     with locked(places):
         assert len(opened) == (1 if sys.platform == "win32" else 2)
         assert places.lock.exists()

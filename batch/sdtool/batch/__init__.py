@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sdtool.batch.engines import Engine, Here, Processes
     from sdtool.batch.expand import expand_inputs, own_files
     from sdtool.batch.failures import as_error
+    from sdtool.batch.file_lock import lock_file
     from sdtool.batch.files import (
         Done,
         Identified,
@@ -198,6 +199,7 @@ __all__ = [
     "inputs_of",
     "is_folder",
     "is_remote",
+    "lock_file",
     "looked_at",
     "nbytes_of",
     "open_file",
@@ -234,6 +236,7 @@ __getattr__ = lazily(
         ".engines": ("Engine", "Here", "Processes"),
         ".expand": ("expand_inputs", "own_files"),
         ".failures": ("as_error",),
+        ".file_lock": ("lock_file",),
         ".files": (
             "Done", "Identified", "convert_file", "identify_file", "prune_file", "run_batch",
         ),

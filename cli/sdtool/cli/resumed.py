@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from sdtool.batch import Item
+from sdtool.batch import Item, lock_file
 from sdtool.checkpoint import OutputError, UsageError
 from sdtool.cli.report_file import check_name, is_stream
 from sdtool.scan import Verdict
 
+_PATIENCE_SECONDS = 5.0
+_ASK_AGAIN_SECONDS = 0.05
 _ORDER = tuple(Verdict)
 _FILE, _END = b'{"path": ', b'{"tool": "sdtool", '
 """How the lines of files begin, and how the last line of a report that was ended."""
@@ -25,6 +28,7 @@ class Resumed:
         self.verdicts = verdicts
         self._path = path
         self._file = file
+        self._nbytes = file.tell()
 
     def left(self, items: Sequence[Item]) -> list[Item]:
         """Return the files that the report has no line of."""
@@ -34,10 +38,51 @@ class Resumed:
         """Write one more line; a kill loses nothing before it.
 
         Raises:
-            OutputError: the operating system refused.
+            OutputError: the operating system refused, or another program has changed the report.
         """
+        self._check()
+        left = line.encode("utf-8", "backslashreplace") + b"\n"
         with _refused(self._path, "written"):
-            self._file.write(line.encode("utf-8", "backslashreplace") + b"\n")
+            while left:  # a disk that is nearly full takes a part, and then says so
+                count = self._file.write(left)
+                self._nbytes += count
+                left = left[count:]
+
+    def finish(self) -> None:
+        """Have all lines on the disk.
+
+        Raises:
+            OutputError: the operating system refused, or the report is not there any more.
+        """
+        self._check()
+        with _refused(self._path, "written"):
+            os.fsync(self._file.fileno())
+            is_there = self._is_there(os.fstat(self._file.fileno()))
+        if not is_there:
+            raise self._changed("moved or deleted")
+
+    def _check(self) -> None:
+        """Check that the report is as the last line has left it: not every disk knows locks."""
+        with _refused(self._path, "written"):
+            there = os.fstat(self._file.fileno())
+            is_gone = not there.st_nlink and not self._is_there(there)
+        if is_gone:
+            raise self._changed("moved or deleted")
+        if there.st_size != self._nbytes:
+            raise self._changed("changed")
+
+    def _is_there(self, ours: os.stat_result) -> bool:
+        try:
+            return os.path.samestat(os.stat(self._path), ours)
+        except FileNotFoundError:
+            return False
+
+    def _changed(self, how: str) -> OutputError:
+        return OutputError(
+            f"was {how} by another program while the run wrote to it",
+            where=self._path,
+            hint="run the same command again: it scans what the report lacks",
+        )
 
 
 @contextmanager
@@ -46,21 +91,47 @@ def resumed(path: str, inputs: Sequence[Item]) -> Generator[Resumed]:
 
     Raises:
         UsageError: it holds something else, or is one of the inputs.
-        OutputError: it cannot be read or written.
+        OutputError: it cannot be read or written, or another run has it.
     """
     check_name(path, "--resume", (item.path for item in inputs))
     if is_stream(path):
         raise UsageError("--resume names a file", where=path)
     with _refused(path, "read"):
-        file = open(path, "r+b" if os.path.exists(path) else "x+b", buffering=0)
+        file = open(path, "r+b", buffering=0, opener=_made_or_opened)
     with file:
+        _lock(path, file)
+        file.seek(0)
         verdicts, whole = _read(path, file)
         with _refused(path, "written"):
             file.truncate(whole)
             file.seek(whole)
-        yield Resumed(path, file, verdicts)
-        with _refused(path, "written"):
-            os.fsync(file.fileno())
+        report = Resumed(path, file, verdicts)
+        yield report
+        report.finish()
+
+
+def _made_or_opened(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT, 0o666)
+
+
+def _lock(path: str, file: BinaryIO) -> None:
+    """Keep other runs from the report; each would write over the lines of the other.
+
+    The processes of a run that was killed hold it for a moment.
+
+    Raises:
+        OutputError: another run has it.
+    """
+    end = time.monotonic() + _PATIENCE_SECONDS
+    with _refused(path, "locked"):
+        while not lock_file(file.fileno()):
+            if time.monotonic() > end:
+                raise OutputError(
+                    "another run is writing this report",
+                    where=path,
+                    hint="give each run a report of its own: they can be put together in the end",
+                )
+            time.sleep(_ASK_AGAIN_SECONDS)
 
 
 def _read(path: str, file: BinaryIO) -> tuple[dict[str, Verdict], int]:

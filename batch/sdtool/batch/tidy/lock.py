@@ -7,28 +7,20 @@ so a kill leaves a file that nobody holds, and the next run takes it over.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
+from sdtool.batch.file_lock import lock_file
 from sdtool.batch.place import make_folder
 from sdtool.batch.tidy.places import Places, check_own
 from sdtool.checkpoint import OutputError, os_reason
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 _FLAGS = (
     os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0)
 )  # fmt: skip
-_HELD = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
-"""What a file system says that knows no locks (some network folders)."""
 _TRIES = 100
 
 
@@ -58,7 +50,7 @@ def check_free(places: Places) -> None:
     except OSError:  # there is none; or none that could be held, in a folder that is only read
         return
     try:
-        if not _is_locked(descriptor):
+        if not lock_file(descriptor):
             raise _busy(places)
     finally:
         os.close(descriptor)
@@ -76,7 +68,7 @@ def _taken(places: Places) -> int:
         except OSError as e:
             raise _refused(places, e) from e
         try:
-            if not _is_locked(descriptor):
+            if not lock_file(descriptor):
                 raise _busy(places)
             if os.path.samestat(os.fstat(descriptor), os.lstat(places.lock)):
                 return descriptor
@@ -89,25 +81,6 @@ def _taken(places: Places) -> int:
             raise
         os.close(descriptor)  # it was deleted after it was opened, by who had it
     raise _busy(places)
-
-
-def _is_locked(descriptor: int) -> bool:
-    """Lock a file; the answer is False where somebody else has.
-
-    Raises:
-        OSError: the operating system refused.
-    """
-    try:
-        if sys.platform == "win32":
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as e:
-        if e.errno in _HELD:
-            return False
-        if e.errno not in _NO_LOCKS:
-            raise
-    return True
 
 
 def _let_go(places: Places, descriptor: int) -> None:
