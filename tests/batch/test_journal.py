@@ -353,6 +353,35 @@ def test_a_journal_that_is_locked_is_waited_for_and_given_up(
     assert "is in use by another program" in done.err
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not delete what is open")
+@pytest.mark.parametrize("verb", ["scan", "convert"])
+@pytest.mark.parametrize("how", ["deleted", "moved", "replaced"])
+def test_a_journal_that_goes_while_it_is_used_is_noticed(
+    sdtool: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, how: str
+) -> None:
+    """SQLite goes on with the file that it has opened."""
+    (tmp_path / "m.ckpt").write_bytes(torch_zip(pickled(dict_of({"w": tensor()}))))
+    real = store.Journal.task
+
+    def asked(journal: store.Journal, /, asked: str) -> int:
+        number = real(journal, asked)
+        if how == "moved":
+            os.rename("j", "k")
+        elif how == "deleted":
+            os.unlink("j")
+        else:
+            Path("k").touch()
+            os.replace("k", "j")
+        return number
+
+    monkeypatch.setattr(store.Journal, "task", asked)
+    done = sdtool(verb, "m.ckpt", "--journal", "j", "--json")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(
+        "sdtool: error: j: was moved or deleted by another program while the run used it\n"
+    )
+
+
 def test_a_new_journal_that_another_run_reads_is_waited_for(tmp_path: Path) -> None:
     store.Journal(str(tmp_path / "j")).close()
     other = sqlite3.connect(tmp_path / "j", isolation_level=None, check_same_thread=False)

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sdtool.batch.items import MODEL_SUFFIXES, is_remote, whole_path
+from sdtool.batch.journal.place import Place
 from sdtool.batch.journal.stamp import AnyStamp, Stamp, Stamps, Tag, still_hold
 from sdtool.batch.journal.task import is_current
 from sdtool.checkpoint import OutputError, UsageError, dataclass
@@ -124,7 +125,7 @@ class Journal:
 
     Raises:
         UsageError: `path` is something else, damaged, or not there and not to be made.
-        OutputError: it cannot be read or written, or another program keeps it locked.
+        OutputError: it cannot be read or written, another program keeps it locked, or has moved it.
     """
 
     def __init__(self, path: str, *, create: bool = True) -> None:
@@ -140,6 +141,7 @@ class Journal:
             )
             try:
                 self._prepare()
+                self._place = Place.of(path)
             except BaseException:
                 self._database.close()
                 raise
@@ -207,7 +209,8 @@ class Journal:
 
     @_with_errors
     def flush(self) -> None:
-        """Write the pending entries."""
+        """Write the pending entries; find out whether the next run will see them."""
+        self._place.check()
         if not self._pending:
             return
         with self._writing():
