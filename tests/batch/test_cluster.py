@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -199,6 +200,9 @@ def test_what_is_no_scheduler_is_one_line(sdtool: Run, models: Path) -> None:
         done = sdtool("scan", "models", "--cluster", f"tcp{url.removeprefix('http')[:-7]}")
     assert done.code == 2
     assert "the cluster does not answer (" in done.err.splitlines()[0]
+    # one that is thrown away while the next one starts waits for ever, and that with it
+    left = [one for one in gc.get_objects() if type(one) is distributed.Client]
+    assert {client.status for client in left} <= {"closed"}
 
 
 @contextmanager

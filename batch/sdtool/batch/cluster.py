@@ -7,6 +7,7 @@ Source: dask/distributed#7870 (a future that was finished is lost with its worke
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -243,10 +244,9 @@ def _client(address: str, workers: int) -> Generator[Any]:
             client = _connected(
                 distributed, stack.enter_context(_local(workers)) if address == LOCAL else address
             )
-        except Exception as e:  # who answers may say anything: Dask takes that for sizes and names
-            said = " ".join(str(e).split())[:200] or type(e).__name__
+        except Exception as e:
             raise UsageError(
-                f"the cluster does not answer ({said})",
+                f"the cluster does not answer ({_said(e)})",
                 where=address,
                 hint="--cluster expects the address of a Dask scheduler, tcp://HOST:8786, or local",
             ) from e
@@ -254,26 +254,34 @@ def _client(address: str, workers: int) -> Generator[Any]:
         yield client
 
 
+def _said(e: Exception) -> str:
+    return " ".join(str(e).split())[:200] or type(e).__name__
+
+
 def _connected(distributed: Any, target: Any) -> Any:
     """Return a client of a scheduler, which is connected to in a thread: that may never end.
 
     Raises:
-        TimeoutError: nobody has answered.
-        Exception: whatever Dask says.
+        OSError: nobody has answered, or what Dask says went wrong.
     """
     made: Future[Any] = Future()
 
     def connect() -> None:
+        said = ""
         try:
             client = distributed.Client(target)
-        except Exception as e:
-            if made.set_running_or_notify_cancel():
-                made.set_exception(e)
-        else:
-            if made.set_running_or_notify_cancel():
-                made.set_result(client)
-            else:  # nobody waits for it any more
+        except Exception as e:  # who answers may say anything: Dask takes that for sizes and names
+            said = _said(e)
+        if said:
+            # Ends what is left of the client: at the start of the next one Dask waits for itself.
+            gc.collect()
+        if not made.set_running_or_notify_cancel():  # nobody waits for it any more
+            if not said:
                 client.close()
+        elif said:
+            made.set_exception(ConnectionError(said))
+        else:
+            made.set_result(client)
 
     Thread(target=connect, daemon=True).start()
     end = time.monotonic() + _ANSWER_SECONDS
