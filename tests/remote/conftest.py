@@ -14,13 +14,14 @@ from tests.cli.conftest import training as training
 from tests.cli.conftest import trapped as trapped
 from tests.remote.server import Server, running
 
-from sdtool.batch.remote import patience
+from sdtool.batch.remote import patience, silence
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Waits of milliseconds, and no setting, token or proxy of whoever runs the tests."""
     monkeypatch.setattr(patience, "FIRST_SECONDS", 0.001)
+    vars(silence)["_silent"].clear()  # a port may be that of an earlier server
     for name in list(os.environ):
         is_secret = name.upper().startswith(("HF_", "AWS_", "AZURE_", "GOOGLE_", "HUGGING_"))
         if is_secret or name.lower().endswith("_proxy"):

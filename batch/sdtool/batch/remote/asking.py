@@ -14,10 +14,13 @@ from urllib.parse import urlsplit
 from sdtool.batch.remote.connections import Connections, Origin
 from sdtool.batch.remote.pace import TooLong, TooSlow, expect
 from sdtool.batch.remote.patience import Again
+from sdtool.batch.remote.silence import check_answering, has_answered
 from sdtool.batch.version import sdtool_version
 from sdtool.checkpoint import Unreadable, dataclass
 
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
+_CONTENT = frozenset({200, 206})
+"""With these a body has to come, before a server has answered."""
 _BROKEN = (OSError, http.client.HTTPException, ValueError)
 """What is raised for a response that is none; ValueError for a chunk of negative size."""
 _PIECE_NBYTES = 1 << 18
@@ -67,8 +70,9 @@ class Answer:
                 left -= len(piece)
                 yield piece
         except _BROKEN as e:
-            raise again(e) from e
+            raise again(e, self._origin) from e
         else:
+            has_answered(self._origin)
             if self._response.isclosed() and not self._response.will_close:
                 self._connections.give_back(self._origin, self._connection)
                 return
@@ -95,9 +99,10 @@ def ask(connections: Connections, url: str, headers: Mapping[str, str], where: s
 
     Raises:
         Again: there is no connection, or the server is busy.
-        Unreadable: connecting to this server is not allowed.
+        Unreadable: connecting to this server is not allowed, or it was given up.
     """
     origin = Origin.of(url)
+    check_answering(origin, where)
     while True:
         try:
             connection, is_used = connections.take(origin)
@@ -114,7 +119,7 @@ def ask(connections: Connections, url: str, headers: Mapping[str, str], where: s
         except UnicodeError as e:  # a label of more than 63 letters
             raise Unreadable("there is no server of this name", where=where) from e
         except OSError as e:
-            raise again(e) from e
+            raise again(e, origin) from e
         try:
             connection.request("GET", _target(url), headers=_headers(headers))
             response = connection.getresponse()
@@ -122,7 +127,9 @@ def ask(connections: Connections, url: str, headers: Mapping[str, str], where: s
         except _BROKEN as e:
             connections.hang_up(connection)
             if not is_used:  # an idle connection may have been closed by the server
-                raise again(e) from e
+                raise again(e, origin) from e
+    if response.status not in _CONTENT:
+        has_answered(origin)
     answer = Answer(response.status, response.msg, response, connection, origin, connections)
     if response.status in _BUSY:
         answer.close()
@@ -135,20 +142,24 @@ def _headers(wanted: Mapping[str, str]) -> dict[str, str]:
     return {**ours, **wanted}
 
 
-def again(e: Exception) -> Again:
-    """Return what went wrong with a connection, without what was sent over it."""
+def again(e: Exception, origin: Origin) -> Again:
+    """Return what went wrong with a connection to a server, without what was sent over it."""
+    return Again(_what(e), silent=origin)
+
+
+def _what(e: Exception) -> str:
     if isinstance(e, TooSlow):
-        return Again("the server sends data too slowly")
+        return "the server sends data too slowly"
     if isinstance(e, TooLong):
-        return Again("the server sends headers without end")
+        return "the server sends headers without end"
     if isinstance(e, TimeoutError):
-        return Again("the server does not answer")
+        return "the server does not answer"
     if isinstance(e, ssl.SSLError):
-        return Again(f"the encrypted connection failed ({e.reason or 'no reason given'})")
+        return f"the encrypted connection failed ({e.reason or 'no reason given'})"
     if not isinstance(e, OSError):
-        return Again("the connection was closed during a response")
+        return "the connection was closed during a response"
     reason = e.strerror or str(e)
-    return Again(f"the connection failed ({reason.lower() or type(e).__name__})")
+    return f"the connection failed ({reason.lower() or type(e).__name__})"
 
 
 def _named(response: http.client.HTTPResponse) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import field
 from typing import TypeVar
 
+from sdtool.batch.remote.connections import Origin
+from sdtool.batch.remote.silence import is_given_up, was_silent
 from sdtool.checkpoint import Unreadable, dataclass
 
 T = TypeVar("T")
@@ -18,12 +20,16 @@ MOST_SECONDS = 300.0
 
 
 class Again(Exception):
-    """Something that may go better the next time, and how many seconds to wait at least."""
+    """Something that may go better the next time, and how many seconds to wait at least.
 
-    def __init__(self, what: str, seconds: float = 0.0) -> None:
+    `silent` is the server, where it did not answer.
+    """
+
+    def __init__(self, what: str, seconds: float = 0.0, silent: Origin | None = None) -> None:
         super().__init__(what)
         self.what = what
         self.seconds = seconds
+        self.silent = silent
 
 
 FIRST_SECONDS = 0.5
@@ -42,7 +48,7 @@ class Patience:
         Raises:
             Unreadable: it did so too often, or the server requests too long a delay.
         """
-        last = Again("nothing was tried")
+        last, number = Again("nothing was tried"), 0
         for number in range(ATTEMPTS):
             try:
                 return attempt()
@@ -51,10 +57,13 @@ class Patience:
             if last.seconds > MOST_SECONDS:
                 what = f"the server asks to wait {last.seconds:,.0f} seconds ({last.what})"
                 raise Unreadable(what, where=where, hint="try again later")
+            if last.silent is not None and is_given_up(last.silent):
+                break
             if number + 1 < ATTEMPTS:
                 back_off = FIRST_SECONDS * 2**number * random.uniform(0.5, 1.0)
                 if self.stopped.wait(max(last.seconds, back_off)):
                     raise Unreadable("was closed while it was read", where=where)
-        raise Unreadable(
-            f"{last.what}, {ATTEMPTS} times", where=where, hint="try again later, or get a copy"
-        )
+        if last.silent is not None and not self.stopped.is_set():
+            was_silent(last.silent, where, last.what)
+        times = f", {number + 1} times" if number else ""
+        raise Unreadable(f"{last.what}{times}", where=where, hint="try again later, or get a copy")
