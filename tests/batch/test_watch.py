@@ -393,6 +393,36 @@ def test_several_at_once_take_each_file_once(
     assert summary == {"files": 12, "moved": 4, "converted": 4}
 
 
+@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("other", ["w", "v"])
+def test_files_with_one_output_are_converted_one_after_the_other(
+    sdtool: Run, downloads: Path, jobs: str, other: str
+) -> None:
+    """The first gets its output; what has the same in it is told that it is there already."""
+    for name, tensor_name in (("a.ckpt", "w"), ("a.pt", other), ("b.ckpt", "w"), ("A.pth", "w")):
+        (downloads / name).write_bytes(torch_zip(pickled(dict_of({tensor_name: tensor()}))))
+    options = ("watch", downloads, "--once", "--settle", "0", "--convert", "-j", jobs, "--json")
+    done = sdtool(*options)
+    made = {Path(one["path"]).name: one["outputs"] for one in json.loads(done.out)["files"]}
+    found = {name: one["status"] for name, (one,) in made.items()}
+    first, second = ("A.pth", "a.ckpt") if is_one_name(downloads) else ("a.ckpt", "A.pth")
+    assert found == {
+        first: "written",
+        second: "skipped" if is_one_name(downloads) else "written",
+        "a.pt": "skipped" if other == "w" else "failed",
+        "b.ckpt": "written",
+    }
+    assert done.code == (0 if other == "w" else 2)
+    if other == "v":
+        assert "a.safetensors: already exists\n" in done.err
+
+
+def is_one_name(folder: Path) -> bool:
+    """Whether names that differ in the case of letters are one file there."""
+    (folder.parent / "case").touch()
+    return (folder.parent / "CASE").exists()
+
+
 @pytest.mark.parametrize("where", ["convert", "scan"])
 def test_ctrl_c_among_several_tells_of_each_once_and_leaves_nothing_half_written(
     sdtool: Run, downloads: Path, training: Path, monkeypatch: pytest.MonkeyPatch, where: str

@@ -12,11 +12,13 @@ from sdtool.batch.converting import Converting
 from sdtool.batch.engines import Engine, Here, Processes
 from sdtool.batch.expand import expand_inputs
 from sdtool.batch.failures import as_error
+from sdtool.batch.file_keys import file_keys
 from sdtool.batch.files import place
 from sdtool.batch.items import Item, is_remote, shown_path
 from sdtool.batch.options import Options
 from sdtool.batch.outcome import Outcome
 from sdtool.batch.outputs import outputs_for
+from sdtool.batch.place import AnyJob
 from sdtool.batch.run import run_jobs
 from sdtool.batch.scanning import scanned
 from sdtool.batch.sets import all_files_of, as_models
@@ -161,16 +163,18 @@ class Watch:
         with outputs_for(None, self._wanted.out_dir) as outputs:
             # each as if it were alone: nothing is passed over for another one
             jobs = [job for one in waiting.values() for job in place([one.item], recipe, outputs)]
-            run_jobs(
-                jobs,
-                recipe,
-                options,
-                engine=self._engine(len(jobs)),
-                report=ended,
-                late=ended,
-                journal=self._journal,
-                outputs=outputs,
-            )
+            while jobs:
+                now, jobs = _next_to_each_other(jobs)
+                run_jobs(
+                    now,
+                    recipe,
+                    options,
+                    engine=self._engine(len(now)),
+                    report=ended,
+                    late=ended,
+                    journal=self._journal,
+                    outputs=outputs,
+                )
         for path in list(waiting):  # what lies where outputs go is no input
             report(waiting.pop(path))
 
@@ -178,6 +182,21 @@ class Watch:
         """Return where `count` files are worked on."""
         at_once = min(self._wanted.at_once, count)
         return Processes(at_once) if at_once > 1 else Here()
+
+
+def _next_to_each_other(jobs: Sequence[AnyJob]) -> tuple[list[AnyJob], list[AnyJob]]:
+    """Split jobs into those that can be done at once, and those that have to wait for one of them:
+    of several with one output the second finds what the first has written.
+    """
+    key_of = file_keys()
+    now: list[AnyJob] = []
+    later: list[AnyJob] = []
+    taken: set[str] = set()
+    for job in jobs:
+        keys = {key_of(out) for out in job.outs}
+        (later if keys & taken else now).append(job)
+        taken |= keys
+    return now, later
 
 
 def _moved(item: Item, report: Report, folder: str, root: str) -> Arrived:
