@@ -52,11 +52,14 @@ class Trace:
 
     __slots__ = (
         "anomalies", "events", "goes_on", "hashes", "nbytes", "noted", "objects", "opcodes",
-        "protocol",
+        "plain", "protocol",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.plain: list[Event] = []
+        """What a plain unpickler would do where joblib reads the pickle of an array: it has another
+        memo there, so with most honest files it gets lost."""
         self.anomalies: list[Anomaly] = []
         self.noted: dict[RuleId, int] = {}
         """How often each rule came up; `anomalies` keeps the first few of each."""

@@ -90,6 +90,7 @@ def judge_stream(stream: Stream, found: Collector, limits: Limits = DEFAULT_LIMI
                 follow_state(event, arguments)
         elif type(event) is Persistent and not _is_storage_id(event.pid, stream):
             found.add(Anomaly(RuleId.ODD_PERSISTENT_ID), offset=event.offset, member=member)
+    nested += _plain(stream, found)
     if work < 0:
         found.unjudged = "sets the same large states repeatedly"
     for container, used in arguments.containers.values():
@@ -97,6 +98,24 @@ def judge_stream(stream: Stream, found: Collector, limits: Limits = DEFAULT_LIMI
             problem = Anomaly(RuleId.ESCAPED_MUTATION)
             found.add(problem, offset=container.mutated, member=member)
     _unfolded(stream, found, limits)
+    return nested
+
+
+def _plain(stream: Stream, found: Collector) -> list[Value]:
+    """Judge what a plain unpickler does where it is lost; return the pickles that it loads.
+
+    It looks up names that were never meant, most of which are nowhere: only what is dangerous
+    counts.
+    """
+    nested: list[Value] = []
+    for event in stream.trace.plain:
+        if type(event) is Resolve and not event.computed:
+            if judge_name(event.target, walks_dots=event.walks_dots).danger is not None:
+                _name(event, found, stream.member, stream.profile)
+        elif type(event) is Instance and type(event.target) is Global:
+            row = judge_name(event.target).row
+            if row is not None and row.loads_pickle and _is_pickle_bytes(event.args):
+                nested.append(event.args[0])
     return nested
 
 

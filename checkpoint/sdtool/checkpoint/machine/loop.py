@@ -13,12 +13,10 @@ from struct import error as struct_error
 from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed
 from sdtool.checkpoint.joblib_arrays import array_of, joblib_class
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
-from sdtool.checkpoint.machine.frame_cuts import FRAME_NBYTES, other_ways
 from sdtool.checkpoint.machine.mutations import set_items
 from sdtool.checkpoint.machine.opcodes import LOAD, check_arguments
 from sdtool.checkpoint.machine.state import (
     ABSENT,
-    CUTS,
     NO_FRAME,
     Bounds,
     Machine,
@@ -27,6 +25,7 @@ from sdtool.checkpoint.machine.state import (
     truncated,
 )
 from sdtool.checkpoint.machine.tensor_calls import CALL_OBJECTS, follow_call
+from sdtool.checkpoint.machine.ways import follow_ways
 from sdtool.checkpoint.reading import PICKLE, LoaderProfile, Stream
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Source
@@ -36,9 +35,6 @@ from sdtool.checkpoint.values import DICT, NEAR, Instance, Persistent, Value
 
 _WINDOW_NBYTES = 1 << 18
 _FIRST_WINDOW_NBYTES = 1 << 17
-
-_CUTS_COST = 400_000, 100_000
-"""The opcodes and objects of all other ways to read a pickle: of honest ones there are none."""
 
 _ONES = tuple((number,) for number in range(256))
 """Shapes and strides of one dimension, each once for all tensors that have it."""
@@ -72,51 +68,8 @@ def run_pickle(
     machine = Machine(source, source.nbytes, Trace(), profile, limits, bounds)
     value, error = run(machine, offset)
     if machine.crossings:
-        value, error = None, _follow_cuts(machine, offset, error, [CUTS, *_CUTS_COST])
+        value, error = None, follow_ways(machine, offset, error, run)
     return Stream(member, offset, profile, source, machine.trace, value, error)
-
-
-def _follow_cuts(
-    m: Machine, offset: int, error: InputError | None, left: list[int], since: int = 0
-) -> InputError | None:
-    """Follow each other way in which the pickle is read; return the error that counts.
-
-    `left` is how many more are followed, and their opcodes and objects; `since` is where a run that
-    is another way leaves that of its parent. What they find is taken up behind what was found
-    before the opcode in question.
-    """
-    trace = m.trace
-    own = len(trace.events)
-    for crossing, source in other_ways(m.source, m.crossings):
-        if crossing.at < since:
-            continue
-        left[0] -= 1
-        bounds = (
-            min(left[1], m.bounds[0] - trace.opcodes), min(left[2], m.bounds[1] - trace.objects)
-        )  # fmt: skip
-        if left[0] < 0 or min(bounds) <= 0:
-            return LimitExceeded("too many ways to read opcodes that cross the end of a frame")
-        other = Machine(source, source.nbytes, Trace(), m.profile, m.limits, bounds)
-        _, why = run(other, offset)
-        left[1] -= other.trace.opcodes
-        left[2] -= other.trace.objects
-        if other.crossings:
-            why = _follow_cuts(other, offset, why, left, crossing.at - FRAME_NBYTES)
-        found = other.trace
-        known = sum(1 for event in trace.events[:own] if event.offset < crossing.at)
-        del found.events[:known]
-        found.anomalies[:] = [one for one in found.anomalies if one not in trace.anomalies]
-        if found.events or why is None:  # else it breaks off there as well: a damaged file
-            trace.goes_on = trace.goes_on or found.goes_on or why is None
-            if RuleId.OPCODE_CROSSES_FRAME not in trace.noted:
-                m.note(RuleId.OPCODE_CROSSES_FRAME, "an opcode ends behind its frame", crossing.at)
-            _take_over(m, found)
-        else:
-            trace.opcodes += found.opcodes
-            trace.objects += found.objects
-        if isinstance(why, LimitExceeded):
-            return why
-    return error
 
 
 def run(m: Machine, offset: int) -> tuple[Value, InputError | None]:
@@ -358,34 +311,44 @@ def _load_array_behind(m: Machine, target: Instance) -> None:
     if m.objects > objects:
         raise LimitExceeded(f"more than {objects:,} objects in one file")
     bounds = (opcodes // 16, objects - m.objects)
-    inner = Trace()
+    end = array.offset + array.nbytes
+    broken = None
     if array.holds_objects:
-        fresh = Machine(m.source, m.end, inner, m.profile, m.limits, bounds)
-        _, error = run(fresh, array.offset)
-        _take_over(m, inner)
-        if error is not None:
-            raise error
-        end = array.offset + inner.nbytes
-    else:
-        _, error = run(m.beside(inner, PICKLE, bounds), here)
-        if inner.events or error is None:
-            m.note(RuleId.LOADER_DISAGREEMENT, "the bytes of an array that run as opcodes", here)
-            _take_over(m, inner)
-        end = array.offset + array.nbytes
-        if end > m.end:
-            raise truncated(here, f"an array of {array.nbytes:,} bytes")
+        fresh = Machine(m.source, m.end, Trace(), m.profile, m.limits, bounds)
+        fresh.ways = m.ways
+        _, broken = run(fresh, array.offset)
+        m.take_over(fresh.trace)
+        m.crossings += fresh.crossings  # each is another way to read all that follows
+        end = array.offset + fresh.trace.nbytes
+    error = _take_as_opcodes(m, here, bounds, is_pickle=array.holds_objects) or broken
+    if error is not None:
+        raise error
+    if end > m.end:
+        raise truncated(here, f"an array of {array.nbytes:,} bytes")
     m.stack[-1] = array.value
     m.pos = end - m.base
     m.frame_end = NO_FRAME
 
 
-def _take_over(m: Machine, other: Trace) -> None:
-    """Add what another run over the same bytes has found."""
-    m.trace.events.extend(other.events)
-    for anomaly in other.anomalies:
-        m.note(anomaly.rule, anomaly.detail, anomaly.offset or 0)
-    m.trace.opcodes += other.opcodes
-    m.trace.objects += other.objects
+def _take_as_opcodes(
+    m: Machine, here: int, bounds: Bounds, *, is_pickle: bool
+) -> LimitExceeded | None:
+    """Take up what any other unpickler does that goes on where an array begins.
+
+    It has the memo and the stack of the pickle around the array, so what `is_pickle` is another one
+    to it. Return an error where it does too much to be followed.
+    """
+    other = m.beside(Trace(), PICKLE, bounds)
+    _, error = run(other, here)
+    if other.crossings:
+        error = follow_ways(other, here, error, run, before=m)
+    found = other.trace
+    if is_pickle:
+        m.trace.plain += found.events + found.plain
+    elif found.events or found.goes_on or error is None:
+        m.note(RuleId.LOADER_DISAGREEMENT, "the bytes of an array that run as opcodes", here)
+        m.take_over(found)
+    return error if isinstance(error, LimitExceeded) else None
 
 
 _LOAD = {**LOAD, 0x62: load_build}

@@ -24,6 +24,8 @@ ABSENT = object()
 
 CUTS = 16
 """Other ways to read a pickle, where opcodes cross the ends of frames, that are followed."""
+_CUTS_COST = 400_000, 100_000
+"""The opcodes and objects of all other ways to read a file: of honest ones there are none."""
 _HOLES = 4096
 _SHAPES = 1024
 _ANOMALIES_PER_RULE = 20
@@ -46,7 +48,7 @@ class Machine:
     __slots__ = (
         "at", "base", "bounds", "broken", "buf", "crossings", "end", "entries", "far", "frame_at",
         "frame_end", "holes", "limits", "memo", "metastack", "names", "objects", "pos", "profile",
-        "protocol", "rows", "shapes", "source", "stack", "trace",
+        "protocol", "rows", "shapes", "source", "stack", "trace", "ways",
     )  # fmt: skip
 
     def __init__(
@@ -91,6 +93,8 @@ class Machine:
         self.frame_end = NO_FRAME
         self.crossings: list[Crossing] = []
         """Opcodes that may reach beyond their frames, up to one more than are followed."""
+        self.ways = [CUTS, *_CUTS_COST]
+        """How many other ways to read the file may still be followed, their opcodes and objects."""
 
     def pop_mark(self) -> list[Value]:
         """The items above the topmost mark, which goes.
@@ -231,9 +235,23 @@ class Machine:
         if made + self.objects + len(self.far) + len(self.metastack) > self.bounds[1]:
             raise LimitExceeded(f"more than {self.bounds[1]:,} objects in one file")
 
-    def beside(self, trace: Trace, profile: LoaderProfile, bounds: Bounds) -> Machine:
-        """Another machine in the same state, for another way to go on."""
-        other = Machine(self.source, self.end, trace, profile, self.limits, bounds)
+    def take_over(self, other: Trace) -> None:
+        """Add what another run over the same bytes has found."""
+        self.trace.events.extend(other.events)
+        self.trace.plain.extend(other.plain)
+        for anomaly in other.anomalies:
+            self.note(anomaly.rule, anomaly.detail, anomaly.offset or 0)
+        self.trace.opcodes += other.opcodes
+        self.trace.objects += other.objects
+        self.trace.goes_on = self.trace.goes_on or other.goes_on
+
+    def beside(
+        self, trace: Trace, profile: LoaderProfile, bounds: Bounds, source: Source | None = None
+    ) -> Machine:
+        """Another machine in the same state, for another way to go on, with other bytes behind."""
+        source = source or self.source
+        other = Machine(source, source.nbytes, trace, profile, self.limits, bounds)
+        other.ways = self.ways
         other.stack = list(self.stack)
         other.metastack = [list(below) for below in self.metastack]
         other.memo, other.far, other.holes = list(self.memo), dict(self.far), self.holes
