@@ -43,11 +43,11 @@ def header(
     }
 
 
-def on_meta(make: Callable[[], Any]) -> Any:
+def on_meta(make: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     """Make a module without memory for its weights."""
     torch = importlib.import_module("torch")
     with torch.device("meta"):
-        return make()
+        return make(*arguments, **options)
 
 
 def shapes_of(module: Any) -> Shapes:
@@ -239,12 +239,12 @@ def networks() -> Iterator[Header]:
     diffusers = importlib.import_module("diffusers")
     for case, name, options, family in TRANSFORMERS:
         with built(case):
-            net = on_meta(lambda n=name, o=options: getattr(diffusers, n)(**o))
+            net = on_meta(getattr(diffusers, name), **options)
             yield header(f"networks/{case}", "transformer", family, shapes_of(net))
             yield from adapters(case, linears_of(net), family, "transformer")
     for case, name, options, kind, families in OTHERS:
         with built(case):
-            net = on_meta(lambda n=name, o=options: getattr(diffusers, n)(**o))
+            net = on_meta(getattr(diffusers, name), **options)
             yield header(f"parts/{case}", kind, families, shapes_of(net))
             if name == "UNet2DConditionModel":
                 yield from adapters(case, linears_of(net), families, "unet")
@@ -302,7 +302,7 @@ def siblings() -> Iterator[Header]:
     diffusers = importlib.import_module("diffusers")
     for name, options, family in SIBLINGS:
         with built(name):
-            net = on_meta(lambda n=name, o=options: getattr(diffusers, n)(**o))
+            net = on_meta(getattr(diffusers, name), **options)
             part = "unet" if "UNet" in name else "transformer"
             yield header(f"siblings/{name}", f"{part}|unknown", family, shapes_of(net))
             yield from adapters(f"sibling-{name}", linears_of(net), family, part)
@@ -314,7 +314,7 @@ def siblings() -> Iterator[Header]:
     ]
     for case, name, options, family in rows:
         with built(case):
-            net = on_meta(lambda n=name, o=options: getattr(diffusers, n)(**o))
+            net = on_meta(getattr(diffusers, name), **options)
             yield from partial(case, linears_of(net), family)
 
 
@@ -367,7 +367,7 @@ def lycoris(layers: Mapping[str, Any], algorithm: Any) -> Shapes:
     """What LyCORIS saves for some layers, by its own modules."""
     shapes: Shapes = {}
     for name, layer in layers.items():
-        module = on_meta(lambda n=name, at=layer: algorithm(f"lycoris_{n}", at, 1.0, 8, 1))
+        module = on_meta(algorithm, f"lycoris_{name}", layer, 1.0, 8, 1)
         for key, value in module.custom_state_dict().items() if hasattr(
             module, "custom_state_dict") and module.custom_state_dict() else (
             module.state_dict().items()):  # fmt: skip
@@ -438,7 +438,7 @@ def encoders() -> Iterator[Header]:
     )  # fmt: skip
     for case, model, config, options, kind, family in cases:
         with built(case):
-            made = on_meta(lambda m=model, c=config, o=options: getattr(t, m)(getattr(t, c)(**o)))
+            made = on_meta(getattr(t, model), getattr(t, config)(**options))
             yield header(f"encoders/{case}", kind, family, shapes_of(made))
 
 
