@@ -12,7 +12,9 @@ import pytest
 from tests.cli.conftest import Run
 from tests.remote.server import Reply, Server, running
 
+from sdtool.batch import open_file
 from sdtool.batch.remote import listing
+from sdtool.batch.remote.ranged import RemoteFile
 from sdtool.cli.exit_codes import DONE, TROUBLE
 
 TOKEN = "hf_SECRETsecret"
@@ -31,6 +33,8 @@ class Hub:
         self.private = False
         self.valid_for = 1_000
         """Requests to the store that one address is good for."""
+        self.weak = ""
+        """An ETag that it gives to all files alike."""
         self.page = 1_000
         self.left: dict[str, int] = {}
         server.always = self.answer
@@ -67,8 +71,9 @@ class Hub:
         place = f"/{commit}/{quote(path)}"
         address = f"{place}?sig={len(self.left)}"
         self.left[address] = self.valid_for
-        self.store.serve(place, data, tag=f'"store-{commit}"')
-        linked = {"X-Linked-ETag": f'"{hash(data)}"', "X-Linked-Size": str(len(data))}
+        self.store.serve(place, data, tag=f'"store-{commit}-{hash(data)}"')
+        tag = self.weak or f'"{hash(data)}"'
+        linked = {"X-Linked-ETag": tag, "X-Linked-Size": str(len(data))}
         return Reply(302, {**about, **linked, "Location": self.store.url + address})
 
     def give(self, path: str, asked: Mapping[str, str], good: Callable[[], Reply]) -> Reply:
@@ -150,6 +155,38 @@ def test_other_content_behind_the_new_address_is_an_error(
 ) -> None:
     data = training.read_bytes()
     hub.add("m.ckpt", data)
+    hub.valid_for = 2
+    plain = hub.answer
+
+    def forced(path: str, asked: Mapping[str, str], good: Callable[[], Reply]) -> Reply:
+        reply = plain(path, asked, good)
+        hub.add("m.ckpt", data[:-1] + b"x")
+        return reply
+
+    hub.server.always = forced
+    result = sdtool("convert", "hf://owner/repo/m.ckpt")
+    assert (result.code, "changed while it was read" in result.err) == (TROUBLE, True)
+    assert not Path("m.safetensors").exists()
+
+
+def test_a_weak_etag_of_the_hub_names_no_version(hub: Hub, training: Path) -> None:
+    hub.add("m.ckpt", training.read_bytes())
+    hub.weak = 'W/"1"'
+    with open_file("hf://owner/repo/m.ckpt") as file:
+        assert isinstance(file, RemoteFile)
+        assert file.version == f'"store-{FIRST}-{hash(training.read_bytes())}"'
+    hub.weak = '"1"'
+    with open_file("hf://owner/repo/m.ckpt") as file:
+        assert isinstance(file, RemoteFile)
+        assert file.version == '"1"'
+
+
+def test_nor_does_it_say_that_another_store_has_the_same(
+    sdtool: Run, hub: Hub, training: Path
+) -> None:
+    data = training.read_bytes()
+    hub.add("m.ckpt", data)
+    hub.weak = 'W/"1"'
     hub.valid_for = 2
     plain = hub.answer
 

@@ -501,6 +501,16 @@ def test_a_private_server_may_but_never_to_where_machines_keep_their_keys(
         assert "which is not a public address" in sdtool("info", f"{server.url}/x.ckpt").err
 
 
+def test_a_server_is_known_by_its_certificate_before_its_address_counts(server: Server) -> None:
+    """The name of a public server may be resolved to anything, by whoever it belongs to."""
+    links = connections.Connections()
+    for _ in range(2):
+        with pytest.raises(ssl.SSLError):  # it is nearby, and does not even speak TLS
+            links.take(connections.Origin("https", "127.0.0.1", server.port))
+        with pytest.raises(Unreadable, match="which is not a public address"):
+            links.take(connections.Origin("https", "127.0.0.2", server.port))
+
+
 @pytest.mark.parametrize(
     ("address", "expected"),
     [

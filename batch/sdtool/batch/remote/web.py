@@ -219,7 +219,7 @@ class WebFile:
             raise self._refused(answer)
         _, _, total = self._range(answer, offset, nbytes)
         version = _Version.of(total, answer.headers)
-        if is_found_again and self._linked is not None and total == self.nbytes:
+        if is_found_again and strong(self._linked) is not None and total == self.nbytes:
             self._version = version  # the hub says it is the same; another store may tag it anew
         if not version.is_that_of(self._version):
             answer.close()
