@@ -67,8 +67,14 @@ class File(Source, Protocol):
         ...
 
 
+_AT_ONCE_NBYTES = 1 << 16
+
+
 class LocalFile:
-    """A file on this machine. `nbytes_read` counts what was read of it, `progress` hears of it."""
+    """A file on this machine. `nbytes_read` counts what was read of it, `progress` hears of it.
+
+    A small one is read at once: two dozen reads of an embedding cost more than its bytes.
+    """
 
     requests = 0
 
@@ -90,6 +96,8 @@ class LocalFile:
             self._file.close()
             raise Unreadable("not a regular file", where=self.name)
         self.nbytes = self.stat.st_size
+        self._whole: bytes | None = None
+        """All of it, once it was read at once."""
 
     def fileno(self) -> int:
         """The descriptor, for kernel copies."""
@@ -97,6 +105,16 @@ class LocalFile:
 
     def read_at(self, offset: int, nbytes: int) -> bytes:
         """See `Source.read_at`."""
+        if self._whole is not None:
+            return self._whole[offset : offset + nbytes]
+        if self.nbytes <= _AT_ONCE_NBYTES:
+            whole = self._read(0, self.nbytes)
+            if len(whole) == self.nbytes:
+                self._whole = whole
+            return whole[offset : offset + nbytes]
+        return self._read(offset, nbytes)
+
+    def _read(self, offset: int, nbytes: int) -> bytes:
         try:
             if hasattr(os, "pread"):
                 data = os.pread(self._file.fileno(), nbytes, offset)

@@ -34,21 +34,21 @@ def scan_file(
     deep: bool = False,
     limits: Limits = DEFAULT_LIMITS,
     progress: Callable[[int], object] | None = None,
+    begun: float | None = None,
 ) -> Report:
     """Scan one file, by its path or open; nothing in it is imported, called or unpickled.
 
     `allow` maps names to the reason why they may load. `progress` is called with the bytes of each
-    read.
+    read. `begun` is the `time.perf_counter()` of the beginning, where that was before.
 
     Raises:
         UsageError: a name of `allow` has no module.
         Unreadable: the operating system refused to open or read the file.
     """
-    start = time.perf_counter()
+    begun = begun or time.perf_counter()
     with opened(path, progress) as source:
         found = readings(source, limits=limits, deep=deep)
-        report = judge(found, path=source.name, allow=allow, deep=deep, limits=limits)
-        return replace(report, seconds=time.perf_counter() - start)
+        return judge(found, path=source.name, allow=allow, deep=deep, limits=limits, begun=begun)
 
 
 @dataclass(slots=True)
@@ -73,14 +73,17 @@ def judge(
     allow: Mapping[str, str] = _NO_NAMES,
     deep: bool = False,
     limits: Limits = DEFAULT_LIMITS,
+    begun: float | None = None,
 ) -> Report:
     """Judge the readings of one file; its source must still be open.
+
+    `begun` is the `time.perf_counter()` of the beginning, where that was before.
 
     Raises:
         UsageError: a name of `allow` has no module.
         Unreadable: the operating system refused a read of a nested pickle.
     """
-    start = time.perf_counter()
+    begun = begun or time.perf_counter()
     all_readings = tuple(readings)
     source = all_readings[0].source
     budget = Budget.for_file(source.nbytes, limits)
@@ -115,7 +118,7 @@ def judge(
         # asked so: isinstance() of a protocol costs as much as a tenth of a small scan
         nbytes_read=getattr(source, "nbytes_read", 0),
         requests=getattr(source, "requests", 0),
-        seconds=time.perf_counter() - start,
+        seconds=time.perf_counter() - begun,
         error=error,
         hint=hint and escape(hint, LONGEST),
     )
