@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, replace
+from functools import lru_cache
 
 from sdtool.checkpoint import readings
 from sdtool.checkpoint.containers.opening import Budget
@@ -17,7 +18,7 @@ from sdtool.checkpoint.reading import Reading, Stream
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import File, Memory, Slice, Source, opened
 from sdtool.checkpoint.trace import Anomaly
-from sdtool.checkpoint.values import Extent, Value
+from sdtool.checkpoint.values import Extent, Global, Value
 from sdtool.checkpoint.wording import escape
 from sdtool.scan.collecting import Collector
 from sdtool.scan.findings import LONGEST, Finding, Name, Report, Severity, Verdict, verdict_of
@@ -106,11 +107,7 @@ def judge(
         verdict=verdict,
         findings=findings,
         globals=tuple(
-            Name(
-                escape(f"{name.module}.{name.name}", LONGEST),
-                "unknown" if known.kind == "model" else known.kind,
-                known.called,
-            )
+            _named(name, "unknown" if known.kind == "model" else known.kind, known.called)
             for name, known in names
         ),
         coverage=_coverage(state, findings, deep=deep),
@@ -122,6 +119,11 @@ def judge(
         error=error,
         hint=hint and escape(hint, LONGEST),
     )
+
+
+@lru_cache(256)  # most files have the same few
+def _named(name: Global, kind: str, called: bool) -> Name:
+    return Name(escape(str(name), LONGEST), kind, called)
 
 
 def _coverage(state: _State, findings: Iterable[Finding], *, deep: bool) -> str:
