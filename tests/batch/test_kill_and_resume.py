@@ -18,7 +18,7 @@ import pytest
 from tests.cli.conftest import Run
 from tests.forge import dict_of, pickled, tensor, torch_zip
 
-from sdtool.batch import scanning
+from sdtool.batch import lock_file, scanning
 from sdtool.cli import resumed as cli_resumed
 
 Meanwhile = Callable[[Callable[[], object]], Run]
@@ -237,7 +237,7 @@ def test_two_runs_do_not_write_one_report(
 def test_a_report_is_waited_for_while_a_killed_run_ends(
     sdtool: Run, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, asked = cli_resumed.lock_file, list[int]()
+    real, asked = lock_file, list[int]()
 
     def held_at_first(descriptor: int) -> bool:
         asked.append(descriptor)

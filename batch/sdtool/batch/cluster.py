@@ -267,18 +267,18 @@ def _connected(distributed: Any, target: Any) -> Any:
     made: Future[Any] = Future()
 
     def connect() -> None:
-        said = ""
+        client, said = None, ""
         try:
             client = distributed.Client(target)
         except Exception as e:  # who answers may say anything: Dask takes that for sizes and names
             said = _said(e)
-        if said:
+        if client is None:
             # Ends what is left of the client: at the start of the next one Dask waits for itself.
             gc.collect()
         if not made.set_running_or_notify_cancel():  # nobody waits for it any more
-            if not said:
+            if client is not None:
                 client.close()
-        elif said:
+        elif client is None:
             made.set_exception(ConnectionError(said))
         else:
             made.set_result(client)
