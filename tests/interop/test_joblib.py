@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +53,33 @@ def test_every_protocol_and_the_whole_file(protocol: int, tmp_path: Path) -> Non
     with local_file(path) as source:
         (reading,) = readings(source)
         assert [s.trace.nbytes for s in reading.streams] == [source.nbytes]
+
+
+def _thing(rng: random.Random, depth: int = 0) -> Any:
+    """Return something that a person may keep in an array of objects."""
+    flat: list[Callable[[], Any]] = [
+        rng.random, lambda: rng.randrange(10 ** rng.randrange(1, 12)), lambda: None,
+        lambda: rng.choice(["scalar", "dtype", "os", "time", "", "numpy"]),
+        lambda: OrderedDict(a=1), lambda: np.arange(rng.randrange(5)), lambda: np.float32(1.5),
+        lambda: bytes(rng.randrange(20)), lambda: {1, 2},
+    ]  # fmt: skip
+    if depth < 3 and rng.random() < 0.4:
+        inside = [_thing(rng, depth + 1) for _ in range(rng.randrange(4))]
+        return rng.choice([inside, tuple(inside), {f"k{i}": x for i, x in enumerate(inside)}])
+    return rng.choice(flat)()
+
+
+def test_arrays_of_anything_accuse_nobody(tmp_path: Path) -> None:
+    """To a plain unpickler most of these are nonsense, and some name modules that do harm."""
+    rng = random.Random(4)
+    for number in range(300):
+        arrays = [np.empty(rng.randrange(1, 5), dtype=object) for _ in range(rng.randrange(1, 4))]
+        for array in arrays:
+            array[:] = [_thing(rng) for _ in array]
+        value: Any = rng.choice([arrays, {"time": arrays[0], "x": _thing(rng)}, arrays[0]])
+        joblib.dump(value, tmp_path / "a", protocol=rng.choice([2, 3, 4, 5]))
+        report = scan_file(tmp_path / "a")
+        assert (number, report.verdict, report.findings) == (number, "clean", ())
 
 
 def test_bytes_of_an_array_that_another_unpickler_runs(tmp_path: Path) -> None:

@@ -110,6 +110,34 @@ def test_a_memo_that_makes_no_sense_to_a_plain_unpickler_accuses_nobody() -> Non
     assert judged(data).verdict is Verdict.CLEAN
 
 
+def test_a_dangerous_module_before_a_harmless_name_is_no_danger() -> None:
+    """numpy's `scalar` is looked for in what stands at the place of numpy: there is none in it."""
+    inner = b"\x80\4" + bytes(short_text("numpy.core.multiarray")) + MEMO + bytes(POP)
+    inner += b"h\0" + bytes(short_text("scalar")) + b"\x93."
+    data = pickled(text_in_memo("joblib.numpy_pickle", "x"), objects(inner), protocol=4)
+    assert ("joblib.numpy_pickle", "scalar") in looked_up(data)
+    assert judged(data).verdict is Verdict.CLEAN
+    other = inner.replace(bytes(short_text("scalar")), bytes(short_text("dump")))
+    data = pickled(text_in_memo("joblib.numpy_pickle", "x"), objects(other), protocol=4)
+    assert judged(data).verdict is Verdict.UNSAFE
+
+
+@pytest.mark.parametrize(
+    ("module", "attribute", "rule"),
+    [
+        ("my.gadgets", "run", "unknown-global"),
+        ("my", "OrderedDict.run", "dotted-name"),
+    ],
+)
+def test_a_name_that_nobody_knows_is_one_to_a_plain_unpickler_too(
+    module: str, attribute: str, rule: str
+) -> None:
+    data = pickled(text_in_memo(module, attribute), objects(_OTHER_MEMO), protocol=4)
+    assert looked_up(data)[-1] == (module, attribute)
+    report = judged(data)
+    assert (report.verdict, [f.rule for f in report.findings]) == (Verdict.SUSPICIOUS, [rule])
+
+
 def test_what_another_way_finds_among_objects_is_told() -> None:
     data = pickled(*LOST, text_in_memo("os", "system"), objects(_OTHER_MEMO), protocol=4)
     assert looked_up(data)[-1] == ("os", "system")

@@ -35,14 +35,15 @@ from sdtool.checkpoint.source import Memory
 from sdtool.scan import judging
 from sdtool.scan.findings import Name, Report
 from sdtool.scan.scanner import judge
+from sdtool.scan.unfolding import unfolds
 
 PLENTY = 10**6, 10**6
 
 
 @pytest.fixture(autouse=True)
 def nothing_met(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repeats, "_met", set())
-    monkeypatch.setattr(repeats, "_kept", {})
+    monkeypatch.setattr(repeats, "met", set())
+    monkeypatch.setattr(repeats, "kept", {})
 
 
 def scanned(data: bytes, limits: Limits = DEFAULT_LIMITS, **options: Any) -> Report:
@@ -77,9 +78,9 @@ class Counted:
 def test_the_third_file_of_an_architecture_is_neither_run_nor_judged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ran, judged = Counted(run_pickle), Counted(judging._judged)
+    ran, judged = Counted(run_pickle), Counted(unfolds)
     monkeypatch.setattr(repeats, "run_pickle", ran)
-    monkeypatch.setattr(judging, "_judged", judged)
+    monkeypatch.setattr(judging, "unfolds", judged)
     reports = [scanned(saved({"a.weight": torch.full((2, 3), float(n))})) for n in range(4)]
     assert (ran.calls, judged.calls) == (2, 2)
     assert all(report == reports[0] for report in reports)
@@ -101,7 +102,7 @@ def test_every_file_says_the_third_time_what_it_says_the_first() -> None:
     for data, report in zip(files, first, strict=True):
         for _ in range(2):
             assert scanned(data) == report
-    assert len(repeats._kept) > 10
+    assert len(repeats.kept) > 10
     allowed = {"my.Model": "x"}
     for data in files[::8]:
         alone = scanned(data, replace(DEFAULT_LIMITS), allow=allowed)
@@ -119,8 +120,8 @@ def test_records_are_held_against_what_is_claimed_each_time() -> None:
     assert [scanned(one) for one in (short, missing, good)] == [alone[1], alone[2], alone[0]]
     assert [f.rule for f in alone[1].findings] == [RuleId.RECORD_SIZE_MISMATCH]
     assert alone[2].error == "storage '1' is used and is not in the file"
-    repeats._kept.clear()
-    repeats._met.clear()
+    repeats.kept.clear()
+    repeats.met.clear()
     for _ in range(3):  # nor is what was wrong in the first files held against those that follow
         assert scanned(short) == alone[1]
     assert scanned(good) == alone[0]
@@ -158,8 +159,8 @@ def test_what_was_not_judged_to_its_end_is_undecided_each_time(
 
 def test_it_costs_what_it_would_cost() -> None:
     data = pickled(dict_of({"a": tensor()}))
-    for _ in range(2):
-        stream = run(data)
+    run(data)
+    stream = run(data)
     assert stream.repeat is not None and run(data).trace is stream.trace
     opcodes, objects = stream.trace.opcodes, stream.trace.objects
     error = run(data, (opcodes - 1, objects + 1)).error
@@ -180,7 +181,7 @@ def test_what_is_not_kept(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repeats, "_OBJECTS", 2)
     for _ in range(3):
         assert run(data).repeat is None
-    assert not repeats._kept
+    assert not repeats.kept
     run(pickled(dict_of({})))
     assert run(pickled(dict_of({}))).repeat is not None
 
@@ -192,17 +193,17 @@ def test_little_is_kept_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
         data = pickled(dict_of({str(number): tensor()}))
         for _ in range(2):
             run(data)
-        assert len(repeats._met) <= 30
-        assert sum(kept.trace.objects for kept in repeats._kept.values()) <= 100
+        assert len(repeats.met) <= 30
+        assert sum(kept.trace.objects for kept in repeats.kept.values()) <= 100
         assert run(data).repeat is not None
 
 
 def test_loaders_and_limits_are_kept_apart() -> None:
     data = pickled(EMPTY_TUPLE)
     for _ in range(3):
-        kept = run(data).repeat
+        run(data)
         assert run(data, limits=replace(DEFAULT_LIMITS)).repeat is None
     script = run_or_repeat(
         Memory(data, "x"), profile=SCRIPT, limits=DEFAULT_LIMITS, bounds=PLENTY, member=None
     )
-    assert kept is not None and script.repeat is None
+    assert run(data).repeat is not None and script.repeat is None

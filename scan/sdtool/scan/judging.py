@@ -124,15 +124,24 @@ def _judged(stream: Stream, found: Collector, limits: Limits) -> list[Value]:
 
 
 def _plain(stream: Stream, found: Collector) -> list[Value]:
-    """Judge what a plain unpickler does where it is lost; return the pickles that it loads.
+    """Judge what a plain unpickler does where joblib reads another pickle; return the pickles that
+    it loads.
 
-    It looks up names that were never meant, most of which are nowhere: only what is dangerous
-    counts.
+    It has another memo there, so with an honest file it is lost: where joblib looks up `scalar` of
+    numpy, it looks for `scalar` in whatever stands at that place of its memo. What is allowlisted
+    is no less harmless for another module in front of it; any other name is one.
     """
     nested: list[Value] = []
+    if not stream.trace.plain:
+        return nested
+    meant = {event.offset: event.target for event in stream.trace.events if type(event) is Resolve}
     for event in stream.trace.plain:
-        if type(event) is Resolve and not event.computed:
-            if judge_name(event.target, walks_dots=event.walks_dots).danger is not None:
+        if type(event) is Resolve:
+            target = meant.get(event.offset)
+            known = None if target is None else found.known.get(target)
+            is_meant = known is not None and known.kind == "allowlisted"
+            called = event.target.name
+            if not (is_meant and target and (event.computed or called == target.name)):
                 _name(event, found, stream.member, stream.profile)
         elif type(event) is Instance and type(event.target) is Global:
             row = judge_name(event.target).row

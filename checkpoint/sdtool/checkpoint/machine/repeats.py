@@ -21,9 +21,9 @@ _OBJECTS = 50_000
 """Of all pickles that are kept together: some 5 MB."""
 _MET = 10_000
 
-_met: set[int] = set()
+met: set[int] = set()
 """Hashes of pickles that were met once. Nobody who writes a file can foresee one."""
-_kept: dict[tuple[bytes, LoaderProfile], Repeat] = {}
+kept: dict[tuple[bytes, LoaderProfile], Repeat] = {}
 
 
 def run_or_repeat(
@@ -38,7 +38,7 @@ def run_or_repeat(
         return run_pickle(content, profile=profile, limits=limits, bounds=bounds, member=member)
     data = content.read_at(0, content.nbytes)
     key = data, profile
-    repeat = _kept.get(key)
+    repeat = kept.get(key)
     if repeat is not None:
         trace = repeat.trace
         if trace.opcodes < bounds[0] and trace.objects < bounds[1]:
@@ -47,15 +47,15 @@ def run_or_repeat(
     if repeat is not None or len(data) != content.nbytes:
         return stream
     hashed = hash(key)
-    if hashed not in _met:
-        if len(_met) >= _MET:
-            _met.clear()
-        _met.add(hashed)
+    if hashed not in met:
+        if len(met) >= _MET:
+            met.clear()
+        met.add(hashed)
         return stream
     trace = stream.trace
     if stream.error is not None or trace.objects > _OBJECTS:
         return stream
-    if trace.objects + sum(other.trace.objects for other in _kept.values()) > _OBJECTS:
-        _kept.clear()
-    repeat = _kept[key] = Repeat(trace, stream.value)
+    if trace.objects + sum(other.trace.objects for other in kept.values()) > _OBJECTS:
+        kept.clear()
+    repeat = kept[key] = Repeat(trace, stream.value)
     return Stream(member, 0, profile, content, trace, stream.value, None, repeat)
