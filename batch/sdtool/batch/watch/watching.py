@@ -17,7 +17,7 @@ from sdtool.batch.items import Item, is_remote, shown_path
 from sdtool.batch.options import Options
 from sdtool.batch.outcome import Outcome
 from sdtool.batch.outputs import outputs_for
-from sdtool.batch.run import run_jobs
+from sdtool.batch.run import run_each
 from sdtool.batch.scanning import scanned
 from sdtool.batch.sets import all_files_of, as_models
 from sdtool.batch.watch.arrivals import Arrivals
@@ -161,7 +161,7 @@ class Watch:
         with outputs_for(None, self._wanted.out_dir) as outputs:
             # each as if it were alone: nothing is passed over for another one
             jobs = [job for one in waiting.values() for job in place([one.item], recipe, outputs)]
-            run_jobs(
+            run_each(
                 jobs,
                 recipe,
                 options,
