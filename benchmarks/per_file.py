@@ -122,7 +122,8 @@ def main() -> None:
     options = parser.parse_args()
     counts = list(map(int, options.files.split(",")))
     heads = [f"{count:,}" for count in counts]
-    print(f"| peak MiB | {' | '.join(heads)} | bytes a file |", "|---|" + "--:|" * (1 + len(counts)))
+    print(f"| peak MiB | {' | '.join(heads)} | bytes a file |")
+    print("|---|" + "--:|" * (1 + len(counts)))
     with tempfile.TemporaryDirectory(dir=options.tmp) as temporary:
         folders = {n: Path(temporary, f"plain-{n}") for n in counts}
         with_ema = {n: Path(temporary, f"ema-{n}") for n in counts}

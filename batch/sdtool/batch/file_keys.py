@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path, PurePath
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import PurePath
 from typing import Protocol, TypeAlias
 
 from sdtool.batch.items import Item
@@ -24,8 +25,8 @@ class Placed(Protocol):
         ...
 
     @property
-    def outs(self) -> tuple[Path, ...]:
-        """What is written, by the names that are planned."""
+    def out_names(self) -> tuple[str, ...]:
+        """What is written, by the paths that are planned."""
         ...
 
 
@@ -57,27 +58,45 @@ def same_file(a: AnyPath, b: AnyPath) -> bool:
         return False
 
 
-def apart_from_others(jobs: Sequence[Placed], key_of: Callable[[AnyPath], str]) -> set[str]:
-    """Return the inputs whose outputs no other input could take the names of: by their paths.
+def repeated(hashes: Iterable[int]) -> set[int]:
+    """Return those that are there more than once. Of very many names it takes a few hundred bytes
+    each to compare the names themselves.
+    """
+    return {one for one, other in pairwise(sorted(hashes)) if one == other}
+
+
+def apart_from_others(
+    jobs: Sequence[Placed], key_of: Callable[[AnyPath], str]
+) -> Callable[[Placed], bool]:
+    """Return a function that says whether no other input could take the names of a job's outputs.
 
     What a file is called in the end may depend on what is in it. It begins with the stem of the
     input or of an output that was planned, and a `-` or a `.` follows.
+
+    (It knows the names by their hashes. Of two that are equal by chance it says too little.)
     """
-    inputs = {key_of(job.item.path) for job in jobs}
-    stems: dict[str, str | None] = {}
+    inputs: set[int] = set()
+    stems: set[int] = set()
+    shared: set[int] = set()
     for job in jobs:
-        for stem in {*map(key_of, {*_stems(job)})}:
-            path = job.item.path
-            stems[stem] = path if stems.get(stem, path) == path else None
-    return {
-        path
-        for job in jobs
-        for path in [job.item.path]
-        if not any(
-            key in inputs or any(stems.get(stem, path) != path for stem in _before(key))
-            for key in map(key_of, job.outs)
-        )
-    }
+        inputs.add(hash(key_of(job.item.path)))
+        own = _own_stems(job, key_of)
+        shared |= own & stems
+        stems |= own
+
+    def is_apart(job: Placed) -> bool:
+        own = _own_stems(job, key_of)
+        for key in map(key_of, job.out_names):
+            before = stems.intersection(map(hash, _before(key)))
+            if hash(key) in inputs or not before <= own or before & shared:
+                return False
+        return True
+
+    return is_apart
+
+
+def _own_stems(job: Placed, key_of: Callable[[AnyPath], str]) -> set[int]:
+    return {hash(key_of(stem)) for stem in {*_stems(job)}}
 
 
 def _split(path: AnyPath) -> tuple[str, str]:
@@ -89,7 +108,7 @@ def _split(path: AnyPath) -> tuple[str, str]:
 def _stems(job: Placed) -> Iterator[str]:
     """Give what names of outputs may begin with, in their folders."""
     stem, _ = split_name(PurePath(job.item.called).name)
-    for out in job.outs:
+    for out in job.out_names:
         folder, name = os.path.split(out)
         for one in (split_name(name)[0], stem, stem.removeprefix("pytorch_")):
             yield os.path.join(folder, one)

@@ -110,9 +110,7 @@ def run_each(
         from sdtool.batch.journal.outcomes import remembering
 
         engine = remembering(engine, journal, recipe, options, outputs)
-    inputs = [job.item.path for job in jobs]
-    apart = ((out, job.item.path) for job in jobs if job.is_apart for out in job.outs)
-    host = JobHost(Claims(inputs, apart), warn or _unheard, stoppable(progress, cancelled))
+    host = JobHost(Claims(jobs), warn or _unheard, stoppable(progress, cancelled))
     last: list[Outcome] | None = None
     ended: list[list[Outcome]] = []
     try:

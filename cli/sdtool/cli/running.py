@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from sdtool.batch import (
     AnyJob,
@@ -64,8 +65,8 @@ def run(
 
     for problem in found.problems:
         report([Failed(input=Input(problem.where or ""), error=problem)])
-    for folder in dict.fromkeys(out.parent for job in jobs for out in job.outs):
-        for left in leftovers(folder):
+    for folder in dict.fromkeys(os.path.dirname(out) for job in jobs for out in job.out_names):
+        for left in leftovers(Path(folder)):
             console.leftover(os.fspath(left))
     engine = many.engine(at_once, len(jobs))
     try:
