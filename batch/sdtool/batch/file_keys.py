@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
+from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import PurePath
@@ -14,6 +16,8 @@ from sdtool.batch.items import Item
 from sdtool.convert import split_name
 
 AnyPath: TypeAlias = str | os.PathLike[str]
+
+_PARTS = 64
 
 
 class Placed(Protocol):
@@ -58,11 +62,24 @@ def same_file(a: AnyPath, b: AnyPath) -> bool:
         return False
 
 
-def repeated(hashes: Iterable[int]) -> set[int]:
-    """Return those that are there more than once. Of very many names it takes a few hundred bytes
-    each to compare the names themselves.
-    """
-    return {one for one, other in pairwise(sorted(hashes)) if one == other}
+class Hashes:
+    """Hashes of very many names, in 8 bytes each: the names themselves would take hundreds."""
+
+    def __init__(self, hashes: Iterable[int]) -> None:
+        self._parts = [array("q") for _ in range(_PARTS)]
+        for one in hashes:
+            self._parts[one % _PARTS].append(one)
+        for part in self._parts:  # sorted one by one: meanwhile a list takes five times the memory
+            part[:] = array("q", sorted(part))
+
+    def __contains__(self, one: int) -> bool:
+        part = self._parts[one % _PARTS]
+        at = bisect_left(part, one)
+        return at < len(part) and part[at] == one
+
+    def repeated(self) -> set[int]:
+        """Return those that are there more than once."""
+        return {one for part in self._parts for one, other in pairwise(part) if one == other}
 
 
 def apart_from_others(
@@ -75,20 +92,17 @@ def apart_from_others(
 
     (It knows the names by their hashes. Of two that are equal by chance it says too little.)
     """
-    inputs: set[int] = set()
-    stems: set[int] = set()
-    shared: set[int] = set()
-    for job in jobs:
-        inputs.add(hash(key_of(job.item.path)))
-        own = _own_stems(job, key_of)
-        shared |= own & stems
-        stems |= own
+    inputs = Hashes(hash(key_of(job.item.path)) for job in jobs)
+    stems = Hashes(stem for job in jobs for stem in _own_stems(job, key_of))
+    shared = stems.repeated()
 
     def is_apart(job: Placed) -> bool:
         own = _own_stems(job, key_of)
         for key in map(key_of, job.out_names):
-            before = stems.intersection(map(hash, _before(key)))
-            if hash(key) in inputs or not before <= own or before & shared:
+            if hash(key) in inputs:
+                return False
+            before = {one for one in map(hash, _before(key)) if one in stems}
+            if not before <= own or before & shared:
                 return False
         return True
 

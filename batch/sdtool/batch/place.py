@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from sdtool.batch.clashes import takes_an_input, takes_an_output
-from sdtool.batch.file_keys import AnyPath, apart_from_others, file_keys, repeated, same_file
+from sdtool.batch.file_keys import AnyPath, Hashes, apart_from_others, file_keys, same_file
 from sdtool.batch.items import Item
 from sdtool.batch.outputs import OnThisMachine, Outputs
 from sdtool.batch.pipelines import Pipeline, is_folder, pipeline_of
@@ -280,8 +280,9 @@ def _without_clashes(jobs: list[AnyJob], outputs: Outputs) -> list[AnyJob]:
     """Mark the jobs that get in each other's way, in the list itself."""
     key_of = file_keys()
     idle = {number for number, job in enumerate(jobs) if is_onto_itself(job, outputs)}
-    working = [job for number, job in enumerate(jobs) if number not in idle]
-    passed_over, clashes = _in_each_others_way(working, key_of, outputs)
+    passed_over, clashes = _in_each_others_way(
+        [job for number, job in enumerate(jobs) if number not in idle], key_of, outputs
+    )
     is_apart = apart_from_others(jobs, key_of)
     for number, job in enumerate(jobs):
         if number not in idle:
@@ -303,9 +304,10 @@ def _in_each_others_way(
     def hashes(job: AnyJob) -> set[int]:
         return {hash(key_of(out)) for out in job.out_names}
 
-    several = repeated(
+    # of most runs that is nothing, and what is looked at below are a few files
+    several = Hashes(
         one for job in jobs for one in (hash(key_of(job.item.path)), *hashes(job))
-    )  # of most runs that is nothing, and what is looked at below are a few files
+    ).repeated()
     working = {
         job.item.path: job
         for job in jobs
