@@ -59,7 +59,7 @@ def test_a_read_beyond_all_bounds_is_an_error() -> None:
 
 
 def test_a_file_that_is_open_is_used_and_stays_open(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"abc")
+    (tmp_path / "a").write_bytes(b"abc" + bytes(1 << 16))
     mine, others = list[int](), list[int]()
     with local_file(tmp_path / "a", mine.append) as file:
         with opened(file, others.append) as used:
@@ -67,6 +67,21 @@ def test_a_file_that_is_open_is_used_and_stays_open(tmp_path: Path) -> None:
             assert used.read_at(0, 2) == b"ab"
         assert file.read_at(1, 2) == b"bc"
     assert (mine, others) == ([2], [2])
+
+
+def test_a_small_file_is_read_at_once(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc" + bytes((1 << 16) - 3))
+    heard = list[int]()
+    with local_file(tmp_path / "a", heard.append) as file:
+        (tmp_path / "a").write_bytes(b"xyz")
+        assert file.read_at(0, 2) == b"xy", "what is there when it is read"
+        assert (file.read_at(1, 9), file.nbytes_read, heard) == (b"yz", 3 + 3, [3, 3])
+        (tmp_path / "a").write_bytes(b"abc" + bytes((1 << 16) - 3))
+        assert (file.read_at(1, 3), file.read_at(0, 3)) == (b"bc\0", b"abc")
+        assert (file.nbytes_read, heard) == (6 + (1 << 16), [3, 3, 1 << 16])
+        (tmp_path / "a").write_bytes(b"xyz")
+        assert file.read_at(0, 3) == b"abc"
+        assert file.changed()
 
 
 _PAIRS_OF_CHUNKS = """

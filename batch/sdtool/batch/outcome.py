@@ -6,11 +6,12 @@ An input of which several outputs are made has an outcome for each of them.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from sdtool.checkpoint import SdtoolError, UnsafeError
+from sdtool.checkpoint import SdtoolError, UnsafeError, dataclass
 from sdtool.scan import Verdict
 
 if TYPE_CHECKING:
@@ -79,16 +80,19 @@ class Remarks:
     """Warnings that were handed to `warn` before something was done that cannot be undone."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+_NONE = Remarks()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _Ended:
     """What every ending has."""
 
     input: Input
-    remarks: Remarks = Remarks()
+    remarks: Remarks = _NONE
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _WithOutput(_Ended):
     """What every ending has of which there is, or would be, an output."""
 
@@ -96,34 +100,34 @@ class _WithOutput(_Ended):
     original: Original | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Written(_WithOutput):
     """The output has its name, is complete and on the disk."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Planned(_WithOutput):
     """What a dry run says of an output that would be written."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped(_WithOutput):
     """The output already exists, and was made of this input."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class NothingToDo(_Ended):
     """The input is what was asked for, or holds nothing of it; `remarks.notes` say which."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Refused(_Ended):
     """The input is unsafe."""
 
     error: UnsafeError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Failed(_Ended):
     """Nothing was written, or (a `VerificationError`) what was written is not what it should be.
 

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -145,18 +144,21 @@ def _scanned_item(
 ) -> Report:
     begun = time.perf_counter()
     with item.opened() as file:
-        report = _scanned(file, allow, deep, progress)
-    return replace(report, seconds=time.perf_counter() - begun)
+        return _scanned(file, allow, deep, progress, begun)
 
 
 def _scanned(
-    file: File, allow: Mapping[str, str], deep: bool, progress: Progress | None = None
+    file: File,
+    allow: Mapping[str, str],
+    deep: bool,
+    progress: Progress | None = None,
+    begun: float | None = None,
 ) -> Report:
     if deep and file.requests:  # it is elsewhere, and all of it will be read
         from sdtool.batch.remote.needs import expect_all
 
         expect_all(file)
-    return scan(file, allow=allow, deep=deep, progress=progress)
+    return scan(file, allow=allow, deep=deep, progress=progress, begun=begun)
 
 
 def unread(path: str, error: str, hint: str | None = None) -> Report:

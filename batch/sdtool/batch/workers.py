@@ -11,7 +11,6 @@ item. Such work asks its host what only one process can decide.
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import sys
@@ -22,11 +21,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
-from operator import methodcaller
-from types import FrameType
 from typing import Any, Generic, TypeVar
 
 from sdtool.batch.engines import Question, Work
+from sdtool.batch.serving import INTERRUPT, LIST_SECONDS, Advanced, Done, serve
 from sdtool.batch.starting import started
 from sdtool.checkpoint import dataclass
 
@@ -45,17 +43,12 @@ _CALM = 8
 by itself costs more, and puts its worker off."""
 _PIPE_NBYTES = 1 << (16 if sys.platform == "linux" else 12)
 """So much a pipe takes whether or not it is read from."""
-_LIST_SECONDS = 0.05
 _LIST_ITEMS = 64
-"""What a list has at most, and how long the work on it should take."""
+"""What a list has at most."""
 _IGNORED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 """Signals that only the process of the run hears, where work has to be tidied up."""
-_ADVANCE_SECONDS = 0.1
-"""How often a worker says how far it is, and hears whether the run was stopped."""
 _TIDYING_SECONDS = 1.0
 """How long all may take to hear that; then they are interrupted, or killed where they only read."""
-_INTERRUPT: int | None = getattr(signal, "SIGUSR1", None)
-"""What interrupts a worker that writes: it waits for a server, say. Ctrl-C is sent to all."""
 
 
 @dataclass(slots=True, eq=False)
@@ -66,16 +59,6 @@ class _Worker:
     """The numbers of the items it was given, in order; it works on the first list."""
     question: Question[Any] | None = None
     """What it waits to be answered."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Done(Generic[R]):
-    """What a worker says of the next items of its list."""
-
-    results: list[R]
-    seconds: float
-    amount: int
-    """How much more was done since it last said so."""
 
 
 @contextmanager
@@ -116,7 +99,7 @@ class _Run(Generic[T, R]):
         """At one of which a worker has died: each is tried again alone."""
         self._deaths = Counter[int]()
         """How many workers have died at just this item."""
-        self._seconds = _LIST_SECONDS
+        self._seconds = LIST_SECONDS
         """What an item took lately."""
         self._calm = 0
         """How many results came since the last question."""
@@ -166,8 +149,9 @@ class _Run(Generic[T, R]):
         if self._host is not None:
             self._host.advance(amount)
             self._host.advance(0)  # where the run has ended with that, nothing more is begun
-        with self.held():
-            self._hand_out()
+        if self._suspects or self._is_open():
+            with self.held():
+                self._hand_out()
         for worker in ready:
             if worker.question is not None:
                 self._attend(worker, worker.question)
@@ -185,6 +169,12 @@ class _Run(Generic[T, R]):
             while len(self._workers) < self._most and self._has_more():
                 self._give(self._start())
 
+    def _is_open(self) -> bool:
+        """Whether there is an item to be given to a worker, and one that may take it."""
+        return self._has_more() and (
+            len(self._workers) < self._most or any(len(w.at) < _QUEUED for w in self._workers)
+        )
+
     def _has_more(self) -> bool:
         return bool(self._waiting) or (
             self._begun < len(self._items) and self._begun < self._returned + _AHEAD
@@ -199,7 +189,7 @@ class _Run(Generic[T, R]):
     def _give(self, worker: _Worker) -> None:
         """Give a worker as many items as it does in no time; at the end, others get their share."""
         share = (len(self._items) - self._begun) // (2 * self._most)
-        most = max(1, min(_LIST_ITEMS, share, int(_LIST_SECONDS / self._seconds)))
+        most = max(1, min(_LIST_ITEMS, share, int(LIST_SECONDS / self._seconds)))
         numbers: list[int] = []
         while len(numbers) < most and self._has_more():
             numbers.append(self._next())
@@ -239,8 +229,10 @@ class _Run(Generic[T, R]):
         except (EOFError, OSError):
             self._bury(worker)
             return 0
-        if not isinstance(message, _Done):
-            worker.question, self._calm = message, 0
+        if not isinstance(message, Done):
+            worker.question = message
+            if not isinstance(message, Advanced):  # it is no sooner further for an answer
+                self._calm = 0
             return 0
         self._calm += len(message.results)
         self._seconds = max(message.seconds / len(message.results), 1e-6)
@@ -304,90 +296,17 @@ class _Run(Generic[T, R]):
         # the process of the run hears them, and stops this one
         ignored = ["SIGINT"] if self._host is None else _IGNORED
         ends = [worker.pipe for worker in self._workers]
-        process, here = started(_serve, [self._work], ignored=ignored, ends=ends)
+        process, here = started(serve, [self._work], ignored=ignored, ends=ends)
         worker = _Worker(process, here)
         self._workers.append(worker)
         return worker
 
 
-class _FarRun:
-    """The run, for work in another process. See `sdtool.batch.engines.Run`."""
-
-    def __init__(self, pipe: Connection) -> None:
-        self._pipe = pipe
-        self._lists = deque[list[Any]]()
-        """What came while it waited for an answer."""
-        self._asked = time.monotonic()
-        self._amount = 0
-        """How much was done of which the run does not know yet."""
-
-    def items(self) -> list[Any]:
-        """Return the next list to work on."""
-        items: list[Any] = self._lists.popleft() if self._lists else self._pipe.recv()
-        return items
-
-    def advance(self, amount: int) -> None:
-        self.finish(amount)
-        now = time.monotonic()
-        if now - self._asked > _ADVANCE_SECONDS:
-            self._asked = now
-            self.ask(methodcaller("advance", self.taken()))
-
-    def finish(self, amount: int) -> None:
-        self._amount += amount
-
-    def taken(self) -> int:
-        """Return how much was done since it was last asked for."""
-        amount, self._amount = self._amount, 0
-        return amount
-
-    def ask(self, question: Question[R]) -> R:
-        try:
-            self._pipe.send(question)
-            while isinstance(message := self._pipe.recv(), list):
-                self._lists.append(message)
-        except (EOFError, OSError):  # the run is no more
-            raise KeyboardInterrupt from None
-        error, answer = message
-        if error is not None:
-            raise error
-        result: R = answer
-        return result
-
-
-def _serve(pipe: Connection, work: Work[Any, Any]) -> None:
-    """Answer every list of items with its results until the other side is gone, or stops it."""
-    is_at_work = False
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if is_at_work or work.host is None:  # what is done and written is to be reported
-            raise KeyboardInterrupt
-
-    # either way it tidies up: what it fetches may be in a temporary file
-    number = signal.SIGTERM if work.host is None else _INTERRUPT
-    if number is not None:
-        signal.signal(number, stop)
-    run = _FarRun(pipe)
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
-        while True:
-            items = run.items()
-            for part in [items] if work.host is None else ([item] for item in items):
-                begun = time.perf_counter()
-                is_at_work = True
-                results = [work(item, run) for item in part]
-                is_at_work = False
-                seconds = time.perf_counter() - begun
-                pipe.send(_Done(results, seconds, run.taken()))
-                if work.host is not None and seconds > _LIST_SECONDS:
-                    del results
-                    gc.collect()  # cycles hold buffers of what was copied: 8 MB of a file of 31 MB
-
-
 def _interrupt(pid: int) -> None:
     """Interrupt a worker; where there is no such signal, it is waited for."""
-    if _INTERRUPT is not None:
+    if INTERRUPT is not None:
         with suppress(OSError):  # it has ended
-            os.kill(pid, _INTERRUPT)
+            os.kill(pid, INTERRUPT)
 
 
 def _ending(code: int | None) -> str:

@@ -37,6 +37,18 @@ NUMPY = LoaderProfile("numpy")
 """numpy.load, for arrays of objects."""
 
 
+@dataclass(slots=True, eq=False)
+class Repeat:
+    """A pickle that came again: what it does, and what was found out about that once for all."""
+
+    trace: Trace
+    value: Value
+    records: Mapping[str, int | None] | None = None
+    """The sizes of the records with which all that it claims of its storages is true."""
+    judged: object = None
+    """What a judge has made of it."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Stream:
     """One pickle: where it stands, what a loader would do with it, and what comes out.
@@ -53,6 +65,8 @@ class Stream:
     trace: Trace
     value: Value = None
     error: InputError | None = None
+    repeat: Repeat | None = None
+    """Where the same pickle was met before."""
 
 
 @dataclass(frozen=True, slots=True)

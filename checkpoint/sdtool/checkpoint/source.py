@@ -7,7 +7,7 @@ import stat
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from itertools import accumulate
 from typing import Protocol
 
@@ -67,13 +67,24 @@ class File(Source, Protocol):
         ...
 
 
+_AT_ONCE_NBYTES = 1 << 16
+
+
 class LocalFile:
-    """A file on this machine. `nbytes_read` counts what was read of it, `progress` hears of it."""
+    """A file on this machine. `nbytes_read` counts what was read of it, `progress` hears of it.
+
+    With `at_once` a small one is read whole with its first byte: two dozen reads of an embedding
+    cost more than its bytes.
+    """
 
     requests = 0
 
     def __init__(
-        self, path: str | os.PathLike[str], progress: Callable[[int], object] | None = None
+        self,
+        path: str | os.PathLike[str],
+        progress: Callable[[int], object] | None = None,
+        *,
+        at_once: bool = False,
     ) -> None:
         self.name = os.fspath(path)
         self.nbytes_read = 0
@@ -90,6 +101,8 @@ class LocalFile:
             self._file.close()
             raise Unreadable("not a regular file", where=self.name)
         self.nbytes = self.stat.st_size
+        self._at_once = at_once and self.nbytes <= _AT_ONCE_NBYTES
+        self._whole: bytes | None = None
 
     def fileno(self) -> int:
         """The descriptor, for kernel copies."""
@@ -97,6 +110,16 @@ class LocalFile:
 
     def read_at(self, offset: int, nbytes: int) -> bytes:
         """See `Source.read_at`."""
+        if self._whole is not None:
+            return self._whole[offset : offset + nbytes]
+        if self._at_once:
+            whole = self._read(0, self.nbytes)
+            if len(whole) == self.nbytes:
+                self._whole = whole
+            return whole[offset : offset + nbytes]
+        return self._read(offset, nbytes)
+
+    def _read(self, offset: int, nbytes: int) -> bytes:
         try:
             if hasattr(os, "pread"):
                 data = os.pread(self._file.fileno(), nbytes, offset)
@@ -264,19 +287,14 @@ def read_exactly(source: Source, offset: int, nbytes: int, what: str) -> bytes:
     return data
 
 
-@contextmanager
 def local_file(
     path: str | os.PathLike[str], progress: Callable[[int], object] | None = None
-) -> Generator[LocalFile]:
-    """Open `path` for reading and close it in the end.
+) -> AbstractContextManager[LocalFile]:
+    """Open `path` for reading; it is closed in the end of the block.
 
     `progress` is called with the bytes of each read; some are read twice, many never.
     """
-    source = LocalFile(path, progress)
-    try:
-        yield source
-    finally:
-        source.close()
+    return closing(LocalFile(path, progress, at_once=True))
 
 
 def is_far(source: Source) -> bool:
@@ -293,20 +311,22 @@ def abandon(source: Source) -> None:
         stop()
 
 
-@contextmanager
 def opened(
     file: str | os.PathLike[str] | File, progress: Callable[[int], object] | None = None
-) -> Generator[File]:
+) -> AbstractContextManager[File]:
     """Give a file by its path, closed in the end; or one that is open, which stays so.
 
     `progress` is called with the bytes of each read until then, if it is given.
     """
     if isinstance(file, (str, os.PathLike)):
-        with local_file(file, progress) as source:
-            yield source
-        return
+        return local_file(file, progress)
+    return nullcontext(file) if progress is None else _heard(file, progress)
+
+
+@contextmanager
+def _heard(file: File, progress: Callable[[int], object]) -> Generator[File]:
     before = file.progress
-    file.progress = progress or before
+    file.progress = progress
     try:
         yield file
     finally:

@@ -28,6 +28,11 @@ class Collector:
         """The first occurrence of each rule and name, with what shows it."""
         self._counts: Counter[tuple[RuleId, str]] = Counter()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing came up yet, and all was judged."""
+        return not (self._found or self.models or self.unjudged)
+
     def add(
         self,
         anomaly: Anomaly,

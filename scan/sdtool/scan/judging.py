@@ -7,6 +7,7 @@ one look at the table and one check.
 
 from __future__ import annotations
 
+from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.machine import COMPUTED
 from sdtool.checkpoint.reading import PICKLE, SCRIPT, LoaderProfile, Stream
@@ -34,6 +35,27 @@ _WORK = 4_000_000
 
 def judge_stream(stream: Stream, found: Collector, limits: Limits = DEFAULT_LIMITS) -> list[Value]:
     """Judge every event of one pickle; return the arguments that are pickles in turn."""
+    repeat = stream.repeat
+    if repeat is None or found.known or limits is not DEFAULT_LIMITS:
+        return _judged(stream, found, limits)
+    if isinstance(repeat.judged, _Clean):
+        found.known.update((target, known.copy()) for target, known in repeat.judged.known.items())
+        return []
+    nested = _judged(stream, found, limits)
+    if not nested and found.is_empty:
+        known = {target: known.copy() for target, known in found.known.items()}
+        repeat.judged = _Clean(known)
+    return nested
+
+
+@dataclass(slots=True, eq=False)
+class _Clean:
+    """A pickle of which nothing is to be said but the names in it."""
+
+    known: dict[Global, Known]
+
+
+def _judged(stream: Stream, found: Collector, limits: Limits) -> list[Value]:
     member = stream.member
     nested: list[Value] = []
     rows: dict[int, Known] = {}  # by identity: the machine has one Global a name

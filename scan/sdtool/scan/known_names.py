@@ -41,6 +41,12 @@ class Known:
         """The rule that the name itself falls under; None for one on the allowlist."""
         self.called = False
 
+    def copy(self) -> Known:
+        """The same of another stream that calls what this one calls."""
+        made = Known(self.kind, self.row, self.danger, self.problem)
+        made.called = self.called
+        return made
+
 
 def _is_plain(text: str) -> bool:
     return text.isascii() and text.isprintable() and " " not in text and bool(text)

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, replace
+from functools import lru_cache
 
 from sdtool.checkpoint import readings
 from sdtool.checkpoint.containers.opening import Budget
@@ -17,7 +18,7 @@ from sdtool.checkpoint.reading import Reading, Stream
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import File, Memory, Slice, Source, opened
 from sdtool.checkpoint.trace import Anomaly
-from sdtool.checkpoint.values import Extent, Value
+from sdtool.checkpoint.values import Extent, Global, Value
 from sdtool.checkpoint.wording import escape
 from sdtool.scan.collecting import Collector
 from sdtool.scan.findings import LONGEST, Finding, Name, Report, Severity, Verdict, verdict_of
@@ -34,21 +35,21 @@ def scan_file(
     deep: bool = False,
     limits: Limits = DEFAULT_LIMITS,
     progress: Callable[[int], object] | None = None,
+    begun: float | None = None,
 ) -> Report:
     """Scan one file, by its path or open; nothing in it is imported, called or unpickled.
 
     `allow` maps names to the reason why they may load. `progress` is called with the bytes of each
-    read.
+    read. `begun` is the `time.perf_counter()` of the beginning, where that was before.
 
     Raises:
         UsageError: a name of `allow` has no module.
         Unreadable: the operating system refused to open or read the file.
     """
-    start = time.perf_counter()
+    begun = begun or time.perf_counter()
     with opened(path, progress) as source:
         found = readings(source, limits=limits, deep=deep)
-        report = judge(found, path=source.name, allow=allow, deep=deep, limits=limits)
-        return replace(report, seconds=time.perf_counter() - start)
+        return judge(found, path=source.name, allow=allow, deep=deep, limits=limits, begun=begun)
 
 
 @dataclass(slots=True)
@@ -73,14 +74,17 @@ def judge(
     allow: Mapping[str, str] = _NO_NAMES,
     deep: bool = False,
     limits: Limits = DEFAULT_LIMITS,
+    begun: float | None = None,
 ) -> Report:
     """Judge the readings of one file; its source must still be open.
+
+    `begun` is the `time.perf_counter()` of the beginning, where that was before.
 
     Raises:
         UsageError: a name of `allow` has no module.
         Unreadable: the operating system refused a read of a nested pickle.
     """
-    start = time.perf_counter()
+    begun = begun or time.perf_counter()
     all_readings = tuple(readings)
     source = all_readings[0].source
     budget = Budget.for_file(source.nbytes, limits)
@@ -103,11 +107,7 @@ def judge(
         verdict=verdict,
         findings=findings,
         globals=tuple(
-            Name(
-                escape(f"{name.module}.{name.name}", LONGEST),
-                "unknown" if known.kind == "model" else known.kind,
-                known.called,
-            )
+            _named(name, "unknown" if known.kind == "model" else known.kind, known.called)
             for name, known in names
         ),
         coverage=_coverage(state, findings, deep=deep),
@@ -115,10 +115,15 @@ def judge(
         # asked so: isinstance() of a protocol costs as much as a tenth of a small scan
         nbytes_read=getattr(source, "nbytes_read", 0),
         requests=getattr(source, "requests", 0),
-        seconds=time.perf_counter() - start,
+        seconds=time.perf_counter() - begun,
         error=error,
         hint=hint and escape(hint, LONGEST),
     )
+
+
+@lru_cache(256)  # most files have the same few
+def _named(name: Global, kind: str, called: bool) -> Name:
+    return Name(escape(str(name), LONGEST), kind, called)
 
 
 def _coverage(state: _State, findings: Iterable[Finding], *, deep: bool) -> str:

@@ -10,8 +10,8 @@ from sdtool.checkpoint.errors import LimitExceeded, NotACheckpoint
 from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.limits import Limits
-from sdtool.checkpoint.machine import run_pickle
-from sdtool.checkpoint.reading import PICKLE, LoaderProfile, Reading, Stream
+from sdtool.checkpoint.machine import run_or_repeat, run_pickle
+from sdtool.checkpoint.reading import PICKLE, TORCH, LoaderProfile, Reading, Stream
 from sdtool.checkpoint.source import Source
 from sdtool.checkpoint.trace import Trace
 
@@ -100,14 +100,15 @@ class Opening:
         if budget.opcodes <= 0 or budget.objects <= 0:
             error = LimitExceeded("more to follow than a file of its size has", where=content.name)
             return Stream(member, offset, profile, content, Trace(), None, error)
-        stream = run_pickle(
-            content,
-            offset,
-            profile=profile,
-            limits=self.limits,
-            bounds=(budget.opcodes, budget.objects),
-            member=member,
-        )
+        bounds = budget.opcodes, budget.objects
+        if profile is TORCH and not offset:
+            stream = run_or_repeat(
+                content, profile=profile, limits=self.limits, bounds=bounds, member=member
+            )
+        else:
+            stream = run_pickle(
+                content, offset, profile=profile, limits=self.limits, bounds=bounds, member=member
+            )
         budget.opcodes -= stream.trace.opcodes
         budget.objects -= stream.trace.objects
         return stream

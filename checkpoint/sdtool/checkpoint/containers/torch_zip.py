@@ -31,7 +31,11 @@ from sdtool.checkpoint.containers.programs import (
 )
 from sdtool.checkpoint.containers.torch_zip_names import ambiguous, names_below
 from sdtool.checkpoint.containers.zip_archive import ZipArchive
-from sdtool.checkpoint.containers.zip_checks import deep_anomalies, local_header_anomalies
+from sdtool.checkpoint.containers.zip_checks import (
+    deep_anomalies,
+    local_header_anomalies,
+    usual_text,
+)
 from sdtool.checkpoint.containers.zip_members import STORED, member_head, open_member
 from sdtool.checkpoint.containers.zip_storages import ZipStorages
 from sdtool.checkpoint.crc32 import crc32_of
@@ -39,7 +43,7 @@ from sdtool.checkpoint.errors import InputError, LimitExceeded, Malformed
 from sdtool.checkpoint.formats import Format
 from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.members import Member
-from sdtool.checkpoint.reading import SCRIPT, TORCH, LoaderProfile, Reading, Stream
+from sdtool.checkpoint.reading import SCRIPT, TORCH, LoaderProfile, Reading, Repeat, Stream
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Inflated, Slice, Source, is_far
 from sdtool.checkpoint.storage_ids import StorageIds
@@ -140,16 +144,35 @@ def _referenced(opening: Opening, storages: ZipStorages, found: _Found) -> Abstr
     """The keys of the storages that the streams refer to; what they claim of them is looked at."""
     referenced: AbstractSet[str] = frozenset()
     for stream in found.streams:
-        if stream.profile in (TORCH, SCRIPT):
+        if stream.profile not in (TORCH, SCRIPT):
+            continue
+        repeat = stream.repeat
+        keys = None if repeat is None else _keys_of(repeat, storages)
+        if keys is None:
             ids = StorageIds()
             claimed, indexed = claim_anomalies(stream, ids, storages.record_nbytes, opening.limits)
-            # of very many the keys are not copied: nearly every archive has one such stream
-            referenced = referenced | ids.keys if referenced else ids.keys
+            keys = ids.keys
             if stream.profile is TORCH:
                 found.anomalies.extend(claimed)
                 if indexed:
                     _check_indices(opening, stream, indexed, storages, found)
+            if repeat is not None and not (claimed or indexed):
+                repeat.records = {key: storages.record_nbytes(key) for key in keys}
+        # of very many the keys are not copied: nearly every archive has one such stream
+        referenced = referenced | keys if referenced else keys
     return referenced
+
+
+def _keys_of(repeat: Repeat, storages: ZipStorages) -> AbstractSet[str] | None:
+    """The keys of the storages of a pickle that was found to claim nothing but the truth, if the
+    records here are like those that it was held against.
+    """
+    records = repeat.records
+    if records is None:
+        return None
+    sizes = storages.record_nbytes
+    is_so = all(sizes(key) == nbytes for key, nbytes in records.items())
+    return records.keys() if is_so else None
 
 
 def _other_members(
@@ -169,6 +192,9 @@ def _other_members(
         is_below = member.name.startswith(root)
         inner = member.name[len(root) :] if is_below else member.name
         if inner in _BOOKKEEPING and not opening.deep:
+            text = usual_text(opening.source, member, _LINE_NBYTES)
+            if text is not None and _is_bookkeeping(text):
+                continue
             found.anomalies.extend(local_header_anomalies(opening.source, member))
         if is_below and inner.startswith("data/") and inner[5:] in referenced:
             _storage_record(opening, member, found)

@@ -212,3 +212,32 @@ def local_header_anomalies(source: Source, member: Member) -> Iterator[Anomaly]:
             member.header_offset,
             member.name,
         )
+
+
+def usual_text(source: Source, member: Member, most_nbytes: int) -> bytes | None:
+    """The content of a small member that is stored, and of which both headers say the same.
+
+    One read of what `local_header_anomalies` has nothing to say of and `open_member` opens. None of
+    any other member, also of more than `most_nbytes` bytes.
+    """
+    nbytes, flags = member.nbytes, member.flags
+    if nbytes > most_nbytes or member.compression != STORED or flags & ENCRYPTED:
+        return None
+    name = member.name.encode()
+    raw = source.read_at(member.header_offset, LOCAL.size + len(name) + _USUAL_SLACK + most_nbytes)
+    if len(raw) < LOCAL.size:
+        return None
+    (magic, _, local_flags, compression, _, _, crc32, stored_nbytes, local_nbytes, name_nbytes,
+     extra_nbytes) = LOCAL.unpack_from(raw)  # fmt: skip
+    begin = LOCAL.size + name_nbytes
+    text = raw[begin + extra_nbytes : begin + extra_nbytes + nbytes]
+    follows = flags & 0x8 and not (crc32 or stored_nbytes or local_nbytes)
+    is_usual = (
+        magic == LOCAL_MAGIC
+        and local_flags == flags
+        and compression == STORED
+        and (follows or (crc32, stored_nbytes, local_nbytes) == (member.crc32, nbytes, nbytes))
+        and raw[LOCAL.size : begin] == name
+        and len(text) == nbytes == member.stored_nbytes
+    )
+    return text if is_usual else None

@@ -22,6 +22,7 @@ Lib/pickle.py (`_Unpickler`, `_Unframer`); the opcodes in Lib/pickletools.py.
 
 from sdtool.checkpoint.machine.loop import run_pickle
 from sdtool.checkpoint.machine.names import COMPUTED
+from sdtool.checkpoint.machine.repeats import run_or_repeat
 from sdtool.checkpoint.machine.state import Bounds
 
-__all__ = ["COMPUTED", "Bounds", "run_pickle"]
+__all__ = ["COMPUTED", "Bounds", "run_or_repeat", "run_pickle"]
