@@ -33,9 +33,8 @@ from sdtool.cli.spooled import Spool, laid_out
 from sdtool.cli.stopping import Stopped, code_of
 from sdtool.cli.verb import format_options, verb
 from sdtool.scan import Report, Settings, Verdict
-from sdtool.scan.report import github, text
+from sdtool.scan.report import github, tally, text
 from sdtool.scan.report import json as json_report
-from sdtool.scan.report.tally import Tally
 
 if TYPE_CHECKING:
     from sdtool.cli.resumed import Resumed
@@ -204,7 +203,7 @@ class _Shown:
         self._force = force
         self._former = former
         self._kept = _Kept()
-        self._tally = Tally()
+        self._tally = tally.Tally()
         self._flagged: list[tuple[Verdict, str]] = []
         """What is shown again at the end, where people read it."""
         self._is_clean = True
