@@ -1,10 +1,10 @@
 """What a file costs in memory: bytes each, of all processes of a run over very many.
 
-    python benchmarks/per_file.py [--files 1000,10000] [--only NAME,...] [-- OPTION ...]
+    python benchmarks/per_file.py [--files 1000,10000] [--only NAME,...] [--jobs 1,2]
 
 The peak of the proportional set (PSS) of all processes of a run over many small files, less that
 of a run over fewer of them, divided by the difference. The files are those of `make_small.py`, with
-10 tensors; each run is in turn given the options behind `--`, such as `-j 2`. Linux only.
+10 tensors. Linux only.
 """
 
 from __future__ import annotations

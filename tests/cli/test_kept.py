@@ -103,6 +103,7 @@ def test_a_run_keeps_no_result_of_a_file(
 ) -> None:
     monkeypatch.setattr(spooled, "_SHORT_NBYTES", 1)
     held: list[tuple[int, int]] = []
+    words: list[str] = []
     for number, count in enumerate((MANY, FEW, MANY)):  # what Python keeps, it has from the first
         model = MODEL if command.startswith("prune") else SMALL
         folder, out = tmp_path / f"{number}", tmp_path / f"out-{number}"

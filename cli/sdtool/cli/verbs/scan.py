@@ -266,6 +266,8 @@ class _Shown:
                     self._notes.element(note)
                 for result in sarif.results(report):
                     self._findings.element(result)
+            case _:
+                pass  # people read it
 
     def finish(self, code: int, *, interrupted: bool = False) -> None:
         """Write what comes last, and the output file."""
