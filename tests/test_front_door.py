@@ -234,7 +234,7 @@ def test_an_original_goes_after_its_output_was_verified(monkeypatch: pytest.Monk
 def test_what_a_run_is_made_of_and_what_comes_of_it_can_be_sent_elsewhere() -> None:
     made = run_batch(["."], Converting())
     jobs = [
-        Job(Item("a.ckpt"), (Path("a.safetensors"),)),
+        Job(Item("a.ckpt"), ("a.safetensors",)),
         SetJob(Item("i"), (), (Item("a"), Item("b"))),
     ]
     for one in (*jobs, Options(allow={"a.b": "mine"}), Converting("fp16"), Pruning(drop=["x*"])):

@@ -275,7 +275,7 @@ def test_sums_as_sha256sum_writes_them(tmp_path: Path) -> None:
     digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in names}
     assert sums_text(digests).encode() == done.stdout
     (tmp_path / "SHA256SUMS").write_bytes(done.stdout)
-    assert read_sums(tmp_path / "SHA256SUMS") == {tmp_path / n: d for n, d in digests.items()}
+    assert read_sums(tmp_path / "SHA256SUMS") == {str(tmp_path / n): d for n, d in digests.items()}
     found = verify_listed(expected_of(tmp_path))
     assert [one.found is not None and one.found.ok for one in found] == [True] * 4
 

@@ -22,7 +22,7 @@ from tests.forge import dict_of, pickled, tensor, torch_zip
 from sdtool.batch import Waking, changes_in, scanning
 from sdtool.batch.files import place
 from sdtool.batch.items import Item
-from sdtool.batch.run import run_jobs
+from sdtool.batch.run import run_each
 from sdtool.batch.scanning import scan_one
 from sdtool.batch.watch import Arrivals, waking
 from sdtool.cli.verbs import watch as verb
@@ -475,9 +475,9 @@ def test_ctrl_c_among_conversions_tells_of_those_that_had_ended(
             report(outcomes)
             raise KeyboardInterrupt
 
-        return run_jobs(jobs, *rest, report=stopped, **options)
+        return run_each(jobs, *rest, report=stopped, **options)
 
-    monkeypatch.setattr("sdtool.batch.watch.watching.run_jobs", run)
+    monkeypatch.setattr("sdtool.batch.watch.watching.run_each", run)
     options = ("-j", "2", "--convert", "--out-dir", "made", "--json")
     result = sdtool("watch", downloads, "--once", "--settle", "0", *options)
     assert result.code == 130

@@ -92,7 +92,8 @@ def test_which_names_no_other_input_could_take() -> None:
 
 
 def test_a_name_that_an_input_has_to_itself_is_taken_from_the_beginning() -> None:
-    claims = Claims(["a.pt", "b.pt"], [(Path("a.safetensors"), "a.pt")])
+    jobs = [Job(Item("a.pt"), ("a.safetensors",), is_apart=True), Job(Item("b.pt"), ("c",))]
+    claims = Claims(jobs)
     claims.claim(Path("a.safetensors"), "a.safetensors", "a.pt", is_made_of_it=False)
     with pytest.raises(UsageError, match=r"is also that of a\.pt"):
         claims.claim(Path("./a.safetensors"), "a.safetensors", "b.pt", is_made_of_it=False)
@@ -130,7 +131,7 @@ def test_a_name_that_is_taken_from_the_beginning_is_taken_in_a_run(
     monkeypatch.chdir(tmp_path)
     for name in ("a.pt", "b.pt"):
         torch.save({"w": torch.ones(4)}, name)
-    out = (Path("x.safetensors"),)
+    out = ("x.safetensors",)
     jobs = [Job(Item("b.pt"), out), Job(Item("a.pt"), out, is_apart=True)]
     refused, made = run_jobs(jobs, Converting(), Options())
     assert isinstance(made, Written)

@@ -285,7 +285,7 @@ def test_what_had_ended_in_other_processes_by_an_interrupt_is_shown(
         late(run_jobs(*jobs, **others))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sdtool.cli.running.run_jobs", stopped)
+    monkeypatch.setattr("sdtool.cli.running.run_each", stopped)
     result = sdtool("convert", training)
     assert (result.code, result.err) == (130, "sdtool: interrupted\n")
     assert result.out.splitlines()[0] == f"{training} -> {training.with_suffix('.safetensors')}"

@@ -113,8 +113,9 @@ def test_one_that_appears_meanwhile_is_kept(
     sdtool: Run, training: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sdtool.cli import report_file
+    from sdtool.cli.spooled import Spool
 
-    def late(out: str, content: str, *, force: bool) -> None:
+    def late(out: str, content: Spool, *, force: bool) -> None:
         Path(out).write_bytes(b"mine")
         report_file.write_report(out, content, force=force)
 

@@ -387,7 +387,7 @@ def test_a_file_system_without_preallocation(out: Path, monkeypatch: pytest.Monk
         def fallocate64(*_: object) -> int:
             return -1
 
-    monkeypatch.setattr("ctypes.CDLL", lambda *_, **__: Libc)
+    monkeypatch.setattr("sdtool.convert.copy.new_file.libc", lambda: Libc)
     monkeypatch.setattr("ctypes.get_errno", lambda: errno.EOPNOTSUPP)
     with new_file(out, 10) as file:
         assert os.fstat(file.fd).st_size == 10

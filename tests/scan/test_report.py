@@ -15,6 +15,7 @@ from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.scan import Finding, Report, Severity, Verdict, scan_file
 from sdtool.scan.report import json as json_report
 from sdtool.scan.report import sarif, text
+from sdtool.scan.report.tally import Tally
 from sdtool.scan.rules import RULES
 
 # What the 2.1.0 specification demands of the properties that are used here.
@@ -181,7 +182,7 @@ def test_the_json_of_a_file_is_the_contract(hostile: Report) -> None:
 
 
 def test_the_summary_for_programs_counts_verdicts(hostile: Report) -> None:
-    assert json_report.summary([hostile, hostile], passed_over=3) == {
+    assert json_report.summary(Tally([hostile, hostile]), passed_over=3) == {
         "files": 2,
         "not_a_checkpoint": 0,
         "clean": 0,
@@ -259,8 +260,8 @@ def report_of(verdict: Verdict, error: str | None = None, path: str = "m") -> Re
 
 def test_the_summary_counts() -> None:
     reports = [report_of(Verdict.CLEAN), report_of(Verdict.CLEAN), report_of(Verdict.UNDECIDED)]
-    assert text.summary(reports, 2) == "3 files scanned: 2 clean, 1 undecided; 2 passed over"
-    assert text.summary([]) == "0 files scanned"
+    assert text.summary(Tally(reports), 2) == "3 files scanned: 2 clean, 1 undecided; 2 passed over"
+    assert text.summary(Tally()) == "0 files scanned"
 
 
 def test_sarif_is_valid(hostile: Report) -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sdtool.batch.items import MODEL_SUFFIXES, Item, is_remote, open_file, shown_path
     from sdtool.batch.journal import Journal, Row, open_journal
     from sdtool.batch.layouts import ToFolder, ToSingle, assembly, inputs_of, recipe_for
-    from sdtool.batch.listed import Checked, Expected, expected_of, verify_listed
+    from sdtool.batch.listed import Checked, Expected, each_listed, expected_of, verify_listed
     from sdtool.batch.looking import Seen, looked_at
     from sdtool.batch.making import Making, MakingFolder, Nothing, Recipe, SetRecipe
     from sdtool.batch.options import Options
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from sdtool.batch.release.ema_health import EmaHealth
     from sdtool.batch.release.releasing import About, Released, release_file
     from sdtool.batch.release.variants import Variant
-    from sdtool.batch.run import run_jobs
+    from sdtool.batch.run import run_each, run_jobs
     from sdtool.batch.scanning import scan_file, scanned, unread
     from sdtool.batch.set_aside import without_set_aside
     from sdtool.batch.sets import as_models, files_of
@@ -190,6 +190,7 @@ __all__ = [
     "changes_in",
     "check_trash",
     "convert_file",
+    "each_listed",
     "expand_inputs",
     "expected_of",
     "files_of",
@@ -214,6 +215,7 @@ __all__ = [
     "recipe_for",
     "release_file",
     "run_batch",
+    "run_each",
     "run_jobs",
     "scan_file",
     "scanned",
@@ -243,7 +245,7 @@ __getattr__ = lazily(
         ".items": ("Item", "MODEL_SUFFIXES", "is_remote", "open_file", "shown_path"),
         ".journal": ("Journal", "Row", "open_journal"),
         ".layouts": ("ToFolder", "ToSingle", "assembly", "inputs_of", "recipe_for"),
-        ".listed": ("Checked", "Expected", "expected_of", "verify_listed"),
+        ".listed": ("Checked", "Expected", "each_listed", "expected_of", "verify_listed"),
         ".looking": ("Seen", "looked_at"),
         ".making": ("Making", "MakingFolder", "Nothing", "Recipe", "SetRecipe"),
         ".options": ("Options",),
@@ -261,7 +263,7 @@ __getattr__ = lazily(
         ".release.ema_health": ("EmaHealth",),
         ".release.releasing": ("About", "Released", "release_file"),
         ".release.variants": ("Variant",),
-        ".run": ("run_jobs",),
+        ".run": ("run_each", "run_jobs"),
         ".scanning": ("scan_file", "scanned", "unread"),
         ".set_aside": ("without_set_aside",),
         ".sets": ("as_models", "files_of"),

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from sdtool.batch.clashes import takes_an_input, takes_an_output
-from sdtool.batch.file_keys import file_keys
+from sdtool.batch.file_keys import Placed, file_keys
+
+
+class Claimant(Placed, Protocol):
+    """An input with the outputs that are to be made of it."""
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether no other input could have an output of these names."""
+        ...
 
 
 class Claims:
@@ -15,15 +25,17 @@ class Claims:
 
     `--force` is for what was there before. Names are only known for certain when an input was
     opened (the tokens of an embedding), so this is asked just before each output is written. Not
-    of names that are `apart`, each with its input: those are taken from the beginning.
+    of names that are apart, which are taken from the beginning.
     """
 
-    def __init__(self, inputs: Iterable[str] = (), apart: Iterable[tuple[Path, str]] = ()) -> None:
-        paths = list(inputs)
+    def __init__(self, jobs: Sequence[Claimant] = ()) -> None:
+        self._jobs = jobs
         self._key = file_keys()
-        self._inputs = {self._key(path) for path in paths}
+        paths = (job.item.path for job in jobs)
         self._links = {_target(path): path for path in paths if os.path.islink(path)}
-        self._outputs = {self._key(out): (out, source) for out, source in apart}
+        self._inputs: set[str] | None = None
+        """None as long as nobody asked: in most runs nobody does, and it takes memory."""
+        self._outputs: dict[str, tuple[Path, str]] = {}
 
     def claim(self, out: Path, called: str, source: str, *, is_made_of_it: bool) -> None:
         """Take a name for an output of `source`; `called` is what a person calls it.
@@ -31,6 +43,14 @@ class Claims:
         Raises:
             UsageError: another input is called so and does not hold the same, or another output is.
         """
+        if self._inputs is None:
+            self._inputs = {self._key(job.item.path) for job in self._jobs}
+            self._outputs |= {
+                self._key(name): (Path(name), job.item.path)
+                for job in self._jobs
+                if job.is_apart
+                for name in job.out_names
+            }
         key = self._key(out)
         if key in self._inputs and key != self._key(source) and not is_made_of_it:
             raise takes_an_input(called, source)
@@ -39,7 +59,7 @@ class Claims:
             raise takes_an_output(called, source, other)
 
     def outputs_of(self, source: str) -> list[Path]:
-        """Return the names that were taken for outputs of `source`."""
+        """Return the names that were taken for outputs of `source`, beside those that are apart."""
         return [out for out, other in self._outputs.values() if other == source]
 
     def link_to(self, path: str) -> str | None:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path, PurePath
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import PurePath
 from typing import Protocol, TypeAlias
 
 from sdtool.batch.items import Item
 from sdtool.convert import split_name
 
 AnyPath: TypeAlias = str | os.PathLike[str]
+
+_PARTS = 64
 
 
 class Placed(Protocol):
@@ -24,8 +29,8 @@ class Placed(Protocol):
         ...
 
     @property
-    def outs(self) -> tuple[Path, ...]:
-        """What is written, by the names that are planned."""
+    def out_names(self) -> tuple[str, ...]:
+        """What is written, by the paths that are planned."""
         ...
 
 
@@ -57,27 +62,55 @@ def same_file(a: AnyPath, b: AnyPath) -> bool:
         return False
 
 
-def apart_from_others(jobs: Sequence[Placed], key_of: Callable[[AnyPath], str]) -> set[str]:
-    """Return the inputs whose outputs no other input could take the names of: by their paths.
+class Hashes:
+    """Hashes of very many names, in 8 bytes each: the names themselves would take hundreds."""
+
+    def __init__(self, hashes: Iterable[int]) -> None:
+        self._parts = [array("q") for _ in range(_PARTS)]
+        for one in hashes:
+            self._parts[one % _PARTS].append(one)
+        for part in self._parts:  # sorted one by one: meanwhile a list takes five times the memory
+            part[:] = array("q", sorted(part))
+
+    def __contains__(self, one: int) -> bool:
+        part = self._parts[one % _PARTS]
+        at = bisect_left(part, one)
+        return at < len(part) and part[at] == one
+
+    def repeated(self) -> set[int]:
+        """Return those that are there more than once."""
+        return {one for part in self._parts for one, other in pairwise(part) if one == other}
+
+
+def apart_from_others(
+    jobs: Sequence[Placed], key_of: Callable[[AnyPath], str]
+) -> Callable[[Placed], bool]:
+    """Return a function that says whether no other input could take the names of a job's outputs.
 
     What a file is called in the end may depend on what is in it. It begins with the stem of the
     input or of an output that was planned, and a `-` or a `.` follows.
+
+    (It knows the names by their hashes. Of two that are equal by chance it says too little.)
     """
-    inputs = {key_of(job.item.path) for job in jobs}
-    stems: dict[str, str | None] = {}
-    for job in jobs:
-        for stem in {*map(key_of, {*_stems(job)})}:
-            path = job.item.path
-            stems[stem] = path if stems.get(stem, path) == path else None
-    return {
-        path
-        for job in jobs
-        for path in [job.item.path]
-        if not any(
-            key in inputs or any(stems.get(stem, path) != path for stem in _before(key))
-            for key in map(key_of, job.outs)
-        )
-    }
+    inputs = Hashes(hash(key_of(job.item.path)) for job in jobs)
+    stems = Hashes(stem for job in jobs for stem in _own_stems(job, key_of))
+    shared = stems.repeated()
+
+    def is_apart(job: Placed) -> bool:
+        own = _own_stems(job, key_of)
+        for key in map(key_of, job.out_names):
+            if hash(key) in inputs:
+                return False
+            before = {one for one in map(hash, _before(key)) if one in stems}
+            if not before <= own or before & shared:
+                return False
+        return True
+
+    return is_apart
+
+
+def _own_stems(job: Placed, key_of: Callable[[AnyPath], str]) -> set[int]:
+    return {hash(key_of(stem)) for stem in {*_stems(job)}}
 
 
 def _split(path: AnyPath) -> tuple[str, str]:
@@ -89,7 +122,7 @@ def _split(path: AnyPath) -> tuple[str, str]:
 def _stems(job: Placed) -> Iterator[str]:
     """Give what names of outputs may begin with, in their folders."""
     stem, _ = split_name(PurePath(job.item.called).name)
-    for out in job.outs:
+    for out in job.out_names:
         folder, name = os.path.split(out)
         for one in (split_name(name)[0], stem, stem.removeprefix("pytorch_")):
             yield os.path.join(folder, one)

@@ -150,7 +150,7 @@ def assembly(parts: Sequence[str], out: str | None) -> PartsJob:
         named[folder] = with_index(item_of(path))
     if "unet" not in named:
         raise UsageError("--assemble requires a UNet", hint="add unet=FILE")
-    return PartsJob(named["unet"], (Path(out),), Pipeline(named))
+    return PartsJob(named["unet"], (os.fspath(Path(out)),), Pipeline(named))
 
 
 def inputs_of(recipe: Recipe, items: Sequence[Item]) -> list[Item]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -58,7 +58,7 @@ def expected_of(path: _Path, statement: _Path | None = None) -> list[Expected]:
     listing = os.path.join(where, NAME) if is_folder else where
     if os.path.isfile(listing) and (is_folder or is_sums(where)):
         for file, digest in read_sums(listing).items():
-            found[os.fspath(file), digest] = Expected(os.fspath(file), digest)
+            found[file, digest] = Expected(file, digest)
     if statement is not None:
         stated = read_statement(statement)
         several = is_folder or bool(found)
@@ -79,6 +79,17 @@ def verify_listed(
     `report` is called with each result, `progress` with the number of bytes read.
     """
     done: list[Checked] = []
+    for one in each_listed(expected, progress=progress):
+        done.append(one)
+        if report is not None:
+            report(one)
+    return done
+
+
+def each_listed(
+    expected: Iterable[Expected], *, progress: Progress | None = None
+) -> Iterator[Checked]:
+    """Check each file as `verify_listed` does, give its result, and keep nothing of it."""
     for one in expected:
         begun = time.monotonic()
         nbytes, found, error = 0, None, None
@@ -87,10 +98,7 @@ def verify_listed(
             found = _checked(one, progress)
         except Exception as e:
             error = as_error(e, one.path)
-        done.append(Checked(one.path, nbytes, found, error, time.monotonic() - begun))
-        if report is not None:
-            report(done[-1])
-    return done
+        yield Checked(one.path, nbytes, found, error, time.monotonic() - begun)
 
 
 def _checked(one: Expected, progress: Progress | None) -> Verification:

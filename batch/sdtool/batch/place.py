@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from sdtool.batch.clashes import takes_an_input, takes_an_output
-from sdtool.batch.file_keys import apart_from_others, file_keys, same_file
+from sdtool.batch.file_keys import AnyPath, Hashes, apart_from_others, file_keys, same_file
 from sdtool.batch.items import Item
 from sdtool.batch.outputs import OnThisMachine, Outputs
 from sdtool.batch.pipelines import Pipeline, is_folder, pipeline_of
@@ -24,16 +24,21 @@ _HERE = OnThisMachine()
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One input and the outputs to make of it."""
+    """One input and the outputs to make of it; of each its name, which a path would hold thrice."""
 
     item: Item
-    outs: tuple[Path, ...]
+    out_names: tuple[str, ...]
     clash: UsageError | None = None
     """Why its outputs cannot be made beside those of the other inputs."""
     passed_over: str | None = None
     """Why another input is worked on in its place."""
     is_apart: bool = False
     """Whether no other input could have an output of these names: see `apart_from_others`."""
+
+    @property
+    def outs(self) -> tuple[Path, ...]:
+        """What is made of it."""
+        return tuple(map(Path, self.out_names))
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -46,11 +51,16 @@ class SetJob:
     """A sharded set and the files to make of it: the item is its index, `outs[0]` the new one."""
 
     item: Item
-    outs: tuple[Path, ...]
+    out_names: tuple[str, ...]
     shards: tuple[Item, ...]
     clash: UsageError | None = None
     passed_over: str | None = None
     is_apart: bool = False
+
+    @property
+    def outs(self) -> tuple[Path, ...]:
+        """What is made of it."""
+        return tuple(map(Path, self.out_names))
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -66,11 +76,16 @@ class PartsJob:
     """
 
     item: Item
-    outs: tuple[Path, ...]
+    out_names: tuple[str, ...]
     pipeline: Pipeline
     clash: UsageError | None = None
     passed_over: str | None = None
     is_apart: bool = False
+
+    @property
+    def outs(self) -> tuple[Path, ...]:
+        """What is made of it."""
+        return tuple(map(Path, self.out_names))
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -239,15 +254,16 @@ def _job(item: Item, out: str | None, out_dir: str | None, names: _Names) -> Any
         with suppress(InputError):  # reported when the set's turn comes
             shards = with_index(item).files
     called = names(item.called, [shard.called for shard in shards])
-    outs = tuple(_place(item, name, out_dir) for name in called) if out is None else (Path(out),)
+    outs = [_place(item, name, out_dir) for name in called] if out is None else [Path(out)]
+    names_out = tuple(map(os.fspath, outs))
     if is_set:
-        return SetJob(item, outs, shards)
+        return SetJob(item, names_out, shards)
     if not is_folder(item):
-        return Job(item, outs)
+        return Job(item, names_out)
     pipeline = Pipeline({})
     with suppress(InputError):  # reported when the folder's turn comes
         pipeline = pipeline_of(item)
-    return PartsJob(item, outs, pipeline)
+    return PartsJob(item, names_out, pipeline)
 
 
 def _place(item: Item, name: str, out_dir: str | None) -> Path:
@@ -260,10 +276,44 @@ def _place(item: Item, name: str, out_dir: str | None) -> Path:
     return Path(folder, name)
 
 
-def _without_clashes(jobs: Sequence[AnyJob], outputs: Outputs) -> list[AnyJob]:
-    """Mark the jobs that get in each other's way."""
+def _without_clashes(jobs: list[AnyJob], outputs: Outputs) -> list[AnyJob]:
+    """Mark the jobs that get in each other's way, in the list itself."""
     key_of = file_keys()
-    working = {job.item.path: job for job in jobs if not is_onto_itself(job, outputs)}
+    idle = {number for number, job in enumerate(jobs) if is_onto_itself(job, outputs)}
+    passed_over, clashes = _in_each_others_way(
+        [job for number, job in enumerate(jobs) if number not in idle], key_of, outputs
+    )
+    is_apart = apart_from_others(jobs, key_of)
+    for number, job in enumerate(jobs):
+        if number not in idle:
+            path = job.item.path
+            jobs[number] = replace(
+                job,
+                clash=clashes.get(path),
+                passed_over=passed_over.get(path),
+                is_apart=path not in clashes and is_apart(job),
+            )
+    return jobs
+
+
+def _in_each_others_way(
+    jobs: Sequence[AnyJob], key_of: Callable[[AnyPath], str], outputs: Outputs
+) -> tuple[dict[str, str], dict[str, UsageError]]:
+    """Return, by their paths, the inputs that others stand for, and why others are left."""
+
+    def hashes(job: AnyJob) -> set[int]:
+        return {hash(key_of(out)) for out in job.out_names}
+
+    # of most runs that is nothing, and what is looked at below are a few files
+    several = Hashes(
+        one for job in jobs for one in (hash(key_of(job.item.path)), *hashes(job))
+    ).repeated()
+    working = {
+        job.item.path: job
+        for job in jobs
+        if several
+        and (hash(key_of(job.item.path)) in several or not several.isdisjoint(hashes(job)))
+    }
     inputs = {key_of(path): path for path in working}
     claims: dict[str, list[tuple[str, Path]]] = {}
     for path, job in working.items():
@@ -284,18 +334,7 @@ def _without_clashes(jobs: Sequence[AnyJob], outputs: Outputs) -> list[AnyJob]:
                 if path in paths:
                     other = paths[0] if path != paths[0] else paths[1]
                     clashes[path] = takes_an_output(outputs.called(out), path, other)
-    apart = apart_from_others(jobs, key_of)
-    return [
-        replace(
-            job,
-            clash=clashes.get(path),
-            passed_over=passed_over.get(path),
-            is_apart=path in apart and path not in clashes,
-        )
-        if working.get(path := job.item.path) is job
-        else job
-        for job in jobs
-    ]
+    return passed_over, clashes
 
 
 def _are_neighbours(items: Sequence[Item]) -> bool:

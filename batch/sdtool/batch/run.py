@@ -42,7 +42,49 @@ def run_jobs(
     journal: Journal | None = None,
     outputs: Outputs = _HERE,
 ) -> list[Outcome]:
-    """Work through `jobs` and return what came of them, in their order.
+    """Work through `jobs` and return what came of them, in their order. See `run_each`.
+
+    Raises:
+        SdtoolError: as `run_each` does.
+    """
+    outcomes: list[Outcome] = []
+
+    def keep(made: Sequence[Outcome]) -> None:
+        outcomes.extend(made)
+        if report is not None:
+            report(made)
+
+    run_each(
+        jobs,
+        recipe,
+        options,
+        report=keep,
+        engine=engine,
+        late=late,
+        warn=warn,
+        progress=progress,
+        cancelled=cancelled,
+        journal=journal,
+        outputs=outputs,
+    )
+    return outcomes
+
+
+def run_each(
+    jobs: Sequence[AnyJob],
+    recipe: Recipe,
+    options: Options,
+    *,
+    report: Report,
+    engine: Engine | None = None,
+    late: Report | None = None,
+    warn: Warn | None = None,
+    progress: Progress | None = None,
+    cancelled: Event | None = None,
+    journal: Journal | None = None,
+    outputs: Outputs = _HERE,
+) -> None:
+    """Work through `jobs`, report what came of each, in their order, and keep nothing of it.
 
     What `journal` knows to be done, and is still there as it was written, is not done again.
 
@@ -68,27 +110,21 @@ def run_jobs(
         from sdtool.batch.journal.outcomes import remembering
 
         engine = remembering(engine, journal, recipe, options, outputs)
-    inputs = [job.item.path for job in jobs]
-    apart = ((out, job.item.path) for job in jobs if job.is_apart for out in job.outs)
-    host = JobHost(Claims(inputs, apart), warn or _unheard, stoppable(progress, cancelled))
-    outcomes: list[Outcome] = []
+    host = JobHost(Claims(jobs), warn or _unheard, stoppable(progress, cancelled))
+    last: list[Outcome] | None = None
     ended: list[list[Outcome]] = []
     try:
         with engine.results(_Doing(recipe, options, outputs, host), jobs, ended) as results:
-            for made in results:
-                outcomes += made
-                if report is not None:
-                    report(made)
+            for last in results:
+                report(last)
     except BaseException as e:
         if late is not None:
-            reported = {id(outcome) for outcome in outcomes}
             for made in ended:
-                if not all(id(outcome) in reported for outcome in made):
+                if made and made is not last:  # an engine may give the last one once more
                     late(made)
         if isinstance(e, Stop):
             raise e.cause from None
         raise
-    return outcomes
 
 
 @dataclass(frozen=True, slots=True)

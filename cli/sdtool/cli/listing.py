@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from sys import intern
 from typing import Any, TypeAlias
 
-from sdtool.checkpoint import escape, size
+from sdtool.checkpoint import dataclass, escape, size
 
 File: TypeAlias = Mapping[str, Any]
 """What JSON has of one file (docs/schemas/info.json)."""
 
-ORDERS: Mapping[str, Callable[[File], Any]] = {
-    "size": lambda file: -file["size_bytes"],
-    "kind": lambda file: (file["title"].casefold(), -file["size_bytes"]),
-    "name": lambda file: file["path"].casefold(),
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a line shows of a file: of very many, that is all to keep."""
+
+    path: str
+    nbytes: int
+    title: str
+    dtype: str
+    ema: str
+    verdict: str
+    same_file_as: str | None
+
+
+ORDERS: Mapping[str, Callable[[Row], Any]] = {
+    "size": lambda row: -row.nbytes,
+    "kind": lambda row: (row.title.casefold(), -row.nbytes),
+    "name": lambda row: row.path.casefold(),
 }
 """What `--sort` takes, and the key that files are sorted by."""
 
@@ -25,18 +40,28 @@ _MOST = 30
 _EMA = {"full": "full", "partial": "part", "orphan": "only"}
 
 
-def lines(files: Sequence[File], order: str | None) -> Iterator[str]:
+def row_of(file: File) -> Row:
+    """Return what is shown of a file; of words that many files have, there is one."""
+    title, dtype, verdict = map(intern, (file["title"], file["dtype"], file["verdict"]))
+    ema = _EMA.get(file["ema"]["state"], "-")
+    same = file["same_file_as"]
+    return Row(file["path"], file["size_bytes"], title, dtype, ema, verdict, same)
+
+
+def lines(rows: Sequence[Row], order: str | None) -> Iterator[str]:
     """Yield the headings and a line for each file; without an `order` as they are given."""
     if order is not None:
-        files = sorted(files, key=ORDERS[order])
-    rows = [_HEADINGS, *map(_cells, files)]
-    widths = tuple(max(len(row[i]) for row in rows) for i in range(len(_LEAST)))
-    yield from (_laid_out(row, widths) for row in rows)
+        rows = sorted(rows, key=ORDERS[order])
+    widths = [len(heading) for heading in _HEADINGS[:-1]]
+    for row in rows:
+        widths = list(map(max, widths, map(len, _cells(row))))
+    yield _laid_out(_HEADINGS, widths)
+    yield from (_laid_out(_cells(row), widths) for row in rows)
 
 
 def line(file: File) -> str:
     """Return the line of one file, where others are not known yet."""
-    return _laid_out(_cells(file), _LEAST)
+    return _laid_out(_cells(row_of(file)), _LEAST)
 
 
 def alike(group: Mapping[str, Any]) -> Iterator[str]:
@@ -46,18 +71,12 @@ def alike(group: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"  {escape(path)}" for path in group["paths"])
 
 
-def _cells(file: File) -> tuple[str, ...]:
-    name = escape(file["path"])
-    if file["same_file_as"] is not None:
-        name += f" (the same file as {escape(file['same_file_as'])})"
-    return (
-        size(file["size_bytes"]),
-        escape(file["title"], _MOST),
-        escape(file["dtype"], _MOST),
-        _EMA.get(file["ema"]["state"], "-"),
-        file["verdict"],
-        name,
-    )
+def _cells(row: Row) -> tuple[str, ...]:
+    name = escape(row.path)
+    if row.same_file_as is not None:
+        name += f" (the same file as {escape(row.same_file_as)})"
+    title, dtype = escape(row.title, _MOST), escape(row.dtype, _MOST)
+    return size(row.nbytes), title, dtype, row.ema, row.verdict, name
 
 
 def _laid_out(row: Sequence[str], widths: Sequence[int]) -> str:

@@ -233,26 +233,39 @@ def saving(before: int, after: int) -> str:
     return f" ({percent}% less)" if percent > 0 else ""
 
 
-def summary(outcomes: Iterable[Outcome], passed_over: int, excluded: int = 0) -> dict[str, int]:
-    """Count how the files of a run ended, and the bytes of what was (or would be) written."""
-    counts = dict.fromkeys(STATUSES, 0)
-    nbytes = output_nbytes = 0
-    sources: set[str] = set()
-    for outcome in outcomes:
-        counts[status_of(outcome)] += 1
+class Tally:
+    """What the outcomes of a run come to, in numbers: none of them has to be kept for it."""
+
+    def __init__(self) -> None:
+        self.codes: set[int] = set()
+        """The exit codes of each alone."""
+        self.passed_over = 0
+        """Inputs that are plainly no models: they have no outcomes."""
+        self._source: str | None = None
+        self._counts = dict.fromkeys(STATUSES, 0)
+        self._nbytes = 0
+        self._output_nbytes = 0
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one more; those of one input come one after the other."""
+        self.codes.add(code_of(outcome))
+        self._counts[status_of(outcome)] += 1
         if isinstance(outcome, (Written, Planned)):
             path = outcome.input.path
-            nbytes += outcome.input.nbytes if path not in sources else 0
-            output_nbytes += outcome.output.nbytes
-            sources.add(path)
-    return {
-        "files": sum(counts.values()),
-        **{status.replace("-", "_"): count for status, count in counts.items()},
-        "passed_over": passed_over,
-        "excluded": excluded,
-        "size_bytes": nbytes,
-        "output_bytes": output_nbytes,
-    }
+            self._nbytes += outcome.input.nbytes if path != self._source else 0
+            self._output_nbytes += outcome.output.nbytes
+            self._source = path
+
+    def summary(self, excluded: int = 0) -> dict[str, int]:
+        """Return how the files ended, and the bytes of what was (or would be) written."""
+        return {
+            "files": sum(self._counts.values()),
+            **{status.replace("-", "_"): count for status, count in self._counts.items()},
+            "passed_over": self.passed_over,
+            "excluded": excluded,
+            "size_bytes": self._nbytes,
+            "output_bytes": self._output_nbytes,
+        }
 
 
 def summary_line(counts: Mapping[str, int]) -> str:

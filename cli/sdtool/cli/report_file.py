@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from sdtool.batch import MODEL_SUFFIXES
 from sdtool.checkpoint import OutputError, UsageError, os_reason
+from sdtool.cli.spooled import Spool
 
 
 def check_report(out: str, inputs: Iterable[str], *, force: bool, option: str = "-o") -> None:
@@ -60,7 +61,7 @@ def check_name(out: str, option: str, inputs: Iterable[str]) -> None:
             )
 
 
-def write_report(out: str, content: str, *, force: bool) -> None:
+def write_report(out: str, content: Spool, *, force: bool) -> None:
     """Write a report in UTF-8. It has its name once it is complete; a link is not followed.
 
     Raises:
@@ -70,14 +71,16 @@ def write_report(out: str, content: str, *, force: bool) -> None:
 
     from sdtool.convert import new_file
 
-    data = content.encode("utf-8", "backslashreplace")
     if not is_stream(out):
-        with new_file(Path(out), len(data), force=force) as file:
-            file.write_at(data, 0)
+        offset = 0
+        with new_file(Path(out), content.nbytes, force=force) as file:
+            for piece in content.pieces():
+                file.write_at(piece, offset)
+                offset += len(piece)
         return
     try:
         with open(out, "wb") as stream:
-            stream.write(data)
+            stream.writelines(content.pieces())
     except OSError as e:
         raise OutputError(f"cannot be written ({os_reason(e)})", where=out) from e
 

@@ -17,6 +17,7 @@ from typing import Any
 from sdtool.batch import sdtool_version
 from sdtool.checkpoint import SdtoolError
 from sdtool.cli.console import as_json
+from sdtool.cli.spooled import Spool, laid_out
 
 SCHEMA_VERSION = 1
 """Grows when a key goes, changes its meaning or its type; not when one is added."""
@@ -26,20 +27,27 @@ _NOTHING: Mapping[str, object] = {}
 
 
 class Results:
-    """What one run has come to so far. `write` takes text, a line or a whole document."""
+    """What one run has come to so far. `write` takes one line of text, or several.
+
+    The files of a document that is written at the end are kept as text: see `spooled`.
+    """
 
     def __init__(self, schema: str, form: str, write: Callable[[str], object]) -> None:
         self._schema = schema
         self._form = form
         self._write = write
-        self._files: list[Mapping[str, Any]] = []
+        self._files = Spool()
 
     def add(self, file: Mapping[str, Any]) -> None:
-        """Take up what came of one file."""
+        """Take up what came of one file.
+
+        Raises:
+            OutputError: it can neither be written nor kept.
+        """
         if self._form == "jsonl":
             self._write(as_json(file, indent=None))
         elif self._form == "json":
-            self._files.append(file)
+            self._files.element(file)
 
     def finish(
         self, exit_code: int, parts: Mapping[str, object] = _NOTHING, *, interrupted: bool = False
@@ -58,7 +66,9 @@ class Results:
         if self._form == "jsonl":
             self._write(as_json(document | dict(parts), indent=None))
         else:
-            self._write(as_json(document | {"files": self._files} | dict(parts)))
+            whole = document | {"files": []} | dict(parts)
+            for lines in laid_out(whole, {"files": self._files}):
+                self._write(lines)
 
 
 def about(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from sdtool.batch import (
     AnyJob,
@@ -14,13 +15,13 @@ from sdtool.batch import (
     Outputs,
     Recipe,
     nbytes_of,
-    run_jobs,
+    run_each,
 )
 from sdtool.cli.arguments import Found, say_nothing
 from sdtool.cli.console import Console
 from sdtool.cli.exit_codes import DONE, worst
 from sdtool.cli.many import Many
-from sdtool.cli.outcomes import as_json, code_of, error_of, lines, summary, summary_line
+from sdtool.cli.outcomes import Tally, as_json, code_of, error_of, lines, summary_line
 from sdtool.cli.results import Results
 from sdtool.cli.stopping import code_of as stopped_code
 from sdtool.convert import leftovers
@@ -43,20 +44,19 @@ def run(
 ) -> int:
     """Work through `jobs`, report each as it ends, and return the exit code of the whole."""
     results = Results(verb, form, console.data)
-    outcomes: list[Outcome] = []
-    passed_over = 0
+    tally = Tally()
 
     def report(made: Sequence[Outcome]) -> None:
-        nonlocal passed_over
-        passed_over += not made
+        tally.passed_over += not made
         for outcome in made:
-            outcomes.append(outcome)
+            tally.add(outcome)
             with_table = options.dry_run or console.verbose
             show(console, outcome, is_text=form == "text", with_table=with_table)
-            results.add(as_json(outcome))
+            if form != "text":
+                results.add(as_json(outcome))
 
     def finish(code: int, *, interrupted: bool = False) -> int:
-        counts = summary(outcomes, passed_over, found.excluded) | found.held_as_json
+        counts = tally.summary(found.excluded) | found.held_as_json
         results.finish(code, {"summary": counts}, interrupted=interrupted)
         is_one = len(jobs) <= 1 and not found.excluded
         if form == "text" and not is_one and not (console.quiet and code == DONE):
@@ -65,8 +65,8 @@ def run(
 
     for problem in found.problems:
         report([Failed(input=Input(problem.where or ""), error=problem)])
-    for folder in dict.fromkeys(out.parent for job in jobs for out in job.outs):
-        for left in leftovers(folder):
+    for folder in dict.fromkeys(os.path.dirname(out) for job in jobs for out in job.out_names):
+        for left in leftovers(Path(folder)):
             console.leftover(os.fspath(left))
     engine = many.engine(at_once, len(jobs))
     try:
@@ -74,7 +74,7 @@ def run(
             many.opened_journal() as journal,
             console.progress(sum(map(nbytes_of, jobs)), _LABELS[verb]) as progress,
         ):
-            run_jobs(
+            run_each(
                 jobs,
                 recipe,
                 options,
@@ -90,9 +90,9 @@ def run(
         if not isinstance(e, Exception):  # Ctrl-C and its kin: what was done is reported
             finish(stopped_code(e), interrupted=True)
         raise
-    if not outcomes:
-        say_nothing(console, verb, found, passed_over)
-    return finish(worst(map(code_of, outcomes)))
+    if not tally.codes:
+        say_nothing(console, verb, found, tally.passed_over)
+    return finish(worst(tally.codes))
 
 
 def show(console: Console, outcome: Outcome, *, is_text: bool, with_table: bool = False) -> None:

@@ -34,7 +34,7 @@ def sums_text(digests: Mapping[str, str]) -> str:
     return "".join(lines)
 
 
-def read_sums(path: str | os.PathLike[str]) -> dict[Path, str]:
+def read_sums(path: str | os.PathLike[str]) -> dict[str, str]:
     """Return the digests that a list names, by the paths of their files beside it.
 
     Raises:
@@ -47,7 +47,7 @@ def read_sums(path: str | os.PathLike[str]) -> dict[Path, str]:
         if file.nbytes > _LIMIT_NBYTES:
             raise Malformed("is too large for a list of digests", where=where)
         text = os.fsdecode(file.read_at(0, file.nbytes))
-    digests: dict[Path, str] = {}
+    digests: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
@@ -60,7 +60,7 @@ def read_sums(path: str | os.PathLike[str]) -> dict[Path, str]:
         inside = os.path.normpath(name)
         if os.path.isabs(inside) or inside.split(os.sep)[0] == os.pardir or "\0" in name:
             raise Malformed(f"line {number} names a file outside its folder", where=where)
-        digests[folder / inside] = match[2].lower()
+        digests[os.fspath(folder / inside)] = match[2].lower()
     if not digests:
         raise Malformed("names no file", where=where)
     return digests

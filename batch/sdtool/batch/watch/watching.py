@@ -19,7 +19,7 @@ from sdtool.batch.options import Options
 from sdtool.batch.outcome import Outcome
 from sdtool.batch.outputs import outputs_for
 from sdtool.batch.place import AnyJob
-from sdtool.batch.run import run_jobs
+from sdtool.batch.run import run_each
 from sdtool.batch.scanning import scanned
 from sdtool.batch.sets import all_files_of, as_models
 from sdtool.batch.watch.arrivals import Arrivals
@@ -165,7 +165,7 @@ class Watch:
             jobs = [job for one in waiting.values() for job in place([one.item], recipe, outputs)]
             while jobs:
                 now, jobs = _next_to_each_other(jobs)
-                run_jobs(
+                run_each(
                     now,
                     recipe,
                     options,

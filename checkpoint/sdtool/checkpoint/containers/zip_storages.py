@@ -17,17 +17,15 @@ from sdtool.checkpoint.tensors import Storage
 class ZipStorages(Mapping[str, Storage]):
     """Storages by key; asked twice for one, it gives the same."""
 
-    __slots__ = ("_byteorder", "_folder", "_made", "_members", "_records", "_source", "has_crc32")
+    __slots__ = ("_asked", "_byteorder", "_folder", "_made", "_members", "_records")
 
     def __init__(self, source: Source, members: ZipEntries, folder: str, byteorder: str) -> None:
         """The records are those of `members` that stand in `folder` (slash included)."""
-        self._source = source
         self._members = members
         self._folder = folder
         self._byteorder = byteorder
         self._records = ByName(members, folder)
-        # torch.serialization.set_crc32_options(False) writes zeros: no checksum, not a wrong one.
-        self.has_crc32 = any(member.crc32 for member in self._records if member.nbytes)
+        self._asked = _Asked(source, self._records, folder)
         self._made: list[Storage | None] = []
         """By the places of their records."""
 
@@ -40,20 +38,10 @@ class ZipStorages(Mapping[str, Storage]):
         made = self._made[place]
         if made is None:
             made = self._made[place] = Storage(
-                key, self._source, self, nbytes,
+                key, self._asked.source, self._asked, nbytes,
                 byteorder=self._byteorder, compression=self._members.compression(place),
             )  # fmt: skip
         return made
-
-    def record(self, key: str) -> Member:
-        """See `Records.record`."""
-        member = self._records.get(self._folder + key)
-        assert member is not None, "a storage is made of its record"
-        return member
-
-    def data_offset(self, key: str) -> int:
-        """See `Records.data_offset`."""
-        return data_offset(self._source, self.record(key))
 
     def __iter__(self) -> Iterator[str]:
         skip = len(self._folder)
@@ -69,3 +57,28 @@ class ZipStorages(Mapping[str, Storage]):
         """The size of a record, without its storage; None where there is no such record."""
         found = self._records.find(self._folder + key)
         return None if found is None else found[1]
+
+
+class _Asked:
+    """What storages ask of their records: see `Records`.
+
+    It does not know the storages. Otherwise all of a file would be in a circle, and stay in memory
+    until somebody looks for circles: 4 KB of a small file, and 10 MB of many.
+    """
+
+    __slots__ = ("_folder", "_records", "has_crc32", "source")
+
+    def __init__(self, source: Source, records: ByName, folder: str) -> None:
+        self.source = source
+        self._records = records
+        self._folder = folder
+        # torch.serialization.set_crc32_options(False) writes zeros: no checksum, not a wrong one.
+        self.has_crc32 = any(member.crc32 for member in records if member.nbytes)
+
+    def record(self, key: str) -> Member:
+        member = self._records.get(self._folder + key)
+        assert member is not None, "a storage is made of its record"
+        return member
+
+    def data_offset(self, key: str) -> int:
+        return data_offset(self.source, self.record(key))

@@ -16,7 +16,7 @@ from sdtool.batch import (
     inputs_of,
     plan_outputs,
     recipe_for,
-    run_jobs,
+    run_each,
     scanned,
 )
 from sdtool.checkpoint import UsageError
@@ -89,7 +89,7 @@ def work_of(
     options = Options(allow=allow, verify=True, replace="trash" if request.replace else None)
 
     def write(run: Run) -> None:
-        run_jobs(
+        run_each(
             jobs,
             recipe,
             options,

@@ -35,6 +35,7 @@ from sdtool.cli.exit_codes import DONE, TROUBLE
 from sdtool.cli.report_file import check_report, write_report
 from sdtool.cli.results import Results, about
 from sdtool.cli.settings import settings_options
+from sdtool.cli.spooled import Spool
 from sdtool.cli.stopping import Stopped, code_of
 from sdtool.cli.totals import Totals
 from sdtool.cli.verb import format_options, verb
@@ -116,7 +117,7 @@ def command(
     def finish(code: int, *, interrupted: bool = False) -> int:
         shown.finish(code, order, interrupted=interrupted)
         if html is not None:
-            write_report(html, shown.picture(), force=force)
+            write_report(html, Spool(shown.picture()), force=force)
         return code
 
     try:
@@ -163,7 +164,10 @@ class _Shown:
         self._alone = alone
         self._found = found
         self._results = Results("info", form, console.data)
-        self._files: list[dict[str, Any]] | None = [] if html or self.is_list else None
+        self._rows: list[listing.Row] = []
+        """What the list shows."""
+        self._files: list[dict[str, Any]] | None = [] if html else None
+        """What a page shows: it needs all of it."""
         self._groups: list[dict[str, Any]] | None = None
 
     def progress(self) -> AbstractContextManager[Progress]:
@@ -177,6 +181,8 @@ class _Shown:
         """Add one file, and return its JSON object."""
         file = self.totals.taken_up(seen, seconds) | details
         self._take_up(file)
+        if self.is_list:
+            self._rows.append(listing.row_of(file))
         if self._form == "text" and not self._alone:
             for promise in seen.promises:
                 self._console.warning(promise, seen.path)
@@ -205,9 +211,8 @@ class _Shown:
         self._results.finish(code, self._parts(), interrupted=interrupted)
         if self._form != "text":
             return
-        known = [file for file in self._files or () if file["error"] is None]
-        if self.is_list and known:
-            for line in listing.lines(known, order):
+        if self._rows:
+            for line in listing.lines(self._rows, order):
                 self._console.line(line)
         for group in self._groups or ():
             self._console.out("\n".join(("", *listing.alike(group))))

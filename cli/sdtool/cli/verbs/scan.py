@@ -29,10 +29,11 @@ from sdtool.cli.many import Many, many_options
 from sdtool.cli.report_file import check_report, write_report
 from sdtool.cli.results import Results
 from sdtool.cli.settings import settings_options, with_allowed
+from sdtool.cli.spooled import Spool, laid_out
 from sdtool.cli.stopping import Stopped, code_of
 from sdtool.cli.verb import format_options, verb
 from sdtool.scan import Report, Settings, Verdict
-from sdtool.scan.report import github, text
+from sdtool.scan.report import github, tally, text
 from sdtool.scan.report import json as json_report
 
 if TYPE_CHECKING:
@@ -167,11 +168,11 @@ def _form_of_resumed(console: Console, form: str, output: str | None) -> str:
 class _Kept:
     """What goes to the output file: it takes lines as a console does."""
 
-    lines: list[str] = field(default_factory=list)
+    text: Spool = field(default_factory=Spool)
     colour = False
 
     def line(self, text: str) -> None:
-        self.lines.append(text)
+        self.text.line(text)
 
     coloured = line
 
@@ -191,7 +192,6 @@ class _Shown:
         force: bool = False,
         former: Resumed | None = None,
     ) -> None:
-        self.reports: list[Report] = []
         self.verdicts = Counter(former.verdicts.values() if former else ())
         """Of all files that are in the report."""
         self.passed_over = 0
@@ -203,6 +203,14 @@ class _Shown:
         self._force = force
         self._former = former
         self._kept = _Kept()
+        self._tally = tally.Tally()
+        self._flagged: list[tuple[Verdict, str]] = []
+        """What is shown again at the end, where people read it."""
+        self._is_clean = True
+        self._files: list[dict[str, Any]] = []
+        """What a page shows: it needs all of it."""
+        self._notes, self._findings = Spool(), Spool()
+        """The lists of a document of SARIF."""
         write = console.data if output is None else self._kept.line
         self._write: Callable[[str], object] = write
         """Takes what is no text for people."""
@@ -237,52 +245,66 @@ class _Shown:
         if self._former is not None:
             self._former.append(as_json(_file(report, self._fail_on), indent=None))
             return
-        self.reports.append(report)
-        self._results.add(_file(report, self._fail_on))
-        if self._form == "github":
-            fails = of_verdict(report.verdict, self._fail_on) != DONE
-            annotation = github.annotation(report, fails=fails)
-            if annotation is not None:
-                self._write(annotation)
+        self._tally.add(report)
+        self._is_clean = self._is_clean and _is_clean(report)
+        if self._readers and report.verdict is not Verdict.CLEAN:
+            self._flagged.append((report.verdict, text.why(report)))
+        match self._form:
+            case "json" | "jsonl":
+                self._results.add(_file(report, self._fail_on))
+            case "github":
+                fails = of_verdict(report.verdict, self._fail_on) != DONE
+                annotation = github.annotation(report, fails=fails)
+                if annotation is not None:
+                    self._write(annotation)
+            case "html":
+                self._files.append(_file(report, self._fail_on))
+            case "sarif":
+                from sdtool.scan.report import sarif  # hashes and URLs, for this form alone
+
+                for note in sarif.notifications(report):
+                    self._notes.element(note)
+                for result in sarif.results(report):
+                    self._findings.element(result)
+            case _:
+                pass  # people read it
 
     def finish(self, code: int, *, interrupted: bool = False) -> None:
         """Write what comes last, and the output file."""
         if self._former is not None:
             return  # a report that may be gone on with has no end
         excluded = self._found.excluded
-        counts = json_report.summary(self.reports, self.passed_over, excluded)
+        counts = json_report.summary(self._tally, self.passed_over, excluded)
         counts |= self._found.held_as_json
         self._results.finish(code, {"summary": counts}, interrupted=interrupted)
         if self._form == "sarif":
-            from sdtool.scan.report import sarif  # hashes and URLs, for this form alone
+            from sdtool.scan.report import sarif
 
-            document = sarif.document(
-                self.reports, version=sdtool_version(), interrupted=interrupted
-            )
-            self._write(as_json(document))
+            is_whole = not (interrupted or self._notes.nbytes)
+            document = sarif.document((), version=sdtool_version(), interrupted=not is_whole)
+            lists = {"toolExecutionNotifications": self._notes, "results": self._findings}
+            for lines in laid_out(document, lists):
+                self._write(lines)
         if self._form == "html":
             from sdtool.cli.picture import page
 
-            files = [_file(report, self._fail_on) for report in self.reports]
-            self._write(page("scan", files, {"summary": counts}).removesuffix("\n"))
-        is_whole = len(self.reports) == 1 and not excluded and not interrupted
-        if not is_whole:
+            self._write(page("scan", self._files, {"summary": counts}).removesuffix("\n"))
+        is_one = self._tally.files == 1 and not excluded and not interrupted
+        if not is_one:
             self._sum_up()
         if self._output is not None:
-            content = "".join(f"{line}\n" for line in self._kept.lines)
-            write_report(self._output, content, force=self._force)
+            write_report(self._output, self._kept.text, force=self._force)
 
     def _sum_up(self) -> None:
         """Show people the whole; with `--quiet`, where something was found."""
-        is_clean = all(map(_is_clean, self.reports))
-        if self._console.quiet and is_clean:
+        if self._console.quiet and self._is_clean:
             return
-        is_long = len(self.reports) > _SCREEN and not self._console.quiet
-        summary = text.summary(self.reports, self.passed_over, self._found.excluded)
+        is_long = self._tally.files > _SCREEN and not self._console.quiet
+        summary = text.summary(self._tally, self.passed_over, self._found.excluded)
         for reader in self._readers:
-            if is_long and not is_clean:
+            if is_long and not self._is_clean:
                 reader.line("")
-                for line in text.recap(self.reports, colour=reader.colour):
+                for line in text.recap(self._flagged, colour=reader.colour):
                     reader.coloured(line)
             reader.line(summary)
         if self._form == "github":

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import click
 
-from sdtool.batch import Checked, Expected, expected_of, shown_path, verify_file, verify_listed
+from sdtool.batch import Expected, each_listed, expected_of, shown_path, verify_file
 from sdtool.checkpoint import InputError, UsageError, counted, size
 from sdtool.cli.arguments import download_option, file_size
 from sdtool.cli.console import Console
@@ -100,28 +101,24 @@ def _verify_listed(
     of_statement: bool,
 ) -> int:
     """Check the files of a list, and report each as it ends."""
-    codes: list[int] = []
-
-    def report(one: Checked) -> None:
-        found = one.found
-        code = TROUBLE if found is None else FOUND if found.is_wrong else DONE
-        codes.append(code)
-        held = about(one.path, one.nbytes, one.seconds, code, one.error)
-        results.add(held if found is None else held | _as_json(found, None, None))
-        if one.error is not None:
-            console.failed(one.error)
-        elif found is not None and form == "text" and not (console.quiet and found.ok):
-            for line in _lines(found, one.path, None, with_hashes=console.verbose):
-                console.line(line)
-
+    codes = Counter[int]()
     total = sum(file_size(one.path) for one in expected)
     with console.progress(total, "verifying") as progress:
-        verify_listed(expected, report=report, progress=progress)
+        for one in each_listed(expected, progress=progress):
+            found = one.found
+            code = TROUBLE if found is None else FOUND if found.is_wrong else DONE
+            codes[code] += 1
+            held = about(one.path, one.nbytes, one.seconds, code, one.error)
+            results.add(held if found is None else held | _as_json(found, None, None))
+            if one.error is not None:
+                console.failed(one.error)
+            elif found is not None and form == "text" and not (console.quiet and found.ok):
+                for line in _lines(found, one.path, None, with_hashes=console.verbose):
+                    console.line(line)
     code = worst(codes)
     results.finish(code)
     if form == "text" and not console.quiet:
-        right = codes.count(DONE)
-        console.line(f"{right:,} of {counted(len(codes), 'file')} as listed")
+        console.line(f"{codes[DONE]:,} of {counted(codes.total(), 'file')} as listed")
     if of_statement:
         console.note(
             "the statement is not signed: it shows what was made from what, but not by whom"

@@ -35,14 +35,14 @@ def copy_range(source: int, offset: int, out: int, place: int, nbytes: int) -> i
 
 def start_writeback(fd: int) -> None:
     """Have the disk begin with what was written, so that the fsync in the end finds little left."""
-    libc = _libc()
-    if libc is not None:
-        libc.sync_file_range(fd, ctypes.c_int64(0), ctypes.c_int64(0), _WRITE)
+    if sys.platform == "linux" and hasattr(libc(), "sync_file_range"):
+        libc().sync_file_range(fd, ctypes.c_int64(0), ctypes.c_int64(0), _WRITE)
 
 
 @cache
-def _libc() -> Any:
-    if sys.platform != "linux":
-        return None
-    libc = ctypes.CDLL(None)
-    return libc if hasattr(libc, "sync_file_range") else None
+def libc() -> Any:
+    """Return the C library of this process, on POSIX. A call leaves its `errno` to `ctypes`.
+
+    Each that is opened is a circle of objects: it would stay in memory for a while.
+    """
+    return ctypes.CDLL(None, use_errno=True)

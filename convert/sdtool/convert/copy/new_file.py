@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 from sdtool.checkpoint.wording import os_reason
+from sdtool.convert.copy.kernel import libc
 from sdtool.convert.os_errors import output_error
 from sdtool.convert.plan.names import partial_name
 
@@ -122,9 +123,8 @@ def _preallocate(fd: int, nbytes: int) -> None:
     """Reserve the blocks where the file system does it natively, else only set the size."""
     if sys.platform == "linux" and nbytes:
         # posix_fallocate would write every block where this call says EOPNOTSUPP (NFS, FAT)
-        libc = ctypes.CDLL(None, use_errno=True)
         size = ctypes.c_int64
-        if libc.fallocate64(fd, 0, size(0), size(nbytes)) == 0:
+        if libc().fallocate64(fd, 0, size(0), size(nbytes)) == 0:
             return
         code = ctypes.get_errno()
         if code not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINTR):

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sdtool.checkpoint.errors import OutputError, SdtoolError
+from sdtool.convert.copy.kernel import libc
 from sdtool.convert.copy.new_file import OPEN_TO_ALL, OWNER, NewFile
 from sdtool.convert.os_errors import NOTHING_LEFT, output_error
 from sdtool.convert.plan.names import is_left_of, is_partial
@@ -268,12 +269,11 @@ def rename_free(old: Path, new: Path) -> None:
             raise _exists(new) from None
         return
     names = os.fsencode(old), os.fsencode(new)
-    libc = ctypes.CDLL(None, use_errno=True)
-    if sys.platform == "linux" and hasattr(libc, "renameat2"):
+    if sys.platform == "linux" and hasattr(libc(), "renameat2"):
         here, without_replacing = -100, 1  # AT_FDCWD, RENAME_NOREPLACE
-        done = libc.renameat2(here, names[0], here, names[1], without_replacing)
-    elif sys.platform == "darwin" and hasattr(libc, "renamex_np"):
-        done = libc.renamex_np(*names, 4)  # RENAME_EXCL
+        done = libc().renameat2(here, names[0], here, names[1], without_replacing)
+    elif sys.platform == "darwin" and hasattr(libc(), "renamex_np"):
+        done = libc().renamex_np(*names, 4)  # RENAME_EXCL
     else:
         _replace_free(old, new)
         return

@@ -18,6 +18,7 @@ from sdtool.scan.rules import RULES
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 _DOCS = "docs/rules.md"
+_INDEX = {slug: i for i, slug in enumerate(sorted(RULES))}
 _LEVELS = {
     Severity.CRITICAL: "error",
     Severity.HIGH: "error",
@@ -40,8 +41,7 @@ def document(
     A run that was `interrupted` was not successful; a name that is allowed is a note of its file.
     """
     all_reports = list(reports)
-    slugs = sorted(RULES)
-    index = {slug: i for i, slug in enumerate(slugs)}
+    notes = [note for report in all_reports for note in notifications(report)]
     return {
         "$schema": SCHEMA,
         "version": "2.1.0",
@@ -51,30 +51,34 @@ def document(
                     "driver": {
                         "name": "sdtool",
                         "version": version,
-                        "rules": [_rule(slug) for slug in slugs],
+                        "rules": [_rule(slug) for slug in _INDEX],
                     }
                 },
                 "invocations": [
                     {
-                        "executionSuccessful": not (interrupted or any(map(_is_open, all_reports))),
-                        "toolExecutionNotifications": [
-                            _notification(report) for report in all_reports if _is_open(report)
-                        ],
+                        "executionSuccessful": not (interrupted or notes),
+                        "toolExecutionNotifications": notes,
                     }
                 ],
                 "columnKind": "unicodeCodePoints",
-                "results": [
-                    _result(report, finding, index)
-                    for report in all_reports
-                    for finding in report.findings
-                ],
+                "results": [one for report in all_reports for one in results(report)],
             }
         ],
     }
 
 
-def _is_open(report: Report) -> bool:
-    return report.error is not None and report.verdict is not Verdict.NOT_A_CHECKPOINT
+def notifications(report: Report) -> list[dict[str, Any]]:
+    """Return the note of a file that could not be decided, among `toolExecutionNotifications`."""
+    if report.error is None or report.verdict is Verdict.NOT_A_CHECKPOINT:
+        return []
+    place = {"physicalLocation": {"artifactLocation": {"uri": _uri(report.path)}}}
+    text = f"not decided: {report.error}"
+    return [{"level": "error", "message": {"text": text}, "locations": [place]}]
+
+
+def results(report: Report) -> list[dict[str, Any]]:
+    """Return the findings of a file, among the `results`."""
+    return [_result(report, finding) for finding in report.findings]
 
 
 def _rule(slug: RuleId) -> dict[str, Any]:
@@ -90,15 +94,7 @@ def _rule(slug: RuleId) -> dict[str, Any]:
     }
 
 
-def _notification(report: Report) -> dict[str, Any]:
-    return {
-        "level": "error",
-        "message": {"text": f"not decided: {report.error}"},
-        "locations": [{"physicalLocation": {"artifactLocation": {"uri": _uri(report.path)}}}],
-    }
-
-
-def _result(report: Report, finding: Finding, index: dict[RuleId, int]) -> dict[str, Any]:
+def _result(report: Report, finding: Finding) -> dict[str, Any]:
     place: dict[str, Any] = {
         "artifactLocation": {"uri": _uri(report.path)},
         "region": {"startLine": 1},
@@ -115,7 +111,7 @@ def _result(report: Report, finding: Finding, index: dict[RuleId, int]) -> dict[
     what = "\0".join((finding.rule, finding.message, finding.member or ""))
     return {
         "ruleId": finding.rule,
-        "ruleIndex": index[finding.rule],
+        "ruleIndex": _INDEX[finding.rule],
         "level": _LEVELS[finding.severity],
         "message": {"text": text},
         "locations": [location],

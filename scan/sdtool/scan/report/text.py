@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.wording import counted, escape, size
 from sdtool.scan.findings import LONGEST, Finding, Report, Severity, Verdict
+from sdtool.scan.report.tally import Tally
 from sdtool.scan.rules import RULES
 
 _COLOURS = {
@@ -21,7 +21,7 @@ _COLOURS = {
 
 def lines(report: Report, *, colour: bool = False) -> Iterator[str]:
     """The lines for one file. Nothing in them can act on a terminal but the colours asked for."""
-    verdict = _verdict(report, colour=colour)
+    verdict = _word(report.verdict, colour=colour)
     what = f"{escape(report.format, LONGEST)}, {size(report.nbytes)}"
     if report.allowed:  # it is clean by a person's word, and says so where the verdict is read
         what = f"{counted(len(report.allowed), 'name')} allowed; {what}"
@@ -40,40 +40,42 @@ def lines(report: Report, *, colour: bool = False) -> Iterator[str]:
         yield from _finding(finding)
 
 
-def recap(reports: Iterable[Report], *, colour: bool = False) -> Iterator[str]:
-    """Yield a line for each file that is not clean, the worst last: what many lines have hidden."""
+def why(report: Report) -> str:
+    """Return the file and the first thing that is wrong with it, for `recap`."""
+    what = report.findings[0].message if report.findings else report.error
+    return f"{escape(report.path)}{f': {what}' if what else ''}"
+
+
+def recap(flagged: Iterable[tuple[Verdict, str]], *, colour: bool = False) -> Iterator[str]:
+    """Yield a line for each file that is not clean, the worst last: what many lines have hidden.
+
+    Each is given by its verdict and by `why`.
+    """
     order = list(Verdict)
-    flagged = [report for report in reports if report.verdict is not Verdict.CLEAN]
-    for report in sorted(flagged, key=lambda report: order.index(report.verdict)):
-        why = report.findings[0].message if report.findings else report.error
-        path = escape(report.path)
-        yield f"{_verdict(report, colour=colour)} {path}{f': {why}' if why else ''}"
+    for verdict, what in sorted(flagged, key=lambda one: order.index(one[0])):
+        yield f"{_word(verdict, colour=colour)} {what}"
 
 
-def summary(reports: Iterable[Report], passed_over: int = 0, excluded: int = 0) -> str:
+def summary(tally: Tally, passed_over: int = 0, excluded: int = 0) -> str:
     """One line on many files: how many of each verdict, were no models, or were excluded."""
-    all_reports = list(reports)
-    counts = Counter(report.verdict for report in all_reports)
-    trusted = Counter(report.verdict for report in all_reports if report.allowed)
-    total = sum(counts.values())
+    counts, trusted = tally.verdicts, tally.trusted
     parts = [
         f"{counts[verdict]:,} {verdict}"
         + (f" ({trusted[verdict]:,} with allowed names)" if trusted[verdict] else "")
         for verdict in Verdict
         if counts[verdict]
     ]
-    text = f"{counted(total, 'file')} scanned"
+    text = f"{counted(tally.files, 'file')} scanned"
     if parts:
         text += ": " + ", ".join(parts)
-    unchanged = sum(report.unchanged_since is not None for report in all_reports)
-    text += f"; {unchanged:,} unchanged" if unchanged else ""
+    text += f"; {tally.unchanged:,} unchanged" if tally.unchanged else ""
     text += f"; {passed_over:,} passed over" if passed_over else ""
     return text + (f"; {excluded:,} excluded" if excluded else "")
 
 
-def _verdict(report: Report, *, colour: bool) -> str:
-    verdict = report.verdict.upper()
-    return f"\x1b[{_COLOURS[report.verdict]}m{verdict}\x1b[0m" if colour else verdict
+def _word(verdict: Verdict, *, colour: bool) -> str:
+    word = verdict.upper()
+    return f"\x1b[{_COLOURS[verdict]}m{word}\x1b[0m" if colour else word
 
 
 def _is_open(report: Report) -> bool:
