@@ -173,7 +173,7 @@ def test_it_costs_what_it_would_cost() -> None:
     [
         pickled(call(name("os", "system"), "x"))[:-1],
         pickled(dict_of({"a": (1, 2)})),
-        pickled(dict_of({"a" * (1 << 18): 1})),
+        pickled(dict_of({"a" * (1 << 20): 1})),
     ],
     ids=["without STOP", "many objects", "large"],
 )

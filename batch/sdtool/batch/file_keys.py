@@ -9,11 +9,10 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from pathlib import PurePath
 from typing import Protocol, TypeAlias
 
 from sdtool.batch.items import Item
-from sdtool.convert import split_name
+from sdtool.convert import last_part, split_name
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 
@@ -121,7 +120,7 @@ def _split(path: AnyPath) -> tuple[str, str]:
 
 def _stems(job: Placed) -> Iterator[str]:
     """Give what names of outputs may begin with, in their folders."""
-    stem, _ = split_name(PurePath(job.item.called).name)
+    stem, _ = split_name(last_part(job.item.called))
     for out in job.out_names:
         folder, name = os.path.split(out)
         for one in (split_name(name)[0], stem, stem.removeprefix("pytorch_")):

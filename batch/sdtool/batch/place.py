@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -101,12 +102,12 @@ _Names: TypeAlias = Callable[[str, Sequence[str]], Sequence[str]]
 
 def is_onto_itself(job: AnyJob, outputs: Outputs = _HERE) -> bool:
     """Whether an output's name is the input's: the file is what was asked for already."""
-    return any(is_the_input(job.item.path, out, outputs) for out in job.outs)
+    return any(is_the_input(job.item.path, out, outputs) for out in job.out_names)
 
 
-def is_the_input(path: str, out: Path, outputs: Outputs) -> bool:
+def is_the_input(path: str, out: AnyPath, outputs: Outputs) -> bool:
     """Whether an output is what an input is called."""
-    return outputs.called(out) == path if outputs.is_elsewhere else same_file(out, path)
+    return outputs.called(Path(out)) == path if outputs.is_elsewhere else same_file(out, path)
 
 
 def nbytes_of(job: AnyJob) -> int:
@@ -151,7 +152,8 @@ def plan_outputs(
         raise UsageError(
             "-o expects a file, and this is a folder", where=out, hint="--out-dir expects a folder"
         )
-    jobs = [_job(item, out, out_dir, names) for item in items]
+    mirrored = _mirrored(out_dir)
+    jobs = [_job(item, out, out_dir, names, mirrored) for item in items]
     if out is not None and jobs and is_onto_itself(jobs[0], outputs):
         raise UsageError("-o names the input itself", where=outputs.called(Path(out)))
     return _without_clashes(jobs, outputs)
@@ -247,15 +249,27 @@ def new_folders(folders: Iterable[Path]) -> Generator[None]:
         raise
 
 
-def _job(item: Item, out: str | None, out_dir: str | None, names: _Names) -> AnyJob:
+def _job(
+    item: Item,
+    out: str | None,
+    out_dir: str | None,
+    names: _Names,
+    mirrored: Callable[[str, str | None], str],
+) -> AnyJob:
     shards: tuple[Item, ...] = ()
     is_set = is_index(item.path)
     if is_set:
         with suppress(InputError):  # reported when the set's turn comes
             shards = with_index(item).files
     called = names(item.called, [shard.called for shard in shards])
-    outs = [_place(item, name, out_dir) for name in called] if out is None else [Path(out)]
-    names_out = tuple(map(os.fspath, outs))
+    if out is not None:
+        places = [Path(out)]
+    elif item.remote is not None:
+        places = [Path(out_dir or ".", *item.folders, name) for name in called]
+    else:
+        folder = mirrored(os.path.dirname(item.path), item.root)
+        places = [Path(folder, name) for name in called]
+    names_out = tuple(map(os.fspath, places))
     if is_set:
         return SetJob(item, names_out, shards)
     if not is_folder(item):
@@ -266,14 +280,19 @@ def _job(item: Item, out: str | None, out_dir: str | None, names: _Names) -> Any
     return PartsJob(item, names_out, pipeline)
 
 
-def _place(item: Item, name: str, out_dir: str | None) -> Path:
-    if item.remote is not None:
-        return Path(out_dir or ".", *item.folders, name)
-    folder = os.path.dirname(item.path)
-    if out_dir is not None:
-        inside = os.path.relpath(folder, item.root) if item.root is not None else "."
-        folder = os.path.normpath(os.path.join(out_dir, inside))
-    return Path(folder, name)
+def _mirrored(out_dir: str | None) -> Callable[[str, str | None], str]:
+    """Return a function from the folder of an input, and the one it was found in, to the folder of
+    its outputs. Most inputs of a run have the same few.
+    """
+
+    @lru_cache(256)
+    def folder_of(folder: str, root: str | None) -> str:
+        if out_dir is None:
+            return folder
+        inside = os.path.relpath(folder, root) if root is not None else "."
+        return os.path.normpath(os.path.join(out_dir, inside))
+
+    return folder_of
 
 
 def _without_clashes(jobs: list[AnyJob], outputs: Outputs) -> list[AnyJob]:

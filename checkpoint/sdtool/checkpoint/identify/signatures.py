@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from sdtool.checkpoint.identify.autoencoders import AUTOENCODERS
 from sdtool.checkpoint.identify.encoders import ENCODERS
 from sdtool.checkpoint.identify.others import DETECTORS
-from sdtool.checkpoint.identify.signs import Signature, holds
+from sdtool.checkpoint.identify.signs import Rows, Signature
 from sdtool.checkpoint.identify.upscalers import UPSCALERS
 from sdtool.checkpoint.tensors import TensorEntry
 
@@ -127,8 +127,11 @@ def first_match(
     table: tuple[Signature, ...], named: Mapping[str, TensorEntry]
 ) -> tuple[Signature, str] | None:
     """Return the first row of `table` that holds for the tensors `named`, and its prefix."""
-    for row in table:
-        for prefix in row.prefixes:
-            if all(holds(sign, prefix, named) for sign in row.signs):
-                return row, prefix
-    return None
+    rows = _ROWS.get(id(table))
+    if rows is None:
+        rows = _ROWS[id(table)] = Rows((row, prefix) for row in table for prefix in row.prefixes)
+    return rows.first(named)
+
+
+_ROWS: dict[int, Rows[Signature]] = {}
+"""Of the tables above, which are never let go."""

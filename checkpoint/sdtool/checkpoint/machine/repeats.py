@@ -16,7 +16,7 @@ from sdtool.checkpoint.machine.state import Bounds
 from sdtool.checkpoint.reading import LoaderProfile, Repeat, Stream
 from sdtool.checkpoint.source import Source
 
-_MOST_NBYTES = 1 << 18
+_MOST_NBYTES = 1 << 20
 _OBJECTS = 50_000
 """Of all pickles that are kept together: some 5 MB."""
 _MET = 10_000
