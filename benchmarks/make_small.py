@@ -15,19 +15,22 @@ from make_checkpoint import Tensor, TorchZip, Weights, pickled
 
 
 def main() -> None:
-    """Read the command line and write the files, all with the same content."""
+    """Read the command line and write the files, with the same content unless it is asked for."""
     parser = argparse.ArgumentParser(description="Write torch zips of many small tensors.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--files", type=int, default=1)
     parser.add_argument("--tensors", type=int, required=True)
     parser.add_argument("--ema", action="store_true", help="half of them are the EMA of the others")
+    parser.add_argument("--different", action="store_true", help="no two have the same names")
     options = parser.parse_args()
     storage = Weights(is_half=False, is_legacy=False, scale=1).tensor("Float", (16,)).storage
     # torch makes a tuple for each size: pickle would write one that is shared only once
     sizes = [tuple(map(int, (4, 4))) for _ in range(options.tensors)]
-    tensors = ((name_of(i, options.ema), Tensor(storage, size)) for i, size in enumerate(sizes))
-    data = pickled(OrderedDict(tensors), is_legacy=False)
     for number in range(options.files):
+        prefix = f"model{number}." if options.different else ""
+        names = (prefix + name_of(i, options.ema) for i in range(options.tensors))
+        tensors = zip(names, (Tensor(storage, size) for size in sizes), strict=True)
+        data = pickled(OrderedDict(tensors), is_legacy=False)
         with open(options.folder / f"{number}.ckpt", "wb") as file:
             archive = TorchZip(file, "archive")
             archive.add("data.pkl", len(data), [data])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -123,6 +125,39 @@ def test_warnings_come_before_an_original_goes(models: Path) -> None:
     assert warned == [("--replace-anyway: link.ckpt, another input, is a link to it", True)]
     ends = {one.input.path: one.original for one in made if isinstance(one, Written)}
     assert ends["a.ckpt"] == "deleted"  # the link led to it, and was read before it or not
+
+
+@pytest.mark.parametrize(
+    ("recipe", "shares"),
+    [(Converting(), 0), (Converting("fp16"), 1), (Pruning(), 1), (Pruning(dtype="bf16"), 1)],
+)
+def test_what_many_workers_need_is_imported_before_they_are_forked(
+    recipe: Converting | Pruning, shares: int, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared: list[bool] = []
+    monkeypatch.setattr("sdtool.batch.run.share_numpy", lambda: shared.append(True))
+    run_batch(["a.ckpt"], recipe, out_dir="out")
+    assert not shared, "one process imports what it comes to need"
+    run_batch(["a.ckpt"], recipe, out_dir="out", engine=Processes(1), options=Options(force=True))
+    assert len(shared) == shares
+
+
+_SHARED = """
+import sys
+from sdtool.batch.starting import can_fork
+from sdtool.convert import share_numpy
+share_numpy()
+print("numpy" in sys.modules, can_fork())
+"""
+
+
+@pytest.mark.parametrize("threads", ["1", "2", None])
+def test_numpy_is_shared_where_it_starts_no_threads(threads: str | None) -> None:
+    env = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    env |= {} if threads is None else {"OPENBLAS_NUM_THREADS": threads}
+    words = [sys.executable, "-c", _SHARED]
+    ran = subprocess.run(words, env=env, capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == [str(threads == "1"), str(sys.platform == "linux")]
 
 
 def test_a_baked_vae_is_opened_again_in_another_process(models: Path) -> None:

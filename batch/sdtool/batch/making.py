@@ -68,6 +68,11 @@ class Recipe(Protocol):
     """What to make of each input of a run."""
 
     @property
+    def dtype(self) -> str:
+        """`keep`, or the type that weights are cast to."""
+        ...
+
+    @property
     def counts_nonfinite(self) -> bool:
         """Whether NaN and Inf are counted in what is not cast, too."""
         ...

@@ -8,7 +8,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sdtool.batch.claims import Claims
-from sdtool.batch.engines import Engine, Here, Run
+from sdtool.batch.engines import Engine, Here, Processes, Run
 from sdtool.batch.host import JobHost, Warn
 from sdtool.batch.job import work
 from sdtool.batch.making import Recipe, Shared
@@ -19,6 +19,7 @@ from sdtool.batch.outputs import OnThisMachine, Outputs
 from sdtool.batch.place import AnyJob, nbytes_of
 from sdtool.batch.progress import Progress, Stop, stoppable
 from sdtool.checkpoint import SdtoolError, UsageError, dataclass
+from sdtool.convert import share_numpy
 
 if TYPE_CHECKING:
     from sdtool.batch.journal import Journal
@@ -106,6 +107,8 @@ def run_each(
     if options.replace == "trash" and not options.dry_run:
         check_trash()
     engine = engine or Here()
+    if isinstance(engine, Processes) and (recipe.counts_nonfinite or recipe.dtype != "keep"):
+        share_numpy()
     if journal is not None:
         from sdtool.batch.journal.outcomes import remembering
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sdtool.convert.elements.census import Census
     from sdtool.convert.elements.rescale import DEQUANTIZED_DTYPES, casting
     from sdtool.convert.elements.row_major import row_major_chunks
+    from sdtool.convert.elements.vectors import share_numpy
     from sdtool.convert.files import convert_unjudged
     from sdtool.convert.layouts.configs import PIPELINE_INDEX, SCHEDULER
     from sdtool.convert.layouts.predicts import Predicts
@@ -154,6 +155,7 @@ __all__ = [
     "select_parts",
     "select_single",
     "set_name",
+    "share_numpy",
     "signals_held",
     "split_name",
     "stored_metadata",
@@ -179,6 +181,7 @@ __getattr__ = lazily(
         ".elements.census": ("Census",),
         ".elements.rescale": ("DEQUANTIZED_DTYPES", "casting"),
         ".elements.row_major": ("row_major_chunks",),
+        ".elements.vectors": ("share_numpy",),
         ".files": ("convert_unjudged",),
         ".layouts.configs": ("PIPELINE_INDEX", "SCHEDULER"),
         ".layouts.predicts": ("Predicts",),

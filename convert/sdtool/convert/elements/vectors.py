@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import mmap
+import os
 import re
 import sys
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -40,6 +42,16 @@ def vector(data: Buffer, dtype: DType) -> Any:
 def numpy_or_none() -> Any:
     """Return numpy, where it is installed."""
     return _numpy()
+
+
+def share_numpy() -> None:
+    """Import numpy before processes are forked that will need it: one holds it for all.
+
+    Only where its BLAS was told to start no threads: no process with several of them is forked.
+    """
+    if os.environ.get("OPENBLAS_NUM_THREADS") == "1":
+        with suppress(MemoryError):  # said by the work that has none
+            _numpy()
 
 
 @cache
