@@ -32,6 +32,8 @@ from sdtool.checkpoint.machine.repeats import run_or_repeat
 from sdtool.checkpoint.reading import SCRIPT, TORCH, Stream
 from sdtool.checkpoint.rule_ids import RuleId
 from sdtool.checkpoint.source import Memory
+from sdtool.checkpoint.trace import Resolve
+from sdtool.checkpoint.values import Global
 from sdtool.scan import judging
 from sdtool.scan.findings import Name, Report
 from sdtool.scan.scanner import judge
@@ -184,6 +186,39 @@ def test_what_is_not_kept(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not repeats.kept
     run(pickled(dict_of({})))
     assert run(pickled(dict_of({}))).repeat is not None
+
+
+class Changing:
+    """A file of which each read finds what was written before it."""
+
+    name, nbytes = "x", 0
+
+    def __init__(self, *contents: bytes) -> None:
+        self.contents = list(contents)
+        self.nbytes = len(contents[0])
+
+    def read_at(self, offset: int, nbytes: int) -> bytes:
+        data = self.contents.pop(0) if len(self.contents) > 1 else self.contents[0]
+        return data[offset : offset + nbytes]
+
+    def locate(self, offset: int) -> None:
+        return None
+
+
+def test_what_a_file_becomes_meanwhile_is_not_taken_for_what_it_was() -> None:
+    bad = pickled(call(name("os", "system"), "x"))
+    good = pickled(call(name("collections", "OrderedDict"))).ljust(len(bad), b".")
+    for _ in range(2):
+        run_or_repeat(
+            Changing(bad, good),
+            profile=TORCH, limits=DEFAULT_LIMITS, bounds=PLENTY, member=None,
+        )  # fmt: skip
+    first = run(bad).trace.events[0]
+    assert type(first) is Resolve and first.target == Global("os", "system")
+    report = scanned(torch_zip(bad, {}))
+    assert (report.verdict, [f.rule for f in report.findings]) == (
+        "unsafe", [RuleId.DANGEROUS_GLOBAL],
+    )  # fmt: skip
 
 
 def test_little_is_kept_of_many(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.machine.loop import run_pickle
 from sdtool.checkpoint.machine.state import Bounds
 from sdtool.checkpoint.reading import LoaderProfile, Repeat, Stream
-from sdtool.checkpoint.source import Source
+from sdtool.checkpoint.source import Memory, Source
 
 _MOST_NBYTES = 1 << 20
 _OBJECTS = 50_000
@@ -43,19 +43,21 @@ def run_or_repeat(
         trace = repeat.trace
         if trace.opcodes < bounds[0] and trace.objects < bounds[1]:
             return Stream(member, 0, profile, content, trace, repeat.value, None, repeat)
-    stream = run_pickle(content, profile=profile, limits=limits, bounds=bounds, member=member)
-    if repeat is not None or len(data) != content.nbytes:
-        return stream
     hashed = hash(key)
     if hashed not in met:
         if len(met) >= _MET:
             met.clear()
         met.add(hashed)
-        return stream
-    trace = stream.trace
-    if stream.error is not None or trace.objects > _OBJECTS:
-        return stream
-    if trace.objects + sum(other.trace.objects for other in kept.values()) > _OBJECTS:
-        kept.clear()
-    repeat = kept[key] = Repeat(trace, stream.value)
-    return Stream(member, 0, profile, content, trace, stream.value, None, repeat)
+        del data, key  # nobody holds the bytes while they are run
+        return run_pickle(content, profile=profile, limits=limits, bounds=bounds, member=member)
+    # run from the same bytes: the file may have changed since they were read
+    found = run_pickle(
+        Memory(data, content.name), profile=profile, limits=limits, bounds=bounds, member=member
+    )
+    trace, value, error = found.trace, found.value, found.error
+    if repeat is None and error is None and trace.objects <= _OBJECTS:
+        if trace.objects + sum(other.trace.objects for other in kept.values()) > _OBJECTS:
+            kept.clear()
+        repeat = kept[key] = Repeat(trace, value)
+        return Stream(member, 0, profile, content, trace, value, None, repeat)
+    return Stream(member, 0, profile, content, trace, value, error)
