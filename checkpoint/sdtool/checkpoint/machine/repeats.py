@@ -56,7 +56,8 @@ def run_or_repeat(
     )
     trace, value, error = found.trace, found.value, found.error
     if repeat is None and error is None and trace.objects <= _OBJECTS:
-        if trace.objects + sum(other.trace.objects for other in kept.values()) > _OBJECTS:
+        # a copy of them: another thread may keep one meanwhile
+        if trace.objects + sum(other.trace.objects for other in list(kept.values())) > _OBJECTS:
             kept.clear()
         repeat = kept[key] = Repeat(trace, value)
         return Stream(member, 0, profile, content, trace, value, None, repeat)
