@@ -154,6 +154,28 @@ def test_a_pickle_that_a_plain_unpickler_loads_is_judged() -> None:
     assert judged(none).verdict is Verdict.CLEAN
 
 
+def test_only_what_loads_bytes_is_handed_a_pickle() -> None:
+    """Here a dict is made of those bytes; and what loads bytes is handed a number."""
+    bad, good = (bytes(value(pickled(part))) + MEMO for part in (BAD, None))
+    makes_a_dict = bytes(name("collections", "OrderedDict")) + b"h\0\x85R."
+    inner = b"\x80\4" + bytes(value(())) + MEMO + bytes(POP) + makes_a_dict
+    data = pickled(Ops(bad), POP, objects(inner), protocol=4)
+    assert judged(data).verdict is Verdict.CLEAN
+    loads = bytes(name("torch.storage", "_load_from_bytes")) + b"h\0\x85R."
+    inner = b"\x80\4" + good + bytes(POP) + loads
+    data = pickled(Ops(b"K\1" + MEMO), POP, objects(inner), protocol=4)
+    assert judged(data).verdict is Verdict.CLEAN
+
+
+def test_what_is_no_name_to_a_plain_unpickler_accuses_nobody() -> None:
+    """A class where joblib has a text: no unpickler takes it for a module."""
+    inner = b"\x80\4" + bytes(short_text("numpy")) + MEMO + bytes(POP)
+    inner += b"h\0" + bytes(short_text("dtype")) + b"\x93."
+    outer = bytes(name("collections", "OrderedDict")) + MEMO + bytes(POP)
+    data = pickled(Ops(outer), objects(inner), protocol=4)
+    assert judged(data).verdict is Verdict.CLEAN
+
+
 def looked_up(data: bytes) -> list[tuple[str, str]]:
     unpickler = Listed(data)
     unpickler.load()
