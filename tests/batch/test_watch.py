@@ -355,6 +355,7 @@ def test_clean_files_are_converted_as_convert_does(
     refused = sdtool(*options)
     assert Path("made", "training.safetensors").read_bytes() == b"mine"
     assert "already exists" in refused.err
+    assert "hint: watch replaces nothing: move that file away, or use --out-dir\n" in refused.err
     assert refused.code == 1  # the trapped one
 
 

@@ -16,7 +16,7 @@ from sdtool.batch.file_keys import file_keys
 from sdtool.batch.files import place
 from sdtool.batch.items import Item, is_remote, shown_path
 from sdtool.batch.options import Options
-from sdtool.batch.outcome import Outcome
+from sdtool.batch.outcome import Failed, Outcome
 from sdtool.batch.outputs import outputs_for
 from sdtool.batch.place import AnyJob
 from sdtool.batch.run import run_each
@@ -29,6 +29,9 @@ from sdtool.scan import Report, Verdict
 
 if TYPE_CHECKING:
     from sdtool.batch.journal import Journal
+
+
+_NOT_REPLACED = "watch replaces nothing: move that file away, or use --out-dir"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +160,9 @@ class Watch:
 
         def ended(outcomes: Sequence[Outcome]) -> None:
             if outcomes:  # none of what is no model any more
+                for outcome in outcomes:
+                    if isinstance(outcome, Failed) and "--force" in (outcome.error.hint or ""):
+                        outcome.error.hint = _NOT_REPLACED  # that is an option of others
                 one = waiting.pop(outcomes[0].input.path)
                 report(replace(one, outcomes=tuple(outcomes)))
 
