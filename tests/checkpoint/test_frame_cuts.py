@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import pickle
 from typing import Any
 
 import pytest
 from tests.forge import POP, frame, name, pickled, value
+from tests.lookups import Listed
 
 from sdtool.checkpoint import readings
 from sdtool.checkpoint.errors import LimitExceeded, Truncated
@@ -19,18 +19,6 @@ from sdtool.scan import Verdict, judge
 
 LOST = frame(b"Ix"), b"5\n", POP
 """An integer: `x5`, which is none, or 5."""
-
-
-class Listed(pickle.Unpickler):
-    """Notes what is looked up, as the C unpickler does it, and gives a function for each."""
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__(io.BytesIO(data))
-        self.names: list[tuple[str, str]] = []
-
-    def find_class(self, module: str, name: str) -> Any:
-        self.names.append((module, name))
-        return len
 
 
 def followed(*parts: Any, protocol: int | None = None) -> tuple[Stream, bytes]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import pickle
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from tests.forge import POP, Ops, frame, name, pickled, short_text, value
+from tests.lookups import Listed
 from tests.scan.vectors.arrays import joblib_array
 
 from sdtool.checkpoint import readings
@@ -22,28 +20,6 @@ LOST = frame(b"Ix"), b"5\n", POP
 """An integer: `x5`, which is none, or 5 where the rest of the frame is dropped."""
 MEMO = b"\x94"
 POP_TWO = bytes(POP) * 2
-
-
-class _Wrapper:
-    """Stands for whatever is looked up."""
-
-    def __init__(self, *_: Any) -> None:
-        pass
-
-    def __setstate__(self, state: object) -> None:
-        pass
-
-
-class Listed(pickle.Unpickler):
-    """The C unpickler over a file that cannot be looked into; it notes what it looks up."""
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__(io.BytesIO(data))
-        self.names: list[tuple[str, str]] = []
-
-    def find_class(self, module: str, name: str) -> Any:
-        self.names.append((module, name))
-        return _Wrapper
 
 
 def floats(elements: bytes) -> Ops:

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Protocol, TypeAlias
 
 from sdtool.batch.items import Item
-from sdtool.convert import last_part, split_name
+from sdtool.convert import base_name, split_name
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 
@@ -120,7 +120,7 @@ def _split(path: AnyPath) -> tuple[str, str]:
 
 def _stems(job: Placed) -> Iterator[str]:
     """Give what names of outputs may begin with, in their folders."""
-    stem, _ = split_name(last_part(job.item.called))
+    stem, _ = split_name(base_name(job.item.called))
     for out in job.out_names:
         folder, name = os.path.split(out)
         for one in (split_name(name)[0], stem, stem.removeprefix("pytorch_")):

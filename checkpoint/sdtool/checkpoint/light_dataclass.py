@@ -30,9 +30,6 @@ class _Plan(NamedTuple):
     """Of the fields that are given to make one, in order; what is frozen is set so as well."""
     steps: tuple[tuple[Callable[[object, object], None], str, object, Any], ...]
     """The same, each with its field's name, default and factory."""
-    tails: dict[int, tuple[tuple[Callable[[object, object], None], object], ...]]
-    """By how many are given, if all by position: the defaults of the others, where they have one
-    that needs no factory, and nothing else is to be done."""
     others: tuple[tuple[Callable[[object, object], None], str, object, Any], ...]
     """Those that begin with their default, if they have one, whatever is given."""
     compared: Callable[[object], object]
@@ -52,22 +49,13 @@ def _plan_of(cls: Any) -> _Plan:
         for field in every
     ]
     steps = tuple(compress(all_steps, given))
-    others = tuple(step for step, is_given in zip(all_steps, given, strict=True) if not is_given)
-    check = getattr(cls, "__post_init__", None)
-    tails: dict[int, tuple[Any, ...]] = {}
-    if check is None and not others:
-        for count in range(len(steps), -1, -1):
-            tails[count] = tuple((put, default) for put, _, default, _ in steps[count:])
-            if count == 0 or steps[count - 1][2] is _MISSING:
-                break
     compared = [field.name for field in every if field.compare]
     plan = _PLANS[cls] = _Plan(
         tuple(step[0] for step in steps),
         steps,
-        tails,
-        others,
+        tuple(step for step, is_given in zip(all_steps, given, strict=True) if not is_given),
         attrgetter(*compared) if compared else _nothing,
-        check,
+        getattr(cls, "__post_init__", None),
     )
     return plan
 
@@ -78,13 +66,9 @@ def _nothing(self: object) -> object:
 
 def _init(self: object, /, *args: object, **named: object) -> None:
     cls = type(self)
-    setters, steps, tails, others, _, check = _PLANS.get(cls) or _plan_of(cls)
+    setters, steps, others, _, check = _PLANS.get(cls) or _plan_of(cls)
     for put, value in zip(setters, args, strict=False):
         put(self, value)
-    if not named and len(args) in tails:
-        for put, default in tails[len(args)]:
-            put(self, default)
-        return
     for put, name, default, factory in steps[len(args) :]:
         if name in named:
             put(self, named.pop(name))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from sdtool.checkpoint.errors import InputError
 from sdtool.checkpoint.formats import Format
@@ -45,8 +45,8 @@ class Repeat:
     value: Value
     records: Mapping[str, int | None] | None = None
     """The sizes of the records with which all that it claims of its storages is true."""
-    judged: object = None
-    """What a judge has made of it."""
+    judged: Any = None
+    """What a judge has made of it: see `scan.judging`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

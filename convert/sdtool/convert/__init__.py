@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from sdtool.convert.plan.metadata import HASH_KEYS, stored_metadata
     from sdtool.convert.plan.names import (
         REPLACED_SUFFIXES,
+        base_name,
         is_left_of,
         is_partial,
-        last_part,
         output_name,
         partial_name,
         split_name,
@@ -116,6 +116,7 @@ __all__ = [
     "Target",
     "Verification",
     "Written",
+    "base_name",
     "casting",
     "check_expansion",
     "check_output",
@@ -134,7 +135,6 @@ __all__ = [
     "is_left_of",
     "is_partial",
     "is_training_state",
-    "last_part",
     "leftovers",
     "mode_like",
     "names_of_weights",
@@ -195,7 +195,7 @@ __getattr__ = lazily(
         ".plan.metadata": ("HASH_KEYS", "stored_metadata"),
         ".plan.names": (
             "REPLACED_SUFFIXES", "is_left_of", "is_partial", "output_name", "partial_name",
-            "last_part", "split_name", "token_name",
+            "base_name", "split_name", "token_name",
         ),
         ".plan.plan": ("ConvertPlan", "Placed", "plan_safetensors"),
         ".plan.selecting": ("select_all", "select_parts"),

@@ -7,7 +7,6 @@ one look at the table and one check.
 
 from __future__ import annotations
 
-from sdtool.checkpoint.light_dataclass import dataclass
 from sdtool.checkpoint.limits import DEFAULT_LIMITS, Limits
 from sdtool.checkpoint.machine import COMPUTED
 from sdtool.checkpoint.reading import PICKLE, SCRIPT, LoaderProfile, Stream
@@ -38,21 +37,14 @@ def judge_stream(stream: Stream, found: Collector, limits: Limits = DEFAULT_LIMI
     repeat = stream.repeat
     if repeat is None or found.known or limits is not DEFAULT_LIMITS:
         return _judged(stream, found, limits)
-    if isinstance(repeat.judged, _Clean):
-        found.known.update((target, known.copy()) for target, known in repeat.judged.known.items())
+    names: dict[Global, Known] | None = repeat.judged
+    if names is not None:  # there was nothing to be said but these
+        found.known.update((target, known.copy()) for target, known in names.items())
         return []
     nested = _judged(stream, found, limits)
     if not nested and found.is_empty:
-        known = {target: known.copy() for target, known in found.known.items()}
-        repeat.judged = _Clean(known)
+        repeat.judged = {target: known.copy() for target, known in found.known.items()}
     return nested
-
-
-@dataclass(slots=True, eq=False)
-class _Clean:
-    """A pickle of which nothing is to be said but the names in it."""
-
-    known: dict[Global, Known]
 
 
 def _judged(stream: Stream, found: Collector, limits: Limits) -> list[Value]:
@@ -134,14 +126,17 @@ def _plain(stream: Stream, found: Collector) -> list[Value]:
     nested: list[Value] = []
     if not stream.trace.plain:
         return nested
-    meant = {event.offset: event.target for event in stream.trace.events if type(event) is Resolve}
+    meant = {
+        event.offset: event.target.name
+        for event in stream.trace.events
+        if type(event) is Resolve
+        and (known := found.known.get(event.target)) is not None
+        and known.kind == "allowlisted"
+    }
     for event in stream.trace.plain:
         if type(event) is Resolve:
-            target = meant.get(event.offset)
-            known = None if target is None else found.known.get(target)
-            is_meant = known is not None and known.kind == "allowlisted"
-            called = event.target.name
-            if not (is_meant and target and (event.computed or called == target.name)):
+            called = meant.get(event.offset)
+            if called is None or not (event.computed or event.target.name == called):
                 _name(event, found, stream.member, stream.profile)
         elif type(event) is Instance and type(event.target) is Global:
             row = judge_name(event.target).row

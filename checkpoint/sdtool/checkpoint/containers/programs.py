@@ -25,7 +25,6 @@ from sdtool.checkpoint.trace import Anomaly
 
 _PYTHON = frozenset({".py", ".pyc", ".pyo", ".pyw", ".pyx"})
 _NATIVE = frozenset({".so", ".dll", ".dylib", ".pyd", ".exe", ".o", ".a", ".cubin", ".hsaco"})
-_CODE = _PYTHON | _NATIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +102,7 @@ def code_anomalies(names: Iterable[str]) -> Iterator[Anomaly]:
     """The members that are sources or libraries by their name: one anomaly for all of a kind."""
     found: dict[str, list[str]] = {}
     for name in names:
-        suffix = name[name.rfind(".") :].lower()
-        if suffix in _CODE:  # few names get that far
-            suffix = os.path.splitext(name)[1].lower()
+        suffix = os.path.splitext(name)[1].lower()
         if suffix in _PYTHON:
             found.setdefault("Python", []).append(name)
         elif suffix in _NATIVE or ".so." in name:

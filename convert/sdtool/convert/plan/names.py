@@ -58,7 +58,7 @@ def output_name(
     already is left alone, one that says otherwise is corrected. An inert `.pt` made of a `.pt` of
     the same name is called `-inert`; one that is called so is its own output.
     """
-    name = last_part(path)
+    name = base_name(path)
     stem, kind = split_name(name)
     # transformers looks for `model.safetensors` where it looked for `pytorch_model.bin`
     if to is Target.SAFETENSORS and re.match(r"pytorch_model(?=$|[.-])", stem):
@@ -81,7 +81,7 @@ def output_name(
     return result
 
 
-def last_part(path: str | os.PathLike[str]) -> str:
+def base_name(path: str | os.PathLike[str]) -> str:
     """Return the last part of a path, as `PurePath(path).name` does in five times the time."""
     name = os.path.basename(path)
     return PurePath(path).name if name in ("", ".", "..") else str(name)

@@ -29,7 +29,7 @@ from sdtool.checkpoint.reading import Checkpoint
 from sdtool.checkpoint.source import File, opened
 from sdtool.convert.copy.buffered import Progress
 from sdtool.convert.plan.dequantize import treatment_of
-from sdtool.convert.plan.names import last_part, output_name
+from sdtool.convert.plan.names import base_name, output_name
 from sdtool.convert.plan.plan import ConvertPlan, plan_safetensors
 from sdtool.convert.plan.selecting import select_all
 from sdtool.convert.plan.selection import Selection
@@ -151,12 +151,12 @@ def is_index(path: str | os.PathLike[str]) -> bool:
 
     `X.bin.index.json`, `X.bin.index.fp16.json`, ..., or `X-00001-of-00003.gguf`.
     """
-    return _INDEX.fullmatch(last_part(path)) is not None or is_first_part(path)
+    return _INDEX.fullmatch(base_name(path)) is not None or is_first_part(path)
 
 
 def is_training_state(path: str | os.PathLike[str]) -> bool:
     """Whether a file is called as what trainers leave beside a model: `optimizer.bin`, ..."""
-    return _TRAINING_STATE.fullmatch(last_part(path)) is not None
+    return _TRAINING_STATE.fullmatch(base_name(path)) is not None
 
 
 def index_name(path: str | os.PathLike[str]) -> str:
@@ -164,12 +164,12 @@ def index_name(path: str | os.PathLike[str]) -> str:
     single = set_name(path)
     if is_first_part(path):
         return f"{output_name(single)}.index.json"
-    return output_name(single) + last_part(path)[len(single) :]
+    return output_name(single) + base_name(path)[len(single) :]
 
 
 def set_name(path: str | os.PathLike[str]) -> str:
     """Return what a set would be called if it were one file; `path` is its index."""
-    return re.sub(r"\.index(\.[\w-]+)?\.json$", "", name_without_part(last_part(path)))
+    return re.sub(r"\.index(\.[\w-]+)?\.json$", "", name_without_part(base_name(path)))
 
 
 def plan_shards(
