@@ -150,6 +150,9 @@ def test_what_is_no_name_to_a_plain_unpickler_accuses_nobody() -> None:
     outer = bytes(name("collections", "OrderedDict")) + MEMO + bytes(POP)
     data = pickled(Ops(outer), objects(inner), protocol=4)
     assert judged(data).verdict is Verdict.CLEAN
+    unknown = inner.replace(bytes(short_text("dtype")), bytes(short_text("thing")))
+    report = judged(pickled(Ops(outer), objects(unknown), protocol=4))
+    assert [f.rule for f in report.findings] == ["computed-name", "unknown-global"]
 
 
 def looked_up(data: bytes) -> list[tuple[str, str]]:
